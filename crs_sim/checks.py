@@ -1,0 +1,266 @@
+"""What may be wrong with a model that can be read: small functions, model to list of issues.
+
+Each is about one kind of mistake and says where it is and what to do; `check_model` runs them all.
+`listing` is the model as a document: every name with value, unit and source, and the equations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .codegen import Code, compile_model
+from .errors import CrsSimError, UnitError
+from .formula import names
+from .model import Drug, Model, Parameter, Symbol
+from .unitcheck import formula_unit, terms
+from .units import Unit, declared_units, difference, named_unit, pretty, read_unit, same, show
+
+DOI = re.compile(r"(https://doi\.org/|doi:)10\.\d{4,9}/\S+")
+ASSUMED = "assumption: "
+# read by dosing and by the grade, whatever the equations do with them
+USED_ELSEWHERE = frozenset({"weight", "grade_1", "grade_2", "grade_3", "grade_4"})
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One thing wrong: where (file, line, symbol), what, and what to do about it."""
+
+    file: str
+    line: int
+    symbol: str
+    text: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}  {self.symbol}: {self.text}. {self.advice}"
+
+
+def _issue(model: Model, symbol: Symbol, text: str, advice: str) -> Issue:
+    return Issue(model.path or model.name, symbol.line, symbol.id, text, advice)
+
+
+def check_model(model: Model) -> list[Issue]:
+    """Every issue of a model, in the order of its file."""
+    checks: tuple[Callable[[Model], list[Issue]], ...] = (
+        unit_names, units, unused_names, sources, zero_state,
+    )  # fmt: skip
+    issues = [issue for check in checks for issue in check(model)]
+    return sorted(issues, key=lambda issue: (issue.file, issue.line))
+
+
+# --- units ----------------------------------------------------------------------------------------
+
+
+def unit_names(model: Model) -> list[Issue]:
+    """Declared units whose name and definition disagree (``pg_per_mL`` defined as ng/mL)."""
+    issues = []
+    units_by_name = declared_units(model.units)
+    for name, definition in model.units:
+        named, declared = named_unit(name), units_by_name[name]
+        if named is not None and not same(named, declared):
+            text = f"the name says {show(named)}, its definition ({definition}) is {show(declared)}"
+            advice = f"Correct one of them ({difference(declared, named)})."
+            file, line = model.path or model.name, _unit_line(model, name)
+            issues.append(Issue(file, line, f"unit {name}", text, advice))
+    return issues
+
+
+def _unit_line(model: Model, name: str) -> int:
+    # a Model keeps no lines for its units; the file it came from has them
+    path = Path(model.path)
+    if not (model.path and path.is_file()):
+        return 0
+    match = re.search(rf"\bunit\s+{name}\s*=", text := path.read_text(encoding="utf-8-sig"))
+    return text.count("\n", 0, match.start()) + 1 if match else 0
+
+
+def symbol_units(model: Model) -> dict[str, Unit]:
+    """The unit of every parameter, state and quantity.
+
+    Raises
+    ------
+    UnitError
+        Naming file, line and symbol, if a unit is unknown.
+    """
+    declared = declared_units(model.units)
+    where = f"{model.path or model.name}:{{}}  {{}}:"
+    return {
+        s.id: read_unit(s.unit, where.format(s.line, s.id), declared)
+        for s in model.symbols.values()
+    }
+
+
+def units(model: Model) -> list[Issue]:
+    """Formulas that mix dimensions, hide a factor, or come out in another unit than declared."""
+    known = symbol_units(model)
+    per_day = read_unit("1/day")
+    issues: list[Issue] = []
+    for quantity in model.quantities:
+        issues += _terms(model, quantity, quantity.formula, known, known[quantity.id])
+    for state in model.states:
+        # a plain number is taken in the state's own unit
+        if names(state.initial):
+            issues += _terms(model, state, state.initial, known, known[state.id])
+        issues += _terms(model, state, state.rate, known, known[state.id] * per_day)
+    return issues
+
+
+def _terms(
+    model: Model, symbol: Symbol, text: str, known: dict[str, Unit], needed: Unit
+) -> Iterator[Issue]:
+    for term in terms(text):
+        try:
+            unit = formula_unit(term, known)
+        except UnitError as error:
+            yield _issue(model, symbol, str(error), "Correct a unit, or divide by a reference.")
+            continue
+        if unit is not None and not same(unit, needed):
+            what = f"{term}, {difference(unit, needed)}: it is {show(unit)}, needed is {show(needed)}"
+            advice = "Declare a parameter in another unit, or write the conversion as one."
+            yield _issue(model, symbol, what, advice)
+
+
+# --- names and sources -----------------------------------------------------------------------
+
+
+def unused_names(model: Model) -> list[Issue]:
+    """Parameters that nothing uses: no formula, no drug, no cut-point; and unused units."""
+    used = set(USED_ELSEWHERE) | {drug.bioavailability for drug in model.drugs}
+    for quantity in model.quantities:
+        used |= names(quantity.formula)
+    for state in model.states:
+        used |= names(state.rate) | names(state.initial)
+    advice = "Delete it, or look for the formula that should use it."
+    issues = [_issue(model, p, "is used nowhere", advice)
+              for p in model.parameters if p.id not in used]  # fmt: skip
+    wanted = {s.unit for s in model.symbols.values()} | {d.unit for d in model.drugs}
+    wanted |= {word for _, text in model.units for word in re.findall(r"[A-Za-z]\w*", text)}
+    issues += [
+        Issue(model.path or model.name, _unit_line(model, name), f"unit {name}", "is used nowhere",
+              "Delete it.")
+        for name, _ in model.units if name not in wanted
+    ]  # fmt: skip
+    return issues
+
+
+def sources(model: Model) -> list[Issue]:
+    """Parameters and states without a source, and sources that are neither DOI nor assumption."""
+    advice = f'Give "https://doi.org/10..." or "{ASSUMED}...".'
+    issues = []
+    for symbol in model.symbols.values():
+        source = symbol.source.strip()
+        if source.startswith(ASSUMED) or DOI.match(source):
+            continue
+        if source:
+            issues.append(_issue(model, symbol, f"source {source!r} is no DOI", advice))
+        elif symbol not in model.quantities:
+            issues.append(_issue(model, symbol, "has no source", advice))
+    return issues
+
+
+# --- the zero state -------------------------------------------------------------------------------
+
+
+def zero_state(model: Model) -> list[Issue]:
+    """Rates, quantities and Jacobian that are not finite where every state is zero.
+
+    A solver starts there for every drug not given yet, and one nan ends the run.
+    """
+    try:
+        code = compile_model(model)
+    except CrsSimError as error:
+        text = str(error).removeprefix(f"{model.path or model.name}  ")
+        return [Issue(model.path or model.name, 0, model.name, text, "Correct the formula.")]
+    zero = np.zeros(len(model.states))
+    p = np.array([parameter.value for parameter in model.parameters])
+    return list(_not_finite(model, code, zero, p))
+
+
+def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Iterator[Issue]:
+    advice = "Write x/(K + x) as hill(x, K, 1), or keep a divisor above zero."
+    try:
+        with np.errstate(all="ignore"):
+            quantities = code.quantities(y[None, :], p)[0]
+            rates, jacobian = code.rates(y, p), code.jacobian(y, p)
+    except (ArithmeticError, ValueError) as error:
+        text = f"not finite at the zero state ({error})"
+        yield Issue(model.path or model.name, 0, model.name, text, advice)
+        return
+    for symbol, value in zip(model.quantities, quantities, strict=True):
+        if not np.isfinite(value):
+            yield _issue(model, symbol, "is not finite where every state is zero", advice)
+    for state, rate, row in zip(model.states, rates, jacobian, strict=True):
+        by = [n for n, v in zip(model.state_ids, row, strict=True) if not np.isfinite(v)]
+        if not np.isfinite(rate):
+            yield _issue(model, state, "rate is not finite where every state is zero", advice)
+        elif by:
+            text = f"rate has no finite derivative by {', '.join(by)} at the zero state"
+            yield _issue(model, state, text, advice)
+
+
+# --- the listing ----------------------------------------------------------------------------------
+
+
+def listing(model: Model) -> str:
+    """The model as markdown: equations, states, quantities, parameters, drugs.
+
+    Values are those the model has now.
+    """
+    parts = [
+        f"# {model.name}",
+        _summary(model),
+        "## Equations",
+        "```\n" + "\n".join(_equations(model)) + "\n```",
+        "## States",
+        _table(("state", "at day 0", "unit", "meaning", "source"),
+               [(s.id, s.initial, *_tail(s)) for s in model.states]),
+        "## Quantities",
+        _table(("quantity", "unit", "meaning", "source"),
+               [(q.id, *_tail(q)) for q in model.quantities]),
+        "## Parameters",
+        _table(("parameter", "value", "unit", "meaning", "source"),
+               [(p.id, _number(p), *_tail(p)) for p in model.parameters]),
+    ]  # fmt: skip
+    if model.drugs:
+        columns = ("drug", "enters", "unit", "hours", "molar mass, g/mol", "bioavailability", "")
+        parts += ["## Drugs", _table(columns, [_drug(d) for d in model.drugs])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(model: Model) -> str:
+    return (
+        f"{len(model.states)} states, {len(model.parameters)} parameters, "
+        f"{len(model.quantities)} quantities; time in days; equations {model.hash}."
+    )
+
+
+def _equations(model: Model) -> Iterator[str]:
+    for quantity in model.quantities:
+        yield f"{quantity.id} = {quantity.formula}"
+    yield ""
+    for state in model.states:
+        yield f"d {state.id}/dt = {state.rate}"
+
+
+def _number(parameter: Parameter) -> str:
+    return f"{parameter.value:.6g}"
+
+
+def _tail(symbol: Symbol) -> tuple[str, str, str]:
+    return pretty(symbol.unit), symbol.label, symbol.source
+
+
+def _drug(drug: Drug) -> tuple[str, ...]:
+    mass = f"{drug.molar_mass:g}" if drug.molar_mass else ""
+    hours = f"{drug.hours:g}"
+    return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

@@ -1,0 +1,360 @@
+"""Our own reading of a model file: which line defines what, and what is outside the dialect.
+
+antimony accepts far more than the five kinds of line a model is written in, and takes a misspelt
+name for a new parameter without a word. This scan finds those; it reports all of them at once.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from . import formula
+from .errors import ModelError, UnknownNameError, unknown_name
+
+FUNCTIONS = {
+    "hill": "function hill(x, K, n)  x^n/(K^n + x^n)  end",
+    "reached": "function reached(x, level)  piecewise(1, x >= level, 0)  end",
+}
+SBML_UNITS = frozenset({"dimensionless", "gram", "kilogram", "litre", "metre", "mole", "second",
+                        "item"})  # fmt: skip
+NAME = r"[A-Za-z_]\w*"
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+TEXT = r'"(?P<text>(?:[^"\\]|\\.)*)"'
+KINDS = {
+    "unit": rf"unit\s+(?P<name>{NAME})\s*=\s*(?P<text>.+)",
+    "label": rf"(?P<name>{NAME})\s+is\s+{TEXT}",
+    "source": rf"(?P<name>{NAME})\s+description\s+{TEXT}",
+    "has": rf"(?P<name>{NAME})\s+has\s+(?P<text>{NAME})",
+    "rate": rf"(?P<name>{NAME})\s*'\s*=\s*(?P<text>.+)",
+    "quantity": rf"(?P<name>{NAME})\s*:=\s*(?P<text>.+)",
+    "value": rf"(?P<name>{NAME})\s*=\s*(?P<text>{NUMBER})(?:\s+(?P<unit>{NAME}))?",
+    "formula": rf"(?P<name>{NAME})\s*=\s*(?P<text>.+)",
+}
+FOREIGN = {
+    r"(substanceOnly\s+)?species\b|\$": "a species",
+    r"compartment\b": "a compartment",
+    r"(event\b|.*\bat\b[^:]*[:)])": "an event",
+    r"(reaction\b|.*(->|=>|-o\b|-\())": "a reaction",
+    r"(import|delete|module|model)\b|\w+\s*:\s*\w+\s*\(": "a sub-model",
+    r"function\b": "a function inside the model",
+}
+INSTEAD = (
+    "the dialect has units, values, labels and sources, quantities (:=) and rates (X' = ...); "
+    "write the balance as a rate, give doses and changes with a scenario"
+)
+_DEFINES = ("unit", "value", "formula", "quantity", "rate")
+_NEW_STATEMENT = re.compile(rf"\n[ \t]*{NAME}\s*(:?=|'|\bis\b|\bhas\b|\bdescription\b|\s{NAME}\s*=)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement: ``kind`` is a key of `KINDS`, ``text`` what is said of ``name``."""
+
+    line: int
+    kind: str
+    name: str
+    text: str
+    unit: str = ""
+
+    @property
+    def code(self) -> str:
+        """The statement on one line, as antimony reads it."""
+        signs = {"unit": "unit {} = {}", "label": '{} is "{}"', "source": '{} description "{}"',
+                 "has": "{} has {}", "rate": "{}' = {}", "quantity": "{} := {}"}  # fmt: skip
+        return signs.get(self.kind, "{} = {} " + self.unit).format(self.name, self.text).strip()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A model file as statements, in its order."""
+
+    path: str
+    name: str
+    line: int
+    functions: frozenset[str]
+    statements: tuple[Statement, ...]
+
+    def of(self, *kinds: str) -> tuple[Statement, ...]:
+        """The statements of these kinds."""
+        return tuple(s for s in self.statements if s.kind in kinds)
+
+    @cached_property
+    def by_kind(self) -> dict[str, dict[str, Statement]]:
+        """For each kind, its statements by name."""
+        return {kind: {s.name: s for s in self.of(kind)} for kind in KINDS}
+
+    @cached_property
+    def symbols(self) -> dict[str, Statement]:
+        """The statement that makes each parameter, state and quantity what it is, by name."""
+        values = {s.name: s for s in self.of("value", "formula")}
+        return {**values, **self.by_kind["quantity"], **self.by_kind["rate"]}
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Unit name of each symbol that has one."""
+        given = {s.name: s.unit for s in self.of("value") if s.unit}
+        return {**given, **{s.name: s.text for s in self.of("has")}}
+
+    def antimony(self) -> str:
+        """The same model for antimony: statements on one line, each on its own line number."""
+        text = "\n" * (self.line - 1) + " ".join(FUNCTIONS.values()) + f" model {self.name}\n"
+        line = self.line + 1
+        for statement in self.statements:
+            text += "\n" * (statement.line - line) + statement.code + "; "
+            line = max(line, statement.line)
+        return text + "\nend\n"
+
+
+Problem = tuple[int, str]
+
+
+def refuse(path: str, problems: Iterable[Problem]) -> None:
+    """Raise all problems as one error, in the order of the file; none, none raised.
+
+    Raises
+    ------
+    ModelError
+        One line a problem, beginning ``file:line``.
+    """
+    lines = [f"{path or 'model'}:{line}  {what}" for line, what in sorted(set(problems))]
+    if lines:
+        raise ModelError("\n".join(lines))
+
+
+def scan(text: str, path: str = "") -> Scan:
+    """The statements of a model file, checked against the dialect.
+
+    Parameters
+    ----------
+    text : the whole file
+    path : what messages begin with
+
+    Raises
+    ------
+    ModelError
+        Naming every line that is outside the dialect, or that something is missing for.
+    """
+    clean, mask = _without_comments(text)
+    if not clean.strip():
+        refuse(path, [(1, "the file is empty: write 'model NAME ... end'")])
+    problems: list[Problem] = []
+    functions, at = _functions(clean, mask, problems)
+    header = re.compile(rf"\s*(?:model|module)\s+\*?({NAME})[ \t]*(\([ \t]*\))?").match(mask, at)
+    if header is None:
+        refuse(path, [*problems, (_line(mask, at), "no model here: write 'model NAME ... end'")])
+        raise AssertionError
+    end = re.compile(r"\bend\b").search(mask, header.end())
+    if end is None:
+        refuse(path, [(_line(mask, header.start(1)), f"model {header[1]} has no 'end'")])
+        raise AssertionError
+    problems += _after(mask, end.end())
+    statements = tuple(_statements(clean, mask, (header.end(), end.start()), problems))
+    refuse(path, problems)
+    found = Scan(path, header[1], _line(mask, header.start(1)), functions, statements)
+    refuse(path, [*_duplicates(found), *_forbidden_names(found)])
+    refuse(path, [*_incomplete(found), *_formulas(found)])
+    refuse(path, [*_order(found), *_reached_in_rates(found)])
+    return found
+
+
+# --- text to statements ---------------------------------------------------------------------------
+
+
+def _line(text: str, at: int) -> int:
+    rest = text[at:]
+    return text.count("\n", 0, at + len(rest) - len(rest.lstrip())) + 1
+
+
+def _without_comments(text: str) -> tuple[str, str]:
+    """The text with comments blanked, and the same with the insides of strings blanked too."""
+    pattern = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
+
+    def blank(part: str) -> str:
+        return re.sub(r"[^\n]", " ", part)
+
+    clean = pattern.sub(lambda m: m[0] if m[0][0] == '"' else blank(m[0]), text)
+    return clean, pattern.sub(lambda m: '"' + blank(m[0][1:-1]) + '"', clean)
+
+
+def _functions(clean: str, mask: str, problems: list[Problem]) -> tuple[frozenset[str], int]:
+    pattern = re.compile(rf"\s*function\s+({NAME})\s*\(.*?\bend\b[ \t]*;?", re.DOTALL)
+    found: set[str] = set()
+    at = 0
+    while match := pattern.match(mask, at):
+        name, line = match[1], _line(mask, match.start())
+        written = re.sub(r"[\s;]", "", clean[match.start() : match.end()])
+        if name not in FUNCTIONS:
+            problems.append((line, f"function {name}: only hill and reached may be defined"))
+        elif written != re.sub(r"\s", "", FUNCTIONS[name]):
+            problems.append((line, f"{name} must be written: {FUNCTIONS[name]}"))
+        elif name in found:
+            problems.append((line, f"function {name} is defined twice: delete one"))
+        found.add(name)
+        at = match.end()
+    return frozenset(found), at
+
+
+def _after(mask: str, at: int) -> Iterator[Problem]:
+    rest = mask[at:].lstrip(" \t\n;")
+    if re.match(r"(model|module)\b", rest):
+        yield _line(mask, mask.index(rest, at)), "a second model: a file holds one"
+    elif rest:
+        yield _line(mask, mask.index(rest, at)), "text after the model's end: move or delete it"
+
+
+def _statements(
+    clean: str, mask: str, span: tuple[int, int], problems: list[Problem]
+) -> Iterator[Statement]:
+    at, last = span
+    for piece in mask[at:last].split(";"):
+        text, start = clean[at : at + len(piece)], at
+        at += len(piece) + 1
+        if not text.strip():
+            continue
+        line = _line(mask, start)
+        run_on = _NEW_STATEMENT.search("\n" + piece.strip(), 1)
+        if run_on:
+            line += piece.strip()[: run_on.start() - 1].count("\n")
+            problems.append((line, "a ';' is missing at the end of this statement"))
+            continue
+        statement = _classify(" ".join(text.split()), line)
+        if isinstance(statement, str):
+            problems.append((line, statement))
+        else:
+            yield statement
+
+
+def _classify(text: str, line: int) -> Statement | str:
+    masked = re.sub(r'"[^"]*"', '""', text)
+    for pattern, what in FOREIGN.items():
+        if re.match(pattern, masked):
+            return f"{what} ({text!r}) is outside the dialect: {INSTEAD}"
+    for kind, pattern in KINDS.items():
+        match = re.fullmatch(pattern, text)
+        if match and kind in ("formula", "rate", "quantity", "unit") and '"' in match["text"]:
+            return f"a ';' is missing in {text!r}"
+        if match:
+            unit = match["unit"] or "" if kind == "value" else ""
+            return Statement(line, kind, match["name"], match["text"].strip(), unit)
+    return f"{text!r} is no statement of the dialect: {INSTEAD}"
+
+
+# --- what the statements say together -------------------------------------------------------------
+
+
+def _duplicates(found: Scan) -> Iterator[Problem]:
+    seen: dict[tuple[str, str], Statement] = {}
+    for s in found.statements:
+        kind = "value" if s.kind == "formula" else s.kind
+        first = seen.setdefault((s.name, kind), s)
+        if first is not s:
+            yield s.line, f"duplicate {kind} of {s.name}: the first is on line {first.line}"
+        elif kind == "quantity" or (kind == "value" and (s.name, "quantity") in seen):
+            other = seen.get((s.name, "value")) or seen.get((s.name, "rate"))
+            if other:
+                yield s.line, f"duplicate definition of {s.name}: here as :=, and on line {other.line}"
+        elif kind == "rate" and (s.name, "quantity") in seen:
+            first = seen[s.name, "quantity"]
+            yield s.line, f"duplicate definition of {s.name}: a rate here, := on line {first.line}"
+    for s in found.of("has"):
+        value = found.by_kind["value"].get(s.name)
+        if value and value.unit not in ("", s.text):
+            yield s.line, f"duplicate unit of {s.name}: {s.text} here, {value.unit} on line {value.line}"
+
+
+def _forbidden_names(found: Scan) -> Iterator[Problem]:
+    declared = set(found.by_kind["unit"])
+    for s in found.of(*_DEFINES):
+        if s.name in formula.FUNCTIONS or keyword.iskeyword(s.name) or s.name == "time":
+            yield s.line, f"{s.name!r} is a reserved word: choose another name"
+        elif s.kind != "unit" and s.name in declared:
+            yield s.line, f"{s.name} is also the name of a unit: choose another"
+    for s in found.of("value"):
+        if not math.isfinite(float(s.text)):
+            yield s.line, f"{s.name} = {s.text} is not a finite number"
+
+
+def _incomplete(found: Scan) -> Iterator[Problem]:
+    kinds = found.by_kind
+    for s in found.of("label", "source", "has"):
+        if s.name not in found.symbols:
+            yield s.line, _unknown(s.name, found.symbols)
+    units = {*kinds["unit"], *SBML_UNITS}
+    for s in found.of("value", "has"):
+        unit = s.text if s.kind == "has" else s.unit
+        if unit and unit not in units:
+            yield s.line, str(unknown_name("unit", unit, units).args[0])
+    for name, s in found.symbols.items():
+        if s.kind == "formula":
+            yield s.line, f"{name} = {s.text}: a parameter is one number; write := for a formula"
+            continue
+        if s.kind == "rate" and name not in kinds["value"] and name not in kinds["formula"]:
+            yield s.line, f"{name} has a rate and no initial value: write {name} = 0;"
+        if name not in found.units:
+            yield s.line, f"{name} has no unit: write {name} has pg_per_mL; (or another)"
+        if not kinds["label"].get(name, s).text.strip() or name not in kinds["label"]:
+            yield s.line, f'{name} has no label: write {name} is "...";'
+        if s.kind != "quantity" and name not in kinds["source"]:
+            yield s.line, (
+                f'{name} has no source: write {name} description "https://doi.org/..."; '
+                f'or "assumption: ..."'
+            )
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    if name == "time":
+        return "'time' is outside the dialect: what happens on a day belongs to a scenario"
+    error: UnknownNameError = unknown_name("name", name, known)
+    return str(error.args[0])
+
+
+def _formulas(found: Scan) -> Iterator[Problem]:
+    for s in found.of("formula", "quantity", "rate"):
+        if s.kind == "formula" and s.name not in found.by_kind["rate"]:
+            continue
+        try:
+            used, called = formula.names(s.text), formula.functions(s.text)
+        except ModelError as error:
+            yield s.line, f"{s.name}: {error}"
+            continue
+        for name in sorted(used - set(found.symbols)):
+            yield s.line, f"{s.name}: {_unknown(name, found.symbols)}"
+        for name in sorted((called & set(FUNCTIONS)) - found.functions):
+            yield s.line, f"{s.name} uses {name}: put above the model  {FUNCTIONS[name]}"
+
+
+def _order(found: Scan) -> Iterator[Problem]:
+    above: set[str] = set()
+    quantities = found.by_kind["quantity"]
+    moving = set(found.by_kind["rate"])
+    for s in quantities.values():
+        used = formula.names(s.text)
+        for name in sorted((used & set(quantities)) - above):
+            where = f"is below it, on line {quantities[name].line}" if name != s.name else "is itself"
+            yield s.line, f"{s.name} uses {name}, which {where}: a quantity uses those above it"
+        if used & moving:
+            moving.add(s.name)
+        above.add(s.name)
+    for s in found.of("formula"):
+        for name in sorted(formula.names(s.text) & moving):
+            yield s.line, f"{s.name} starts from {name}, which is no constant: use parameters only"
+
+
+def _reached_in_rates(found: Scan) -> Iterator[Problem]:
+    stepped: dict[str, str] = {}
+    for s in found.of("quantity"):
+        through = [stepped[n] for n in sorted(formula.names(s.text)) if n in stepped]
+        if "reached" in formula.functions(s.text):
+            stepped[s.name] = s.name
+        elif through:
+            stepped[s.name] = through[0]
+    for s in found.of("rate", "formula"):
+        through = [stepped[n] for n in sorted(formula.names(s.text)) if n in stepped]
+        if "reached" in formula.functions(s.text) or through:
+            by = f" (through {through[0]})" if through else ""
+            yield s.line, f"{s.name} uses reached{by}: a rate must be smooth; use hill"

@@ -1,0 +1,121 @@
+"""One formula: text such as ``k*hill(IL6, K, 2) - d*IL6``, and the few things one can ask of it.
+
+Python's own parser reads it (``^`` is power), and a closed list of operators and functions keeps
+units, derivatives and listings from half-working. Nothing here knows what the names mean.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from .errors import ModelError
+from .primitives import hill, reached
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "exp": math.exp,
+    "ln": math.log,
+    "sqrt": math.sqrt,
+    "hill": hill,
+    "reached": reached,
+}
+ARITY = {"exp": 1, "ln": 1, "sqrt": 1, "hill": 3, "reached": 2}
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> ast.expr:
+    """The syntax tree of a formula.
+
+    Raises
+    ------
+    ModelError
+        If the text is no formula, or uses an operator or function outside the dialect.
+    """
+    try:
+        tree = ast.parse(text.replace("^", "**").strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ModelError(f"{text!r} is not a formula: {error.msg}") from None
+    for node in ast.walk(tree):
+        _refuse_foreign(node, text)
+    return tree
+
+
+def _refuse_foreign(node: ast.AST, text: str) -> None:
+    allowed = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Call, ast.expr_context)
+    known_op = type(node) in OPERATORS or isinstance(node, ast.USub | ast.UAdd)
+    if not (isinstance(node, allowed) or known_op):
+        raise ModelError(f"{text!r} uses {type(node).__name__}: only + - * / ^ and functions")
+    if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
+        raise ModelError(f"{text!r} holds {node.value!r}, which is not a number")
+    if isinstance(node, ast.Call):
+        name = node.func.id if isinstance(node.func, ast.Name) else "?"
+        if name not in FUNCTIONS:
+            raise ModelError(f"{text!r} calls {name!r}: known are {', '.join(sorted(FUNCTIONS))}")
+        if len(node.args) != ARITY[name] or node.keywords:
+            raise ModelError(f"{text!r}: {name} takes {ARITY[name]} arguments")
+
+
+def names(text: str) -> frozenset[str]:
+    """The symbols a formula uses, functions left out.
+
+    >>> sorted(names("a*hill(x, K, 2)"))
+    ['K', 'a', 'x']
+    """
+    found = {n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name)}
+    return frozenset(found - set(FUNCTIONS))
+
+
+def functions(text: str) -> frozenset[str]:
+    """The functions a formula calls."""
+    calls = (n for n in ast.walk(parse(text)) if isinstance(n, ast.Call))
+    return frozenset(call.func.id for call in calls if isinstance(call.func, ast.Name))
+
+
+def evaluate(
+    text: str,
+    values: Mapping[str, Any],
+    functions: Mapping[str, Callable[..., Any]] = FUNCTIONS,
+    number: Callable[[float], Any] = float,
+) -> Any:
+    """The value of a formula, in whatever arithmetic ``values`` brings (floats, pint, sympy).
+
+    >>> evaluate("a*x^2", {"a": 3.0, "x": 2.0})
+    12.0
+    """
+    return fold(parse(text), values, functions, number)
+
+
+def fold(
+    node: ast.expr,
+    values: Mapping[str, Any],
+    functions: Mapping[str, Callable[..., Any]],
+    number: Callable[[float], Any],
+) -> Any:
+    """The value of a syntax tree; see `evaluate`."""
+    if isinstance(node, ast.Constant):
+        return number(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.Name):
+        return values[node.id]
+    if isinstance(node, ast.UnaryOp):
+        inner = fold(node.operand, values, functions, number)
+        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.BinOp):
+        left = fold(node.left, values, functions, number)
+        right = fold(node.right, values, functions, number)
+        return OPERATORS[type(node.op)](left, right)
+    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    arguments = [fold(a, values, functions, number) for a in node.args]
+    return functions[node.func.id](*arguments)

@@ -1,0 +1,201 @@
+"""One run, segment by segment: each stretch of a timeline is one call of SciPy's ``solve_ivp``.
+
+No solver ever steps across a dose, an infusion's start or stop, or a change of a parameter.
+Each state has an absolute tolerance of its own: a hundredth of ``rtol`` times the largest value
+it has taken so far or the largest dose into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+
+from .codegen import Code
+from .errors import InputError, IntegrationError
+from .model import Model
+from .timeline import (
+    Timeline,
+    amount,
+    give_boluses,
+    inflow_during,
+    parameters_during,
+)
+
+Array = NDArray[np.float64]
+
+METHODS = ("LSODA", "BDF", "Radau", "RK45", "DOP853")
+FRACTION = 0.01
+UNSEEN = 1e-3
+"""Typical size assumed of a state that has been exactly zero and gets no dose."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a run in which nothing starts, stops or changes.
+
+    ``parameters`` (n_parameters,) hold throughout, ``inflow`` (n_states,) is added per day;
+    boluses are given as it begins.
+    """
+
+    number: int
+    of: int
+    first: float
+    last: float
+    parameters: Array
+    inflow: Array
+
+    def __str__(self) -> str:
+        return f"segment {self.number + 1} of {self.of} (day {self.first:.6g} to {self.last:.6g})"
+
+
+class Counts(NamedTuple):
+    """What a run cost."""
+
+    method: str
+    segments: int
+    evaluations: int
+    jacobians: int
+    factorizations: int
+
+
+class Broken(ArithmeticError):
+    """The rates could not be evaluated: where, and in whose words."""
+
+    def __init__(self, day: float, states: Array, words: str) -> None:
+        super().__init__(words)
+        self.day, self.states, self.words = day, states, words
+
+
+def segments(line: Timeline, nominal: Array, n_states: int) -> Iterator[Segment]:
+    """The segments of a timeline in order, for nominal parameters (n_parameters,)."""
+    for k in range(line.n_segments):
+        p, u = np.empty_like(nominal), np.empty(n_states)
+        parameters_during(line, k, nominal, p)
+        inflow_during(line, k, nominal, u)
+        first, last = float(line.edges[k]), float(line.edges[k + 1])
+        yield Segment(k, line.n_segments, first, last, p, u)
+
+
+def initial_states(code: Code, line: Timeline, nominal: Array) -> Array:
+    """States at day 0, before any dose, under the parameters that held just before."""
+    p = np.empty_like(nominal)
+    parameters_during(line, -1, nominal, p)
+    return code.initial(p)
+
+
+def integrate(
+    model: Model, code: Code, line: Timeline, *, method: str, rtol: float
+) -> tuple[Array, Counts]:
+    """States at the timeline's days, (n_days, n_states), and what they cost.
+
+    Raises
+    ------
+    IntegrationError
+        Naming the day, the segment, the worst states and what the solver said.
+    """
+    nominal = np.array([p.value for p in model.parameters])
+    start = Segment(-1, line.n_segments, 0.0, 0.0, nominal, np.zeros(code.n_states))
+    try:
+        y = initial_states(code, line, nominal)
+    except (ArithmeticError, ValueError) as error:
+        raise IntegrationError(f"{model.name}: the initial states cannot be computed: {error}; "
+                               "check the parameter values") from None
+    if not np.all(np.isfinite(y)):
+        fail(model, start, 0.0, y, "an initial state is not finite")
+    table = np.empty((len(line.days), code.n_states))
+    table[line.days == 0.0] = y
+    typical = typical_sizes(line, nominal, y)
+    counts = np.zeros(3, dtype=int)
+    for segment in segments(line, nominal, code.n_states):
+        give_boluses(line, segment.number, nominal, y)
+        np.maximum(typical, np.abs(y), out=typical)
+        rows = (line.days > segment.first) & (line.days <= segment.last)
+        solved, cost = _solve(model, code, segment, y, line.days[rows], method, rtol, typical)
+        table[rows] = solved[:-1] if len(solved) > rows.sum() else solved
+        y = solved[-1].copy()
+        np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
+        counts += cost
+    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
+
+
+def typical_sizes(line: Timeline, nominal: Array, y: Array) -> Array:
+    """The size of each state as far as it is known at the start: its value, the doses into it."""
+    typical = np.abs(y)
+    for k, state in enumerate(line.given_state):
+        typical[state] = max(typical[state], amount(line, k, nominal))
+    return typical
+
+
+def _solve(
+    model: Model, code: Code, segment: Segment, y: Array, days: Array, method: str, rtol: float,
+    typical: Array,
+) -> tuple[Array, tuple[int, int, int]]:
+    """One segment: states at its sample days and, last, at its end."""
+    last = segment.last
+    wanted = np.unique(np.append(days, last))
+    atol = FRACTION * rtol * np.where(typical > 0.0, typical, UNSEEN)
+    rates = _rates(code, segment)
+    options = {} if method in ("RK45", "DOP853") else {"jac": _jacobian(code, segment)}
+    try:
+        solution = solve_ivp(
+            rates, (segment.first, last), y, method=method, t_eval=wanted, rtol=rtol, atol=atol,
+            **options,
+        )
+    except Broken as broken:
+        fail(model, segment, broken.day, broken.states, broken.words)
+    if not solution.success or not np.all(np.isfinite(solution.y)):
+        reached = solution.t[-1] if len(solution.t) else segment.first
+        states = solution.y[:, -1] if len(solution.t) else y
+        fail(model, segment, float(reached), states, solution.message)
+    return solution.y.T, (solution.nfev, solution.njev, solution.nlu)
+
+
+def _rates(code: Code, segment: Segment):  # type: ignore[no-untyped-def]
+    p, c = segment.parameters.tolist(), code.constants(segment.parameters)
+    inflow, run, size = segment.inflow, code.functions.rates, code.n_states
+
+    def rates(day: float, y: Array) -> Array:
+        change = [0.0] * size
+        try:
+            run(y.tolist(), p, c, change)
+        except (ArithmeticError, ValueError) as error:
+            raise Broken(day, y.copy(), f"a rate cannot be computed: {error}") from None
+        total = np.array(change, dtype=float) + inflow
+        if not np.isfinite(total).all():
+            raise Broken(day, y.copy(), "a rate is not finite")
+        return total
+
+    return rates
+
+
+def _jacobian(code: Code, segment: Segment):  # type: ignore[no-untyped-def]
+    def jacobian(day: float, y: Array) -> Array:
+        try:
+            return code.jacobian(y, segment.parameters)
+        except (ArithmeticError, ValueError) as error:
+            raise Broken(day, y.copy(), f"the Jacobian cannot be computed: {error}") from None
+
+    return jacobian
+
+
+def fail(model: Model, segment: Segment, day: float, states: Array, words: str) -> NoReturn:
+    """Raise the error of a failed run: day, segment, worst states, the solver's words."""
+    bad = np.flatnonzero(~np.isfinite(states))
+    worst = bad if len(bad) else np.argsort(-np.abs(states), kind="stable")
+    values = ", ".join(f"{model.state_ids[k]} = {states[k]:.4g}" for k in worst[:3])
+    raise IntegrationError(
+        f"{model.name}: the run failed on day {day:.6g}, {segment}; {values}; the solver says: "
+        f"{words}. A state grows without bound or a formula leaves its range: check the values of "
+        "the parameters these states depend on"
+    )
+
+
+def check_method(method: str, known: tuple[str, ...] = METHODS) -> None:
+    """Refuse a method that is not one of the known."""
+    if method not in known:
+        raise InputError(f"method {method!r} is not known: choose {', '.join(known)}")

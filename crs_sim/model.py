@@ -1,0 +1,179 @@
+"""The model as data: states, parameters, named quantities and drugs; names, units, sources.
+
+Immutable. It neither simulates nor holds doses, bounds or measurements; ``with_values`` gives a
+new model. `crs_sim.modelfile` reads one from text, `crs_sim.codegen` makes it runnable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .errors import ModelError, unknown_name
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named number that stays constant during a run (unless a `Change` says otherwise)."""
+
+    id: str
+    value: float
+    unit: str
+    label: str
+    source: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """An amount or concentration with a rate of change per day (`rate`, a formula).
+
+    ``initial`` is a formula in parameters and quantities of parameters (``"0"``, ``"ferritin_0"``).
+    """
+
+    id: str
+    initial: str
+    rate: str
+    unit: str
+    label: str
+    source: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A named formula: something measured, or a piece of the equations worth a name."""
+
+    id: str
+    formula: str
+    unit: str
+    label: str
+    source: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Drug:
+    """How a dose of one drug enters the model.
+
+    ``into`` is the state that receives it, ``unit`` the unit of an amount there, ``hours`` the
+    usual infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
+    ("": all of it arrives), ``molar_mass`` in g/mol (0 where it means nothing).
+    """
+
+    name: str
+    into: str
+    unit: str
+    hours: float = 0.0
+    bioavailability: str = ""
+    molar_mass: float = 0.0
+    label: str = ""
+
+
+Symbol = Parameter | State | Quantity
+
+
+@dataclass(frozen=True)
+class Model:
+    """Equations, names, units, sources and nominal values of one model.
+
+    Parameters
+    ----------
+    name : str
+    states, parameters, quantities : tuples, in the order of the model file; every quantity uses
+        only quantities above it
+    units : tuple of (name, definition) pairs, as declared in the file
+    drugs : tuple of Drug
+    path : str, the file it came from ("" if none); messages begin with it
+    """
+
+    name: str
+    states: tuple[State, ...]
+    parameters: tuple[Parameter, ...]
+    quantities: tuple[Quantity, ...] = ()
+    units: tuple[tuple[str, str], ...] = ()
+    drugs: tuple[Drug, ...] = ()
+    path: str = ""
+
+    @cached_property
+    def symbols(self) -> dict[str, Symbol]:
+        """Every named thing by its id."""
+        everything: Iterable[Symbol] = (*self.parameters, *self.states, *self.quantities)
+        return {symbol.id: symbol for symbol in everything}
+
+    @cached_property
+    def state_ids(self) -> tuple[str, ...]:
+        """Ids of the states, in the order of every state vector."""
+        return tuple(s.id for s in self.states)
+
+    @cached_property
+    def parameter_ids(self) -> tuple[str, ...]:
+        """Ids of the parameters, in the order of every parameter vector."""
+        return tuple(p.id for p in self.parameters)
+
+    @cached_property
+    def quantity_ids(self) -> tuple[str, ...]:
+        """Ids of the named quantities, in the order of the file."""
+        return tuple(q.id for q in self.quantities)
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Parameter values by id."""
+        return {p.id: p.value for p in self.parameters}
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits that change with any equation, unit or drug, not with a value."""
+        text = [(s.id, s.initial, s.rate, s.unit) for s in self.states]
+        text += [(q.id, q.formula, q.unit, "") for q in self.quantities]
+        text += [(p.id, p.unit, "", "") for p in self.parameters]
+        drugs = [(d.name, d.into, d.unit, d.hours, d.bioavailability) for d in self.drugs]
+        return hashlib.sha256(repr((text, self.units, drugs)).encode()).hexdigest()[:12]
+
+    def __getitem__(self, name: str) -> Symbol:
+        """The parameter, state or quantity of that id.
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        if name not in self.symbols:
+            raise unknown_name("name", name, self.symbols, self.path)
+        return self.symbols[name]
+
+    def drug(self, name: str) -> Drug:
+        """The drug of that name; a state's own id stands for a bolus straight into it."""
+        for drug in self.drugs:
+            if drug.name == name:
+                return drug
+        if name in self.state_ids:
+            return Drug(name, into=name, unit=self[name].unit, label=self[name].label)
+        raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)
+
+    def with_values(self, **values: float) -> Model:
+        """A new model with these parameter values; the hash stays, since the equations do.
+
+        Raises
+        ------
+        UnknownNameError, ModelError
+            For a name that is no parameter, or a value that is not finite.
+        """
+        for name, value in values.items():
+            if name not in self.values:
+                raise unknown_name("parameter", name, self.values, self.path)
+            if not math.isfinite(value):
+                raise ModelError(f"{self.path or self.name}  {name} = {value} is not finite")
+        changed = tuple(
+            replace(p, value=float(values[p.id])) if p.id in values else p for p in self.parameters
+        )
+        return replace(self, parameters=changed)
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.name!r}: {len(self.states)} states, {len(self.parameters)} parameters, "
+            f"{len(self.quantities)} quantities, hash {self.hash})"
+        )

@@ -1,0 +1,311 @@
+"""A model file to a `Model`, and a `Model` to SBML.
+
+The only door to antimony and libsbml. `crs_sim.dialect` says which line is which and what is
+refused; antimony reads the same text into SBML, and values and formulas are taken from there.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import antimony  # type: ignore[import-untyped]
+import libsbml  # type: ignore[import-untyped]
+
+from .dialect import FUNCTIONS, Scan, refuse, scan
+from .errors import InputError, ModelError, UnitError, unknown_name
+from .model import Drug, Model, Parameter, Quantity, State
+from .shipped import locate
+from .units import Unit, declared_units, difference, pretty, read_unit, same, show
+
+# what is given to other tools: x^n is no number for x < 0, where a solver may step
+SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
+DRUG_KEYS = ("into", "unit", "hours", "bioavailability", "molar_mass", "label")
+_OPERATORS: dict[int, type[ast.operator]] = {
+    libsbml.AST_PLUS: ast.Add,
+    libsbml.AST_MINUS: ast.Sub,
+    libsbml.AST_TIMES: ast.Mult,
+    libsbml.AST_DIVIDE: ast.Div,
+    libsbml.AST_POWER: ast.Pow,
+    libsbml.AST_FUNCTION_POWER: ast.Pow,
+}
+_EMPTY = {libsbml.AST_PLUS: 0, libsbml.AST_TIMES: 1}
+_FUNCTIONS = {libsbml.AST_FUNCTION_EXP: "exp", libsbml.AST_FUNCTION_LN: "ln",
+              libsbml.AST_FUNCTION_ROOT: "sqrt"}  # fmt: skip
+
+
+def load_model(name_or_path: str | Path = "crs") -> Model:
+    """The model of a folder (``model.ant`` and, beside it, ``drugs.toml``), or a shipped one.
+
+    Parameters
+    ----------
+    name_or_path : a folder, a ``.ant`` file, or the name of a shipped model
+
+    Raises
+    ------
+    ModelError, InputError, UnitError, UnknownNameError
+        If a file cannot be read, or says something outside the dialect; with file and line.
+    """
+    found = locate(name_or_path, "models", "model.ant")
+    path = found / "model.ant" if found.is_dir() else found
+    beside = path.with_name("drugs.toml")
+    drugs = read_drugs(_text(beside), _shown(beside)) if beside.is_file() else ()
+    model = read_model(_text(path), _shown(path))
+    return with_drugs(model, drugs, _shown(beside))
+
+
+def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
+    """The model a text describes.
+
+    Parameters
+    ----------
+    text : a model file's whole content
+    path : what messages begin with
+    drugs : how doses enter, see `read_drugs`
+
+    Raises
+    ------
+    ModelError
+        Naming every line that is outside the dialect.
+    """
+    found = scan(text, path)
+    _check_unit_definitions(found)
+    document = _parsed(found)  # kept: libsbml frees the model with its document
+    parts = _Parts(found, document.getModel())
+    model = Model(
+        name=found.name,
+        states=tuple(parts.state(s.name) for s in found.of("rate")),
+        parameters=tuple(parts.parameter(n) for n in parts.constants),
+        quantities=tuple(parts.quantity(s.name) for s in found.of("quantity")),
+        units=tuple((s.name, s.text) for s in found.of("unit")),
+        path=path,
+    )
+    return with_drugs(model, drugs, path) if drugs else model
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise InputError(f"{_shown(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{_shown(path)}  cannot be read: {error.strerror}") from None
+
+
+# --- through antimony and libsbml -----------------------------------------------------------------
+
+
+def _check_unit_definitions(found: Scan) -> None:
+    known: dict[str, Unit] = {}
+    problems = []
+    for s in found.of("unit"):
+        try:
+            known[s.name] = read_unit(s.text, f"{s.name}:", known)
+        except UnitError as error:
+            problems.append((s.line, str(error)))
+    refuse(found.path, problems)
+
+
+def _parsed(found: Scan) -> libsbml.SBMLDocument:
+    return libsbml.readSBMLFromString(_sbml_text(found.antimony(), found.name, found.path))
+
+
+def _sbml_text(text: str, name: str, path: str) -> str:
+    antimony.clearPreviousLoads()
+    if antimony.loadAntimonyString(text) < 0:
+        said = antimony.getLastError()
+        match = re.search(r"line (\d+):\s*(.*)", said)
+        line, what = (int(match[1]), match[2]) if match else (1, said)
+        raise ModelError(f"{path or 'model'}:{line}  antimony cannot read this: {what}")
+    sbml_text: str = antimony.getSBMLString(name)
+    antimony.clearPreviousLoads()
+    return sbml_text
+
+
+def _tree(node: Any) -> ast.expr:
+    """libsbml's tree as Python's: libsbml's own text writes (a^b)^c as a^b^c, which is another."""
+    kind = node.getType()
+    parts = [_tree(node.getChild(i)) for i in range(node.getNumChildren())]
+    if node.isInteger():
+        return ast.Constant(int(node.getInteger()))
+    if node.isNumber():
+        value = node.getReal()
+        return ast.Constant(int(value) if value == int(value) and abs(value) < 1e6 else value)
+    if node.isName():
+        return ast.Name(node.getName())
+    if kind == libsbml.AST_MINUS and len(parts) == 1:
+        return ast.UnaryOp(ast.USub(), parts[0])
+    if kind in _OPERATORS:
+        result = parts[0] if parts else ast.Constant(_EMPTY[kind])
+        for part in parts[1:]:
+            result = ast.BinOp(result, _OPERATORS[kind](), part)
+        return result
+    name = _FUNCTIONS.get(kind) or node.getName()
+    return ast.Call(ast.Name(name), parts[-1:] if name == "sqrt" else parts, [])
+
+
+def _infix(node: Any) -> str:
+    return ast.unparse(_tree(node)).replace(" ** ", "^").replace("**", "^")
+
+
+class _Parts:
+    """The pieces of a model, from what antimony made of the text and the lines of our scan."""
+
+    def __init__(self, found: Scan, sbml_model: libsbml.Model) -> None:
+        self.found = found
+        self.rules = {r.getVariable(): _infix(r.getMath()) for r in sbml_model.getListOfRules()}
+        self.initial = {
+            a.getSymbol(): _infix(a.getMath()) for a in sbml_model.getListOfInitialAssignments()
+        }
+        self.symbols = {p.getId(): p for p in sbml_model.getListOfParameters()}
+        self.constants = [name for name, s in found.symbols.items() if s.kind == "value"]
+
+    def common(self, name: str) -> dict[str, Any]:
+        symbol = self.symbols[name]
+        return {
+            "id": name,
+            "unit": symbol.getUnits(),
+            # from the scan: antimony drops a label that equals the id, and splits up sources
+            "label": self.words("label", name),
+            "source": self.words("source", name),
+            "line": self.found.symbols[name].line,
+        }
+
+    def words(self, kind: str, name: str) -> str:
+        statement = self.found.by_kind[kind].get(name)
+        return re.sub(r"\\(.)", r"\1", statement.text) if statement else ""
+
+    def parameter(self, name: str) -> Parameter:
+        return Parameter(value=self.symbols[name].getValue(), **self.common(name))
+
+    def state(self, name: str) -> State:
+        start = self.initial.get(name) or f"{self.symbols[name].getValue():.17g}"
+        return State(initial=start, rate=self.rules[name], **self.common(name))
+
+    def quantity(self, name: str) -> Quantity:
+        return Quantity(formula=self.rules[name], **self.common(name))
+
+
+# --- drugs ----------------------------------------------------------------------------------------
+
+
+def read_drugs(text: str, path: str = "drugs.toml") -> tuple[Drug, ...]:
+    """The drugs of a ``drugs.toml``: one table a drug, its keys those of `Drug`.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        For text that is no TOML, a missing or unknown key, or a value of the wrong kind.
+
+    Examples
+    --------
+    >>> read_drugs('[anakinra]\\ninto = "ANA"\\nunit = "mg"')[0].into
+    'ANA'
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}  is not TOML: {error}") from None
+    return tuple(_drug(name, table, f"{path} [{name}]") for name, table in tables.items())
+
+
+def _drug(name: str, table: object, where: str) -> Drug:
+    if not isinstance(table, Mapping):
+        raise InputError(f"{where}  is a value outside any drug: write it under [drug name]")
+    for key, value in table.items():
+        if key not in DRUG_KEYS:
+            raise unknown_name("key", key, DRUG_KEYS, where)
+        _check_kind(key, value, where)
+    missing = [key for key in ("into", "unit") if not table.get(key)]
+    if missing:
+        raise InputError(f"{where}  has no {' and no '.join(missing)}: write {missing[0]} = \"...\"")
+    numbers = {k: float(v) for k, v in table.items() if k in ("hours", "molar_mass")}
+    return Drug(name, **{**table, **numbers})
+
+
+def _check_kind(key: str, value: object, where: str) -> None:
+    if key not in ("hours", "molar_mass"):
+        if not isinstance(value, str):
+            raise InputError(f'{where}  {key} = {value!r} is no text: write {key} = "..."')
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where}  {key} = {value!r} is no number")
+    elif not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{where}  {key} = {value!r}: give a finite number, zero or more")
+
+
+def with_drugs(model: Model, drugs: Sequence[Drug], path: str = "drugs.toml") -> Model:
+    """The model with these drugs, each checked against the state it enters.
+
+    Raises
+    ------
+    UnknownNameError, UnitError
+        If a state or bioavailability parameter is not there, or the dose's unit is not the
+        state's (after the bioavailability's unit, if there is one).
+    """
+    declared = declared_units(model.units)
+    for drug in drugs:
+        _check_drug(model, drug, declared, f"{path} [{drug.name}]")
+    return replace(model, drugs=tuple(drugs))
+
+
+def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: str) -> None:
+    if drug.into not in model.state_ids:
+        raise unknown_name("state", drug.into, model.state_ids, where)
+    if drug.bioavailability and drug.bioavailability not in model.values:
+        raise unknown_name("parameter", drug.bioavailability, model.values, where)
+    unit = read_unit(drug.unit, where, declared)
+    if drug.bioavailability:
+        unit = unit * read_unit(model[drug.bioavailability].unit, where, declared)
+    needed = read_unit(model[drug.into].unit, where, declared)
+    if not same(unit, needed):
+        raise UnitError(
+            f"{where}  a dose arrives in {show(unit)}, but {drug.into} is in "
+            f"{pretty(model[drug.into].unit)} ({difference(unit, needed)}): change the unit, or "
+            f"scale with a bioavailability parameter"
+        )
+
+
+# --- out ------------------------------------------------------------------------------------------
+
+
+def antimony_text(model: Model) -> str:
+    """The model as a model file, with the values it has now; `read_model` reads it back."""
+    lines = [*FUNCTIONS.values(), f"model {model.name}"]
+    lines += [f"  unit {name} = {definition};" for name, definition in model.units]
+    lines += [f"  {p.id} = {p.value!r} {p.unit};" for p in model.parameters]
+    lines += [f"  {s.id} = {s.initial}; {s.id} has {s.unit};" for s in model.states]
+    lines += [f"  {q.id} := {q.formula}; {q.id} has {q.unit};" for q in model.quantities]
+    lines += [f"  {s.id}' = {s.rate};" for s in model.states]
+    for symbol in model.symbols.values():
+        lines.append(f"  {symbol.id} is {_quoted(symbol.label)};")
+        if symbol.source:
+            lines.append(f"  {symbol.id} description {_quoted(symbol.source)};")
+    return "\n".join([*lines, "end", ""])
+
+
+def _quoted(text: str) -> str:
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def sbml(model: Model) -> str:
+    """The model as SBML level 3, with the values it has now; time is in days.
+
+    Doses are not in it: they belong to a scenario.
+    """
+    text = antimony_text(model).replace(FUNCTIONS["hill"], SAFE_HILL)
+    text = text.replace(
+        f"model {model.name}\n", f"model {model.name}\n  unit time_unit = 86400 second;\n", 1
+    )
+    return _sbml_text(text, model.name, model.path)

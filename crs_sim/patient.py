@@ -1,0 +1,399 @@
+"""One patient: what was done and what was measured, read from a folder of three small files.
+
+``patient.toml`` says who, ``doses.csv`` what was given, ``observations.csv`` what was measured.
+Days count from the CAR-T infusion: day = (time - infusion) / 24 h. Nothing here is estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+
+from .dosing import Dose, Schedule
+from .errors import FileError, InputError, StorageError, UnitError, unknown_name
+from .model import Model
+from .patientfiles import RATIOS, DoseRow, ObservationRow, PatientFile, new_files
+from .scenario import Change, Scenario
+from .shipped import locate
+from .tables import (
+    EXAMPLE_TIME,
+    R,
+    Table,
+    at_place,
+    moment,
+    place,
+    read_table,
+    read_toml,
+    refuse_repeats,
+)
+from .units import conversion_factor, convert, named_unit
+
+MAX_DAY = 36500.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One thing that was measured, in words a likelihood can use.
+
+    Parameters
+    ----------
+    id, observable : str; the observable is a quantity of the model, or ``crs_grade``
+    kind : str, one of `KINDS`: value, below, above; peak (largest in [day, until]); sometime (on an
+        unknown day in [day, until]); ratio, ratio_below, ratio_above (day over reference); grade
+    day, until, reference : float, days after the infusion; until = day where there is no window,
+        reference = nan where nothing is compared. A dose of the same moment comes after.
+    value : float, in ``unit``
+    sd : float, on the log scale; nan if not given
+    row : int, its row in observations.csv; 0 if it came from no file
+    """
+
+    id: str
+    observable: str
+    kind: str
+    day: float
+    until: float
+    reference: float
+    value: float
+    unit: str
+    sd: float = math.nan
+    note: str = ""
+    row: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """The observations of one patient, in the order of the file."""
+
+    observations: tuple[Observation, ...] = ()
+
+    def __iter__(self) -> Iterator[Observation]:
+        return iter(self.observations)
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    def __getitem__(self, id: str) -> Observation:
+        """The observation of that id.
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        for observation in self:
+            if observation.id == id:
+                return observation
+        raise unknown_name("observation", id, self.ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(o.id for o in self)
+
+    def without(self, *ids: str) -> Observations:
+        """All but these.
+
+        Raises
+        ------
+        UnknownNameError
+            If one of them is not there.
+        """
+        left_out = {self[id].id for id in ids}
+        return Observations(tuple(o for o in self if o.id not in left_out))
+
+    def table(self) -> pd.DataFrame:
+        """One row an observation, the columns of observations.csv."""
+        names = [name for name in Observation.__dataclass_fields__ if name != "row"]
+        return pd.DataFrame([asdict(o) for o in self], columns=names)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who was treated with what, and what was seen.
+
+    Parameters
+    ----------
+    id : str
+    model : str, name or path of the model it is meant for
+    scenario : Scenario, doses, changes and the patient's own values
+    observations : Observations
+    infusion : datetime with zone, the moment of day 0; None if the record counts days
+    path : str, the folder it came from ("" if none)
+    dose_rows : the row of doses.csv each dose stands in, so that messages can name it
+    """
+
+    id: str
+    model: str
+    scenario: Scenario
+    observations: Observations = Observations()
+    infusion: datetime | None = None
+    path: str = ""
+    dose_rows: Mapping[Dose, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        doses = self.scenario.doses
+        return (
+            f"Patient({self.id!r}: {len(doses)} doses of {len(doses.drugs)} drugs, "
+            f"{len(self.observations)} observations)"
+        )
+
+
+def load_patient(name: str | Path) -> Patient:
+    """The patient in a folder, or the shipped one of that name.
+
+    >>> load_patient("ruemmele2025").observations["ferritin_peak"].value
+    9580.0
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        Naming file, row, column and, for a misspelt name, the closest match.
+    """
+    folder = locate(name, "fits/data", "patient.toml")
+    if folder.is_file():
+        raise InputError(f"{folder}  is a file; give the folder that holds patient.toml")
+    path = folder / "patient.toml"
+    about = read_toml(path, PatientFile)
+    infusion = _infusion(about, path)
+    doses, dose_rows = _doses(folder / "doses.csv", infusion)
+    scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
+    observations = _observations(folder / "observations.csv", infusion)
+    return Patient(about.id, about.model, scenario, observations, infusion, str(folder), dose_rows)
+
+
+def _infusion(about: PatientFile, path: Path) -> datetime | None:
+    if about.infusion is None:
+        return None
+    try:
+        time = moment(str(about.infusion))
+    except ValueError as error:
+        raise FileError(f"{place(path, key='key infusion')}: {error}") from None
+    if not isinstance(time, datetime):
+        where = place(path, key="key infusion")
+        raise FileError(f"{where}: {time:g} is no date-time such as {EXAMPLE_TIME}")
+    return time
+
+
+def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
+    """Days after the infusion."""
+    if isinstance(day, datetime):
+        if infusion is None:
+            raise FileError(
+                f"{where}: is a date-time, but patient.toml has no 'infusion'; add "
+                f"infusion = {EXAMPLE_TIME} (the CAR-T infusion), or count days"
+            )
+        day = (day - infusion) / timedelta(days=1)
+    if math.isnan(day):
+        raise FileError(f"{where}: the day is not a number")
+    if day < 0:
+        raise FileError(
+            f"{where}: day {day:g} is before the model starts, at the infusion on day 0"
+        )
+    if MAX_DAY < day < math.inf:
+        raise FileError(f"{where}: day {day:g} is a century away; count from the infusion")
+    return day
+
+
+def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple[Change, ...]:
+    changes = []
+    for number, table in enumerate(about.changes, start=1):
+        where = place(path, key=f"changes {number}")
+        first = -math.inf if table.first is None else _day(table.first, infusion, where)
+        last = math.inf if table.last is None else _day(table.last, infusion, where)
+        try:
+            changes.append(Change(table.parameter, first, last, table.factor, table.value))
+        except InputError as error:
+            raise FileError(f"{where}: {error}") from None
+    return tuple(changes)
+
+
+def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
+    """The rows of an optional table; a file misnamed by a letter is not passed over in silence."""
+    if not path.exists():
+        others = {p.name.lower(): p.name for p in path.parent.iterdir() if p.name != path.name}
+        close = get_close_matches(path.name, others, n=1, cutoff=0.8)
+        if close:
+            raise FileError(
+                f"{place(path)}: is not there, but {others[close[0]]!r} is; rename or remove it"
+            )
+        return ()
+    table = read_table(path, record)
+    refuse_repeats(path, table, ignoring)
+    return table
+
+
+def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, int]]:
+    schedule, rows = Schedule(), {}
+    for row, record in _table(path, DoseRow, ignoring=("note",)):
+        day = _day(record.day, infusion, place(path, row, "day"))
+        first = Dose(day, record.drug, record.amount, record.unit, record.hours)
+        given = Schedule((first,))
+        if record.every is not None and record.doses is not None:
+            given = first.repeated(record.every, record.doses)
+        schedule += given
+        rows.update(dict.fromkeys(given, row))
+    return schedule, rows
+
+
+def _observations(path: Path, infusion: datetime | None) -> Observations:
+    found: dict[str, Observation] = {}
+    for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
+        if record.id in found:
+            where, other = place(path, row, "id"), found[record.id].row
+            raise FileError(f"{where}: {record.id!r} is the id of row {other} too; rename one")
+        found[record.id] = _observation(path, row, record, infusion)
+    return Observations(tuple(found.values()))
+
+
+def _observation(
+    path: Path, row: int, record: ObservationRow, infusion: datetime | None
+) -> Observation:
+    days = {
+        name: math.nan if moment is None else _day(moment, infusion, place(path, row, name))
+        for name, moment in record
+        if name in ("day", "until", "reference")
+    }
+    if days["until"] < days["day"]:
+        raise FileError(
+            f"{place(path, row, 'until')}: the window ends (day {days['until']:g}) before it "
+            f"starts (day {days['day']:g})"
+        )
+    if days["reference"] >= days["day"]:
+        raise FileError(
+            f"{place(path, row, 'reference')}: day {days['reference']:g} is not before day "
+            f"{days['day']:g}; the reference is the earlier of the two"
+        )
+    if math.isnan(days["until"]):
+        days["until"] = days["day"]
+    return Observation(
+        record.id,
+        record.observable,
+        record.kind,
+        **days,
+        value=record.value,
+        unit=record.unit,
+        sd=math.nan if record.sd is None else record.sd,
+        note=record.note,
+        row=row,
+    )
+
+
+def check_against(patient: Patient, model: Model) -> Patient:
+    """The patient with every observation in the model's units, once all of it fits the model.
+
+    Raises
+    ------
+    UnknownNameError
+        For a drug, observable or parameter the model does not have.
+    UnitError
+        For a unit that cannot be converted into the model's.
+    FileError
+        For a dose that needs a body weight where none is given.
+    """
+    _check_parameters(patient, model)
+    for dose in patient.scenario.doses:
+        _check_dose(patient, model, dose)
+    converted = tuple(_in_model_units(patient, model, o) for o in patient.observations)
+    return replace(patient, observations=Observations(converted))
+
+
+def _check_parameters(patient: Patient, model: Model) -> None:
+    path = Path(patient.path) / "patient.toml"
+    keys = {f"key values.{name}": name for name in patient.scenario.values}
+    for number, change in enumerate(patient.scenario.changes, start=1):
+        keys[f"changes {number}, key parameter"] = change.parameter
+    for key, name in keys.items():
+        if name not in model.values:
+            raise at_place(place(path, key=key), unknown_name("parameter", name, model.values))
+
+
+def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
+    row, path = patient.dose_rows.get(dose, 0), Path(patient.path) / "doses.csv"
+
+    def where(column: str) -> str:
+        return place(path, row, column) if row else f"dose of {dose.drug} on day {dose.day:g}"
+
+    known = [drug.name for drug in model.drugs]
+    if dose.drug not in known and dose.drug not in model.state_ids:
+        raise at_place(where("drug"), unknown_name("drug", dose.drug, known))
+    unit = model.drug(dose.drug).unit
+    try:
+        _, weight_power = conversion_factor(dose.unit or unit, _readable(model, unit))
+    except UnitError as error:
+        raise at_place(where("unit"), error) from None
+    if weight_power and "weight" not in patient.scenario.values:
+        raise FileError(
+            f"{where('unit')}: {dose.unit} needs a body weight; add weight (in kg) under "
+            "[values] in patient.toml"
+        )
+
+
+def _in_model_units(patient: Patient, model: Model, observation: Observation) -> Observation:
+    if observation.kind == "grade":
+        return observation
+    row, path = observation.row, Path(patient.path) / "observations.csv"
+
+    def where(column: str) -> str:
+        return place(path, row, column) if row else f"observation {observation.id}"
+
+    units = {q.id: q.unit for q in model.quantities} | {s.id: s.unit for s in model.states}
+    if observation.observable not in units:
+        error = unknown_name("observable", observation.observable, units)
+        raise at_place(where("observable"), error)
+    if observation.kind in RATIOS:
+        return observation
+    unit = units[observation.observable]
+    try:
+        value = convert(observation.value, observation.unit, _readable(model, unit))
+    except UnitError as error:
+        raise at_place(where("unit"), error) from None
+    return replace(observation, value=value, unit=unit)
+
+
+def _readable(model: Model, unit: str) -> str:
+    """A unit of the model as text: its definition where the name alone says nothing."""
+    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
+
+
+def new_patient(folder: str | Path) -> Path:
+    """A folder for a new patient: three files that explain themselves, with made-up rows.
+
+    Raises
+    ------
+    StorageError
+        If one of the files is there already, or cannot be written; then none is.
+    """
+    folder = Path(folder)
+    files = new_files(folder.resolve().name or "patient")
+    present = [name for name in files if (folder / name).exists()]
+    if present:
+        held = f"{folder}  has a {present[0]} already"
+        raise StorageError(f"{held}; nothing was written; choose a new folder")
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / f".{name}.part").write_text(text, encoding="utf-8", newline="\n")
+        for name in files:
+            (folder / f".{name}.part").rename(folder / name)
+    except OSError as error:
+        _clear(folder, files, made)
+        raise StorageError(f"{folder}  cannot be written: {error.strerror}") from None
+    return folder
+
+
+def _clear(folder: Path, files: Iterable[str], made: bool) -> None:
+    """Take back what a failed `new_patient` left behind."""
+    with suppress(OSError):
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+            (folder / f".{name}.part").unlink(missing_ok=True)
+        if made:
+            folder.rmdir()

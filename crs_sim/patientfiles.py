@@ -1,0 +1,207 @@
+"""The three files of a patient: their columns, what each may hold, and what a new one looks like.
+
+The description of a column is written once, here: a new patient's files explain themselves with
+the same words.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_args
+
+from .tables import (
+    CellError,
+    Moment,
+    NotNegative,
+    Number,
+    Positive,
+    Real,
+    Record,
+    Whole,
+    column,
+    explain,
+)
+
+Kind = Literal[
+    "value", "below", "above", "peak", "sometime", "ratio", "ratio_below", "ratio_above", "grade"
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+WINDOWS = ("peak", "sometime")
+RATIOS = ("ratio", "ratio_below", "ratio_above")
+GRADE = "crs_grade"
+MAX_DOSES = 10_000
+
+
+class ChangeTable(Record):
+    """One ``[[changes]]`` of patient.toml."""
+
+    parameter: str
+    first: Moment | None = None
+    last: Moment | None = None
+    factor: Real | None = None
+    value: Real | None = None
+
+
+class PatientFile(Record):
+    """patient.toml."""
+
+    id: str = column(min_length=1)
+    model: str = "crs"
+    infusion: Any = None
+    values: dict[str, Real] = column(default_factory=dict)
+    changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
+
+    def check(self) -> None:
+        if self.values.get("weight", 1.0) <= 0:
+            raise CellError("values.weight", "a body weight must be above 0 kg")
+
+
+class DoseRow(Record):
+    """One row of doses.csv: one dose, or one dose repeated."""
+
+    day: Moment = column(
+        description="days after the CAR-T infusion (0 or later), or a date-time with its zone, "
+        "2024-03-11T08:30+01:00, if patient.toml has the infusion's"
+    )
+    drug: str = column(description="a drug of the model (crs-sim show lists them)")
+    amount: NotNegative = column(description="amount of each dose")
+    unit: str = column(description="its unit: mg, g, mg/kg, cells/kg, ...")
+    hours: NotNegative | None = column(
+        None, description="infusion time in hours; 0 is a bolus; empty: usual for the drug"
+    )
+    every: Positive | None = column(None, description="hours between repeated doses")
+    doses: Whole | None = column(None, description="how many doses, the first included")
+    note: str = column("", description="for people; not used")
+
+    def check(self) -> None:
+        if self.doses is not None and self.every is None:
+            raise CellError("every", "is empty, but 'doses' is given; say every how many hours")
+        if self.every is not None and self.doses is None:
+            raise CellError("doses", "is empty, but 'every' is given; say how many doses")
+        if self.doses is not None and not 1 <= self.doses <= MAX_DOSES:
+            raise CellError("doses", f"{self.doses} is not between 1 and {MAX_DOSES}")
+
+
+class ObservationRow(Record):
+    """One row of observations.csv."""
+
+    id: str = column(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="a name of its own: letters, digits, _",
+    )
+    observable: str = column(
+        description=f"what was measured: a quantity of the model; {GRADE} for a grade"
+    )
+    kind: Kind = column(
+        description="value | below | above | peak (largest from day to until) | sometime (on an "
+        "unknown day from day to until) | ratio, ratio_below, ratio_above (value on day over "
+        "value on the reference day) | grade (0 to 4)"
+    )
+    day: Moment = column(description="when, as in doses.csv; a dose of that moment comes after")
+    until: Moment | None = column(None, description="last day of a peak or sometime")
+    reference: Moment | None = column(None, description="earlier day of a ratio")
+    value: Number = column(description="the number reported; above 0 unless it is a grade")
+    unit: str = column(
+        "", description="its unit: pg/mL, ng/mL, mg/L, ...; 1 for none; empty for ratio and grade"
+    )
+    sd: Positive | None = column(
+        None, description="spread on the log scale (0.2 is about 20 %); empty: the problem's"
+    )
+    note: str = column("", description="where the number stands, and how it was read")
+
+    def check(self) -> None:
+        _check_window(self)
+        if self.kind == "grade" or self.observable == GRADE:
+            _check_grade(self)
+        elif self.value <= 0:
+            raise CellError("value", f"{self.value:g} has no logarithm; it must be above 0")
+        elif self.kind in RATIOS and self.unit not in ("", "1"):
+            raise CellError("unit", f"a ratio has no unit; delete {self.unit!r}")
+        elif self.kind not in RATIOS and not self.unit:
+            raise CellError("unit", "is empty; fill in the unit, or 1 if there is none")
+
+
+def _check_window(row: ObservationRow) -> None:
+    if row.kind in WINDOWS and row.until is None:
+        raise CellError("until", f"is empty; a {row.kind} needs the last day of its window")
+    if row.kind not in WINDOWS and row.until is not None:
+        raise CellError("until", f"only a peak or sometime has one, not a {row.kind}; empty it")
+    if row.kind in RATIOS and row.reference is None:
+        raise CellError("reference", f"is empty; a {row.kind} needs the day it is compared with")
+    if row.kind not in RATIOS and row.reference is not None:
+        raise CellError("reference", f"only a ratio has one, not a {row.kind}; empty it")
+
+
+def _check_grade(row: ObservationRow) -> None:
+    if row.observable != GRADE:
+        raise CellError("observable", f"a grade is of {GRADE}, not of {row.observable!r}")
+    if row.kind != "grade":
+        raise CellError("kind", f"{GRADE} is observed as kind 'grade', not {row.kind!r}")
+    if row.value not in (0, 1, 2, 3, 4):
+        raise CellError("value", f"{row.value:g} is no grade; it is 0, 1, 2, 3 or 4")
+    if row.unit not in ("", "1"):
+        raise CellError("unit", f"a grade has no unit; delete {row.unit!r}")
+    if row.sd is not None:
+        raise CellError("sd", "a grade has none here; the problem file says how sharp grades are")
+
+
+TOML = """\
+# Who this is. A line that starts with # is a comment: nothing reads it.
+# EXAMPLE: every number in these three files is made up; replace it by your patient's.
+
+id = {id}
+model = "crs"    # a shipped model, or the path of your own
+
+# The moment of the CAR-T infusion, with its time zone. Only needed if doses.csv or
+# observations.csv give date-times instead of days; then day = (time - infusion) / 24 h.
+# infusion = 2024-03-11T08:30:00+01:00
+
+# The patient's own values of model parameters; body weight in kg is needed for doses per kg.
+[values]
+weight = 70
+
+# A parameter that is scaled (factor) or set (value) between two days. As many as needed.
+# [[changes]]
+# parameter = "k_il6"
+# first = 13
+# last = 20
+# factor = 0.5
+"""
+
+DOSES = """\
+# What was given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
+# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
+# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
+#
+{columns}#
+day,drug,amount,unit,hours,every,doses,note
+0,cart,5e6,cells/kg,,,,EXAMPLE: the CAR-T infusion
+2.5,tocilizumab,8,mg/kg,1,,,EXAMPLE: one dose over an hour
+3,dexamethasone,10,mg,,6,4,EXAMPLE: four doses six hours apart
+"""
+
+OBSERVATIONS = """\
+# What was measured. EXAMPLE: the rows are made up; replace them, or delete this file.
+# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
+# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
+#
+{columns}#
+id,observable,kind,day,until,reference,value,unit,sd,note
+ferritin_d3,ferritin,value,3,,,900,ng/mL,,EXAMPLE: a level
+ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: under the assay's limit
+crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
+grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
+"""
+
+
+def new_files(id: str) -> dict[str, str]:
+    """Name and text of the three files of a new patient.
+
+    >>> sorted(new_files("p1"))
+    ['doses.csv', 'observations.csv', 'patient.toml']
+    """
+    return {
+        "patient.toml": TOML.format(id=json.dumps(id, ensure_ascii=False)),
+        "doses.csv": DOSES.format(columns=explain(DoseRow)),
+        "observations.csv": OBSERVATIONS.format(columns=explain(ObservationRow)),
+    }

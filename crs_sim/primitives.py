@@ -1,0 +1,79 @@
+"""The few scalar functions generated code calls, each safe at zero and just below it.
+
+A solver may probe a concentration at 0 or slightly under. There ``x**n`` differentiated as
+``n*x**n/x`` divides by zero, so values and slopes are written out here. Plain ``math`` only: the
+same text runs as Python and is compiled by `crs_sim.kernel`.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def hill(x: float, K: float, n: float) -> float:
+    """Saturation ``x^n/(K^n + x^n)``; 0 for x <= 0, without overflow for any x > 0.
+
+    >>> hill(2.0, 2.0, 3.0), hill(0.0, 2.0, 3.0), hill(1e-300, 2.0, 3.0)
+    (0.5, 0.0, 0.0)
+    """
+    if x <= 0.0:
+        return 0.0
+    if x < K:
+        small = math.pow(x / K, n)
+        return small / (1.0 + small)
+    return 1.0 / (1.0 + math.pow(K / x, n))
+
+
+def hill_slope(x: float, K: float, n: float, h: float) -> float:
+    """Derivative of `hill` in x, given its value ``h``; at x = 0 the slope from the right if finite.
+
+    >>> hill_slope(2.0, 2.0, 1.0, 0.5), hill_slope(0.0, 2.0, 1.0, 0.0), hill_slope(0.0, 2.0, 2.5, 0.0)
+    (0.125, 0.5, 0.0)
+    """
+    if x > 0.0:
+        return n * h * (1.0 - h) / x
+    if x == 0.0 and n == 1.0:
+        return 1.0 / K
+    return 0.0
+
+
+def log_ratio(x: float, K: float) -> float:
+    """``ln(x/K)``, and 0 for x <= 0, where it only ever multiplies a zero.
+
+    >>> log_ratio(3.0, 3.0), log_ratio(0.0, 3.0)
+    (0.0, 0.0)
+    """
+    if x <= 0.0:
+        return 0.0
+    return math.log(x / K)
+
+
+def power(x: float, n: float) -> float:
+    """``x^n``; 0 where x < 0 has no real power (a solver just below zero).
+
+    >>> power(4.0, 0.5), power(-2.0, 3.0), power(-1e-9, 0.5)
+    (2.0, -8.0, 0.0)
+    """
+    if x < 0.0 and n != math.floor(n):
+        return 0.0
+    return math.pow(x, n)
+
+
+def power_slope(x: float, n: float, value: float) -> float:
+    """Derivative of `power` in x, given its value; at x = 0 it is 1 for n = 1 and 0 otherwise.
+
+    >>> power_slope(3.0, 2.0, 9.0), power_slope(0.0, 2.0, 0.0), power_slope(0.0, 1.0, 0.0)
+    (6.0, 0.0, 1.0)
+    """
+    if x != 0.0:
+        return n * value / x
+    return 1.0 if n == 1.0 else 0.0
+
+
+def reached(x: float, level: float) -> float:
+    """1 where ``x`` is at or above ``level``, else 0.
+
+    >>> reached(2.0, 2.0), reached(1.0, 2.0)
+    (1.0, 0.0)
+    """
+    return 1.0 if x >= level else 0.0

@@ -1,0 +1,91 @@
+"""What is done to a patient: doses, changes of a parameter between two days, patient values.
+
+A `Scenario` says nothing of what is measured, and nothing of how it is solved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from .dosing import Schedule
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter set to ``value``, or scaled by ``factor``, from ``first`` until ``last`` (days).
+
+    >>> Change("k_il6", first=13, last=20, factor=0.0).describe()
+    'k_il6 x 0 from day 13 to 20'
+    """
+
+    parameter: str
+    first: float = -math.inf
+    last: float = math.inf
+    factor: float | None = None
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.factor is None) == (self.value is None):
+            raise InputError(f"change of {self.parameter}: give either factor or value")
+        given = self.factor if self.value is None else self.value
+        if given is None or not math.isfinite(given):
+            raise InputError(f"change of {self.parameter}: {given} is not a finite number")
+        if not self.first < self.last:
+            raise InputError(
+                f"change of {self.parameter}: it ends (day {self.last:g}) before it "
+                f"starts (day {self.first:g})"
+            )
+
+    def apply(self, value: float) -> float:
+        """The parameter's value while the change lasts."""
+        return value * self.factor if self.value is None else self.value  # type: ignore[operator]
+
+    def describe(self) -> str:
+        """The change in words."""
+        what = f"x {self.factor:g}" if self.value is None else f"= {self.value:g}"
+        return f"{self.parameter} {what} from day {self.first:g} to {self.last:g}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What one patient is given and how that patient differs from the model's nominal one.
+
+    Parameters
+    ----------
+    name : str
+    doses : Schedule
+    changes : tuple of Change
+    values : mapping of parameter id to value, the patient's own (body weight, ...)
+    """
+
+    name: str
+    doses: Schedule = Schedule()
+    changes: tuple[Change, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    def with_doses(self, doses: Schedule, name: str = "") -> Scenario:
+        """The same patient under another schedule."""
+        return replace(self, doses=doses, name=name or self.name)
+
+    def with_changes(self, *changes: Change, name: str = "") -> Scenario:
+        """The same scenario with further changes."""
+        return replace(self, changes=self.changes + changes, name=name or self.name)
+
+    def with_values(self, **values: float) -> Scenario:
+        """The same scenario for a patient with these parameter values."""
+        return replace(self, values={**self.values, **values})
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "values": dict(self.values)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        values = MappingProxyType(dict(state.pop("values")))  # type: ignore[call-overload]
+        for name, value in {**state, "values": values}.items():
+            object.__setattr__(self, name, value)

@@ -1,0 +1,47 @@
+"""Where the shipped models, the case and its fit live: in a checkout, or inside the wheel.
+
+Names such as ``crs`` or ``ruemmele2025`` are looked up here when they are no path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import InputError, unknown_name
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def root() -> Path:
+    """The folder that holds ``models/`` and ``fits/``."""
+    inside_wheel = PACKAGE / "shipped"
+    return inside_wheel if inside_wheel.is_dir() else PACKAGE.parent
+
+
+def locate(name: str | Path, folder: str, marker: str) -> Path:
+    """The folder a user means: a path (to the folder or its marker file), or a shipped name.
+
+    Parameters
+    ----------
+    name : a path, or a shipped name such as "crs"
+    folder : where shipped names live under `root`, e.g. "models"
+    marker : the file that makes it such a folder, e.g. "model.ant"
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If a folder is there without its marker, or nothing of that name exists.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.parent if path.name == marker else path
+    if (path / marker).is_file():
+        return path
+    shipped = root() / folder
+    if (shipped / path / marker).is_file() and len(path.parts) == 1:
+        return shipped / path
+    if path.is_dir():
+        raise InputError(f"{path}  has no {marker}; is it the folder you mean?")
+    known = [p.parent.name for p in shipped.glob(f"*/{marker}")]
+    raise unknown_name(f"{folder.split('/')[-1].rstrip('s')} (no such folder or shipped name)",
+                       str(name), known)

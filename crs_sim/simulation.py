@@ -1,0 +1,169 @@
+"""`simulate`: a model under a scenario gives a `Simulation`, one run with everything it showed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .codegen import compile_model
+from .dosing import HOURS_PER_DAY, Input
+from .errors import InputError, unknown_name
+from .integrate import Counts, check_method, integrate
+from .model import Model
+from .scenario import Scenario
+from .timeline import parameters_at_samples, timeline
+
+Array = NDArray[np.float64]
+
+NO_TREATMENT = Scenario("no treatment")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """One run: what was asked, what came out, what was given, what it cost.
+
+    Parameters
+    ----------
+    model : Model, with the values used
+    scenario : Scenario
+    days : (n_days,) float, day after infusion, ascending
+    states : (n_days, n_states)
+    quantities : (n_days, n_quantities)
+    ledger : tuple of Input, every dose given up to the last day
+    solver : Counts
+    """
+
+    model: Model
+    scenario: Scenario
+    days: Array = field(repr=False)
+    states: Array = field(repr=False)
+    quantities: Array = field(repr=False)
+    ledger: tuple[Input, ...] = field(repr=False)
+    solver: Counts
+
+    def __getitem__(self, name: str) -> Array:
+        """The course of a state or named quantity, (n_days,).
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        if name not in self._columns:
+            raise unknown_name("state or quantity", name, self._columns, self.model.path)
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, Array]:
+        states = zip(self.model.state_ids, self.states.T, strict=True)
+        quantities = zip(self.model.quantity_ids, self.quantities.T, strict=True)
+        return {**dict(states), **dict(quantities)}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each state and quantity, by id."""
+        return {name: self.model[name].unit for name in self._columns}
+
+    def at(self, days: float | Sequence[float] | Array) -> Simulation:
+        """The same run at some of its days.
+
+        Raises
+        ------
+        InputError
+            For a day the run was not sampled on; names the nearest that it was.
+        """
+        rows = [self._row(float(day)) for day in np.atleast_1d(np.asarray(days, dtype=float))]
+        return replace(
+            self, days=self.days[rows], states=self.states[rows], quantities=self.quantities[rows]
+        )
+
+    def _row(self, day: float) -> int:
+        nearest = int(np.argmin(np.abs(self.days - day)))
+        if not abs(self.days[nearest] - day) <= 1e-9:
+            raise InputError(f"day {day:g} was not sampled; the nearest is "
+                             f"{self.days[nearest]:.10g}: add the day to `days` of simulate")
+        return nearest
+
+    def table(self) -> pd.DataFrame:
+        """The run as a table: column ``day``, then the states, then the quantities."""
+        names = ["day", *self._columns]
+        return pd.DataFrame(
+            np.column_stack([self.days, self.states, self.quantities]), columns=names
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Simulation({self.model.name!r}, {self.scenario.name!r}: {len(self.days)} days "
+            f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.ledger)} doses, "
+            f"{self.solver.method})"
+        )
+
+
+def simulate(
+    model: Model,
+    scenario: Scenario = NO_TREATMENT,
+    *,
+    until: float = 40.0,
+    every_hours: float = 6.0,
+    days: Sequence[float] | Array | None = None,
+    method: str = "LSODA",
+    rtol: float = 1e-6,
+) -> Simulation:
+    """Run a model under a scenario from day 0.
+
+    Parameters
+    ----------
+    model : Model
+    scenario : Scenario, its values are put into the model first
+    until : float, last day
+    every_hours : float, hours between samples
+    days : ascending days to sample instead of ``until`` and ``every_hours``, given back unchanged
+    method : str, a stiff solver: LSODA, BDF or Radau
+    rtol : float, relative tolerance; absolute ones follow from each state's size
+
+    Raises
+    ------
+    InputError, UnknownNameError, UnitError
+        For what cannot be run.
+    IntegrationError
+        When the solver gives up; names the day and the states.
+
+    Examples
+    --------
+    >>> from crs_sim.model import Model, Parameter, State
+    >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
+    ...               (Parameter("k", 0.693147, "1/day", "", ""),))
+    >>> simulate(decay, days=[0, 1, 3])["A"].round(3).tolist()
+    [8.0, 4.0, 1.0]
+    """
+    check_method(method)
+    if not 0 < rtol < 1:
+        raise InputError(f"rtol is {rtol:g}; give a number between 0 and 1, such as 1e-6")
+    patient = model.with_values(**scenario.values)
+    wanted = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
+    line, ledger = timeline(patient, scenario, wanted)
+    code = compile_model(patient)
+    states, counts = integrate(patient, code, line, method=method, rtol=rtol)
+    nominal = np.array([p.value for p in patient.parameters])
+    quantities = code.quantities(states, parameters_at_samples(line, nominal))
+    return Simulation(patient, scenario, wanted, states, quantities, ledger, counts)
+
+
+def sample_days(until: float, every_hours: float) -> Array:
+    """0, every, ..., until: each k*every exactly, the last day always among them.
+
+    >>> sample_days(1.0, 6.0).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    if not (np.isfinite(until) and until >= 0):
+        raise InputError(f"until is {until}; give the last day, 0 or later")
+    if not (np.isfinite(every_hours) and every_hours > 0):
+        raise InputError(f"every_hours is {every_hours}; give a positive number of hours")
+    steps = np.arange(int(until * HOURS_PER_DAY / every_hours + 1e-9) + 1)
+    days = steps * every_hours / HOURS_PER_DAY
+    return days if until - days[-1] <= 1e-9 else np.append(days, until)

@@ -1,0 +1,116 @@
+"""Straight-line code for a sparse LU: which entries fill in, in which order, written once.
+
+A model's Jacobian has the same few non-zero entries at every step, so elimination without
+pivoting can be spelled out when the model is compiled, as KPP does for atmospheric chemistry
+(Damian et al. 2002, doi:10.1016/S0098-1354(02)00128-X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Entry = tuple[int, int]
+
+
+def elimination_order(size: int, entries: Iterable[Entry]) -> list[int]:
+    """Pivots in greedy minimum-degree order: next is the one that can fill in least (Markowitz).
+
+    >>> elimination_order(3, [(0, 1), (0, 2), (1, 0), (2, 0)])   # an arrow: its head goes last
+    [1, 0, 2]
+    """
+    pattern = set(entries) | {(i, i) for i in range(size)}
+    left = set(range(size))
+    order = []
+    while left:
+        rows = {k: {j for j in left if (k, j) in pattern and j != k} for k in left}
+        columns = {k: {i for i in left if (i, k) in pattern and i != k} for k in left}
+        pivot = min(left, key=lambda k: (len(rows[k]) * len(columns[k]), k))
+        pattern |= {(i, j) for i in columns[pivot] for j in rows[pivot]}
+        left.remove(pivot)
+        order.append(pivot)
+    return order
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """The plan of an LU of ``d*I - J``: the pivots, and each pivot's row and column below it."""
+
+    entries: tuple[Entry, ...]
+    order: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
+    columns: tuple[tuple[int, ...], ...]
+    filled: frozenset[Entry]
+
+    @property
+    def size(self) -> int:
+        """Numbers the factor holds: all entries after fill-in, reciprocal pivots on the diagonal."""
+        return len(self.filled)
+
+    @property
+    def place(self) -> dict[Entry, int]:
+        """Where each entry is kept in the factor."""
+        return {entry: k for k, entry in enumerate(sorted(self.filled))}
+
+
+def plan(size: int, entries: Iterable[Entry]) -> Elimination:
+    """Eliminate symbolically: the order, the fill-in, and what each pivot touches.
+
+    >>> plan(3, [(0, 1), (0, 2), (1, 0), (2, 0)]).size       # 4 entries and 3 pivots: no fill-in
+    7
+    """
+    given = tuple(sorted(set(entries)))
+    order = elimination_order(size, given)
+    pattern = set(given) | {(i, i) for i in range(size)}
+    left = set(range(size))
+    rows, columns = [], []
+    for pivot in order:
+        left.remove(pivot)
+        row = tuple(j for j in sorted(left) if (pivot, j) in pattern)
+        column = tuple(i for i in sorted(left) if (i, pivot) in pattern)
+        pattern |= {(i, j) for i in column for j in row}
+        rows.append(row)
+        columns.append(column)
+    return Elimination(given, tuple(order), tuple(rows), tuple(columns), frozenset(pattern))
+
+
+def factor_source(steps: Elimination) -> str:
+    """Source of ``factor(j, d, a)``: the LU of d*I - J into ``a``, from the entries ``j`` of J."""
+    lines = []
+    for entry in sorted(steps.filled):
+        number = f"-j[{steps.entries.index(entry)}]" if entry in steps.entries else "0.0"
+        diagonal = entry[0] == entry[1]
+        start = f"d - j[{steps.entries.index(entry)}]" if entry in steps.entries else "d"
+        lines.append(f"{_name(entry)} = {start if diagonal else number}")
+    for pivot, row, column in zip(steps.order, steps.rows, steps.columns, strict=True):
+        lines.append(f"{_name((pivot, pivot))} = 1.0 / {_name((pivot, pivot))}")
+        for i in column:
+            below = _name((i, pivot))
+            lines.append(f"{below} = {below} * {_name((pivot, pivot))}")
+            lines += [f"{_name((i, j))} -= {below} * {_name((pivot, j))}" for j in row]
+    lines += [f"a[{k}] = {_name(entry)}" for entry, k in steps.place.items()]
+    return _function("factor(j, d, a)", "LU of d*I - J (entries j) into a.", lines)
+
+
+def solve_source(steps: Elimination) -> str:
+    """Source of ``solve(a, b)``: b becomes the solution of (d*I - J) x = b, in place."""
+    place = steps.place
+    size = len(steps.order)
+    lines = [f"b{i} = b[{i}]" for i in range(size)]
+    for pivot, column in zip(steps.order, steps.columns, strict=True):
+        lines += [f"b{i} -= a[{place[i, pivot]}] * b{pivot}" for i in column]
+    for pivot, row in zip(reversed(steps.order), reversed(steps.rows), strict=True):
+        known = "".join(f" - a[{place[pivot, j]}] * b{j}" for j in row)
+        total = f"(b{pivot}{known})" if known else f"b{pivot}"
+        lines.append(f"b{pivot} = {total} * a[{place[pivot, pivot]}]")
+    lines += [f"b[{i}] = b{i}" for i in range(size)]
+    return _function("solve(a, b)", "Solve (d*I - J) x = b in place, a from factor.", lines)
+
+
+def _name(entry: Entry) -> str:
+    return f"m{entry[0]}_{entry[1]}"
+
+
+def _function(signature: str, purpose: str, lines: list[str]) -> str:
+    body = "\n".join(f"    {line}" for line in lines)
+    return f'def {signature}:\n    """{purpose}"""\n{body}\n'

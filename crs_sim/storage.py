@@ -1,0 +1,262 @@
+"""A fit on disk and back: one folder a run, written whole or not at all, never edited.
+
+A run belongs to the equations it was made with: it is refused for a model whose hash differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import StorageError, unknown_name
+from .fitting import Dropped, Fit
+from .model import Model
+from .shipped import root
+from .verdict import judged_table
+
+RESULT = "result.json"
+LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A stored fit.
+
+    Parameters
+    ----------
+    path : Path, its folder
+    problem, model_hash, created : str
+    values : mapping of free parameter to its estimate
+    fixed : mapping of every other parameter to its value in that fit
+    covariance : (n_free, n_free), of the log parameters, in the order of ``values``
+    result : mapping, everything in result.json
+    """
+
+    path: Path
+    problem: str
+    model_hash: str
+    created: str
+    values: Mapping[str, float]
+    fixed: Mapping[str, float] = field(repr=False)
+    covariance: np.ndarray[Any, np.dtype[np.float64]] = field(repr=False)
+    result: Mapping[str, Any] = field(repr=False)
+
+    def applied_to(self, model: Model) -> Model:
+        """The model with the fitted values.
+
+        Raises
+        ------
+        StorageError
+            If the run was made with other equations.
+        """
+        self.refuse_other(model)
+        return model.with_values(**self.values)
+
+    def refuse_other(self, model: Model) -> None:
+        """Raise a StorageError if the run was made with other equations than the model's."""
+        if model.hash != self.model_hash:
+            raise StorageError(
+                f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is "
+                f"now {model.hash}: its equations have changed; fit again (crs-sim fit "
+                f"{self.problem}), or go back to the model of that run"
+            )
+
+    def changed(self, model: Model) -> dict[str, tuple[float, float]]:
+        """Parameters that were fixed in the fit and have another value in the model: (then, now)."""
+        now = model.values
+        return {n: (v, now[n]) for n, v in self.fixed.items() if n in now and now[n] != v}
+
+    @cached_property
+    def estimates(self) -> pd.DataFrame:
+        """estimates.csv."""
+        return pd.read_csv(self.path / "estimates.csv")
+
+    @cached_property
+    def observations(self) -> pd.DataFrame:
+        """observations.csv."""
+        return pd.read_csv(self.path / "observations.csv")
+
+    @cached_property
+    def starts(self) -> pd.DataFrame:
+        """starts.csv."""
+        return pd.read_csv(self.path / "starts.csv")
+
+
+def save_run(
+    result: Fit,
+    folder: str | Path,
+    *,
+    dropped: Sequence[Dropped] = (),
+    also: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a fit to ``folder/runs/<date>_<hash>``.
+
+    Everything goes into a hidden folder beside it, which takes its name only when complete.
+
+    Parameters
+    ----------
+    folder : the problem's folder, e.g. fits/ruemmele2025
+    dropped : what `drop_one` found, if it was asked
+    also : called with the folder before it takes its name, to add figures
+
+    Returns
+    -------
+    Path, the new folder
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is left behind.
+    """
+    created = datetime.now(UTC)
+    text = json.dumps(_result(result, created, dropped), indent=1, allow_nan=False) + "\n"
+    name = f"{created:%Y-%m-%d}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    final = Path(folder) / "runs" / name
+    part = final.with_name(f".{name}.part")
+    try:
+        part.mkdir(parents=True)
+        (part / RESULT).write_text(text, encoding="utf-8", newline="\n")
+        for file, table in _tables(result, dropped).items():
+            table.to_csv(part / file, index=False, lineterminator="\n")
+        if also is not None:
+            also(part)
+        part.rename(final)
+    except OSError as error:
+        raise StorageError(f"{final}  cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return final
+
+
+def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
+    """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
+    table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
+    changes = {d.parameter: d.delta_aic for d in dropped}
+    table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
+    return table
+
+
+def load_run(name: str | Path, model: Model | None = None) -> Run:
+    """A stored fit.
+
+    Parameters
+    ----------
+    name : its folder; or a problem's folder or shipped name, which stands for its latest run; or
+        "problem/run" of a shipped one
+    model : if given, the run must have been made with its equations
+
+    Raises
+    ------
+    StorageError, UnknownNameError
+        If there is none, it is incomplete, or it belongs to another model.
+    """
+    path = _found(name)
+    try:
+        stored = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        run = Run(
+            path,
+            problem=stored["problem"]["name"],
+            model_hash=stored["model"]["hash"],
+            created=stored["created"],
+            values=stored["values"],
+            fixed=stored["fixed"],
+            covariance=np.array(stored["covariance"], dtype=np.float64),
+            result=stored,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{path / RESULT}  is no complete result ({type(error).__name__}: {error}); "
+            "fit again, or restore the file"
+        ) from None
+    if model is not None:
+        run.refuse_other(model)
+    return run
+
+
+def _found(name: str | Path) -> Path:
+    given = Path(name)
+    parts = given.parts
+    shipped = root() / "fits" / parts[0] if parts and not given.is_absolute() else given
+    inside = shipped / "runs" / parts[1] if len(parts) == 2 else shipped
+    for folder in (given, inside):
+        if (folder / RESULT).is_file():
+            return folder
+        if (folder / "runs").is_dir():
+            return _latest(folder)
+    if given.exists():
+        raise StorageError(f"{given}  holds no run ({RESULT} is not there); fit first")
+    known = [runs.parent.name for runs in (root() / "fits").glob("*/runs")]
+    raise unknown_name("run (no such folder or shipped fit)", str(name), known)
+
+
+def _latest(problem: Path) -> Path:
+    runs = [path.parent for path in (problem / "runs").glob(f"[!.]*/{RESULT}")]
+    if not runs:
+        raise StorageError(f"{problem}  has no run yet; fit first (crs-sim fit {problem.name})")
+    return max(runs, key=lambda run: (_created(run), run.name))
+
+
+def _created(run: Path) -> str:
+    try:
+        return str(json.loads((run / RESULT).read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
+    return {
+        "estimates.csv": estimates_table(result, dropped),
+        "observations.csv": judged_table(result),
+        "starts.csv": result.starts_table(),
+    }
+
+
+def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
+    """What result.json holds; numbers with all their digits, null for what is not finite."""
+    problem, model = result.problem, result.problem.model
+    fixed = {name: v for name, v in model.values.items() if name not in result.values}
+    return {
+        "created": created.isoformat(),
+        "problem": {"name": problem.name, "patient": problem.patient.id},
+        "model": {"name": model.name, "hash": model.hash},
+        "versions": versions(),
+        "seed": result.seed,
+        "options": dict(result.options),
+        "cost": result.cost,
+        "deviance": result.deviance,
+        "prior_penalty": result.prior_penalty,
+        "aic": result.aic,
+        "effective_parameters": result.effective_parameters,
+        "runs": result.runs,
+        "failed_runs": result.failed_runs,
+        "values": dict(result.values),
+        "covariance": result.covariance.tolist(),
+        "starts": [asdict(start) for start in (*result.starts, result.polish)],
+        "dropped": [asdict(d) for d in dropped],
+        "patient_values": dict(problem.patient.scenario.values),
+        "fixed": fixed,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every library the numbers depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed as a package"
+    return found

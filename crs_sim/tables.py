@@ -1,0 +1,365 @@
+"""Tables and TOML files that people write, read strictly into records: nothing is guessed.
+
+Whatever is wrong is one message that begins with its place, ``doses.csv, row 7, column unit:``;
+rows are numbered as a spreadsheet shows them. Commas separate, points are decimal: a semicolon
+file from a European spreadsheet is refused, because its ``21.033`` may mean 21033. The only file
+that knows pydantic.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import Field as column
+
+from .errors import CrsSimError, FileError, unknown_name
+
+__all__ = [
+    "CellError",
+    "Moment",
+    "NotNegative",
+    "Number",
+    "Positive",
+    "Real",
+    "Record",
+    "Table",
+    "Whole",
+    "at_place",
+    "column",
+    "explain",
+    "place",
+    "read_table",
+    "read_toml",
+    "refuse_repeats",
+]
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+COMMENT = re.compile(r'\s*"?\s*#')
+EXAMPLE_TIME = "2024-03-11T08:30+01:00"
+
+
+class CellError(ValueError):
+    """Raised inside a record: what is wrong with one of its columns."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+class Record(BaseModel):
+    """One row of a table, or one table of a TOML file; subclasses list its columns or keys.
+
+    A column made with ``column(..., description="...")`` explains itself in new files.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def check(self) -> None:
+        """What several columns must satisfy together; raises CellError."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Any:
+        self.check()
+        return self
+
+
+R = TypeVar("R", bound=Record)
+Table = tuple[tuple[int, R], ...]
+"""Row number (as a spreadsheet shows it) and record, in the order of the file."""
+
+
+def number(text: str) -> float:
+    """A cell as a finite number.
+
+    >>> number("5e6")
+    5000000.0
+    """
+    if text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
+        raise ValueError(f"{text!r} is not finite")
+    if not NUMBER.fullmatch(text):
+        comma = "; write a decimal point and no thousands separator" if "," in text else ""
+        raise ValueError(f"{text!r} is not a number{comma}")
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite")
+    return value
+
+
+def whole(text: str) -> int:
+    """A cell as a whole number."""
+    value = number(text)
+    if value != round(value):
+        raise ValueError(f"{text!r} is not a whole number")
+    return round(value)
+
+
+def moment(value: str | float | datetime) -> float | datetime:
+    """A day number, or a date-time that knows its zone.
+
+    >>> moment("2024-03-11T08:30+01:00").isoformat()
+    '2024-03-11T08:30:00+01:00'
+    """
+    if isinstance(value, datetime):
+        return _zoned(value, value.isoformat())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    text = str(value)
+    if NUMBER.fullmatch(text) or text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
+        return number(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a number of days nor a date-time such as {EXAMPLE_TIME}"
+        ) from None
+    return _zoned(time, text)
+
+
+def _zoned(time: datetime, text: str) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write it as {EXAMPLE_TIME}, or Z for UTC")
+    return time
+
+
+Number = Annotated[float, BeforeValidator(number)]
+NotNegative = Annotated[float, BeforeValidator(number), column(ge=0)]
+Positive = Annotated[float, BeforeValidator(number), column(gt=0)]
+Whole = Annotated[int, BeforeValidator(whole)]
+Moment = Annotated[float | datetime, BeforeValidator(moment)]
+Real = Annotated[float, column(allow_inf_nan=False)]
+"""A finite number in a TOML file; the types above read the text of a cell."""
+
+
+def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
+    """Where in a file, the way every message begins.
+
+    >>> place(Path("case/doses.csv"), 7, "unit")
+    'case/doses.csv, row 7, column unit'
+    """
+    file = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
+    return ", ".join(part for part in (*parts, key) if part)
+
+
+def at_place(where: str, error: CrsSimError) -> CrsSimError:
+    """The same error with its place in front."""
+    return type(error)(f"{where}: {error}")
+
+
+def read_table(path: Path, record: type[R]) -> Table[R]:
+    """Every row of a comma-separated file as a checked record.
+
+    The first row that is neither blank nor a comment (its first cell starts with ``#``) names the
+    columns, in any order; an optional one may be absent. Spaces around cells, blank rows, trailing
+    commas, a byte-order mark and any line ending are accepted. An empty cell means not given.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        Naming file, row and column.
+    """
+    rows = _rows(path, _text(path))
+    first = next(rows, None)
+    if first is None:
+        raise FileError(f"{place(path)}: has comments only; the first row names the columns")
+    header = _header(path, *first, record)
+    table = tuple(
+        (row, _record(record, _by_column(path, row, header, cells), path, row))
+        for row, cells in rows
+    )
+    if not table:
+        raise FileError(
+            f"{place(path)}: has a header but no rows; add a row, or delete the file if "
+            "there is nothing to tell"
+        )
+    return table
+
+
+def read_toml(path: Path, record: type[R]) -> R:
+    """A TOML file as a checked record.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        Naming file and key, or the line where it is no TOML.
+    """
+    try:
+        content = tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise FileError(f"{place(path)}: is not TOML: {error}") from None
+    return _record(record, content, path)
+
+
+def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
+    """Raise a FileError if two rows say the same, whatever the ignored columns hold."""
+    seen: dict[str, int] = {}
+    for row, record in table:
+        content = repr(sorted(record.model_dump(exclude=set(ignoring)).items()))
+        if content in seen:
+            raise FileError(
+                f"{place(path, row)}: repeats row {seen[content]}; delete one of the two"
+            )
+        seen[content] = row
+
+
+def explain(record: type[Record], width: int = 100) -> str:
+    """The columns of a table as comment lines, to stand above its header."""
+    longest = max(map(len, record.model_fields))
+    lines: list[str] = []
+    for name, field in record.model_fields.items():
+        indent = f"#   {'':{longest}}  "
+        text = f"#   {name:{longest}}  {field.description}"
+        lines += textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{place(path)}: cannot be read: {error.strerror}") from None
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FileError(f"{place(path)}: is UTF-16, not UTF-8; save it as 'CSV UTF-8'")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = raw.count(b"\n", 0, error.start) + 1
+        byte = raw[error.start]
+        raise FileError(
+            f"{place(path, row)}: is not UTF-8 (byte 0x{byte:02x}); save the file as 'CSV UTF-8'"
+        ) from None
+    if not text.strip():
+        raise FileError(f"{place(path)}: is empty; fill it in, or delete it if it is optional")
+    return text
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Row number and stripped cells of every row that is neither blank nor a comment."""
+    lines = ("\n" if COMMENT.match(line) else line for line in io.StringIO(text, newline=""))
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    row = 0
+    try:
+        for row, cells in enumerate(reader, start=1):
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield row, stripped
+    except csv.Error as error:
+        raise FileError(
+            f"{place(path, row + 1)}: {error}; check that quotation marks come in pairs"
+        ) from None
+
+
+def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> list[str]:
+    known = record.model_fields
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if any(separator in cell for cell in cells):
+            raise FileError(
+                f"{place(path, row)}: columns are separated by {word}; save the file with commas "
+                "between columns and points in numbers"
+            )
+    for name in filter(None, cells):
+        if name not in known:
+            raise at_place(place(path, row), unknown_name("column", name, known))
+        if cells.count(name) > 1:
+            raise FileError(f"{place(path, row)}: column {name!r} is there twice; keep one")
+    for name, field in known.items():
+        if field.is_required() and name not in cells:
+            raise FileError(
+                f"{place(path, row)}: there is no column {name!r}; columns are {', '.join(known)}"
+            )
+    return cells
+
+
+def _by_column(path: Path, row: int, header: list[str], cells: list[str]) -> dict[str, str]:
+    padded = header + [""] * (len(cells) - len(header))
+    for position, (name, cell) in enumerate(zip(padded, cells, strict=False), start=1):
+        if cell and not name:
+            raise FileError(
+                f"{place(path, row)}: cell {position} ({cell!r}) is under no column name; put "
+                "quotation marks around a text that holds a comma"
+            )
+    return {name: cell for name, cell in zip(padded, cells, strict=False) if cell}
+
+
+def _record(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+    try:
+        return record.model_validate(dict(content))
+    except ValidationError as error:
+        # a misspelt key first: it is why another one is missing
+        found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise _refusal(record, found[0], path, row) from None
+
+
+def _refusal(record: type[Record], error: Any, path: Path, row: int) -> CrsSimError:
+    """What pydantic found, in our words and with its place."""
+    cause = error.get("ctx", {}).get("error")
+    keys = list(error["loc"])
+    if isinstance(cause, CellError):
+        keys.append(cause.column)
+    keys = keys[:1] if row else keys
+    where = place(path, row, str(keys[0])) if row else place(path, key=_key(keys))
+    known = _fields_at(record, keys)
+    if error["type"] == "extra_forbidden":
+        return at_place(where, unknown_name("key", str(keys[-1]), known))
+    if error["type"] == "literal_error":
+        choices = get_args(known[str(keys[-1])].annotation)
+        return at_place(where, unknown_name(str(keys[-1]), str(error["input"]), choices))
+    return FileError(f"{where}: {cause if cause is not None else _words(error)}")
+
+
+def _words(error: Any) -> str:
+    context, found = error.get("ctx", {}), error["input"]
+    match error["type"]:
+        case "missing":
+            return "is empty or missing; fill it in"
+        case "greater_than":
+            return f"must be above {context['gt']:g}, not {found}"
+        case "greater_than_equal":
+            sign = "is negative" if context["ge"] == 0 else "is too small"
+            return f"{found} {sign}; it must be at least {context['ge']:g}"
+        case "less_than_equal":
+            return f"{found} is too large; it must be at most {context['le']:g}"
+        case "finite_number":
+            return f"{found} is not finite"
+        case "float_type" | "int_type":
+            return f"must be a number, not {found!r}"
+        case "string_too_short":
+            return "is empty; fill it in"
+        case "string_pattern_mismatch":
+            return f"{found!r} is no name; use letters, digits and _, a letter first"
+        case "string_type":
+            return f"must be text in quotation marks, not {found!r}"
+        case _:
+            return f"{error['msg']} (found {found!r})"
+
+
+def _key(keys: list[Any]) -> str:
+    """The path of a TOML key in words: ``changes 2, key factor`` or ``key values.weight``."""
+    heads: list[str] = []
+    while len(keys) > 1 and isinstance(keys[1], int):
+        heads.append(f"{keys[0]} {keys[1] + 1}")
+        keys = keys[2:]
+    last = f"key {'.'.join(map(str, keys))}" if keys else ""
+    return ", ".join(filter(None, (*heads, last)))
+
+
+def _fields_at(record: type[Record], keys: list[Any]) -> dict[str, Any]:
+    """The fields of the record in which a key path ends."""
+    for key in keys[:-1]:
+        if isinstance(key, str) and key in record.model_fields:
+            annotation = record.model_fields[key].annotation
+            inner = (annotation, *get_args(annotation))
+            nested = [a for a in inner if isinstance(a, type) and issubclass(a, Record)]
+            record = nested[0] if nested else record
+    return dict(record.model_fields)

@@ -1,0 +1,134 @@
+"""Each reported level beside the fitted one, and whether that is good enough.
+
+What counts as good enough is written down before the fit (``[accept]`` in problem.toml); where it
+is not, the reading's own 95 % spread decides, and for a limit the limit itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .fitting import Fit
+from .noise import BOUNDS, RATIOS, predicted, residual
+from .patient import Observation
+from .problem import FitProblem
+from .simulation import Simulation
+
+NORMAL_95 = 1.959963984540054
+EXACT_SHARE = 0.9
+GRADE_RULE = "all_grades"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row of observations.csv; the verdict is pass, miss, or near (a grade off by one)."""
+
+    id: str
+    observable: str
+    kind: str
+    when: str
+    observed: float
+    unit: str
+    fitted: float
+    residual: float
+    accept_low: float
+    accept_high: float
+    verdict: str
+
+
+def judge(result: Fit) -> tuple[Judged, ...]:
+    """Every observation judged; grades also together, in a last row `all_grades`.
+
+    The grades pass together if at least nine in ten are exact and none is off by more than one.
+    """
+    run = result.simulation()
+    rows = tuple(_judged(o, run, result.problem) for o in result.problem.patient.observations)
+    grades = [row for row in rows if row.kind == "grade"]
+    return (*rows, _together(grades)) if grades else rows
+
+
+def judged_table(result: Fit) -> pd.DataFrame:
+    """`judge` as a table, one row an observation."""
+    return pd.DataFrame([vars(row) for row in judge(result)])
+
+
+def all_pass(rows: tuple[Judged, ...]) -> bool:
+    """Whether no row is a miss."""
+    return all(row.verdict != "miss" for row in rows)
+
+
+def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> Judged:
+    fitted = predicted(observation, run)
+    low, high = accepted(observation, problem)
+    verdict = "pass" if low <= fitted <= high else "miss"
+    if verdict == "miss" and observation.kind == "grade" and _off_by(fitted, observation) <= 1:
+        verdict = "near"
+    return Judged(
+        observation.id,
+        observation.observable,
+        observation.kind,
+        when(observation),
+        observation.value,
+        "1" if observation.kind in (*RATIOS, "grade") else observation.unit,
+        fitted,
+        residual(observation, run, problem.noise),
+        low,
+        high,
+        verdict,
+    )
+
+
+def accepted(observation: Observation, problem: FitProblem) -> tuple[float, float]:
+    """Lowest and highest fitted value that pass, in the observable's unit."""
+    value = observation.value
+    if observation.id in problem.accept:
+        return problem.accept[observation.id]
+    if observation.kind == "grade":
+        return value, value
+    if observation.kind in BOUNDS:
+        return (-math.inf, value) if observation.kind.endswith("below") else (value, math.inf)
+    spread = math.exp(NORMAL_95 * problem.noise.sd(observation))
+    return value / spread, value * spread
+
+
+def when(observation: Observation) -> str:
+    """The day or days of an observation in words.
+
+    >>> nan = math.nan
+    >>> when(Observation("a", "psa", "sometime", 20.0, 21.0, nan, 0.29, "ng/mL"))
+    'once in days 20 to 21'
+    """
+    first, last = f"{observation.day:g}", f"{observation.until:g}"
+    if observation.kind in RATIOS:
+        return f"day {first} over day {observation.reference:g}"
+    if observation.kind == "peak":
+        return f"peak of days {first} to {last}"
+    if observation.kind == "sometime":
+        return f"once in days {first} to {last}"
+    return f"day {first}"
+
+
+def _off_by(fitted: float, observation: Observation) -> float:
+    return abs(fitted - observation.value)
+
+
+def _together(grades: list[Judged]) -> Judged:
+    share = sum(row.fitted == row.observed for row in grades) / len(grades)
+    worst = max(abs(row.fitted - row.observed) for row in grades)
+    good = share >= EXACT_SHARE and worst <= 1
+    return Judged(
+        GRADE_RULE,
+        grades[0].observable,
+        "share exact",
+        f"{len(grades)} days",
+        1.0,
+        "1",
+        share,
+        math.nan,
+        EXACT_SHARE,
+        1.0,
+        "pass" if good else "miss",
+    )

@@ -1,0 +1,80 @@
+"""The simulation object: look-ups, rows, table; and its endpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import LOOP, ONE, small
+
+from crs_sim.dosing import Dose, Schedule
+from crs_sim.endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
+from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.scenario import Scenario
+from crs_sim.simulation import sample_days, simulate
+
+TENT = small("tent", {"A": ("0", "k")}, {"k": 1.0},
+             {"crs_grade": "reached(A, 1) + reached(A, 2) + reached(A, 3) - 2*reached(A, 4)"})
+
+
+@pytest.fixture(scope="module")
+def sim():
+    return simulate(ONE, Scenario("bolus", Schedule((Dose(1, "A", 8),))), until=4)
+
+
+def test_table_has_day_states_quantities():
+    table = simulate(LOOP, until=1).table()
+    assert list(table) == ["day", *LOOP.state_ids, *LOOP.quantity_ids]
+    assert len(table) == 5
+
+
+def test_units():
+    assert simulate(LOOP, until=1).units["signal"] == "mg"
+
+
+def test_unknown_name(sim):
+    with pytest.raises(UnknownNameError, match="did you mean 'Out'"):
+        sim["out"]
+
+
+def test_rows_by_day(sim):
+    picked = sim.at([0.5, 2])
+    assert picked.days.tolist() == [0.5, 2.0]
+    assert picked["A"][1] == sim["A"][8]
+    with pytest.raises(InputError, match=r"day 0.6 was not sampled; the nearest is 0.5"):
+        sim.at(0.6)
+
+
+def test_repr(sim):
+    assert repr(sim) == "Simulation('one', 'bolus': 17 days 0 to 4, 1 doses, LSODA)"
+
+
+def test_sample_days_are_exact_and_include_the_end():
+    days = sample_days(40, 6)
+    assert len(days) == 161 and days[77] == 77 * 6 / 24
+    assert sample_days(1, 7).tolist() == [0, 7 / 24, 14 / 24, 21 / 24, 1]
+    assert sample_days(0.3, 0.1)[-1] == 72 * 0.1 / 24
+
+
+def test_scenario_values_go_into_the_model():
+    sim = simulate(ONE, Scenario("slow", Schedule((Dose(0, "A", 1),)), values={"k": 0.0}), until=1)
+    assert sim["A"][-1] == 1
+    assert sim.model.values["k"] == 0
+    assert ONE.values["k"] == 0.7
+
+
+def test_peak_and_area(sim):
+    assert peak(sim, "A") == pytest.approx(8 * np.exp(-0.7 / 4), rel=1e-5)
+    assert day_of_peak(sim, "A") == 1.25
+    assert peak(sim, "A", last=1) == 0
+    fine = simulate(ONE, Scenario("b", Schedule((Dose(0, "A", 8),))), days=np.linspace(1e-9, 30, 9001))
+    assert auc(fine, "A") == pytest.approx(8 / 0.7, rel=1e-4)
+    with pytest.raises(InputError, match="no sample between day 7 and 9"):
+        peak(sim, "A", 7, 9)
+
+
+def test_days_above_and_grades():
+    sim = simulate(TENT, until=6, every_hours=24)
+    assert days_above(sim, "A", 2.5) == pytest.approx(3.5)
+    assert days_above(sim, "A", 7) == 0
+    assert worst_grade(sim) == 3
+    assert vasopressor_days(sim) == 1

@@ -1,0 +1,38 @@
+"""The written-out LU against numpy, on random patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crs_sim import sparse
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 30])
+@pytest.mark.parametrize("seed", range(4))
+def test_solves_like_numpy(size, seed):
+    rng = np.random.default_rng(seed)
+    entries = [(i, j) for i in range(size) for j in range(size) if rng.random() < 0.15]
+    steps = sparse.plan(size, entries)
+    names: dict = {}
+    exec(sparse.factor_source(steps) + sparse.solve_source(steps), names)
+    values = rng.normal(size=len(steps.entries))
+    matrix = np.zeros((size, size))
+    for (i, j), value in zip(steps.entries, values, strict=True):
+        matrix[i, j] = value
+    b = rng.normal(size=size)
+    a = np.empty(steps.size)
+    names["factor"](values, 9.0, a)
+    solution = b.copy()
+    names["solve"](a, solution)
+    assert solution == pytest.approx(np.linalg.solve(9 * np.eye(size) - matrix, b), rel=1e-9)
+
+
+def test_a_chain_fills_in_nothing():
+    chain = [(i, i - 1) for i in range(1, 40)] + [(i, i) for i in range(40)]
+    assert sparse.plan(40, chain).size == len(chain)
+
+
+def test_an_arrow_is_eliminated_from_its_tips():
+    arrow = [(0, k) for k in range(1, 20)] + [(k, 0) for k in range(1, 20)]
+    assert sparse.plan(20, arrow).size == len(arrow) + 20
