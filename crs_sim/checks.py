@@ -37,6 +37,7 @@ class Issue:
     advice: str
 
     def __str__(self) -> str:
+        """One line: file:line, the symbol, what is wrong, what to do."""
         return f"{self.file}:{self.line}  {self.symbol}: {self.text}. {self.advice}"
 
 
@@ -120,7 +121,7 @@ def _terms(
             yield _issue(model, symbol, str(error), "Correct a unit, or divide by a reference.")
             continue
         if unit is not None and not same(unit, needed):
-            what = f"{term}, {difference(unit, needed)}: it is {show(unit)}, needed is {show(needed)}"
+            what = f"{term}, {difference(unit, needed)}: {show(unit)}, needed is {show(needed)}"
             advice = "Declare a parameter in another unit, or write the conversion as one."
             yield _issue(model, symbol, what, advice)
 

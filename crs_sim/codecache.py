@@ -86,7 +86,8 @@ def load(path: Path) -> ModuleType:
     """Import a generated file under a name of its own."""
     name = f"crs_sim_generated_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     specification.loader.exec_module(module)

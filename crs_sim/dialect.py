@@ -38,17 +38,16 @@ KINDS = {
 FOREIGN = {
     r"(substanceOnly\s+)?species\b|\$": "a species",
     r"compartment\b": "a compartment",
-    r"(event\b|.*\bat\b[^:]*[:)])": "an event",
-    r"(reaction\b|.*(->|=>|-o\b|-\())": "a reaction",
+    r"event\b|(\w+\s*:\s*)?at\b": "an event",
+    r"reaction\b|.*(->|=>)": "a reaction",
     r"(import|delete|module|model)\b|\w+\s*:\s*\w+\s*\(": "a sub-model",
     r"function\b": "a function inside the model",
 }
-INSTEAD = (
-    "the dialect has units, values, labels and sources, quantities (:=) and rates (X' = ...); "
-    "write the balance as a rate, give doses and changes with a scenario"
-)
+INSTEAD = "write a balance as X' = ..., a quantity with :=, doses and changes in a scenario"
 _DEFINES = ("unit", "value", "formula", "quantity", "rate")
-_NEW_STATEMENT = re.compile(rf"\n[ \t]*{NAME}\s*(:?=|'|\bis\b|\bhas\b|\bdescription\b|\s{NAME}\s*=)")
+_NEW_STATEMENT = re.compile(
+    rf"\n[ \t]*{NAME}\s*(:?=|'|\bis\b|\bhas\b|\bdescription\b|\s{NAME}\s*=)"
+)
 
 
 @dataclass(frozen=True)
@@ -114,16 +113,20 @@ Problem = tuple[int, str]
 
 
 def refuse(path: str, problems: Iterable[Problem]) -> None:
-    """Raise all problems as one error, in the order of the file; none, none raised.
+    """Raise all problems as one error, in the order of the file; without any, do nothing.
 
     Raises
     ------
     ModelError
         One line a problem, beginning ``file:line``.
     """
-    lines = [f"{path or 'model'}:{line}  {what}" for line, what in sorted(set(problems))]
-    if lines:
-        raise ModelError("\n".join(lines))
+    found = sorted(set(problems))
+    if found:
+        raise _refusal(path, *found)
+
+
+def _refusal(path: str, *problems: Problem) -> ModelError:
+    return ModelError("\n".join(f"{path or 'model'}:{line}  {what}" for line, what in problems))
 
 
 def scan(text: str, path: str = "") -> Scan:
@@ -140,22 +143,13 @@ def scan(text: str, path: str = "") -> Scan:
         Naming every line that is outside the dialect, or that something is missing for.
     """
     clean, mask = _without_comments(text)
-    if not clean.strip():
-        refuse(path, [(1, "the file is empty: write 'model NAME ... end'")])
     problems: list[Problem] = []
     functions, at = _functions(clean, mask, problems)
-    header = re.compile(rf"\s*(?:model|module)\s+\*?({NAME})[ \t]*(\([ \t]*\))?").match(mask, at)
-    if header is None:
-        refuse(path, [*problems, (_line(mask, at), "no model here: write 'model NAME ... end'")])
-        raise AssertionError
-    end = re.compile(r"\bend\b").search(mask, header.end())
-    if end is None:
-        refuse(path, [(_line(mask, header.start(1)), f"model {header[1]} has no 'end'")])
-        raise AssertionError
-    problems += _after(mask, end.end())
-    statements = tuple(_statements(clean, mask, (header.end(), end.start()), problems))
+    header, end = _frame(mask, at, path, problems)
+    statements = tuple(_statements(clean, mask, (header.end(), end), problems))
     refuse(path, problems)
     found = Scan(path, header[1], _line(mask, header.start(1)), functions, statements)
+    # in rounds: what is wrong in one would only echo in the next
     refuse(path, [*_duplicates(found), *_forbidden_names(found)])
     refuse(path, [*_incomplete(found), *_formulas(found)])
     refuse(path, [*_order(found), *_reached_in_rates(found)])
@@ -199,12 +193,24 @@ def _functions(clean: str, mask: str, problems: list[Problem]) -> tuple[frozense
     return frozenset(found), at
 
 
-def _after(mask: str, at: int) -> Iterator[Problem]:
-    rest = mask[at:].lstrip(" \t\n;")
-    if re.match(r"(model|module)\b", rest):
-        yield _line(mask, mask.index(rest, at)), "a second model: a file holds one"
-    elif rest:
-        yield _line(mask, mask.index(rest, at)), "text after the model's end: move or delete it"
+def _frame(mask: str, at: int, path: str, problems: list[Problem]) -> tuple[re.Match[str], int]:
+    """The model's first line, and where its ``end`` begins; what follows it is a problem."""
+    if not mask.strip():
+        raise _refusal(path, (1, "the file is empty: write 'model NAME ... end'"))
+    header = re.compile(rf"\s*(?:model|module)\s+\*?({NAME})[ \t]*(\([ \t]*\))?").match(mask, at)
+    if header is None:
+        problem = (_line(mask, at), "no model here: write 'model NAME ... end'")
+        raise _refusal(path, *problems, problem)
+    end = re.compile(r"\bend\b").search(mask, header.end())
+    if end is None:
+        line = _line(mask, header.start(1))
+        raise _refusal(path, (line, f"model {header[1]} has no 'end'"))
+    rest = mask[end.end() :].lstrip(" \t\n;")
+    if rest:
+        second = re.match(r"(model|module)\b", rest)
+        what = "a second model: a file holds one" if second else "text after the model's end"
+        problems.append((_line(mask, len(mask) - len(rest)), what))
+    return header, end.start()
 
 
 def _statements(
@@ -230,7 +236,7 @@ def _statements(
 
 
 def _classify(text: str, line: int) -> Statement | str:
-    masked = re.sub(r'"[^"]*"', '""', text)
+    masked = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
     for pattern, what in FOREIGN.items():
         if re.match(pattern, masked):
             return f"{what} ({text!r}) is outside the dialect: {INSTEAD}"
@@ -257,14 +263,15 @@ def _duplicates(found: Scan) -> Iterator[Problem]:
         elif kind == "quantity" or (kind == "value" and (s.name, "quantity") in seen):
             other = seen.get((s.name, "value")) or seen.get((s.name, "rate"))
             if other:
-                yield s.line, f"duplicate definition of {s.name}: here as :=, and on line {other.line}"
+                yield s.line, f"duplicate definition of {s.name}: :=, and on line {other.line}"
         elif kind == "rate" and (s.name, "quantity") in seen:
             first = seen[s.name, "quantity"]
             yield s.line, f"duplicate definition of {s.name}: a rate here, := on line {first.line}"
     for s in found.of("has"):
         value = found.by_kind["value"].get(s.name)
         if value and value.unit not in ("", s.text):
-            yield s.line, f"duplicate unit of {s.name}: {s.text} here, {value.unit} on line {value.line}"
+            first = f"{value.unit} on line {value.line}"
+            yield s.line, f"duplicate unit of {s.name}: {s.text} here, {first}"
 
 
 def _forbidden_names(found: Scan) -> Iterator[Problem]:
@@ -300,10 +307,8 @@ def _incomplete(found: Scan) -> Iterator[Problem]:
         if not kinds["label"].get(name, s).text.strip() or name not in kinds["label"]:
             yield s.line, f'{name} has no label: write {name} is "...";'
         if s.kind != "quantity" and name not in kinds["source"]:
-            yield s.line, (
-                f'{name} has no source: write {name} description "https://doi.org/..."; '
-                f'or "assumption: ..."'
-            )
+            advice = f'write {name} description "https://doi.org/..."; or "assumption: ..."'
+            yield s.line, f"{name} has no source: {advice}"
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -335,7 +340,8 @@ def _order(found: Scan) -> Iterator[Problem]:
     for s in quantities.values():
         used = formula.names(s.text)
         for name in sorted((used & set(quantities)) - above):
-            where = f"is below it, on line {quantities[name].line}" if name != s.name else "is itself"
+            at = quantities[name].line
+            where = "is itself" if name == s.name else f"is below it, on line {at}"
             yield s.line, f"{s.name} uses {name}, which {where}: a quantity uses those above it"
         if used & moving:
             moving.add(s.name)

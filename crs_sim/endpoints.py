@@ -17,13 +17,13 @@ VASOPRESSOR_GRADE = 3
 """ASTCT: from grade 3 on a vasopressor is needed (Lee 2019, doi:10.1016/j.bbmt.2018.12.758)."""
 
 
-def _window(
-    sim: Simulation, name: str, first: float, last: float
-) -> tuple[Array, Array]:
+def _window(sim: Simulation, name: str, first: float, last: float) -> tuple[Array, Array]:
     rows = (sim.days >= first) & (sim.days <= last)
     if not rows.any():
-        raise InputError(f"{name}: no sample between day {first:g} and {last:g}; the run covers "
-                         f"day {sim.days[0]:g} to {sim.days[-1]:g}")
+        raise InputError(
+            f"{name}: no sample between day {first:g} and {last:g}; the run covers "
+            f"day {sim.days[0]:g} to {sim.days[-1]:g}"
+        )
     return sim.days[rows], sim[name][rows]
 
 
@@ -52,7 +52,8 @@ def days_above(sim: Simulation, name: str, level: float) -> float:
     >>> from types import SimpleNamespace
     >>> class Course(SimpleNamespace):
     ...     def __getitem__(self, name): return self.values
-    >>> days_above(Course(days=np.array([0.0, 1.0, 2.0]), values=np.array([0.0, 2.0, 0.0])), "x", 1.0)
+    >>> tent = Course(days=np.array([0.0, 1.0, 2.0]), values=np.array([0.0, 2.0, 0.0]))
+    >>> days_above(tent, "x", 1.0)
     1.0
     """
     height = sim[name] - level

@@ -190,6 +190,7 @@ class Fit:
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
+        """The fit in one line."""
         return (
             f"Fit({self.problem.name!r}: {len(self.values)} parameters, "
             f"{len(self.problem.patient.observations)} observations, cost {self.cost:.4g}, "

@@ -116,6 +116,7 @@ def fold(
         left = fold(node.left, values, functions, number)
         right = fold(node.right, values, functions, number)
         return OPERATORS[type(node.op)](left, right)
-    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.func, ast.Name)
     arguments = [fold(a, values, functions, number) for a in node.args]
     return functions[node.func.id](*arguments)

@@ -1,12 +1,14 @@
 """One run, segment by segment: each stretch of a timeline is one call of SciPy's ``solve_ivp``.
 
 No solver ever steps across a dose, an infusion's start or stop, or a change of a parameter.
-Each state has an absolute tolerance of its own: a hundredth of ``rtol`` times the largest value
-it has taken so far or the largest dose into it.
+Each state has an absolute tolerance of its own: a hundredth of ``rtol`` times its typical size,
+which is the largest of the values it has taken so far, a dose into it, and what its rate at the
+start of the segment brings in an hour.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
@@ -28,10 +30,14 @@ from .timeline import (
 
 Array = NDArray[np.float64]
 
-METHODS = ("LSODA", "BDF", "Radau", "RK45", "DOP853")
+METHODS = ("LSODA", "BDF", "Radau")
 FRACTION = 0.01
-UNSEEN = 1e-3
-"""Typical size assumed of a state that has been exactly zero and gets no dose."""
+SOON = 1 / 24
+"""Days over which a state's rate at the start of a segment says how large it is going to be."""
+SMALLEST = 1e-6
+"""No state is taken as typically smaller than this: below lies the rounding noise of the others."""
+MOST_EVALUATIONS = 50_000
+"""In one segment. LSODA can step on the spot for ever before a singularity; this ends it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Segment:
     inflow: Array
 
     def __str__(self) -> str:
+        """As messages name it."""
         return f"segment {self.number + 1} of {self.of} (day {self.first:.6g} to {self.last:.6g})"
 
 
@@ -63,12 +70,8 @@ class Counts(NamedTuple):
     factorizations: int
 
 
-class Broken(ArithmeticError):
-    """The rates could not be evaluated: where, and in whose words."""
-
-    def __init__(self, day: float, states: Array, words: str) -> None:
-        super().__init__(words)
-        self.day, self.states, self.words = day, states, words
+class BrokenRateError(ArithmeticError):
+    """The rates could not be evaluated."""
 
 
 def segments(line: Timeline, nominal: Array, n_states: int) -> Iterator[Segment]:
@@ -103,8 +106,10 @@ def integrate(
     try:
         y = initial_states(code, line, nominal)
     except (ArithmeticError, ValueError) as error:
-        raise IntegrationError(f"{model.name}: the initial states cannot be computed: {error}; "
-                               "check the parameter values") from None
+        raise IntegrationError(
+            f"{model.name}: the initial states cannot be computed: {error}; "
+            "check the parameter values"
+        ) from None
     if not np.all(np.isfinite(y)):
         fail(model, start, 0.0, y, "an initial state is not finite")
     table = np.empty((len(line.days), code.n_states))
@@ -132,55 +137,78 @@ def typical_sizes(line: Timeline, nominal: Array, y: Array) -> Array:
 
 
 def _solve(
-    model: Model, code: Code, segment: Segment, y: Array, days: Array, method: str, rtol: float,
+    model: Model,
+    code: Code,
+    segment: Segment,
+    y: Array,
+    days: Array,
+    method: str,
+    rtol: float,
     typical: Array,
 ) -> tuple[Array, tuple[int, int, int]]:
     """One segment: states at its sample days and, last, at its end."""
-    last = segment.last
-    wanted = np.unique(np.append(days, last))
-    atol = FRACTION * rtol * np.where(typical > 0.0, typical, UNSEEN)
-    rates = _rates(code, segment)
-    options = {} if method in ("RK45", "DOP853") else {"jac": _jacobian(code, segment)}
+    wanted = np.unique(np.append(days, segment.last))
+    rates = Rates(code, segment)
     try:
-        solution = solve_ivp(
-            rates, (segment.first, last), y, method=method, t_eval=wanted, rtol=rtol, atol=atol,
-            **options,
-        )
-    except Broken as broken:
-        fail(model, segment, broken.day, broken.states, broken.words)
+        soon = np.abs(rates(segment.first, y)) * min(segment.last - segment.first, SOON)
+        atol = FRACTION * rtol * np.maximum(np.maximum(typical, soon), SMALLEST)
+        with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            solution = solve_ivp(
+                rates,
+                (segment.first, segment.last),
+                y,
+                method=method,
+                t_eval=wanted,
+                rtol=rtol,
+                atol=atol,
+                jac=rates.jacobian,
+            )
+    except (BrokenRateError, ValueError) as broken:
+        fail(model, segment, rates.day, rates.states, str(broken))
     if not solution.success or not np.all(np.isfinite(solution.y)):
-        reached = solution.t[-1] if len(solution.t) else segment.first
-        states = solution.y[:, -1] if len(solution.t) else y
-        fail(model, segment, float(reached), states, solution.message)
+        words = str(said[-1].message) if said else solution.message
+        fail(model, segment, rates.day, rates.states, words)
     return solution.y.T, (solution.nfev, solution.njev, solution.nlu)
 
 
-def _rates(code: Code, segment: Segment):  # type: ignore[no-untyped-def]
-    p, c = segment.parameters.tolist(), code.constants(segment.parameters)
-    inflow, run, size = segment.inflow, code.functions.rates, code.n_states
+class Rates:
+    """The right-hand side of one segment, and the point it was last asked for."""
 
-    def rates(day: float, y: Array) -> Array:
-        change = [0.0] * size
+    def __init__(self, code: Code, segment: Segment) -> None:
+        """For the parameters and the inflow of the segment."""
+        self.code, self.segment = code, segment
+        self.run = code.functions.rates
+        self.p, self.c = segment.parameters.tolist(), code.constants(segment.parameters)
+        self.evaluations = 0
+        self.day, self.states = segment.first, np.zeros(code.n_states)
+
+    def __call__(self, day: float, y: Array) -> Array:
+        """Change per day, (n_states,)."""
+        self.day, self.states = day, y
+        self.evaluations += 1
+        if self.evaluations > MOST_EVALUATIONS:
+            raise BrokenRateError(f"no end after {MOST_EVALUATIONS} evaluations")
+        change = [0.0] * self.code.n_states
         try:
-            run(y.tolist(), p, c, change)
+            self.run(y.tolist(), self.p, self.c, change)
         except (ArithmeticError, ValueError) as error:
-            raise Broken(day, y.copy(), f"a rate cannot be computed: {error}") from None
-        total = np.array(change, dtype=float) + inflow
+            raise BrokenRateError(f"a rate cannot be computed: {error}") from None
+        total = np.array(change, dtype=float) + self.segment.inflow
         if not np.isfinite(total).all():
-            raise Broken(day, y.copy(), "a rate is not finite")
+            raise BrokenRateError("a rate is not finite")
         return total
 
-    return rates
-
-
-def _jacobian(code: Code, segment: Segment):  # type: ignore[no-untyped-def]
-    def jacobian(day: float, y: Array) -> Array:
+    def jacobian(self, day: float, y: Array) -> Array:
+        """Its derivative by the states, (n_states, n_states)."""
+        self.day, self.states = day, y
         try:
-            return code.jacobian(y, segment.parameters)
+            matrix = self.code.jacobian(y, self.segment.parameters)
         except (ArithmeticError, ValueError) as error:
-            raise Broken(day, y.copy(), f"the Jacobian cannot be computed: {error}") from None
-
-    return jacobian
+            raise BrokenRateError(f"the Jacobian cannot be computed: {error}") from None
+        if not np.isfinite(matrix).all():
+            raise BrokenRateError("the Jacobian is not finite")
+        return matrix
 
 
 def fail(model: Model, segment: Segment, day: float, states: Array, words: str) -> NoReturn:

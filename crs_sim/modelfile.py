@@ -7,6 +7,7 @@ refused; antimony reads the same text into SBML, and values and formulas are tak
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import re
 import tomllib
@@ -15,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import antimony  # type: ignore[import-untyped]
-import libsbml  # type: ignore[import-untyped]
+import antimony
+import libsbml
 
 from .dialect import FUNCTIONS, Scan, refuse, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
+from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
 from .shipped import locate
 from .units import Unit, declared_units, difference, pretty, read_unit, same, show
@@ -157,7 +159,11 @@ def _tree(node: Any) -> ast.expr:
 
 
 def _infix(node: Any) -> str:
-    return ast.unparse(_tree(node)).replace(" ** ", "^").replace("**", "^")
+    return _written(_tree(node))
+
+
+def _written(tree: ast.expr) -> str:
+    return ast.unparse(tree).replace(" ** ", "^")
 
 
 class _Parts:
@@ -230,7 +236,7 @@ def _drug(name: str, table: object, where: str) -> Drug:
         _check_kind(key, value, where)
     missing = [key for key in ("into", "unit") if not table.get(key)]
     if missing:
-        raise InputError(f"{where}  has no {' and no '.join(missing)}: write {missing[0]} = \"...\"")
+        raise InputError(f'{where}  has no {" and no ".join(missing)}: write {missing[0]} = "..."')
     numbers = {k: float(v) for k, v in table.items() if k in ("hours", "molar_mass")}
     return Drug(name, **{**table, **numbers})
 
@@ -299,13 +305,46 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
+class _SafePowers(ast.NodeTransformer):
+    """Writes a power whose exponent moves as exp(n*ln(x)).
+
+    libsbml, and with it libRoadRunner and the online validator, works out the unit of a power by
+    evaluating its exponent, follows a state to its own rate, and never comes back.
+    """
+
+    def __init__(self, constants: frozenset[str]) -> None:
+        self.constants = constants
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.Pow) or names(ast.unparse(node.right)) <= self.constants:
+            return node
+        logarithm = ast.Call(ast.Name("ln"), [node.left], [])
+        return ast.Call(ast.Name("exp"), [ast.BinOp(node.right, ast.Mult(), logarithm)], [])
+
+
+def _exportable(model: Model) -> Model:
+    safe = _SafePowers(frozenset(model.parameter_ids))
+
+    def write(text: str) -> str:
+        # a copy of the tree: parse remembers its own
+        return _written(safe.visit(copy.deepcopy(parse(text))))
+
+    return replace(
+        model,
+        states=tuple(
+            replace(s, rate=write(s.rate), initial=write(s.initial)) for s in model.states
+        ),
+        quantities=tuple(replace(q, formula=write(q.formula)) for q in model.quantities),
+    )
+
+
 def sbml(model: Model) -> str:
     """The model as SBML level 3, with the values it has now; time is in days.
 
     Doses are not in it: they belong to a scenario.
     """
-    text = antimony_text(model).replace(FUNCTIONS["hill"], SAFE_HILL)
-    text = text.replace(
-        f"model {model.name}\n", f"model {model.name}\n  unit time_unit = 86400 second;\n", 1
-    )
+    text = antimony_text(_exportable(model)).replace(FUNCTIONS["hill"], SAFE_HILL)
+    header = f"model {model.name}\n"
+    text = text.replace(header, header + "  unit time_unit = 86400 second;\n", 1)
     return _sbml_text(text, model.name, model.path)

@@ -23,8 +23,8 @@ from .simulation import Simulation
 Array = NDArray[np.float64]
 
 SAMPLES_PER_DAY = 20
-FLOOR = 1e-6
-"""A level this fraction of the observed one counts as none: its logarithm bends there."""
+FLOOR = 1e-9
+"""Below this fraction of the observed level a curve is solver noise: its logarithm bends there."""
 SAME_DAY = 1e-9
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 RATIOS = ("ratio", "ratio_below", "ratio_above")
@@ -49,7 +49,8 @@ class GradeScale:
     Parameters
     ----------
     latent : str, a quantity or state of the model
-    cuts : four parameter ids, ascending; grade g is a reading from cut g up to cut g+1
+    cuts : ids of four parameters, or quantities of parameters, ascending; grade g is a reading
+        from cut g up to cut g+1
     sd : float, standard deviation of the reading, in the latent quantity's unit
     """
 
@@ -164,7 +165,7 @@ def residuals(observation: Observation, sim: Simulation, noise: Noise) -> tuple[
 
 
 def log_level(level: Array, observed: float) -> Array:
-    """ln(level), bent smoothly where level falls under a millionth of the observed one.
+    """ln(level), bent smoothly where level falls under a billionth of the observed one.
 
     There it goes on falling, ever more slowly, through zero and below: ``ln f + asinh(x/2f)``.
 
@@ -244,10 +245,16 @@ def _grade_residual(observation: Observation, sim: Simulation, noise: Noise) -> 
     if scale is None:
         raise InputError(f"{observation.id} is a grade, and the noise has no grade scale; add one")
     level = float(_during(observation, sim, scale.latent).max())
-    cuts = [-math.inf, *(sim.model.values[cut] for cut in scale.cuts), math.inf]
+    cuts = [-math.inf, *(_cut(observation, sim, cut) for cut in scale.cuts), math.inf]
     grade = int(observation.value)
     low, high = ((cut - level) / scale.sd for cut in cuts[grade : grade + 2])
     return math.sqrt(-2.0 * log_chance_between(low, high))
+
+
+def _cut(observation: Observation, sim: Simulation, name: str) -> float:
+    if name in sim.model.values:
+        return sim.model.values[name]
+    return float(_sampled(sim, name, (observation.day,))[0])
 
 
 def log_chance_between(low: float, high: float) -> float:

@@ -60,6 +60,7 @@ class Objective:
     """
 
     def __init__(self, problem: FitProblem) -> None:
+        """Nothing runs yet."""
         self.problem = problem
         self.days = days_needed(problem.patient.observations)
         self.centre, self.sds, self.lower, self.upper = prior_vectors(problem)

@@ -25,10 +25,14 @@ def hill(x: float, K: float, n: float) -> float:
 
 
 def hill_slope(x: float, K: float, n: float, h: float) -> float:
-    """Derivative of `hill` in x, given its value ``h``; at x = 0 the slope from the right if finite.
+    """Derivative of `hill` in x, given its value ``h``; at x = 0 the slope from the right.
 
-    >>> hill_slope(2.0, 2.0, 1.0, 0.5), hill_slope(0.0, 2.0, 1.0, 0.0), hill_slope(0.0, 2.0, 2.5, 0.0)
-    (0.125, 0.5, 0.0)
+    Where that one is infinite (n < 1), it is 0.
+
+    >>> hill_slope(2.0, 2.0, 1.0, 0.5), hill_slope(0.0, 2.0, 1.0, 0.0)
+    (0.125, 0.5)
+    >>> hill_slope(0.0, 2.0, 2.5, 0.0)
+    0.0
     """
     if x > 0.0:
         return n * h * (1.0 - h) / x

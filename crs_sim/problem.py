@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from .errors import FileError, InputError, unknown_name
+from .formula import evaluate, names
 from .model import Model
 from .noise import GradeScale, Noise, Spread
 from .patient import Patient, check_against, load_patient
@@ -80,6 +81,7 @@ class FitProblem:
     path: str = ""
 
     def __post_init__(self) -> None:
+        """Refuse what cannot be fitted as written."""
         for check in (_check_free, _check_values, _check_noise, _check_grades, _check_accept):
             check(self)
         if self.starts < 1 or self.seed < 0:
@@ -143,6 +145,7 @@ class ProblemFile(Record):
     accept: dict[str, list[float]] = column(default_factory=dict)
 
     def check(self) -> None:
+        """Something is free, and every accept is a pair."""
         if not self.free:
             raise CellError("free", "there is nothing to fit; add a table [free.NAME]")
         for name, limits in self.accept.items():
@@ -280,11 +283,11 @@ def _check_grades(problem: FitProblem) -> None:
     if scale.latent not in latent:
         where = problem.where("grade.latent")
         raise at_place(where, unknown_name("latent", scale.latent, latent))
-    centre = {**model.values, **{f.name: f.median for f in problem.free}}
+    centre = _constants(problem)
     for cut in scale.cuts:
         if cut not in centre:
             where = problem.where("grade.cuts")
-            raise at_place(where, unknown_name("parameter", cut, centre))
+            raise at_place(where, unknown_name("parameter or quantity of them", cut, centre))
     levels = [centre[cut] for cut in scale.cuts]
     if len(levels) != 4 or levels != sorted(set(levels)):
         raise InputError(
@@ -293,6 +296,15 @@ def _check_grades(problem: FitProblem) -> None:
         )
     if not 0 < scale.sd < math.inf:
         raise InputError(f"{problem.where('grade.sd')}: sd must be above 0")
+
+
+def _constants(problem: FitProblem) -> dict[str, float]:
+    """Parameters, and quantities that depend on nothing else, at the prior centre."""
+    known = {**problem.model.values, **{f.name: f.median for f in problem.free}}
+    for quantity in problem.model.quantities:
+        if names(quantity.formula) <= known.keys():
+            known[quantity.id] = float(evaluate(quantity.formula, known))
+    return known
 
 
 def _check_accept(problem: FitProblem) -> None:

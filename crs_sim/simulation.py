@@ -85,8 +85,10 @@ class Simulation:
     def _row(self, day: float) -> int:
         nearest = int(np.argmin(np.abs(self.days - day)))
         if not abs(self.days[nearest] - day) <= 1e-9:
-            raise InputError(f"day {day:g} was not sampled; the nearest is "
-                             f"{self.days[nearest]:.10g}: add the day to `days` of simulate")
+            raise InputError(
+                f"day {day:g} was not sampled; the nearest is "
+                f"{self.days[nearest]:.10g}: add the day to `days` of simulate"
+            )
         return nearest
 
     def table(self) -> pd.DataFrame:
@@ -97,6 +99,7 @@ class Simulation:
         )
 
     def __repr__(self) -> str:
+        """One line: what was run, over which days, how."""
         return (
             f"Simulation({self.model.name!r}, {self.scenario.name!r}: {len(self.days)} days "
             f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.ledger)} doses, "
@@ -166,4 +169,6 @@ def sample_days(until: float, every_hours: float) -> Array:
         raise InputError(f"every_hours is {every_hours}; give a positive number of hours")
     steps = np.arange(int(until * HOURS_PER_DAY / every_hours + 1e-9) + 1)
     days = steps * every_hours / HOURS_PER_DAY
-    return days if until - days[-1] <= 1e-9 else np.append(days, until)
+    if until - days[-1] > 1e-9:
+        days = np.append(days, until)
+    return np.asarray(days, dtype=float)

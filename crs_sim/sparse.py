@@ -44,7 +44,7 @@ class Elimination:
 
     @property
     def size(self) -> int:
-        """Numbers the factor holds: all entries after fill-in, reciprocal pivots on the diagonal."""
+        """Numbers the factor holds: all entries after fill-in; pivots as reciprocals."""
         return len(self.filled)
 
     @property

@@ -75,7 +75,7 @@ class Run:
             )
 
     def changed(self, model: Model) -> dict[str, tuple[float, float]]:
-        """Parameters that were fixed in the fit and have another value in the model: (then, now)."""
+        """Parameters fixed in the fit whose value differs in the model: (then, now)."""
         now = model.values
         return {n: (v, now[n]) for n, v in self.fixed.items() if n in now and now[n] != v}
 
@@ -122,7 +122,7 @@ def save_run(
         If it cannot be written; nothing is left behind.
     """
     created = datetime.now(UTC)
-    text = json.dumps(_result(result, created, dropped), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(_result(result, created, dropped), indent=1) + "\n"
     name = f"{created:%Y-%m-%d}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     final = Path(folder) / "runs" / name
     part = final.with_name(f".{name}.part")
@@ -225,7 +225,7 @@ def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
 
 
 def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
-    """What result.json holds; numbers with all their digits, null for what is not finite."""
+    """What result.json holds; numbers with all their digits."""
     problem, model = result.problem, result.problem.model
     fixed = {name: v for name, v in model.values.items() if name not in result.values}
     return {
@@ -233,6 +233,9 @@ def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[
         "problem": {"name": problem.name, "patient": problem.patient.id},
         "model": {"name": model.name, "hash": model.hash},
         "versions": versions(),
+        "free": [asdict(free) for free in problem.free],
+        "noise": asdict(problem.noise),
+        "accept": {name: list(limits) for name, limits in problem.accept.items()},
         "seed": result.seed,
         "options": dict(result.options),
         "cost": result.cost,

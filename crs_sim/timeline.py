@@ -121,8 +121,10 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     inputs = tuple(i for i in expand(model, scenario.doses) if i.start <= days[-1] + SAME_TIME)
     for item in inputs:
         if item.start < 0:
-            raise InputError(f"dose of {item.drug} on day {item.start:g}: the run starts on day 0; "
-                             "move the dose, or the day 0 of the patient")
+            raise InputError(
+                f"dose of {item.drug} on day {item.start:g}: the run starts on day 0; "
+                "move the dose, or the day 0 of the patient"
+            )
     times = [t for i in inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]
     edges = Edges.of(times, float(days[-1]))
@@ -154,8 +156,9 @@ def _given(model: Model, inputs: tuple[Input, ...], edges: Edges) -> dict[str, o
         first, last = edges.index(start), edges.index(stop)
         duration = stop - start if last > first else 0.0
         share = parameter[drug.bioavailability] if drug.bioavailability else -1
-        rows.append((first, last, state[item.state], item.dose.amount * factor, duration, share,
-                     power))
+        rows.append(
+            (first, last, state[item.state], item.dose.amount * factor, duration, share, power)
+        )
     names = ("from", "until", "state", "amount", "duration", "share", "weight_power")
     whole = {"from", "until", "state", "share"}
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
@@ -228,7 +231,7 @@ def give_boluses(line: Timeline, segment: int, nominal: Array, y: Array) -> None
 
 
 def parameters_at_samples(line: Timeline, nominal: Array) -> Array:
-    """Parameters at each sample: (n_parameters,) if nothing changes, else (n_days, n_parameters)."""
+    """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if nothing changes."""
     if len(line.changed_parameter) == 0:
         return nominal
     table = np.empty((len(line.days), len(nominal)))

@@ -250,16 +250,13 @@ def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, i
         if factor is not None:
             return factor, power
     raise UnitError(
-        f"{_at(where)}{pretty(unit)!r} cannot be converted into {pretty(target)!r}: {_why(have, want)}"
+        f"{_at(where)}{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
+        f"one is {_dimension(have)}, the other {_dimension(want)}"
     )
 
 
 def _divides_by_kg(text: str) -> bool:
     return re.search(r"(/|\bper\b)\s*(kg|kilogram)\b", pretty(text)) is not None
-
-
-def _why(have: Unit, want: Unit) -> str:
-    return f"one is {_dimension(have)}, the other {_dimension(want)}"
 
 
 def _dimension(unit: Unit) -> str:

@@ -27,14 +27,14 @@ Result = TypeVar("Result")
 _stop: Event | None = None
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised inside a worker whose result nobody waits for any more."""
 
 
 def stop_if_asked() -> None:
-    """To be called now and then by long work; raises `Stopped` in a worker told to stop."""
+    """To be called now and then by long work; raises `StoppedError` in a worker told to stop."""
     if _stop is not None and _stop.is_set():
-        raise Stopped
+        raise StoppedError
 
 
 def each(

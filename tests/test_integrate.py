@@ -73,9 +73,8 @@ def test_many_short_infusions_are_one_long():
 
 
 def test_times_that_differ_in_the_last_bit_are_one():
-    stop = 0.1 + 4.8 * HOUR
-    assert stop != 0.3
-    sim = run(ONE, Dose(0.1, "A", 1, hours=4.8), Dose(0.3, "A", 1), until=20)
+    assert 0.1 + 0.2 != 0.3
+    sim = run(ONE, Dose(0.1, "A", 1, hours=4.8), Dose(0.1 + 0.2, "A", 1), until=20)
     assert sim.solver.segments == 3
 
 
@@ -131,8 +130,7 @@ ORDER = {
     "stop then observe": ([Dose(0.5, "A", 3, hours=12)], [], 3.0, 3.0),
     "observe then start": ([Dose(1, "A", 3, hours=12)], [], 0.0, 0.0),
     "stop then bolus": ([Dose(0.5, "A", 3, hours=12), Dose(1, "A", 2)], [], 3.0, 5.0),
-    "stop then start": (
-        [Dose(0.5, "A", 3, hours=12), Dose(1, "A", 2, hours=12)], [], 3.0, 3.0),
+    "stop then start": ([Dose(0.5, "A", 3, hours=12), Dose(1, "A", 2, hours=12)], [], 3.0, 3.0),
     "bolus then start": ([Dose(1, "A", 3), Dose(1, "A", 2, hours=12)], [], 0.0, 3.0),
 }
 
@@ -147,8 +145,12 @@ def test_what_happens_first_at_one_time(name):
 
 def test_a_change_holds_from_its_first_day_up_to_its_last():
     model = small("shown", {"A": ("0", "k")}, {"k": 1.0}, {"rate": "k + 0*A"})
-    sim = run(model, Dose(1, "A", 5), days=[0.5, 1, 1.5, 2, 3],
-              changes=[Change("k", first=1, last=2, factor=3)])
+    sim = run(
+        model,
+        Dose(1, "A", 5),
+        days=[0.5, 1, 1.5, 2, 3],
+        changes=[Change("k", first=1, last=2, factor=3)],
+    )
     assert sim["rate"] == pytest.approx([1, 3, 3, 1, 1])
     assert sim["A"] == pytest.approx([0.5, 1, 7.5, 9, 10])
 
@@ -191,7 +193,7 @@ def test_methods_agree():
 @pytest.mark.parametrize("method", METHODS)
 def test_blow_up_names_day_segment_and_state(method):
     with pytest.raises(IntegrationError) as caught:
-        run(EXPLODING, Dose(0.25, "calm", 1), method=method)
+        run(EXPLODING, Dose(0.25, "calm", 1), method=method, rtol=1e-5)
     words = str(caught.value)
     assert "segment 2 of 2 (day 0.25 to 5)" in words
     assert "wild = " in words
@@ -203,8 +205,8 @@ def test_blow_up_names_day_segment_and_state(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_rate_that_leaves_its_range(rate, method):
     model = small("bad", {"A": ("0", "k"), "B": ("0", rate)}, {"k": 1.0})
-    with pytest.raises(IntegrationError, match="bad: the run failed on day [01]"):
-        run(model, method=method)
+    with pytest.raises(IntegrationError, match=r"bad: the run failed on day [01]"):
+        run(model, method=method, rtol=1e-5)
 
 
 def test_initial_value_that_cannot_be_computed():

@@ -1,0 +1,81 @@
+"""Files written whole or not at all: every one lies complete beside its place before it gets there.
+
+A simulation becomes a plain table, and beside it what its columns mean and how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import StorageError
+from .simulation import Simulation
+from .units import pretty
+
+RESEARCH_ONLY = "Research use only: not for decisions about any patient."
+
+
+def write_whole(files: Mapping[Path, bytes]) -> None:
+    """Write these files; should one of them fail, none is there.
+
+    Folders that are missing are made. A file that is there already is replaced.
+
+    Raises
+    ------
+    StorageError
+        Naming the file that cannot be written.
+    """
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
+    path = Path()
+    try:
+        for path, content in files.items():
+            if path.is_dir():
+                raise IsADirectoryError(0, "it is a folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{path}  cannot be written: {reason}; choose another place") from None
+    finally:
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def table_files(
+    sim: Simulation, path: str | Path, about: Mapping[str, object]
+) -> dict[Path, bytes]:
+    """A run as the files of `write_whole`: a CSV, and ``<path>.meta.json`` beside it.
+
+    The CSV has a column ``day``, then one for each state and named quantity, with their ids. The
+    other file has their units and labels, the model's hash, the parameter values, what the solver
+    did, and ``about``.
+
+    Parameters
+    ----------
+    path : of the CSV
+    about : what else to note, such as versions and options; must go into JSON
+    """
+    path = Path(path)
+    columns = [*sim.model.state_ids, *sim.model.quantity_ids]
+    meta = {
+        "note": RESEARCH_ONLY,
+        "model": {"name": sim.model.name, "hash": sim.model.hash},
+        "scenario": sim.scenario.name,
+        "units": {"day": "day", **{name: pretty(sim.model[name].unit) for name in columns}},
+        "labels": {"day": "day after infusion", **{n: sim.model[n].label for n in columns}},
+        "parameters": sim.model.values,
+        "doses": len(sim.ledger),
+        "solver": sim.solver._asdict(),
+        **about,
+    }
+    text = sim.table().to_csv(index=False, lineterminator="\n")
+    return {
+        path: text.encode(),
+        path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
+    }

@@ -1,0 +1,262 @@
+"""Whole figures: a run beside what was measured, and what a fit found.
+
+Each gives a matplotlib ``Figure`` that belongs to nobody else (no pyplot, no global state); write
+it with `figure_file`. Panels are in `crs_sim.panels`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .diagnostics import (
+    by_kind, estimates_key, estimates_panel, residuals_key, residuals_panel, starts_panel,
+)  # fmt: skip
+from .errors import InputError
+from .noise import Noise
+from .output import RESEARCH_ONLY
+from .panels import (
+    COURSES, GREY, SMALL, Course, course_panel, dose_ribbon, grade_ribbon, observation_key,
+    rare_doses,
+)  # fmt: skip
+from .patient import Observation, Observations, Patient
+from .simulation import Simulation
+
+P = ParamSpec("P")
+
+STYLE: dict[str, object] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "svg.hashsalt": "crs_sim",
+}
+DPI = 150
+FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+WIDTH, LEFT, RIGHT = 10.0, 1.35, 1.75
+"""Inches: the figure, and the margins that hold names and legends."""
+COURSE_HEIGHT, ROW_HEIGHT = 1.02, 0.2
+MANY = 9
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in our style, and leave everybody else's as it was."""
+
+    @wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def plot_case(
+    patient: Patient,
+    simulation: Simulation,
+    *,
+    noise: Noise | None = None,
+    until: float = 37.0,
+    title: str = "",
+) -> Figure:
+    """The case figure: doses, grades and courses above one another, and what was observed.
+
+    Parameters
+    ----------
+    patient : Patient, with observations in the model's units (`check_against`)
+    simulation : Simulation, of that patient
+    noise : if given, each observed value gets a bar of its 95 % spread
+    until : float, last day shown
+    title : str, default: the patient and the model
+    """
+    title = title or f"{patient.id}: model {simulation.model.name} and what was observed"
+    return plot_simulation(
+        simulation, observations=patient.observations, noise=noise, until=until, title=title
+    )
+
+
+@styled
+def plot_simulation(
+    sim: Simulation,
+    names: Sequence[str] = (),
+    *,
+    observations: Observations | Iterable[Observation] = (),
+    noise: Noise | None = None,
+    until: float | None = None,
+    title: str = "",
+) -> Figure:
+    """A run: doses by drug, the CRS grade, and courses, sharing one axis of days.
+
+    Parameters
+    ----------
+    sim : Simulation
+    names : states and quantities to show; default: `COURSES` and whatever was observed
+    observations : in the model's units
+    noise, until, title : as in `plot_case`
+
+    Raises
+    ------
+    UnknownNameError
+        For a name the run does not have.
+    """
+    last = float(sim.days[-1]) if until is None else min(until, float(sim.days[-1]))
+    sim = sim.at(sim.days[sim.days <= last]) if last < sim.days[-1] else sim
+    seen = [o for o in observations if o.day <= last and o.observable in sim.units]
+    given = [i for i in sim.ledger if i.start <= last]
+    courses = courses_of(sim, names, seen)
+    graded = "crs_grade" in sim.units
+    ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
+    heights = [h for h in (ribbon, 0.5 * graded) if h] + [COURSE_HEIGHT] * len(courses)
+    figure, axes = _stack(heights, title or f"{sim.model.name}: {sim.scenario.name}")
+    rest = iter(axes)
+    if given:
+        dose_ribbon(next(rest), given)
+    if graded:
+        grade_ribbon(next(rest), sim, seen)
+    for course in courses:
+        course_panel(next(rest), sim, course, seen, noise=noise)
+    _finish(axes, last, rare_doses(given))
+    _key(figure, seen)
+    return figure
+
+
+def courses_of(
+    sim: Simulation, names: Sequence[str] = (), seen: Iterable[Observation] = ()
+) -> list[Course]:
+    """The panels of a run: those asked for; else the usual ones and whatever was observed."""
+    usual = {course.ids[0]: course for course in COURSES}
+    if names:
+        return [usual.get(name) or _own(sim, name) for name in dict.fromkeys(names)]
+    there = [c for c in COURSES if all(name in sim.units for name in c.ids)]
+    covered = {"crs_grade", *(name for c in there for name in c.ids)}
+    more = dict.fromkeys(o.observable for o in seen if o.observable not in covered)
+    if not there and not more:
+        more = dict.fromkeys([*sim.model.quantity_ids, *sim.model.state_ids][:MANY])
+    return there + [_own(sim, name) for name in more]
+
+
+def _own(sim: Simulation, name: str) -> Course:
+    positive = sim[name][sim[name] > 0]
+    wide = positive.size == sim.days.size and positive.max() > 100 * positive.min()
+    return Course(name, (name,), log=bool(wide))
+
+
+def _stack(heights: Sequence[float], title: str) -> tuple[Figure, list[Axes]]:
+    """Axes above one another, as many inches high as asked."""
+    above, below, gap = 0.45, 1.15, 0.16
+    total = sum(heights) + gap * (len(heights) - 1) + above + below
+    figure = Figure(figsize=(WIDTH, total))
+    top, axes = total - above, list[Axes]()
+    for height in heights:
+        box = (LEFT, top - height, WIDTH - LEFT - RIGHT, height)
+        scaled = (box[0] / WIDTH, box[1] / total, box[2] / WIDTH, box[3] / total)
+        axes.append(figure.add_axes(scaled, sharex=axes[0] if axes else None))
+        top -= height + gap
+    figure.text(LEFT / WIDTH, 1 - 0.27 / total, title, fontsize=10, weight="bold", va="center")
+    figure.text(LEFT / WIDTH, 0.12 / total, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
+    return figure, axes
+
+
+def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
+    for ax in axes:
+        # a little of the time before day 0, so that what happens then is not on the axis
+        ax.set_xlim(-0.012 * last, last or 1.0)
+        ax.tick_params(axis="x", labelbottom=ax is axes[-1])
+        for day in lines:
+            ax.axvline(day, color=GREY, lw=0.7, ls=":", zorder=0)
+        ax.yaxis.set_label_coords(-0.085, 0.5)
+    axes[-1].set_xlabel("day after infusion")
+
+
+def _key(figure: Figure, seen: Sequence[Observation]) -> None:
+    handles = observation_key(o.kind for o in seen)
+    if handles:
+        figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
+                      bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()),
+                      handlelength=1.4)  # fmt: skip
+
+
+# --- fits -----------------------------------------------------------------------------------------
+
+
+@styled
+def plot_estimates(estimates: pd.DataFrame, *, title: str = "") -> Figure:
+    """Estimates against priors, a row a parameter; see `estimates_panel`."""
+    return _list_figure(estimates_panel, estimates, estimates_key(), len(estimates),
+                        title=title or "Estimates against their priors")  # fmt: skip
+
+
+@styled
+def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
+    """Residuals by observation, grouped by kind; see `residuals_panel`."""
+    return _list_figure(residuals_panel, observations, residuals_key(), len(by_kind(observations)),
+                        title=title or "Residuals by observation")  # fmt: skip
+
+
+@styled
+def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
+    """The cost of all starts; see `starts_panel`."""
+    figure, (ax,) = _stack([2.6], title or "The cost of every start")
+    starts_panel(ax, starts)
+    return figure
+
+
+def _list_figure(
+    panel: Callable[[Axes, pd.DataFrame], Axes],
+    table: pd.DataFrame,
+    key: Sequence[Artist],
+    rows: int,
+    *,
+    title: str,
+) -> Figure:
+    figure, (ax,) = _stack([max(0.6, rows * ROW_HEIGHT)], title)
+    panel(ax, table)
+    figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()))  # fmt: skip
+    return figure
+
+
+# --- out ------------------------------------------------------------------------------------------
+
+
+def figure_file(figure: Figure, path: str | Path) -> bytes:
+    """A figure as the content of a PNG (150 dpi), SVG or PDF file; the suffix says which.
+
+    The same figure gives the same bytes: no date is written.
+
+    Raises
+    ------
+    InputError
+        For another suffix.
+    """
+    suffix = check_format(path)
+    stream = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(stream, format=suffix[1:], dpi=DPI, metadata=FORMATS[suffix])
+    return stream.getvalue()
+
+
+def check_format(path: str | Path) -> str:
+    """The suffix of a figure's name, once it is one that can be written."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"{path}  figures are {', '.join(FORMATS)}; name it {Path(path).stem}.png")
+    return suffix
