@@ -15,8 +15,8 @@ import numpy as np
 
 from .codegen import Code, compile_model
 from .errors import CrsSimError, UnitError
-from .formula import names
-from .model import Drug, Model, Parameter, Symbol
+from .formula import evaluate, names
+from .model import Drug, Model, Parameter, Quantity, State, Symbol
 from .unitcheck import formula_unit, terms
 from .units import Unit, declared_units, difference, named_unit, pretty, read_unit, same, show
 
@@ -189,8 +189,12 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
             quantities = code.quantities(y[None, :], p)[0]
             rates, jacobian = code.rates(y, p), code.jacobian(y, p)
     except (ArithmeticError, ValueError) as error:
-        text = f"not finite at the zero state ({error})"
-        yield Issue(model.path or model.name, 0, model.name, text, advice)
+        symbol = _fails_at_zero(model)
+        text = f"is not finite where every state is zero ({error})"
+        if symbol is not None:
+            yield _issue(model, symbol, text, advice)
+        else:
+            yield Issue(model.path or model.name, 0, model.name, f"Jacobian {text}", advice)
         return
     for symbol, value in zip(model.quantities, quantities, strict=True):
         if not np.isfinite(value):
@@ -202,6 +206,20 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
         elif by:
             text = f"rate has no finite derivative by {', '.join(by)} at the zero state"
             yield _issue(model, state, text, advice)
+
+
+def _fails_at_zero(model: Model) -> Quantity | State | None:
+    # the generated code says only that something failed; the formulas one by one say which
+    known = {**model.values, **dict.fromkeys(model.state_ids, 0.0)}
+    symbol: Quantity | State
+    try:
+        for symbol in model.quantities:
+            known[symbol.id] = evaluate(symbol.formula, known)
+        for symbol in model.states:
+            evaluate(symbol.rate, known)
+    except (ArithmeticError, ValueError):
+        return symbol
+    return None
 
 
 # --- the listing ----------------------------------------------------------------------------------

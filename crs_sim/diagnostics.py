@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from .panels import BLUE, GREY, INK, NORMAL_95, ORANGE, SMALL, VERMILION
+from .panels import BLUE, GREY, INK, NORMAL_95, ORANGE, SMALL, VERMILION, plain
 from .units import pretty
 
 FAR = 2.0
@@ -39,7 +39,7 @@ def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
         ax.plot(e.estimate * scale, row, marker="^" if e.at_bound else "o", ms=5, color=colour,
                 mfc="white" if e.carried_by_prior else colour)  # fmt: skip
         unit = pretty(str(e.unit)).replace("ug", "µg")
-        value = f"{e.estimate:.3g} {'' if unit in ('1', '') else unit}".strip()
+        value = f"{plain(float(f'{e.estimate:.3g}'))} {'' if unit == '1' else unit}".strip()
         ax.annotate(value, (1.0, row), (6, 0), xycoords=("axes fraction", "data"),
                     textcoords="offset points", va="center", fontsize=SMALL,
                     annotation_clip=False)  # fmt: skip
@@ -133,7 +133,7 @@ def residuals_panel(ax: Axes, observations: pd.DataFrame) -> Axes:
             ax.axhline(row - 0.5, color=GREY, lw=0.5)
     widest = max(3.0, float(table["residual"].abs().max()) * 1.1)
     ax.set_xlim(-widest, widest)
-    ax.set_xlabel("residual (standard deviations; grey: 95 % of them if the model is right)")
+    ax.set_xlabel("residual (standard deviations; grey: -1.96 to 1.96)")
     return _named_rows(ax, list(table["id"]))
 
 

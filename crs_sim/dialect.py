@@ -247,6 +247,8 @@ def _classify(text: str, line: int) -> Statement | str:
         if match:
             unit = match["unit"] or "" if kind == "value" else ""
             return Statement(line, kind, match["name"], match["text"].strip(), unit)
+    if re.search(r'""\s*\w', masked):
+        return f"a ';' is missing in {text!r}"
     return f"{text!r} is no statement of the dialect: {INSTEAD}"
 
 
@@ -270,8 +272,8 @@ def _duplicates(found: Scan) -> Iterator[Problem]:
     for s in found.of("has"):
         value = found.by_kind["value"].get(s.name)
         if value and value.unit not in ("", s.text):
-            first = f"{value.unit} on line {value.line}"
-            yield s.line, f"duplicate unit of {s.name}: {s.text} here, {first}"
+            given = f"{value.unit} on line {value.line}"
+            yield s.line, f"duplicate unit of {s.name}: {s.text} here, {given}"
 
 
 def _forbidden_names(found: Scan) -> Iterator[Problem]:

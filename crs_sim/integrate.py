@@ -20,13 +20,7 @@ from scipy.integrate import solve_ivp
 from .codegen import Code
 from .errors import InputError, IntegrationError
 from .model import Model
-from .timeline import (
-    Timeline,
-    amount,
-    give_boluses,
-    inflow_during,
-    parameters_during,
-)
+from .timeline import Course, Timeline, amounts, course
 
 Array = NDArray[np.float64]
 
@@ -74,21 +68,12 @@ class BrokenRateError(ArithmeticError):
     """The rates could not be evaluated."""
 
 
-def segments(line: Timeline, nominal: Array, n_states: int) -> Iterator[Segment]:
-    """The segments of a timeline in order, for nominal parameters (n_parameters,)."""
+def segments(line: Timeline, tables: Course) -> Iterator[Segment]:
+    """The segments of a timeline in order."""
     for k in range(line.n_segments):
-        p, u = np.empty_like(nominal), np.empty(n_states)
-        parameters_during(line, k, nominal, p)
-        inflow_during(line, k, nominal, u)
         first, last = float(line.edges[k]), float(line.edges[k + 1])
-        yield Segment(k, line.n_segments, first, last, p, u)
-
-
-def initial_states(code: Code, line: Timeline, nominal: Array) -> Array:
-    """States at day 0, before any dose, under the parameters that held just before."""
-    p = np.empty_like(nominal)
-    parameters_during(line, -1, nominal, p)
-    return code.initial(p)
+        p = tables.parameters[line.version[k + 1]]
+        yield Segment(k, line.n_segments, first, last, p, tables.inflow[k])
 
 
 def integrate(
@@ -102,38 +87,46 @@ def integrate(
         Naming the day, the segment, the worst states and what the solver said.
     """
     nominal = np.array([p.value for p in model.parameters])
-    start = Segment(-1, line.n_segments, 0.0, 0.0, nominal, np.zeros(code.n_states))
+    tables = course(line, nominal, code.n_states)
+    y = _start(model, code, line, tables)
+    table = np.empty((len(line.days), code.n_states))
+    table[line.days == 0.0] = y
+    typical = np.maximum(np.abs(y), largest_doses(line, nominal, code.n_states))
+    counts = np.zeros(3, dtype=int)
+    for segment in segments(line, tables):
+        y = y + tables.bolus[segment.number]
+        np.maximum(typical, np.abs(y), out=typical)
+        rows = (line.days > segment.first) & (line.days <= segment.last)
+        solved, cost = _solve(model, code, segment, y, line.days[rows], method, rtol, typical)
+        table[rows] = solved[: rows.sum()]
+        y = solved[-1]
+        np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
+        counts += cost
+    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
+
+
+def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:
+    """States at day 0, before any dose, under the parameters that held just before."""
     try:
-        y = initial_states(code, line, nominal)
+        y = code.initial(tables.parameters[line.version[0]])
     except (ArithmeticError, ValueError) as error:
         raise IntegrationError(
             f"{model.name}: the initial states cannot be computed: {error}; "
             "check the parameter values"
         ) from None
     if not np.all(np.isfinite(y)):
-        fail(model, start, 0.0, y, "an initial state is not finite")
-    table = np.empty((len(line.days), code.n_states))
-    table[line.days == 0.0] = y
-    typical = typical_sizes(line, nominal, y)
-    counts = np.zeros(3, dtype=int)
-    for segment in segments(line, nominal, code.n_states):
-        give_boluses(line, segment.number, nominal, y)
-        np.maximum(typical, np.abs(y), out=typical)
-        rows = (line.days > segment.first) & (line.days <= segment.last)
-        solved, cost = _solve(model, code, segment, y, line.days[rows], method, rtol, typical)
-        table[rows] = solved[:-1] if len(solved) > rows.sum() else solved
-        y = solved[-1].copy()
-        np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
-        counts += cost
-    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
+        bad = ", ".join(model.state_ids[k] for k in np.flatnonzero(~np.isfinite(y)))
+        raise IntegrationError(
+            f"{model.name}: the initial value of {bad} is not finite; check the parameter values"
+        )
+    return y
 
 
-def typical_sizes(line: Timeline, nominal: Array, y: Array) -> Array:
-    """The size of each state as far as it is known at the start: its value, the doses into it."""
-    typical = np.abs(y)
-    for k, state in enumerate(line.given_state):
-        typical[state] = max(typical[state], amount(line, k, nominal))
-    return typical
+def largest_doses(line: Timeline, nominal: Array, n_states: int) -> Array:
+    """The largest dose into each state, (n_states,)."""
+    largest = np.zeros(n_states)
+    np.maximum.at(largest, line.given.state, amounts(line, nominal))
+    return largest
 
 
 def _solve(

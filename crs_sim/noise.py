@@ -92,12 +92,14 @@ def days_needed(observations: Iterable[Observation]) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _window(first: float, last: float) -> tuple[float, ...]:
+def _window(first: float, last: float) -> Array:
     """Both ends and the twentieths between; k/20 is one and the same float in every window."""
     lowest, highest = math.ceil(first * SAMPLES_PER_DAY), math.floor(last * SAMPLES_PER_DAY)
     grid = (k / SAMPLES_PER_DAY for k in range(lowest, highest + 1))
     inside = (day for day in grid if first + SAME_DAY < day < last - SAME_DAY)
-    return (first, *inside, last) if last > first else (first,)
+    days = np.array([first, *inside, last] if last > first else [first])
+    days.flags.writeable = False
+    return days
 
 
 def predicted(observation: Observation, sim: Simulation) -> float:
@@ -112,7 +114,7 @@ def predicted(observation: Observation, sim: Simulation) -> float:
     """
     curve = _during(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = float(_sampled(sim, observation.observable, (observation.reference,))[0])
+        reference = float(_on(sim, observation.observable, observation.reference)[0])
         return float(curve[0]) / reference if reference else math.inf
     if observation.kind == "sometime":
         misses = np.abs(log_level(curve, observation.value) - math.log(observation.value))
@@ -211,8 +213,8 @@ def _trapezoid(n: int) -> Array:
 def _log_predicted(observation: Observation, sim: Simulation) -> Array:
     curve = _during(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = _sampled(sim, observation.observable, (observation.reference,))
-        scale = float(max(abs(curve[0]), abs(reference[0]))) or 1.0
+        reference = _on(sim, observation.observable, observation.reference)
+        scale = max(abs(float(curve[0])), abs(float(reference[0]))) or 1.0
         return log_level(curve, scale) - log_level(reference, scale)
     return log_level(curve, observation.value)
 
@@ -222,15 +224,19 @@ def _during(observation: Observation, sim: Simulation, name: str) -> Array:
     return _sampled(sim, name, _window(observation.day, observation.until))
 
 
-def _sampled(sim: Simulation, name: str, days: tuple[float, ...]) -> Array:
-    rows = np.searchsorted(sim.days, days)
-    found = np.minimum(rows, sim.days.size - 1)
-    if not np.array_equal(sim.days[found], days):
+def _on(sim: Simulation, name: str, day: float) -> Array:
+    """A curve on one day, (1,)."""
+    return _sampled(sim, name, _window(day, day))
+
+
+def _sampled(sim: Simulation, name: str, days: Array) -> Array:
+    rows = sim.days.searchsorted(days)
+    if rows[-1] >= sim.days.size or (sim.days[rows] != days).any():
         raise InputError(
             f"{name} is observed from day {days[0]:g} to {days[-1]:g}, where the run was not "
             "sampled; run it with days=days_needed(observations)"
         )
-    return np.asarray(sim[name])[found]
+    return sim[name][rows]
 
 
 def _bound_residual(deviation: float, *, below: bool) -> float:
@@ -245,16 +251,17 @@ def _grade_residual(observation: Observation, sim: Simulation, noise: Noise) -> 
     if scale is None:
         raise InputError(f"{observation.id} is a grade, and the noise has no grade scale; add one")
     level = float(_during(observation, sim, scale.latent).max())
-    cuts = [-math.inf, *(_cut(observation, sim, cut) for cut in scale.cuts), math.inf]
     grade = int(observation.value)
-    low, high = ((cut - level) / scale.sd for cut in cuts[grade : grade + 2])
+    low = _cut(observation, sim, scale.cuts[grade - 1]) if grade > 0 else -math.inf
+    high = _cut(observation, sim, scale.cuts[grade]) if grade < len(scale.cuts) else math.inf
+    low, high = (low - level) / scale.sd, (high - level) / scale.sd
     return math.sqrt(-2.0 * log_chance_between(low, high))
 
 
 def _cut(observation: Observation, sim: Simulation, name: str) -> float:
     if name in sim.model.values:
         return sim.model.values[name]
-    return float(_sampled(sim, name, (observation.day,))[0])
+    return float(_on(sim, name, observation.day)[0])
 
 
 def log_chance_between(low: float, high: float) -> float:

@@ -23,9 +23,10 @@ Array = NDArray[np.float64]
 METHOD = "LSODA"
 RTOL = 1e-8
 STEP = 1e-3
-"""Finite-difference step on log parameters. An adaptive solver repeats itself to about 1e-7 of a
-curve at rtol 1e-8, so the noise of a difference quotient is 1e-4; a one-sided one is off by half a
-thousandth of the curvature, a central one (used for the last descent and the covariance) by 1e-7.
+"""Finite-difference step on log parameters. An adaptive solver is noisy, so a small step is worse
+than a large one. Measured on the crs model at rtol 1e-8, error of a column in its largest entry:
+one-sided 1.5e-4 (1e-5 as step: 2e-4), central, used for the polish and the covariance, 3e-6
+(1e-5: 4e-4). At rtol 1e-6 the same steps give 3e-3 and 1e-4.
 """
 FAILED = 1e3
 """Residual of every observation in a run that failed: finite, flat, worse than any misfit met."""

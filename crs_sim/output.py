@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from . import RESEARCH_ONLY
 from .errors import StorageError
 from .simulation import Simulation
 from .units import pretty
-
-RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
@@ -79,3 +78,19 @@ def table_files(
         path: text.encode(),
         path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
     }
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse, before long work, a folder that cannot be made or written to.
+
+    Raises
+    ------
+    StorageError
+        Naming the folder; nothing is left behind.
+    """
+    path = Path(folder)
+    nearest = next(p for p in (path, *path.resolve().parents) if p.exists())
+    if not nearest.is_dir():
+        raise StorageError(f"{path}  cannot be a folder: {nearest} is a file; choose another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StorageError(f"{path}  cannot be written: {nearest} is not ours; choose another")

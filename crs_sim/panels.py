@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .dosing import Input
@@ -39,7 +42,7 @@ _M, _L = Outline.MOVETO, Outline.LINETO
 _ARROW = ((-0.4, 0), (0.4, 0), (0, 0), (0, -1), (-0.28, -0.62), (0, -1), (0.28, -0.62))
 DOWN = Outline(_ARROW, (_M, _L, _M, _L, _M, _L, _L))
 UP = Outline([(x, -y) for x, y in _ARROW], DOWN.codes)
-MARKS: dict[str, dict[str, object]] = {
+MARKS: dict[str, dict[str, Any]] = {
     "value": {"marker": "o", "markersize": 5, "mfc": INK},
     "below": {"marker": DOWN, "markersize": 20, "mfc": "none"},
     "above": {"marker": UP, "markersize": 20, "mfc": "none"},
@@ -48,6 +51,9 @@ MARKS: dict[str, dict[str, object]] = {
     "ratio": {"marker": "s", "markersize": 4.5, "mfc": ORANGE},
 }
 MARKS["ratio_below"], MARKS["ratio_above"] = MARKS["below"], MARKS["above"]
+# the sign before a ratio, and how many points its text stands above the mark: away from the arrow
+RATIO_TEXT = {"ratio": ("", -6), "ratio_below": ("≤ ", 8), "ratio_above": ("≥ ", -8)}
+HALO = [withStroke(linewidth=2, foreground="white")]
 KEY = {
     "value": "observed",
     "below": "observed: below",
@@ -88,7 +94,7 @@ def plain(value: float) -> str:
     >>> [plain(x) for x in (5e6, 0.4, 21033, 8.0)]
     ['5e6', '0.4', '21033', '8']
     """
-    text = f"{value:.3g}" if abs(value) >= 1e5 or 0 < abs(value) < 1e-3 else f"{value:.6g}"
+    text = f"{value:.3g}" if abs(value) >= 1e6 or 0 < abs(value) < 1e-3 else f"{value:.6g}"
     return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
@@ -184,8 +190,8 @@ def grade_ribbon(ax: Axes, sim: Simulation, observations: Iterable[Observation] 
 def _stretches(days: Array, grades: Array) -> list[tuple[float, float, int]]:
     """(first day, last day, grade) of every stretch of one grade; a sample holds to the next."""
     edges = [0, *(np.flatnonzero(np.diff(grades)) + 1), len(days) - 1]
-    pairs = zip(edges[:-1], edges[1:], strict=True)
-    return [(float(days[a]), float(days[b]), int(grades[a])) for a, b in pairs if b > a]
+    pairs = [(a, b) for a, b in pairwise(edges) if b > a]
+    return [(float(days[a]), float(days[b]), int(grades[a])) for a, b in pairs]
 
 
 def _digit(ax: Axes, day: float, row: float, grade: int) -> None:
@@ -214,11 +220,14 @@ def course_panel(
     observations : those of other observables are passed over
     noise : if given, each observed value gets a bar of its 95 % spread
     """
+    shown = [o for o in observations if o.observable in course.ids and o.kind != "grade"]
+    if not any((sim[name] > 0).any() for name in course.ids) and not shown:
+        course = replace(course, log=False)
     for k, name in enumerate(course.ids):
         curve = np.where(sim[name] > 0, sim[name], np.nan) if course.log else sim[name]
         label = course.lines[k] if course.lines else "_"
-        ax.plot(sim.days, curve, color=LINES[k % len(LINES)], lw=1.4, label=label, zorder=2)
-    shown = [o for o in observations if o.observable in course.ids and o.kind != "grade"]
+        ax.plot(sim.days, curve, color=LINES[k % len(LINES)], lw=1.4, label=label,
+                zorder=3 - 0.1 * k)  # fmt: skip
     for o in shown:
         mark(ax, o, sim, noise=noise)
     _scale(ax, sim, course, shown)
@@ -246,7 +255,8 @@ def _scale(ax: Axes, sim: Simulation, course: Course, shown: Sequence[Observatio
     if course.log:
         _log_scale(ax, sim, course, top, min(levels, default=top))
         return
-    ax.set_ylim(-0.06 * top, 1.2 * top)
+    arrow = any(o.kind.endswith("below") for o in shown)
+    ax.set_ylim(-(0.2 if arrow else 0.06) * top, 1.2 * top)
     ax.yaxis.set_major_locator(MaxNLocator(4))
 
 
@@ -315,18 +325,18 @@ def mark(ax: Axes, o: Observation, sim: Simulation, *, noise: Noise | None = Non
     return ax
 
 
-def _style(kind: str) -> dict[str, object]:
+def _style(kind: str) -> dict[str, Any]:
     return {"ls": "none", "mec": INK, "mew": 1.1, "zorder": 4, **MARKS[kind]}
 
 
 def _point(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
-    return ax.plot(o.day, o.value, **_style(o.kind))[0]  # type: ignore[no-any-return]
+    return ax.plot(o.day, o.value, **_style(o.kind))[0]
 
 
 def _window(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
     ax.plot([o.day, o.until], [o.value] * 2, color=INK, lw=1.2, marker="|", markersize=7, zorder=3)
     middle = (o.day + o.until) / 2
-    return ax.plot(middle, o.value, **_style(o.kind))[0]  # type: ignore[no-any-return]
+    return ax.plot(middle, o.value, **_style(o.kind))[0]
 
 
 def _ratio(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
@@ -335,18 +345,21 @@ def _ratio(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
     after = before * o.value
     ax.plot([o.reference, o.day], [before, after], color=ORANGE, lw=1, ls=":", zorder=3)
     ax.plot(o.reference, before, marker="s", markersize=4.5, mfc="white", mec=ORANGE, zorder=4)
-    sign = {"ratio_below": "≤ ", "ratio_above": "≥ "}.get(o.kind, "")
-    ax.annotate(f"{sign}× {o.value:g}", (o.day, after), (7, 0), textcoords="offset points",
-                fontsize=SMALL, va="center", color=INK)  # fmt: skip
+    sign, rise = RATIO_TEXT[o.kind]
+    ax.annotate(f"{sign}× {o.value:g}", (o.day, after), (5, rise), textcoords="offset points",
+                fontsize=SMALL, va="center", color=INK, zorder=5, path_effects=HALO)  # fmt: skip
     style = {**_style(o.kind), "mec": ORANGE}
-    return ax.plot(o.day, after, **style)[0]  # type: ignore[no-any-return]
+    return ax.plot(o.day, after, **style)[0]
 
 
-def observation_key(kinds: Iterable[str]) -> list[Line2D]:
+def observation_key(kinds: Iterable[str], *, noise: bool = False) -> list[Line2D]:
     """Handles of a legend for the kinds of observation that a figure shows."""
     there = {name for kind in kinds for name in (kind, kind.removeprefix("ratio_"))}
     there |= {"ratio"} if any(kind.startswith("ratio") for kind in there) else set()
     handles = [Line2D([], [], label=KEY[kind], **_style(kind)) for kind in KEY if kind in there]
     for handle in handles:
         handle.set_markersize(min(handle.get_markersize(), 14))
+    if noise and handles:
+        style: dict[str, Any] = {"ls": "none", "marker": "|", "ms": 9, "color": INK}
+        handles.append(Line2D([], [], label="95 % spread of such a reading", **style))
     return [Line2D([], [], color=BLUE, lw=1.4, label="model"), *handles] if handles else []

@@ -18,14 +18,26 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from . import RESEARCH_ONLY
 from .diagnostics import (
-    by_kind, estimates_key, estimates_panel, residuals_key, residuals_panel, starts_panel,
+    by_kind,
+    estimates_key,
+    estimates_panel,
+    residuals_key,
+    residuals_panel,
+    starts_panel,
 )  # fmt: skip
 from .errors import InputError
 from .noise import Noise
-from .output import RESEARCH_ONLY
 from .panels import (
-    COURSES, GREY, SMALL, Course, course_panel, dose_ribbon, grade_ribbon, observation_key,
+    COURSES,
+    GREY,
+    SMALL,
+    Course,
+    course_panel,
+    dose_ribbon,
+    grade_ribbon,
+    observation_key,
     rare_doses,
 )  # fmt: skip
 from .patient import Observation, Observations, Patient
@@ -64,6 +76,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return inner
+
+
+class Picture(Figure):  # type: ignore[misc]
+    """A figure that shows itself in a notebook, whatever backend is on."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_file(self, "figure.png")
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -125,7 +144,9 @@ def plot_simulation(
     graded = "crs_grade" in sim.units
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
     heights = [h for h in (ribbon, 0.5 * graded) if h] + [COURSE_HEIGHT] * len(courses)
-    figure, axes = _stack(heights, title or f"{sim.model.name}: {sim.scenario.name}")
+    key = observation_key((o.kind for o in seen), noise=noise is not None)
+    title = title or f"{sim.model.name}: {sim.scenario.name}"
+    figure, axes = _stack(heights, title, below=1.3 if key else 0.75)
     rest = iter(axes)
     if given:
         dose_ribbon(next(rest), given)
@@ -134,7 +155,7 @@ def plot_simulation(
     for course in courses:
         course_panel(next(rest), sim, course, seen, noise=noise)
     _finish(axes, last, rare_doses(given))
-    _key(figure, seen)
+    _key(figure, key)
     return figure
 
 
@@ -159,11 +180,13 @@ def _own(sim: Simulation, name: str) -> Course:
     return Course(name, (name,), log=bool(wide))
 
 
-def _stack(heights: Sequence[float], title: str) -> tuple[Figure, list[Axes]]:
-    """Axes above one another, as many inches high as asked."""
-    above, below, gap = 0.45, 1.15, 0.16
+def _stack(
+    heights: Sequence[float], title: str, *, below: float = 1.3
+) -> tuple[Figure, list[Axes]]:
+    """Axes above one another, as many inches high as asked, and room for a key below."""
+    above, gap = 0.45, 0.16
     total = sum(heights) + gap * (len(heights) - 1) + above + below
-    figure = Figure(figsize=(WIDTH, total))
+    figure = Picture(figsize=(WIDTH, total))
     top, axes = total - above, list[Axes]()
     for height in heights:
         box = (LEFT, top - height, WIDTH - LEFT - RIGHT, height)
@@ -186,8 +209,7 @@ def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
     axes[-1].set_xlabel("day after infusion")
 
 
-def _key(figure: Figure, seen: Sequence[Observation]) -> None:
-    handles = observation_key(o.kind for o in seen)
+def _key(figure: Figure, handles: Sequence[Artist]) -> None:
     if handles:
         figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                       bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()),
@@ -214,7 +236,7 @@ def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
 @styled
 def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
     """The cost of all starts; see `starts_panel`."""
-    figure, (ax,) = _stack([2.6], title or "The cost of every start")
+    figure, (ax,) = _stack([2.6], title or "The cost of every start", below=0.85)
     starts_panel(ax, starts)
     return figure
 
@@ -227,7 +249,7 @@ def _list_figure(
     *,
     title: str,
 ) -> Figure:
-    figure, (ax,) = _stack([max(0.6, rows * ROW_HEIGHT)], title)
+    figure, (ax,) = _stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
     panel(ax, table)
     figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()))  # fmt: skip

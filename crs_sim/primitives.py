@@ -9,6 +9,16 @@ from __future__ import annotations
 
 import math
 
+__all__ = [
+    "hill",
+    "hill_slope",
+    "log_ratio",
+    "positive",
+    "power",
+    "power_slope",
+    "reached",
+]
+
 
 def hill(x: float, K: float, n: float) -> float:
     """Saturation ``x^n/(K^n + x^n)``; 0 for x <= 0, without overflow for any x > 0.
@@ -50,6 +60,15 @@ def log_ratio(x: float, K: float) -> float:
     if x <= 0.0:
         return 0.0
     return math.log(x / K)
+
+
+def positive(x: float) -> float:
+    """The larger of x and 0.
+
+    >>> positive(2.0), positive(-1.0)
+    (2.0, 0.0)
+    """
+    return x if x > 0.0 else 0.0
 
 
 def power(x: float, n: float) -> float:

@@ -44,19 +44,19 @@ class Elimination:
 
     @property
     def size(self) -> int:
-        """Numbers the factor holds: all entries after fill-in; pivots as reciprocals."""
-        return len(self.filled)
+        """Numbers kept: the entries of J, then its factor with fill-in and reciprocal pivots."""
+        return len(self.entries) + len(self.filled)
 
     @property
     def place(self) -> dict[Entry, int]:
-        """Where each entry is kept in the factor."""
-        return {entry: k for k, entry in enumerate(sorted(self.filled))}
+        """Where each entry of the factor is kept: after those of J."""
+        return {entry: k for k, entry in enumerate(sorted(self.filled), len(self.entries))}
 
 
 def plan(size: int, entries: Iterable[Entry]) -> Elimination:
     """Eliminate symbolically: the order, the fill-in, and what each pivot touches.
 
-    >>> plan(3, [(0, 1), (0, 2), (1, 0), (2, 0)]).size       # 4 entries and 3 pivots: no fill-in
+    >>> len(plan(3, [(0, 1), (0, 2), (1, 0), (2, 0)]).filled)    # 4 entries, 3 pivots: no fill-in
     7
     """
     given = tuple(sorted(set(entries)))
@@ -75,21 +75,20 @@ def plan(size: int, entries: Iterable[Entry]) -> Elimination:
 
 
 def factor_source(steps: Elimination) -> str:
-    """Source of ``factor(j, d, a)``: the LU of d*I - J into ``a``, from the entries ``j`` of J."""
+    """Source of ``factor(d, a)``: J's entries at the start of ``a``; the LU of d*I - J after it."""
+    given = {entry: k for k, entry in enumerate(steps.entries)}
     lines = []
     for entry in sorted(steps.filled):
-        number = f"-j[{steps.entries.index(entry)}]" if entry in steps.entries else "0.0"
-        diagonal = entry[0] == entry[1]
-        start = f"d - j[{steps.entries.index(entry)}]" if entry in steps.entries else "d"
-        lines.append(f"{_name(entry)} = {start if diagonal else number}")
+        known = f" - a[{given[entry]}]" if entry in given else ""
+        lines.append(f"{_name(entry)} = {'d' if entry[0] == entry[1] else '0.0'}{known}")
     for pivot, row, column in zip(steps.order, steps.rows, steps.columns, strict=True):
         lines.append(f"{_name((pivot, pivot))} = 1.0 / {_name((pivot, pivot))}")
         for i in column:
             below = _name((i, pivot))
-            lines.append(f"{below} = {below} * {_name((pivot, pivot))}")
+            lines.append(f"{below} *= {_name((pivot, pivot))}")
             lines += [f"{_name((i, j))} -= {below} * {_name((pivot, j))}" for j in row]
     lines += [f"a[{k}] = {_name(entry)}" for entry, k in steps.place.items()]
-    return _function("factor(j, d, a)", "LU of d*I - J (entries j) into a.", lines)
+    return _function("factor(d, a)", "LU of d*I - J, where a begins with the entries of J.", lines)
 
 
 def solve_source(steps: Elimination) -> str:
@@ -102,8 +101,7 @@ def solve_source(steps: Elimination) -> str:
     for pivot, row in zip(reversed(steps.order), reversed(steps.rows), strict=True):
         known = "".join(f" - a[{place[pivot, j]}] * b{j}" for j in row)
         total = f"(b{pivot}{known})" if known else f"b{pivot}"
-        lines.append(f"b{pivot} = {total} * a[{place[pivot, pivot]}]")
-    lines += [f"b[{i}] = b{i}" for i in range(size)]
+        lines.append(f"b[{pivot}] = b{pivot} = {total} * a[{place[pivot, pivot]}]")
     return _function("solve(a, b)", "Solve (d*I - J) x = b in place, a from factor.", lines)
 
 

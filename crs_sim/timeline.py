@@ -8,10 +8,9 @@ taken before the dose, and a change holds from its first day up to, not includin
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,50 +18,59 @@ from numpy.typing import NDArray
 from .dosing import Input, expand
 from .errors import InputError, unknown_name
 from .model import Model
-from .scenario import Scenario
+from .scenario import Change, Scenario
 from .units import conversion_factor
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 SAME_TIME = 1e-9
-"""Days (a tenth of a millisecond) within which two times are one: 19+1/24 is 18.75+7/24."""
+"""Days (a tenth of a millisecond) within which two times are one: 0.1 + 0.2 is 0.3."""
+BEFORE = -1
+"""The stretch before day 0, which decides the initial values."""
 
 
-class Timeline(NamedTuple):
-    """The scenario as plain arrays, for plain Python and compiled code alike.
+@dataclass(frozen=True)
+class Given:
+    """The doses of a timeline as columns, one row a dose.
 
-    Segment k runs from ``edges[k]`` to ``edges[k + 1]``; there are n = len(edges) - 1. What is
-    given or changed is described by its first segment and the first segment after it; amounts
-    are per unit bioavailability and body weight, so that one timeline serves all parameter values.
+    Amounts are per unit bioavailability and body weight, so that they serve all parameter values.
+    ``first`` is the segment that begins with the dose (the number of segments if it is given on
+    the last day); ``after`` the first segment without it, equal to ``first`` for a bolus;
+    ``duration`` in days, ``share`` the index of the bioavailability parameter or -1.
+    """
+
+    first: Indices
+    after: Indices
+    state: Indices
+    amount: Array
+    duration: Array
+    share: Indices
+    weight_power: Array
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A scenario cut into segments; segment k runs from ``edges[k]`` to ``edges[k + 1]``.
+
+    Parameters
+    ----------
+    edges : (n_segments + 1,) days; the first is 0, the last the last sample
+    days : (n_days,) sample days, moved onto an edge where they are the same time
+    given : the doses
+    weight : index of the body weight parameter, -1 if the model has none
+    versions : sets of changes that hold together, each as (parameter index, change) pairs
+    version : (n_segments + 1,) the version that holds before day 0, then in each segment
+    version_at : (n_days,) the version that holds at each sample
     """
 
     edges: Array
-    """(n + 1,) days; the first is 0, the last the last sample."""
     days: Array
-    """(n_days,) sample days, moved onto an edge where they are the same time."""
-    given_from: Indices
-    """(n_inputs,) segment that begins with the dose; n if that is the last day."""
-    given_until: Indices
-    """(n_inputs,) first segment without the infusion; equals ``given_from`` for a bolus."""
-    given_state: Indices
-    given_amount: Array
-    """(n_inputs,) amount before bioavailability and weight."""
-    given_duration: Array
-    """(n_inputs,) days; 0 for a bolus."""
-    given_share: Indices
-    """(n_inputs,) index of the bioavailability parameter, -1 if all of it arrives."""
-    given_weight_power: Array
-    """(n_inputs,) power of body weight the amount is multiplied by."""
+    given: Given
     weight: int
-    """Index of the body weight parameter, -1 if the model has none."""
-    changed_from: Indices
-    """(n_changes,) first segment; -1 for a change that held before day 0."""
-    changed_until: Indices
-    changed_parameter: Indices
-    changed_factor: Array
-    """(n_changes,) NaN where a value is set instead."""
-    changed_value: Array
+    versions: tuple[tuple[tuple[int, Change], ...], ...]
+    version: Indices
+    version_at: Indices
 
     @property
     def n_segments(self) -> int:
@@ -71,10 +79,26 @@ class Timeline(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Course:
+    """A timeline under given parameter values, as plain tables.
+
+    Parameters
+    ----------
+    parameters : (n_versions, n_parameters)
+    bolus : (n_segments, n_states) amounts given as each segment begins
+    inflow : (n_segments, n_states) amounts per day from running infusions
+    """
+
+    parameters: Array
+    bolus: Array
+    inflow: Array
+
+
+@dataclass(frozen=True)
 class Edges:
     """The distinct instants of a run, and where a given time lies among them."""
 
-    days: Array
+    days: list[float]
 
     @classmethod
     def of(cls, times: Iterable[float], last: float) -> Edges:
@@ -85,22 +109,17 @@ class Edges:
                 kept.append(time)
         if last > kept[-1]:
             kept.append(last)
-        return cls(np.array(kept))
+        return cls(kept)
 
     def index(self, time: float) -> int:
         """The edge at this time; -1 before the first, one past the end after the last."""
-        if time < self.days[0] - SAME_TIME:
-            return -1
-        if time > self.days[-1] + SAME_TIME:
-            return len(self.days)
-        return int(np.argmin(np.abs(self.days - time)))
+        return bisect_left(self.days, time - SAME_TIME) if time >= -SAME_TIME else BEFORE
 
     def snapped(self, time: float) -> float:
         """The edge that is the same time, or the time itself."""
-        if math.isinf(time):
-            return time
-        nearest = float(self.days[np.argmin(np.abs(self.days - time))])
-        return nearest if abs(nearest - time) <= SAME_TIME else time
+        k = bisect_left(self.days, time - SAME_TIME)
+        same = k < len(self.days) and abs(self.days[k] - time) <= SAME_TIME
+        return self.days[k] if same else time
 
 
 def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, tuple[Input, ...]]:
@@ -117,7 +136,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     InputError, UnknownNameError, UnitError
         For days that do not ascend, a dose before day 0, an unknown drug, unit or parameter.
     """
-    _check_days(days)
+    check_days(days)
     inputs = tuple(i for i in expand(model, scenario.doses) if i.start <= days[-1] + SAME_TIME)
     for item in inputs:
         if item.start < 0:
@@ -128,12 +147,31 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     times = [t for i in inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]
     edges = Edges.of(times, float(days[-1]))
-    arrays = _given(model, inputs, edges) | _changed(model, scenario, edges)
-    moved = np.array([edges.snapped(day) for day in days])
-    return Timeline(edges=edges.days, days=moved, **arrays), inputs  # type: ignore[arg-type]
+    moved = np.array([edges.snapped(day) for day in days.tolist()])
+    parameter = {name: k for k, name in enumerate(model.parameter_ids)}
+    weight = parameter.get("weight", -1)
+    versions, version = _versions(scenario, edges, parameter)
+    at = np.searchsorted(edges.days, moved, side="right")
+    line = Timeline(
+        edges=np.array(edges.days),
+        days=moved,
+        given=_given(model, inputs, edges, parameter),
+        weight=weight,
+        versions=versions,
+        version=np.array(version[:-1]),
+        version_at=np.array(version)[at],
+    )
+    return line, inputs
 
 
-def _check_days(days: Array) -> None:
+def check_days(days: Array) -> None:
+    """Refuse sample days that cannot be run.
+
+    Raises
+    ------
+    InputError
+        If there are none, one is not finite or before day 0, or they do not ascend.
+    """
     if len(days) == 0 or not np.all(np.isfinite(days)):
         raise InputError("days: give at least one sample day, all of them finite numbers")
     if days[0] < 0:
@@ -144,98 +182,80 @@ def _check_days(days: Array) -> None:
         raise InputError(f"days: {days[k + 1]:g} follows {days[k]:g}; give them in ascending order")
 
 
-def _given(model: Model, inputs: tuple[Input, ...], edges: Edges) -> dict[str, object]:
+def _given(
+    model: Model, inputs: tuple[Input, ...], edges: Edges, parameter: dict[str, int]
+) -> Given:
     state = {name: k for k, name in enumerate(model.state_ids)}
-    parameter = {name: k for k, name in enumerate(model.parameter_ids)}
     rows = []
     for item in inputs:
         drug = model.drug(item.dose.drug)
         where = f"dose of {drug.name} on day {item.start:g}"
         factor, power = conversion_factor(item.dose.unit or drug.unit, drug.unit, where)
         start, stop = edges.snapped(item.start), edges.snapped(item.stop)
-        first, last = edges.index(start), edges.index(stop)
-        duration = stop - start if last > first else 0.0
+        first, after = edges.index(start), edges.index(stop)
+        duration = stop - start if after > first else 0.0
         share = parameter[drug.bioavailability] if drug.bioavailability else -1
-        rows.append(
-            (first, last, state[item.state], item.dose.amount * factor, duration, share, power)
-        )
-    names = ("from", "until", "state", "amount", "duration", "share", "weight_power")
-    whole = {"from", "until", "state", "share"}
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    table: dict[str, object] = {
-        f"given_{name}": np.array(column, dtype=np.int64 if name in whole else float)
-        for name, column in zip(names, columns, strict=True)
-    }
-    return table | {"weight": parameter.get("weight", -1)}
+        amount = item.dose.amount * factor
+        rows.append((first, after, state[item.state], amount, duration, share, power))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+    whole = {0, 1, 2, 5}
+    kinds = (np.int64 if k in whole else np.float64 for k in range(7))
+    return Given(*(np.array(c, dtype=kind) for c, kind in zip(columns, kinds, strict=True)))
 
 
-def _changed(model: Model, scenario: Scenario, edges: Edges) -> dict[str, object]:
-    parameter = {name: k for k, name in enumerate(model.parameter_ids)}
+def _versions(
+    scenario: Scenario, edges: Edges, parameter: dict[str, int]
+) -> tuple[tuple[tuple[tuple[int, Change], ...], ...], list[int]]:
+    """The distinct sets of changes; which holds before day 0, in each segment, and at the end."""
+    spans = []
     for change in scenario.changes:
         if change.parameter not in parameter:
             where = f"{scenario.name}: change from day {change.first:g}"
             raise unknown_name("parameter", change.parameter, parameter, where)
-    nan = math.nan
-    changes = scenario.changes
-    return {
-        "changed_from": np.array([edges.index(c.first) for c in changes], dtype=np.int64),
-        "changed_until": np.array([edges.index(c.last) for c in changes], dtype=np.int64),
-        "changed_parameter": np.array([parameter[c.parameter] for c in changes], dtype=np.int64),
-        "changed_factor": np.array([nan if c.factor is None else c.factor for c in changes]),
-        "changed_value": np.array([nan if c.value is None else c.value for c in changes]),
-    }
+        span = range(edges.index(change.first), edges.index(change.last))
+        spans.append((span, (parameter[change.parameter], change)))
+    found: dict[tuple[tuple[int, Change], ...], int] = {}
+    holds = []
+    for segment in range(BEFORE, len(edges.days)):
+        together = tuple(change for span, change in spans if segment in span)
+        holds.append(found.setdefault(together, len(found)))
+    return tuple(found), holds
 
 
-def parameters_during(line: Timeline, segment: int, nominal: Array, p: Array) -> bool:
-    """Fill ``p`` with the parameters of a segment (-1: just before day 0); say if any changed.
-
-    ``nominal`` and ``p`` are (n_parameters,). Changes apply in the order they were written.
-    """
-    for k in range(len(nominal)):
-        p[k] = nominal[k]
-    changed = False
-    for k in range(len(line.changed_parameter)):
-        if line.changed_from[k] <= segment < line.changed_until[k]:
-            changed = True
-            i = line.changed_parameter[k]
-            if math.isnan(line.changed_factor[k]):
-                p[i] = line.changed_value[k]
-            else:
-                p[i] *= line.changed_factor[k]
-    return changed
+def course(line: Timeline, nominal: Array, n_states: int) -> Course:
+    """The timeline's tables for parameter values ``nominal`` (n_parameters,)."""
+    given, amount = line.given, amounts(line, nominal)
+    bolus = np.zeros((line.n_segments, n_states))
+    inflow = np.zeros((line.n_segments, n_states))
+    for k in range(len(amount)):
+        first, after = given.first[k], given.after[k]
+        if first == after and first < line.n_segments:
+            bolus[first, given.state[k]] += amount[k]
+        elif first < after:
+            inflow[first:after, given.state[k]] += amount[k] / given.duration[k]
+    return Course(parameter_versions(line, nominal), bolus, inflow)
 
 
-def amount(line: Timeline, k: int, nominal: Array) -> float:
-    """What arrives of input ``k``, in the unit of the state it enters."""
-    arriving = line.given_amount[k]
-    if line.given_weight_power[k] != 0.0:
-        arriving *= nominal[line.weight] ** line.given_weight_power[k]
-    if line.given_share[k] >= 0:
-        arriving *= nominal[line.given_share[k]]
-    return float(arriving)
+def amounts(line: Timeline, nominal: Array) -> Array:
+    """What arrives of each dose, (n_inputs,), in the unit of the state it enters."""
+    given = line.given
+    share = np.where(given.share >= 0, nominal[given.share], 1.0) if len(nominal) else 1.0
+    heavy = given.weight_power != 0
+    weight = nominal[line.weight] ** given.weight_power if heavy.any() else 1.0
+    return np.asarray(given.amount * share * weight, dtype=float)
 
 
-def inflow_during(line: Timeline, segment: int, nominal: Array, u: Array) -> None:
-    """Fill ``u`` (n_states,) with what running infusions add per day."""
-    u[:] = 0.0
-    for k in range(len(line.given_from)):
-        if line.given_from[k] <= segment < line.given_until[k]:
-            u[line.given_state[k]] += amount(line, k, nominal) / line.given_duration[k]
-
-
-def give_boluses(line: Timeline, segment: int, nominal: Array, y: Array) -> None:
-    """Add to the states ``y`` the boluses given as the segment begins."""
-    for k in range(len(line.given_from)):
-        if line.given_from[k] == segment and line.given_until[k] == segment:
-            y[line.given_state[k]] += amount(line, k, nominal)
+def parameter_versions(line: Timeline, nominal: Array) -> Array:
+    """Parameters under each set of changes, (n_versions, n_parameters), in the order written."""
+    table = np.tile(nominal, (len(line.versions), 1))
+    for row, version in zip(table, line.versions, strict=True):
+        for k, change in version:
+            row[k] = change.apply(row[k])
+    return table
 
 
 def parameters_at_samples(line: Timeline, nominal: Array) -> Array:
-    """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if nothing changes."""
-    if len(line.changed_parameter) == 0:
-        return nominal
-    table = np.empty((len(line.days), len(nominal)))
-    segment = np.searchsorted(line.edges, line.days, side="right") - 1
-    for row, k in enumerate(segment):
-        parameters_during(line, int(k), nominal, table[row])
-    return table
+    """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if none changes."""
+    if len(line.versions) == 1:
+        return parameter_versions(line, nominal)[0]
+    return parameter_versions(line, nominal)[line.version_at]

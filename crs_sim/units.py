@@ -188,7 +188,9 @@ def read_unit(text: str, where: str = "", declared: Mapping[str, Unit] | None = 
         unit = reader.product()
         if reader.tokens:
             raise UnitError(f"{reader.tokens[0][1]!r} is one too many")
-    except UnitError as error:
+        if not 0 < unit.magnitude < math.inf:
+            raise UnitError("its size is no number above zero")
+    except (UnitError, ArithmeticError) as error:
         raise UnitError(f"{_at(where)}{_complaint(text, error)}") from None
     return unit
 
@@ -197,7 +199,7 @@ def _at(where: str) -> str:
     return f"{where}  " if where else ""
 
 
-def _complaint(text: str, error: UnitError) -> str:
+def _complaint(text: str, error: Exception) -> str:
     lower = {unit.lower(): unit for unit in COMMON}
     close = get_close_matches(text.lower(), lower, n=1, cutoff=0.5)
     hint = f"did you mean {lower[close[0]]!r}?" if close else "write it like 'mg/kg' or 'pg/mL'"

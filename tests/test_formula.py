@@ -60,9 +60,7 @@ def test_names_and_functions() -> None:
     assert functions(text) == {"hill", "exp"}
 
 
-@given(
-    st.floats(-1e3, 1e12), st.floats(1e-6, 1e6), st.floats(0.1, 20), st.floats(1e-300, 1e-200)
-)
+@given(st.floats(-1e3, 1e12), st.floats(1e-6, 1e6), st.floats(0.1, 20), st.floats(1e-300, 1e-200))
 def test_hill_stays_between_zero_and_one(x: float, K: float, n: float, tiny: float) -> None:
     assert 0.0 <= hill(x, K, n) <= 1.0
     assert 0.0 <= hill(tiny, K, n) <= 1e-10

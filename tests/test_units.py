@@ -59,13 +59,16 @@ def test_conversion(unit: str, target: str, factor: float, weight_power: int) ->
 @pytest.mark.parametrize(
     ("unit", "target", "words"),
     [
-        ("IU", "mg", "'IU' cannot be converted into 'mg': one is international unit, the other mass"),
+        ("IU", "mg", "'IU' cannot be converted into 'mg': one is international unit"),
         ("mg/m2", "mg", "one is mass/length^2"),
         ("kg", "1", "cannot be converted"),
         ("mgg", "mg", "did you mean 'mg'?"),
-        ("mg/kgs/", "mg", "a unit is missing"),
+        ("mg//mL", "mg", "a unit is missing"),
         ("mg/(kg", "mg", "')' is missing"),
         ("mg)", "mg", "one too many"),
+        ("0 mg", "mg", "its size is no number above zero"),
+        ("mg/0 mL", "mg", "division by zero"),
+        ("1e999 mg", "mg", "its size is no number above zero"),
         ("mg & mL", "mg", "cannot be read"),
         ("pg_per_ml_per_dya", "mg", "is not understood"),
     ],

@@ -15,13 +15,12 @@ TINY = (
     + """\
 model tiny
   unit mg = 1e-3 gram;
-  unit mg_per_day = 1e-3 gram / 86400 second;
   unit per_day = 1 / 86400 second;
   unit pg_per_mL = 1e-12 gram / 1e-3 litre;
   unit pg_per_mL_per_day = 1e-12 gram / (1e-3 litre * 86400 second);
 
   // the drug: "quotes; and // slashes" in a comment mean nothing
-  v = 3 litre;  v is "Volume; of // distribution";  v description "https://doi.org/10.1000/182 table 2";
+  v = 3 litre;  v is "Volume; of // sorts";  v description "https://doi.org/10.1000/182 table 2";
   cl = 12 L_per_day;  cl is "Clearance";  cl description "https://doi.org/10.1000/182";
   unit L_per_day = litre / 86400 second;
   DRUG = 0 mg;  DRUG is "Drug";  DRUG description "assumption: one compartment";

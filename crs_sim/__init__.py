@@ -1,0 +1,186 @@
+"""crs_sim: a mechanistic simulator of cytokine release syndrome. Research use only.
+
+>>> import crs_sim
+>>> model, case = crs_sim.load_model("crs"), crs_sim.load_patient("ruemmele2025")
+>>> run = crs_sim.simulate(model, case.scenario, until=1)
+>>> run.table().columns[0]
+'day'
+
+The files in reading order, which is import order: each imports only files above it.
+
+=================  ================================================================================
+errors.py          what can go wrong, and how it is said
+shipped.py         where models, the case and its fit live: a checkout, or the wheel
+primitives.py      the scalar functions generated code calls, safe at zero
+formula.py         a formula as text: parsed, named, evaluated
+units.py           units as people write them; the only door to pint
+model.py           State, Parameter, Quantity, Drug, Model: names, units, sources; immutable
+dosing.py          Dose, Schedule, and their exact expansion
+scenario.py        Change, Scenario: what is done to a patient
+tables.py          CSV and TOML into checked records; the only door to pydantic
+patientfiles.py    the columns of a patient's files, and what new ones say
+patient.py         Observation, Patient: who was treated with what, and what was seen
+dialect.py         which line of a model file is which, and what is refused
+modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
+sparse.py          straight-line code for a sparse LU
+codecache.py       generated code on disk
+symbolic.py        formulas as symbols, and their derivatives; the only door to sympy
+sourcecode.py      a model's equations written out as Python
+codegen.py         a model made runnable: its generated functions, found again by what they say
+unitcheck.py       what unit a formula comes out in
+checks.py          what may be wrong with a model; its listing
+timeline.py        a scenario cut wherever something happens
+rosenbrock.py      the steps of a Rosenbrock method, in plain Python
+kernel.py          those steps compiled for one model; the only door to numba
+integrate.py       one solver call a segment; the only door to scipy.integrate
+simulation.py      simulate: a model under a scenario gives a Simulation
+endpoints.py       a Simulation to one number: peaks, areas, worst grade
+noise.py           what a measurement says of a curve: residuals
+workers.py         the same work on many items, on several processes
+problem.py         Free, FitProblem: the question asked of data
+objective.py       the vector that a fit makes small
+fitting.py         fit: the answer, with standard errors; the only door to lmfit
+verdict.py         each reported level beside the fitted one, and whether that will do
+storage.py         a fit on disk and back
+output.py          files written whole or not at all; a simulation as a table
+panels.py          one panel: doses, grades, a course and what was measured of it
+diagnostics.py     one panel on a fit: estimates, starts, residuals
+plots.py           whole figures
+report.py          a fit in words and figures
+cli.py             the command line; the only door to click and rich
+__main__.py        python -m crs_sim
+=================  ================================================================================
+
+panels.py, diagnostics.py, plots.py and report.py are the only doors to matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checks import check_model, listing
+    from .dosing import Dose, Schedule
+    from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
+    from .errors import CrsSimError
+    from .fitting import Fit, drop_one, fit
+    from .model import Drug, Model, Parameter, Quantity, State
+    from .modelfile import load_model, read_model, sbml
+    from .noise import GradeScale, Noise, Spread
+    from .patient import (
+        Observation,
+        Observations,
+        Patient,
+        check_against,
+        load_patient,
+        new_patient,
+    )
+    from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
+    from .problem import FitProblem, Free, load_problem
+    from .report import report_text, write_report
+    from .scenario import Change, Scenario
+    from .simulation import NO_TREATMENT, Simulation, simulate
+    from .storage import Run, load_run, save_run
+    from .verdict import judge, judged_table
+
+RESEARCH_ONLY = "Research use only: not for decisions about any patient."
+
+_HOMES = {
+    "checks": "check_model listing",
+    "dosing": "Dose Schedule",
+    "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
+    "errors": "CrsSimError",
+    "fitting": "Fit drop_one fit",
+    "model": "Drug Model Parameter Quantity State",
+    "modelfile": "load_model read_model sbml",
+    "noise": "GradeScale Noise Spread",
+    "patient": "Observation Observations Patient check_against load_patient new_patient",
+    "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
+    "problem": "FitProblem Free load_problem",
+    "report": "report_text write_report",
+    "scenario": "Change Scenario",
+    "simulation": "NO_TREATMENT Simulation simulate",
+    "storage": "Run load_run save_run",
+    "verdict": "judge judged_table",
+}
+_HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "NO_TREATMENT",
+    "RESEARCH_ONLY",
+    "Change",
+    "CrsSimError",
+    "Dose",
+    "Drug",
+    "Fit",
+    "FitProblem",
+    "Free",
+    "GradeScale",
+    "Model",
+    "Noise",
+    "Observation",
+    "Observations",
+    "Parameter",
+    "Patient",
+    "Quantity",
+    "Run",
+    "Scenario",
+    "Schedule",
+    "Simulation",
+    "Spread",
+    "State",
+    "auc",
+    "check_against",
+    "check_model",
+    "day_of_peak",
+    "days_above",
+    "drop_one",
+    "fit",
+    "judge",
+    "judged_table",
+    "listing",
+    "load_model",
+    "load_patient",
+    "load_problem",
+    "load_run",
+    "new_patient",
+    "peak",
+    "plot_case",
+    "plot_estimates",
+    "plot_residuals",
+    "plot_simulation",
+    "plot_starts",
+    "read_model",
+    "report_text",
+    "save_run",
+    "sbml",
+    "simulate",
+    "vasopressor_days",
+    "worst_grade",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when first asked for."""
+    if name == "__version__":
+        return _version()
+    if name not in _HOME:
+        raise AttributeError(f"module 'crs_sim' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("crs-sim")
+    except PackageNotFoundError:  # a folder that was never installed
+        return "0+unknown"

@@ -1,0 +1,403 @@
+"""The command line: it reads options, calls the package and prints; it decides nothing.
+
+Nothing heavy is imported before a command needs it, so that ``crs-sim --help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import RESEARCH_ONLY
+from .errors import CrsSimError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .fitting import Dropped, Fit
+    from .model import Model
+    from .patient import Patient
+    from .problem import FitProblem
+    from .simulation import Simulation
+    from .storage import Run
+    from .verdict import Judged
+
+MAIN = ("vcn", "ifng", "ifng_total", "il6", "cxcl10", "ferritin", "sil2r", "crp", "psa", "shock",
+        "crs_grade")  # fmt: skip
+COLUMNS = 8
+WIDE = 118
+HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
+STOPPED = 130
+
+
+class Commands(click.Group):
+    """Every error of ours is one message and exit 1; Ctrl-C is a short one and exit 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except CrsSimError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped; nothing is half-written.", err=True)
+            ctx.exit(STOPPED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]},
+             epilog=RESEARCH_ONLY)  # fmt: skip
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False,
+              callback=lambda ctx, _, asked: print_version(ctx) if asked else None,
+              help="Show the version and exit.")  # fmt: skip
+def cli() -> None:
+    """Simulate cytokine release syndrome, and fit the model to what was measured.
+
+    PATIENT, PROBLEM, MODEL and RUN are folders, or names of what is shipped (ruemmele2025, crs).
+    """
+
+
+def print_version(ctx: click.Context) -> None:
+    """The version, and no more."""
+    from . import __version__
+
+    click.echo(f"crs-sim {__version__}")
+    ctx.exit()
+
+
+def main() -> None:
+    """The entry point of ``crs-sim``."""
+    cli(prog_name="crs-sim")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+@cli.command(short_help="Look for mistakes in a model.")
+@click.argument("model", default="crs")
+def check(model: str) -> None:
+    """Look for wrong units, hidden factors, unused names, missing sources in MODEL."""
+    from .checks import check_model
+    from .modelfile import load_model
+
+    loaded = load_model(model)
+    issues = check_model(loaded)
+    for issue in issues:
+        click.echo(str(issue))
+    if issues:
+        raise CrsSimError(f"{loaded.path or loaded.name}  issues found: {len(issues)}")
+    click.echo(
+        f"{loaded.path}: {len(loaded.states)} states, {len(loaded.parameters)} parameters, "
+        f"{len(loaded.quantities)} quantities, {len(loaded.drugs)} drugs; no issues"
+    )
+
+
+@cli.command(short_help="List a model's equations, numbers and sources.")
+@click.argument("model", default="crs")
+@click.option("--sbml", "as_sbml", is_flag=True, help="SBML instead, for other tools.")
+def show(model: str, as_sbml: bool) -> None:
+    """List the equations and every number of MODEL with unit and source."""
+    from .modelfile import load_model
+
+    loaded = load_model(model)
+    if as_sbml:
+        from .modelfile import sbml
+
+        click.echo(sbml(loaded), nl=False)
+        return
+    from .checks import listing
+
+    click.echo(listing(loaded), nl=False)
+
+
+@cli.command(short_help="Make a patient folder to fill in.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def new(folder: Path) -> None:
+    """Make a patient folder to fill in; every file explains itself."""
+    from .patient import new_patient
+
+    made = new_patient(folder)
+    for file in sorted(made.iterdir()):
+        click.echo(str(file))
+    click.echo(f"Fill them in, then: crs-sim simulate {made}")
+
+
+# --- simulate -------------------------------------------------------------------------------------
+
+
+@cli.command(short_help="Simulate what was done to a patient.", epilog=RESEARCH_ONLY)
+@click.argument("patient")
+@click.option("--until", default=40.0, show_default=True, help="Last day.")
+@click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
+@click.option("--from", "run", metavar="RUN", help="Take the fitted values of a run.")
+@click.option("--method", default="LSODA", show_default=True, help="Solver.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv",
+              help="Write all states and quantities; units go beside it.")  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FIGURE.png",
+              help="Draw it (png, svg or pdf).")  # fmt: skip
+def simulate(patient: str, **options: Any) -> None:
+    """Simulate what was done to PATIENT; print it, or write a table or a figure."""
+    from .output import write_whole
+    from .patient import check_against, load_patient
+    from .simulation import simulate as run_model
+
+    every = hours_between(options["every"])
+    values = parameter_values(options["changes"])
+    if options["plot"] is not None:
+        from .plots import check_format
+
+        check_format(options["plot"])
+    who = load_patient(patient)
+    model, run = fitted_model(who, options["run"])
+    who = check_against(who, model.with_values(**values))
+    sim = run_model(model, who.scenario.with_values(**values), until=options["until"],
+                    every_hours=every, method=options["method"])  # fmt: skip
+    options |= {"patient": patient, "run": str(run.path) if run else None}
+    files = simulation_files(sim, who, options)
+    write_whole(files)
+    if options["out"] is None:
+        print_courses(sim)
+    print_run(sim, list(files))
+
+
+def hours_between(text: str) -> float:
+    """Hours from what a person writes.
+
+    >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
+    [6.0, 0.5, 6.0, 12.0]
+    """
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*", text)
+    try:
+        if match is None or match[2] not in HOURS:
+            raise ValueError
+        return float(match[1]) * HOURS[match[2]]
+    except ValueError:
+        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
+
+
+def parameter_values(texts: Sequence[str]) -> dict[str, float]:
+    """Parameters by name from ``name=value`` texts; a name given twice is refused."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, sign, number = (part.strip() for part in text.partition("="))
+        if not (name and sign):
+            raise InputError(f"--set {text}  has no value; write --set name=value")
+        if name in values:
+            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
+    return values
+
+
+def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
+    """The patient's model, with the values of a run if one is named."""
+    from .modelfile import load_model
+
+    beside = Path(patient.path) / patient.model
+    model = load_model(beside if beside.exists() else patient.model)
+    if run is None:
+        return model, None
+    from .storage import load_run
+
+    stored = load_run(run, model)
+    for name, (then, now) in stored.changed(model).items():
+        click.echo(f"Note: {name} was {then:g} in {stored.path}, and is {now:g} now.", err=True)
+    return stored.applied_to(model), stored
+
+
+def simulation_files(
+    sim: Simulation, patient: Patient, options: dict[str, Any]
+) -> dict[Path, bytes]:
+    """What --out and --plot ask for, ready to be written."""
+    files: dict[Path, bytes] = {}
+    if options["out"] is not None:
+        from .output import table_files
+        from .storage import versions
+
+        said = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+        about = {"versions": versions(), "options": said}
+        files |= table_files(sim, options["out"], about)
+    if options["plot"] is not None:
+        from .plots import figure_file, plot_simulation
+
+        words = " and what was observed" if len(patient.observations) else ""
+        figure = plot_simulation(sim, observations=patient.observations,
+                                 title=f"{patient.id}: model {sim.model.name}{words}")  # fmt: skip
+        files[options["plot"]] = figure_file(figure, options["plot"])
+    return files
+
+
+def print_courses(sim: Simulation) -> None:
+    """The main quantities, one row a day."""
+    from rich.table import Table
+
+    from .units import pretty
+
+    names = [name for name in MAIN if name in sim.units]
+    names = names or [*sim.model.quantity_ids, *sim.model.state_ids][:COLUMNS]
+    table = Table(box=None, pad_edge=False)
+    for name in ("day", *names):
+        unit = "" if name == "day" else pretty(sim.units[name])
+        table.add_column(f"{name}\n{'' if unit == '1' else unit}", justify="right", no_wrap=True)
+    for row, day in enumerate(sim.days):
+        if abs(day - round(day)) < 1e-9 or row == len(sim.days) - 1:
+            table.add_row(f"{day:g}", *(short(float(sim[name][row])) for name in names))
+    screen().print(table)
+
+
+def short(value: float) -> str:
+    """A number in at most three digits; what a solver leaves of zero is zero.
+
+    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
+    ['21000', '0.291', '0', '4']
+    """
+    if abs(value) < 1e-6:
+        return "0"
+    return f"{float(f'{value:.3g}'):.6g}"
+
+
+def print_run(sim: Simulation, files: Sequence[Path]) -> None:
+    """What was run, the worst grade, and what was written."""
+    click.echo(f"{sim.scenario.name}: {len(sim.ledger)} doses, day 0 to {sim.days[-1]:g}, model "
+               f"{sim.model.name} {sim.model.hash}")  # fmt: skip
+    if "crs_grade" in sim.units and len(sim.days) > 1:
+        from .endpoints import vasopressor_days, worst_grade
+
+        click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
+                   f"{vasopressor_days(sim):.1f}")  # fmt: skip
+    for path in files:
+        click.echo(f"wrote {path}")
+    click.echo(RESEARCH_ONLY)
+
+
+# --- fit ------------------------------------------------------------------------------------------
+
+
+@cli.command(short_help="Fit a model to a patient.", epilog=RESEARCH_ONLY)
+@click.argument("problem")
+@click.option("--starts", type=int, help="Descents  [default: the problem's]")
+@click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
+@click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@click.option("--drop/--no-drop", default=True, show_default=True,
+              help="Also fit again without each free parameter, for its change of AIC.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where runs/<date>_<hash> goes  [default: the problem's folder]")  # fmt: skip
+def fit(problem: str, drop: bool, out: Path | None, **options: Any) -> None:
+    """Fit the free parameters of PROBLEM; write a run folder and print what came out."""
+    from .fitting import drop_one
+    from .fitting import fit as run_fit
+    from .output import check_folder
+    from .problem import load_problem
+    from .report import write_report
+    from .storage import save_run
+    from .verdict import judge
+
+    asked = load_problem(problem)
+    folder = run_folder(asked, out)
+    check_folder(folder)
+    with progress_line() as progress:
+        told = progress_of(progress, f"{asked.name}: starts", lambda s: f"cost {s.cost:.4g}")
+        result = run_fit(asked, progress=told, **options)
+        dropped: tuple[Dropped, ...] = ()
+        if drop:
+            told = progress_of(progress, "without one parameter", str)
+            dropped = drop_one(result, workers=options["workers"], progress=told)
+    written = save_run(result, folder, dropped=dropped,
+                       also=lambda part: write_report(result, part, dropped))  # fmt: skip
+    print_fit(result, judge(result))
+    click.echo(f"tables, figures and report.md are in {written}")
+    click.echo(RESEARCH_ONLY)
+
+
+def run_folder(problem: FitProblem, out: Path | None) -> Path:
+    """The folder that gets ``runs/``: as asked; else the problem's; for a shipped one, ours."""
+    from .shipped import PACKAGE
+
+    if out is not None:
+        return out.parent if out.name == "runs" else out
+    home = Path(problem.path).parent
+    inside_wheel = home.resolve().is_relative_to(PACKAGE)
+    return Path("fits") / home.name if inside_wheel else home
+
+
+def progress_line() -> Progress:
+    """A line on the terminal that says how far it is; nothing where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+               TextColumn("{task.completed} of {task.total}  {task.fields[last]}"),
+               TimeElapsedColumn())  # fmt: skip
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def progress_of(
+    progress: Progress, name: str, words: Callable[[Any], str]
+) -> Callable[[int, int, Any], None]:
+    """A function to be called as (finished, of how many, what) that moves a bar."""
+    task = progress.add_task(name, total=None, last="")
+
+    def told(finished: int, total: int, what: Any) -> None:
+        progress.update(task, completed=finished, total=total, last=words(what))
+        if not progress.console.is_terminal:
+            click.echo(f"{name}: {finished} of {total}, {words(what)}", err=True)
+
+    return told
+
+
+def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
+    """One screen: levels beside the fitted ones, grades by day, estimates, the verdict."""
+    from .report import demands, fitted_words, grades_by_day, observed_words, summary
+
+    levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
+    print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
+    grades = grades_by_day(rows)
+    if grades:
+        days, observed, fitted = zip(*grades, strict=True)
+        lines = [("day", days), ("reported", observed), ("fitted", fitted)]
+        click.echo("\nCRS grade by day")
+        for name, cells in lines:
+            click.echo(f"{name:>9}" + "".join(f"{cell!s:>3}" for cell in cells))
+    click.echo()
+    print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""), estimate_rows(result))
+    click.echo(f"\n{result.runs} runs, {result.failed_runs} failed; cost {result.cost:.4g}, AIC "
+               f"{result.aic:.4g}\n{summary(rows)}")  # fmt: skip
+
+
+def estimate_rows(result: Fit) -> list[tuple[str, ...]]:
+    """One row an estimate, in words."""
+    from .report import interval, notes, value_words
+
+    return [
+        (e.parameter, value_words(e.estimate, e.unit), interval(e), f"{e.prior_median:.3g}",
+         f"{e.shift:+.2f}", notes(e))
+        for e in result.estimates
+    ]  # fmt: skip
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table; misses stand out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        style = "bold red" if "miss" in row else ""
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    screen().print(table)
+
+
+def screen() -> Console:
+    """Standard output; wide enough for our tables where nobody said how wide it is."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)

@@ -1,0 +1,251 @@
+"""What a fit found, as a report that can be read without running anything: text and figures.
+
+`write_report` puts it into a run folder, beside the tables of `crs_sim.storage`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from . import RESEARCH_ONLY
+from .diagnostics import FAR
+from .fitting import Dropped, Estimate, Fit
+from .panels import plain
+from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
+from .simulation import sample_days
+from .storage import estimates_table
+from .units import pretty
+from .verdict import GRADE_RULE, Judged, judge, judged_table
+
+FIGURES = ("case", "estimates", "starts", "residuals")
+DAYS_AFTER = 4.0
+"""A figure goes on for this long after the last dose or observation."""
+NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
+OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio_above": "≥ × {}",
+            "ratio": "× {}"}  # fmt: skip
+
+
+def write_report(result: Fit, folder: Path, dropped: Sequence[Dropped] = ()) -> None:
+    """Write report.md and its figures (PNG and SVG) into a folder.
+
+    Parameters
+    ----------
+    result : Fit
+    folder : Path, of the run
+    dropped : what `drop_one` found, if it was asked
+    """
+    for name, figure in figures(result).items():
+        for suffix in (".png", ".svg"):
+            path = folder / f"{name}{suffix}"
+            path.write_bytes(figure_file(figure, path))
+    text = report_text(result, dropped)
+    (folder / "report.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def figures(result: Fit) -> dict[str, Figure]:
+    """The figures of a fit by name, see `FIGURES`."""
+    patient, noise, last = result.problem.patient, result.problem.noise, last_day(result)
+    run = result.simulation(sample_days(last, 1.0))
+    title = f"{result.problem.name}: fitted model and what was observed"
+    return {
+        "case": plot_case(patient, run, noise=noise, until=last, title=title),
+        "estimates": plot_estimates(estimates_table(result)),
+        "starts": plot_starts(result.starts_table()),
+        "residuals": plot_residuals(judged_table(result)),
+    }
+
+
+def last_day(result: Fit) -> float:
+    """The last whole day shown: `DAYS_AFTER` the last dose or observation."""
+    patient = result.problem.patient
+    days = [dose.day for dose in patient.scenario.doses] + [o.until for o in patient.observations]
+    return math.ceil(max(days, default=0.0)) + DAYS_AFTER
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def demands(rows: Iterable[Judged]) -> tuple[Judged, ...]:
+    """The rows that are demands: every observation but single grades, which count together."""
+    return tuple(row for row in rows if row.kind != "grade")
+
+
+def summary(rows: Iterable[Judged]) -> str:
+    """How many demands are met, and the names of those that are not."""
+    asked = demands(rows)
+    missed = [row.id for row in asked if row.verdict == "miss"]
+    text = f"{len(asked) - len(missed)} of {len(asked)} demands met"
+    return f"{text}; missed: {', '.join(missed)}" if missed else text
+
+
+def observed_words(row: Judged) -> str:
+    """What was reported, as a person would write it: ``< 4.2 pg/mL``, ``× 0.5``."""
+    if row.id == GRADE_RULE:
+        return f"≥ {100 * row.accept_low:.0f} % exact, none off by > 1"
+    unit = pretty(row.unit)
+    text = OBSERVED.get(row.kind, "{}").format(plain(row.observed))
+    return text if unit == "1" else f"{text} {unit}"
+
+
+def fitted_words(row: Judged) -> str:
+    """What the fit gives for it."""
+    if row.id == GRADE_RULE:
+        return f"{100 * row.fitted:.0f} % exact"
+    return plain(float(f"{row.fitted:.4g}"))
+
+
+def grades_by_day(rows: Iterable[Judged]) -> tuple[tuple[str, int, int], ...]:
+    """(day, observed, fitted) for each grade, by day."""
+    grades = [row for row in rows if row.kind == "grade"]
+    return tuple((r.when.removeprefix("day "), int(r.observed), int(r.fitted)) for r in grades)
+
+
+def notes(estimate: Estimate) -> str:
+    """What a reader must know of an estimate: carried by its prior, far from it, at a bound."""
+    said = {
+        "carried by its prior": estimate.carried_by_prior,
+        f"more than {FAR:g} prior sd away": abs(estimate.shift) > FAR,
+        "at a bound": estimate.at_bound,
+    }
+    return ", ".join(words for words, true in said.items() if true)
+
+
+def interval(estimate: Estimate) -> str:
+    """The 95 % interval of an estimate."""
+    return f"{estimate.low:.3g} to {estimate.high:.3g}"
+
+
+def value_words(value: float, unit: str) -> str:
+    """A value of three digits with its unit."""
+    unit = pretty(unit)
+    return f"{value:.3g}" if unit == "1" else f"{value:.3g} {unit}"
+
+
+def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
+    """The report in markdown."""
+    rows = judge(result)
+    parts = [
+        f"# Fit of {result.problem.name}",
+        f"{RESEARCH_ONLY}",
+        f"**{summary(rows)}.**",
+        _made_with(result),
+        f"![The case]({FIGURES[0]}.png)",
+        "## Reported and fitted",
+        _levels(rows),
+        "## CRS grade by day",
+        _grades(rows),
+        "## Estimates",
+        "Intervals hold 95 %; a shift is counted in standard deviations of the prior, on the log "
+        "scale. The last column is the change of AIC when the parameter is fixed at its prior "
+        "median and the rest fitted again: above 0, it earns its place.",
+        _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
+        "## What to know about these numbers",
+        *_caveats(result, dropped),
+        *(f"![{name}]({name}.png)" for name in FIGURES[1:]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _made_with(result: Fit) -> str:
+    model, problem = result.problem.model, result.problem
+    return "\n".join([
+        f"- model {model.name}, equations {model.hash}; patient {problem.patient.id}",
+        f"- {len(problem.free)} free parameters, of which the observations determine "
+        f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
+        f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
+        f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
+        f"- {len(result.starts)} starts, seed {result.seed}; {_agreeing(result)} of them end "
+        "within 0.5 of the best cost",
+    ])  # fmt: skip
+
+
+def _agreeing(result: Fit) -> int:
+    return sum(start.cost - result.cost < 0.5 for start in result.starts)
+
+
+def _levels(rows: Iterable[Judged]) -> str:
+    table = [(r.id, r.when, observed_words(r), fitted_words(r), _accepted(r), r.verdict)
+             for r in demands(rows)]  # fmt: skip
+    return markdown(("observation", "when", "reported", "fitted", "accepted", "verdict"), table)
+
+
+def _accepted(row: Judged) -> str:
+    low, high = (plain(float(f"{x:.4g}")) for x in (row.accept_low, row.accept_high))
+    if math.isinf(row.accept_low):
+        return f"up to {high}"
+    return f"from {low}" if math.isinf(row.accept_high) else f"{low} to {high}"
+
+
+def _grades(rows: Iterable[Judged]) -> str:
+    grades = grades_by_day(rows)
+    if not grades:
+        return "No day is graded."
+    days, observed, fitted = zip(*grades, strict=True)
+    lines = [("observed", *map(str, observed)), ("fitted", *map(str, fitted))]
+    return markdown(("day", *days), lines)
+
+
+def _estimates(result: Fit, changes: Mapping[str, float]) -> str:
+    def change(name: str) -> str:
+        return f"{changes[name]:+.1f}" if name in changes else ""
+
+    table = [
+        (e.parameter, e.label, value_words(e.estimate, e.unit), interval(e),
+         f"{e.prior_median:.3g}", f"{e.shift:+.2f}", notes(e), change(e.parameter))
+        for e in result.estimates
+    ]  # fmt: skip
+    columns = ("parameter", "meaning", "estimate", "interval", "prior median", "shift", "note",
+               "AIC without it")  # fmt: skip
+    return markdown(columns, table)
+
+
+def _caveats(result: Fit, dropped: Sequence[Dropped]) -> list[str]:
+    """Paragraphs: priors that carry, far shifts and why, bounds, what earns nothing, failures."""
+    estimates = result.estimates
+    carried = [e.parameter for e in estimates if e.carried_by_prior]
+    bounds = [e.parameter for e in estimates if e.at_bound]
+    idle = [d.parameter for d in dropped if d.delta_aic < 0]
+    said = [f"Carried by their prior alone: {_listed(carried)}.", f"At a bound: {_listed(bounds)}."]
+    if dropped:
+        said.append(f"Free although AIC would rather have them fixed: {_listed(idle)}.")
+    return [*said, *_far(result), _failures(result, dropped)]
+
+
+def _far(result: Fit) -> list[str]:
+    reasons = {free.name: str(getattr(free, "why", "")) for free in result.problem.free}
+    far = [e for e in result.estimates if abs(e.shift) > FAR]
+    if not far:
+        return [f"No estimate is more than {FAR:g} prior standard deviations from its prior."]
+    return [
+        f"{e.parameter} is {e.shift:+.1f} prior standard deviations from its prior: "
+        f"{reasons[e.parameter] or NO_REASON.format(e.parameter)}"
+        for e in far
+    ]
+
+
+def _failures(result: Fit, dropped: Sequence[Dropped]) -> str:
+    first = next((s.first_failure for s in (*result.starts, result.polish) if s.first_failure), "")
+    text = f"{result.failed_runs} of {result.runs} runs of the fit failed"
+    if dropped:
+        text += f", and {sum(d.failed for d in dropped)} in the fits without one parameter"
+    return f"{text}. The first: {first}" if first else f"{text}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table.
+
+    >>> print(markdown(("a", "b"), [("1", "x|y")]))
+    | a | b |
+    | --- | --- |
+    | 1 | x\\|y |
+    """
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
