@@ -355,7 +355,14 @@ def progress_of(
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """One screen: levels beside the fitted ones, grades by day, estimates, the verdict."""
-    from .report import demands, fitted_words, grades_by_day, observed_words, summary
+    from .report import (
+        demands,
+        estimate_words,
+        fitted_words,
+        grades_by_day,
+        observed_words,
+        summary,
+    )  # fmt: skip
 
     levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
@@ -367,20 +374,10 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         for name, cells in lines:
             click.echo(f"{name:>9}" + "".join(f"{cell!s:>3}" for cell in cells))
     click.echo()
-    print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""), estimate_rows(result))
+    print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""),
+                [estimate_words(e) for e in result.estimates])  # fmt: skip
     click.echo(f"\n{result.runs} runs, {result.failed_runs} failed; cost {result.cost:.4g}, AIC "
                f"{result.aic:.4g}\n{summary(rows)}")  # fmt: skip
-
-
-def estimate_rows(result: Fit) -> list[tuple[str, ...]]:
-    """One row an estimate, in words."""
-    from .report import interval, notes, value_words
-
-    return [
-        (e.parameter, value_words(e.estimate, e.unit), interval(e), f"{e.prior_median:.3g}",
-         f"{e.shift:+.2f}", notes(e))
-        for e in result.estimates
-    ]  # fmt: skip
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -87,10 +88,14 @@ KNOWN: dict[str, Code] = {}
 
 def code_key(model: Model) -> str:
     """What the generated code depends on: the model's equations, our code, the libraries."""
-    ours = codecache.own_source(*WRITTEN_BY)
     ids = repr((model.name, model.parameter_ids))
-    versions = (version("sympy"), platform.python_version())
-    return codecache.fingerprint(model.hash, ids, ours, *versions)
+    return codecache.fingerprint(model.hash, ids, *_surroundings())
+
+
+@lru_cache(maxsize=1)
+def _surroundings() -> tuple[str, ...]:
+    """Our own code and the libraries: they cannot change while this process lives."""
+    return codecache.own_source(*WRITTEN_BY), version("sympy"), platform.python_version()
 
 
 def compile_model(model: Model) -> Code:

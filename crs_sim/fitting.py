@@ -30,6 +30,8 @@ from .workers import each
 TOLERANCE = 1e-8
 MAX_STEPS = 200
 """Trial steps of one descent; finite differences are not counted."""
+DRAWS = 100
+"""Points tried for each start: most draws of a prior lie where the loop never ignites, or always."""
 AT_BOUND = 0.01
 """An estimate closer to a bound than this fraction of the log range is at the bound."""
 PRIOR_ONLY = 0.95
@@ -211,8 +213,8 @@ def fit(
     Parameters
     ----------
     problem : FitProblem
-    starts : int, descents (default: the problem's); the first begins at the prior centre, the
-        others at a Latin hypercube drawn from the priors
+    starts : int, descents (default: the problem's); the first begins at the prior centre, each
+        other at the best of `DRAWS` points of a Latin hypercube drawn from the priors
     seed : int, of that draw (default: the problem's)
     workers : int, processes (default: one for each core); the numbers do not depend on it
     progress : called as (finished, of how many, Start) after each descent
@@ -228,7 +230,8 @@ def fit(
     chosen = problem.seed if seed is None else seed
     if count < 1 or not problem.free:
         raise InputError(f"{problem.name}: a fit needs at least one start and one free parameter")
-    jobs = list(enumerate(start_points(problem, count, chosen)))
+    points = start_points(problem, 1 + (count - 1) * DRAWS, chosen)
+    jobs = list(enumerate([points[:1], *points[1:].reshape(count - 1, DRAWS, points.shape[1])]))
     done: list[Start] = []
 
     def report(start: Start) -> None:
@@ -282,9 +285,10 @@ def start_points(problem: FitProblem, count: int, seed: int) -> Array:
 
 
 def descend(problem: FitProblem, job: tuple[int, Array], *, central: bool = False) -> Start:
-    """One descent by lmfit's ``least_squares`` from given log parameters."""
-    number, x = job
+    """One descent by lmfit's ``least_squares`` from the best of some log parameters (n, n_free)."""
+    number, points = job
     objective = Objective(problem)
+    x = min(np.atleast_2d(points), key=objective.rough_cost)
     names = [f"log_{name}" for name in problem.names]
     _, sds, lower, upper = prior_vectors(problem)
     parameters = lmfit.Parameters()

@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
+from . import rosenbrock
 from .codegen import Code
 from .errors import InputError, IntegrationError
 from .model import Model
-from .timeline import Course, Timeline, amounts, course
+from .timeline import Course, Timeline, amounts, course, parameters_at_samples
 
 Array = NDArray[np.float64]
 
-METHODS = ("LSODA", "BDF", "Radau")
+COMPILED = "Rosenbrock"
+METHODS = (COMPILED, "LSODA", "BDF", "Radau")
 FRACTION = 0.01
 SOON = 1 / 24
 """Days over which a state's rate at the start of a segment says how large it is going to be."""
@@ -78,8 +80,10 @@ def segments(line: Timeline, tables: Course) -> Iterator[Segment]:
 
 def integrate(
     model: Model, code: Code, line: Timeline, *, method: str, rtol: float
-) -> tuple[Array, Counts]:
-    """States at the timeline's days, (n_days, n_states), and what they cost.
+) -> tuple[Array, Array, Counts]:
+    """States (n_days, n_states) and quantities (n_days, n_quantities) at the timeline's days.
+
+    What they cost comes third.
 
     Raises
     ------
@@ -89,6 +93,8 @@ def integrate(
     nominal = np.array([p.value for p in model.parameters])
     tables = course(line, nominal, code.n_states)
     y = _start(model, code, line, tables)
+    if method == COMPILED:
+        return _compiled(model, line, tables, rtol)
     table = np.empty((len(line.days), code.n_states))
     table[line.days == 0.0] = y
     typical = np.maximum(np.abs(y), largest_doses(line, nominal, code.n_states))
@@ -102,7 +108,30 @@ def integrate(
         y = solved[-1]
         np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
         counts += cost
-    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
+    quantities = code.quantities(table, parameters_at_samples(line, nominal))
+    return table, quantities, Counts(method, line.n_segments, *(int(c) for c in counts))
+
+
+WORDS = {
+    rosenbrock.TOO_SMALL: "the step size fell to nothing",
+    rosenbrock.TOO_MANY: "too many steps",
+    rosenbrock.NO_START: "the initial states are not finite",
+    rosenbrock.NOT_FINITE: "the rates are not finite",
+}
+
+
+def _compiled(
+    model: Model, line: Timeline, tables: Course, rtol: float
+) -> tuple[Array, Array, Counts]:
+    """The whole timeline in one compiled call; numba is imported here, when it is wanted."""
+    from .kernel import run
+
+    ran = run(model, line, rtol)
+    if ran.status != rosenbrock.DONE:
+        segment = list(segments(line, tables))[ran.segment]
+        fail(model, segment, ran.day, ran.last, WORDS[ran.status])
+    steps = ran.steps + ran.rejected
+    return ran.states, ran.quantities, Counts(COMPILED, line.n_segments, 8 * steps, steps, steps)
 
 
 def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:

@@ -170,7 +170,9 @@ class Model:
         changed = tuple(
             replace(p, value=float(values[p.id])) if p.id in values else p for p in self.parameters
         )
-        return replace(self, parameters=changed)
+        model = replace(self, parameters=changed)
+        model.__dict__["hash"] = self.hash  # the equations are the same; fits ask ten thousand times
+        return model
 
     def __repr__(self) -> str:
         return (

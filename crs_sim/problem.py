@@ -38,6 +38,7 @@ class Free:
     median : float, of the log-normal prior, in the parameter's unit
     sd : float, of the prior on the log scale (0.7: within a factor of two, give or take)
     source : str, where the prior comes from
+    why : str, why an estimate far from its prior is believed ("" if it is not far)
     """
 
     name: str
@@ -46,6 +47,7 @@ class Free:
     median: float
     sd: float
     source: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class FreeTable(Record):
     lower: Above0 | None = None
     upper: Above0 | None = None
     source: Words
+    why: str = ""
 
 
 class NoiseTable(Record):
@@ -201,7 +204,7 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
         )
     lower = median * math.exp(-WIDE * table.sd) if table.lower is None else table.lower
     upper = median * math.exp(WIDE * table.sd) if table.upper is None else table.upper
-    return Free(name, lower, upper, median, table.sd, table.source)
+    return Free(name, lower, upper, median, table.sd, table.source, table.why)
 
 
 def _noise(asked: ProblemFile) -> Noise:

@@ -114,15 +114,12 @@ def notes(estimate: Estimate) -> str:
     return ", ".join(words for words, true in said.items() if true)
 
 
-def interval(estimate: Estimate) -> str:
-    """The 95 % interval of an estimate."""
-    return f"{estimate.low:.3g} to {estimate.high:.3g}"
-
-
-def value_words(value: float, unit: str) -> str:
-    """A value of three digits with its unit."""
-    unit = pretty(unit)
-    return f"{value:.3g}" if unit == "1" else f"{value:.3g} {unit}"
+def estimate_words(e: Estimate) -> tuple[str, ...]:
+    """An estimate as cells: name, value with unit, 95 % interval, prior median, shift, notes."""
+    unit = pretty(e.unit)
+    value = f"{e.estimate:.3g}" if unit == "1" else f"{e.estimate:.3g} {unit}"
+    interval = f"{e.low:.3g} to {e.high:.3g}"
+    return e.parameter, value, interval, f"{e.prior_median:.3g}", f"{e.shift:+.2f}", notes(e)
 
 
 def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
@@ -140,8 +137,8 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
         _grades(rows),
         "## Estimates",
         "Intervals hold 95 %; a shift is counted in standard deviations of the prior, on the log "
-        "scale. The last column is the change of AIC when the parameter is fixed at its prior "
-        "median and the rest fitted again: above 0, it earns its place.",
+        "scale. The column on AIC is its change when the parameter is fixed at its prior median "
+        "and the rest fitted again: above 0, it earns its place.",
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
         "## What to know about these numbers",
         *_caveats(result, dropped),
@@ -193,13 +190,9 @@ def _estimates(result: Fit, changes: Mapping[str, float]) -> str:
     def change(name: str) -> str:
         return f"{changes[name]:+.1f}" if name in changes else ""
 
-    table = [
-        (e.parameter, e.label, value_words(e.estimate, e.unit), interval(e),
-         f"{e.prior_median:.3g}", f"{e.shift:+.2f}", notes(e), change(e.parameter))
-        for e in result.estimates
-    ]  # fmt: skip
-    columns = ("parameter", "meaning", "estimate", "interval", "prior median", "shift", "note",
-               "AIC without it")  # fmt: skip
+    table = [(*estimate_words(e), change(e.parameter), e.label) for e in result.estimates]
+    columns = ("parameter", "estimate", "interval", "prior median", "shift", "note",
+               "AIC without it", "meaning")  # fmt: skip
     return markdown(columns, table)
 
 

@@ -226,7 +226,7 @@ def test_initial_value_that_cannot_be_computed():
         ([], [], {"days": []}, InputError, "at least one"),
         ([], [], {"days": [math.nan]}, InputError, "finite"),
         ([], [], {"days": [-1, 1]}, InputError, "first is -1"),
-        ([], [], {"method": "Euler"}, InputError, "choose LSODA"),
+        ([], [], {"method": "Euler"}, InputError, "choose Rosenbrock, LSODA"),
         ([], [], {"until": -1}, InputError, "until"),
         ([], [], {"every_hours": 0}, InputError, "every_hours"),
         ([], [], {"rtol": 2}, InputError, "rtol"),
