@@ -75,9 +75,11 @@ def run_many(edges, days, version, version_at, parameters, first, after, state, 
                     w[INFLOW, state[k]] += amount[i, k] / duration[k]
             c = table[version[segment + 1]]
             if following:
-                status[i] = follow(w, c, a, edges[segment], edges[segment + 1], counts[i], clock[i], days, states[i], steps)
+                status[i] = follow(w, c, a, edges[segment], edges[segment + 1], counts[i],
+                                   clock[i], days, states[i], steps)
             else:
-                status[i] = advance(w, c, a, edges[segment], edges[segment + 1], counts[i], clock[i], days, states[i], steps)
+                status[i] = advance(w, c, a, edges[segment], edges[segment + 1], counts[i],
+                                    clock[i], days, states[i], steps)
         for row in range(counts[i, ROW]):
             quantities(states[i, row], table[version_at[row]], named[i, row])
         for q in range(n):
@@ -120,7 +122,8 @@ def run(model: Model, line: Timeline, rtol: float) -> Ran:
     )  # fmt: skip
     count = counts[0]
     return Ran(
-        states[0], named[0], int(status[0]), int(count[rosenbrock.SEGMENT]), float(clock[0, rosenbrock.DAY]),
+        states[0], named[0], int(status[0]), int(count[rosenbrock.SEGMENT]),
+        float(clock[0, rosenbrock.DAY]),
         final[0], int(count[rosenbrock.ACCEPTED]), int(count[rosenbrock.REJECTED]),
     )  # fmt: skip
 

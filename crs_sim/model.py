@@ -171,7 +171,7 @@ class Model:
             replace(p, value=float(values[p.id])) if p.id in values else p for p in self.parameters
         )
         model = replace(self, parameters=changed)
-        model.__dict__["hash"] = self.hash  # the equations are the same; fits ask ten thousand times
+        model.__dict__["hash"] = self.hash  # same equations; a fit asks 10,000 times
         return model
 
     def __repr__(self) -> str:

@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 METHOD = "Rosenbrock"
 RTOL = 1e-7
 STEP = 1e-3
-"""Finite-difference step on log parameters. At rtol 1e-7 a curve repeats itself to about 1e-8, so the
-noise of a difference quotient is 1e-5; a one-sided one is off by half a thousandth of the curvature,
-a central one (used for the last descent and the covariance) by 1e-7.
+"""Finite-difference step on log parameters. At rtol 1e-7 a curve repeats itself to about 1e-8, so
+the noise of a difference quotient is 1e-5; a one-sided one is off by half a thousandth of the
+curvature, a central one (for the last descent and the covariance) by 1e-7.
 """
 CAP = 8.0
 """Beyond this many standard deviations one residual is as hopeless as another."""

@@ -52,6 +52,7 @@ class PatientFile(Record):
     changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
 
     def check(self) -> None:
+        """What no single column can say."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
 
@@ -74,6 +75,7 @@ class DoseRow(Record):
     note: str = column("", description="for people; not used")
 
     def check(self) -> None:
+        """What no single column can say."""
         if self.doses is not None and self.every is None:
             raise CellError("every", "is empty, but 'doses' is given; say every how many hours")
         if self.every is not None and self.doses is None:
@@ -110,6 +112,7 @@ class ObservationRow(Record):
     note: str = column("", description="where the number stands, and how it was read")
 
     def check(self) -> None:
+        """What no single column can say."""
         _check_window(self)
         if self.kind == "grade" or self.observable == GRADE:
             _check_grade(self)

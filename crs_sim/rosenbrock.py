@@ -208,7 +208,9 @@ def error_of(w: Array, rtol: float) -> float:
     return worst
 
 
-def sample(w: Array, counts: Counters, days: Array, table: Array, first: float, last: float) -> None:
+def sample(
+    w: Array, counts: Counters, days: Array, table: Array, first: float, last: float
+) -> None:
     """Fill the table's rows whose days lie in the step just taken, from first to last."""
     row = counts[ROW]
     if row == len(days) or days[row] > last:
@@ -238,7 +240,8 @@ def first_step(w: Array, c: Array, length: float, rtol: float) -> float:
         rate = abs(w[RATE, q] + w[INFLOW, q])
         w[SIZE, q] = max(w[SIZE, q], abs(w[NOW, q]), rate * min(length, SOON))
         fastest = max(fastest, rate / w[SIZE, q])
-    return min(length, 0.5 * rtol ** (1.0 / ORDER) / fastest)
+    share: float = 0.5 * rtol ** (1.0 / ORDER) / fastest
+    return min(length, share)
 
 
 def move(w: Array, counts: Counters, steps: Array, h: float) -> None:

@@ -63,7 +63,7 @@ class Scenario:
     """
 
     name: str
-    doses: Schedule = Schedule()
+    doses: Schedule = field(default_factory=Schedule)
     changes: tuple[Change, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
 

@@ -198,9 +198,16 @@ def _given(
         amount = item.dose.amount * factor
         rows.append((first, after, state[item.state], amount, duration, share, power))
     columns = list(zip(*rows, strict=True)) if rows else [()] * 7
-    whole = {0, 1, 2, 5}
-    kinds = (np.int64 if k in whole else np.float64 for k in range(7))
-    return Given(*(np.array(c, dtype=kind) for c, kind in zip(columns, kinds, strict=True)))
+    first_, after_, state_, amount_, duration_, share_, power_ = columns
+    return Given(
+        first=np.array(first_, dtype=np.int64),
+        after=np.array(after_, dtype=np.int64),
+        state=np.array(state_, dtype=np.int64),
+        amount=np.array(amount_, dtype=np.float64),
+        duration=np.array(duration_, dtype=np.float64),
+        share=np.array(share_, dtype=np.int64),
+        weight_power=np.array(power_, dtype=np.float64),
+    )
 
 
 def _versions(
@@ -256,6 +263,6 @@ def parameter_versions(line: Timeline, nominal: Array) -> Array:
 
 def parameters_at_samples(line: Timeline, nominal: Array) -> Array:
     """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if none changes."""
-    if len(line.versions) == 1:
-        return parameter_versions(line, nominal)[0]
-    return parameter_versions(line, nominal)[line.version_at]
+    versions = parameter_versions(line, nominal)
+    at_samples: Array = versions[0] if len(versions) == 1 else versions[line.version_at]
+    return at_samples

@@ -42,7 +42,7 @@ class Part(Record):
     factor: Real
 
 
-class Whole_(Record):
+class WholeFile(Record):
     title: str
     values: dict[str, Real] = column(default_factory=dict)
     parts: tuple[Part, ...] = column(default=(), strict=False)
@@ -169,10 +169,10 @@ def test_columns_explain_themselves() -> None:
     assert lines[0] == "#   name   what it is called"
 
 
-def toml(folder: Path, content: str) -> Whole_:
+def toml(folder: Path, content: str) -> WholeFile:
     path = folder / "whole.toml"
     path.write_text(content, encoding="utf-8")
-    return read_toml(path, Whole_)
+    return read_toml(path, WholeFile)
 
 
 def test_toml_is_read_as_it_stands(tmp_path: Path) -> None:
