@@ -30,9 +30,14 @@ codegen.py         a model made runnable: its generated functions, found again b
 unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
 timeline.py        a scenario cut wherever something happens
-rosenbrock.py      the steps of a Rosenbrock method, in plain Python
-kernel.py          those steps compiled for one model; the only door to numba
-integrate.py       one solver call a segment; the only door to scipy.integrate
+rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
+vectors.py         straight-line Python recorded as vector instructions
+lanes.py           a model's equations written for speed, as such straight lines
+machinecode.py     those instructions made into machine code, kept on disk
+kernel.py          the step loop compiled and joined to a model; the only door to numba
+odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
+integrate.py       one run, cut wherever something happens
+gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 endpoints.py       a Simulation to one number: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals

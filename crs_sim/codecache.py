@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -47,10 +49,12 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def own_source(*modules: str) -> str:
-    """The text of modules of this package, so that a change of code changes a fingerprint."""
+@lru_cache(maxsize=8)
+def made_by(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
+    """Twelve hex digits of modules of this package, and of the versions of what they stand on."""
     here = Path(__file__).parent
-    return "".join((here / f"{name}.py").read_text(encoding="utf-8") for name in modules)
+    texts = [(here / f"{name}.py").read_text(encoding="utf-8") for name in modules]
+    return fingerprint(*texts, *(version(name) for name in libraries), platform.python_version())
 
 
 def stored(name: str, build: Callable[[], str]) -> Path:
@@ -58,27 +62,41 @@ def stored(name: str, build: Callable[[], str]) -> Path:
 
     Two processes may do so at once: each writes a file of its own and renames it.
     """
+    return stored_bytes(name, lambda: build().encode())
+
+
+def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
+    """As `stored`, for what is not text."""
     path = folder() / name
     if not is_whole(path):
-        text = build()
-        write(path, f"{MARK}{fingerprint(text)}\n{text}")
+        content = build()
+        write(path, _first_line(content) + content)
     return path
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file is there and its text has the checksum of its first line."""
+    """Whether the file is there and its content has the checksum of its first line."""
     try:
-        first, _, text = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
+        first, _, content = path.read_bytes().partition(b"\n")
+    except OSError:
         return False
-    return first == f"{MARK}{fingerprint(text)}"
+    return first + b"\n" == _first_line(content)
 
 
-def write(path: Path, text: str) -> None:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of the cache, without its checksum."""
+    return path.read_bytes().partition(b"\n")[2]
+
+
+def _first_line(content: bytes) -> bytes:
+    return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
+
+
+def write(path: Path, content: bytes) -> None:
     """Write a file in one piece: readers see the old one or the new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
     os.replace(temporary, path)
 
 

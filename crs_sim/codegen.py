@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -88,14 +85,8 @@ KNOWN: dict[str, Code] = {}
 
 def code_key(model: Model) -> str:
     """What the generated code depends on: the model's equations, our code, the libraries."""
-    ids = repr((model.name, model.parameter_ids))
-    return codecache.fingerprint(model.hash, ids, *_surroundings())
-
-
-@lru_cache(maxsize=1)
-def _surroundings() -> tuple[str, ...]:
-    """Our own code and the libraries: they cannot change while this process lives."""
-    return codecache.own_source(*WRITTEN_BY), version("sympy"), platform.python_version()
+    ours = codecache.made_by(WRITTEN_BY, ("sympy",))
+    return codecache.fingerprint(model.name, model.hash, repr(model.parameter_ids), ours)
 
 
 def compile_model(model: Model) -> Code:
@@ -108,15 +99,15 @@ def compile_model(model: Model) -> Code:
     """
     key = code_key(model)
     if key not in KNOWN:
-        path = codecache.stored(f"{model.name}_{key}.py", lambda: write_source(model, plain=True))
+        path = codecache.stored(f"{model.name}_{key}.py", lambda: write_source(model))
         source = path.read_text(encoding="utf-8")
         sizes = (len(model.states), len(model.parameters), len(model.quantities))
         KNOWN[key] = Code(key, source, codecache.load(path), *sizes)
     return KNOWN[key]
 
 
-def write_source(model: Model, *, plain: bool) -> str:
+def write_source(model: Model) -> str:
     """The generated module as text; sympy is loaded only here, when the cache has nothing."""
     from .sourcecode import generate
 
-    return generate(model, plain=plain)
+    return generate(model)

@@ -28,9 +28,9 @@ from .simulation import Simulation
 from .workers import each
 
 TOLERANCE = 1e-8
-MAX_STEPS = 200
+MAX_STEPS = 60
 """Trial steps of one descent; finite differences are not counted."""
-ROUGH_STEPS = 40
+ROUGH_STEPS = 30
 """Trial steps of the first, robust part of a descent."""
 DRAWS = 100
 """Points tried for each start: in most draws of the priors the loop never ignites, or always."""

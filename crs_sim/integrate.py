@@ -1,9 +1,9 @@
-"""One run, segment by segment: each stretch of a timeline is one call of SciPy's ``solve_ivp``.
+"""One run, segment by segment, so that no solver steps across a dose, an infusion or a change.
 
-No solver ever steps across a dose, an infusion's start or stop, or a change of a parameter.
-Each state has an absolute tolerance of its own: a hundredth of ``rtol`` times its typical size,
-which is the largest of the values it has taken so far, a dose into it, and what its rate at the
-start of the segment brings in an hour.
+The compiled method walks the segments inside one ``solve_ivp`` (see `crs_sim.odesolver`). For the
+plain path, its referee, each segment is one call. There each state has an absolute tolerance of
+its own: a hundredth of ``rtol`` times its typical size, which is the largest of the values it has
+taken so far, a dose into it, and what its rate at the start of the segment brings in an hour.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 
-from . import rosenbrock
-from .codegen import Code
+from .codegen import Code, compile_model
 from .errors import InputError, IntegrationError
+from .kernel import Runs, compile_kernel
 from .model import Model
+from .odesolver import Rosenbrock, solve_ivp
+from .rosenbrock import DONE
 from .timeline import Course, Timeline, amounts, course, parameters_at_samples
 
 Array = NDArray[np.float64]
 
+METHODS = ("Rosenbrock", "LSODA", "BDF", "Radau")
 COMPILED = "Rosenbrock"
-METHODS = (COMPILED, "LSODA", "BDF", "Radau")
 FRACTION = 0.01
 SOON = 1 / 24
 """Days over which a state's rate at the start of a segment says how large it is going to be."""
@@ -79,22 +80,57 @@ def segments(line: Timeline, tables: Course) -> Iterator[Segment]:
 
 
 def integrate(
-    model: Model, code: Code, line: Timeline, *, method: str, rtol: float
+    model: Model, line: Timeline, *, method: str, rtol: float
 ) -> tuple[Array, Array, Counts]:
     """States (n_days, n_states) and quantities (n_days, n_quantities) at the timeline's days.
-
-    What they cost comes third.
 
     Raises
     ------
     IntegrationError
         Naming the day, the segment, the worst states and what the solver said.
     """
-    nominal = np.array([p.value for p in model.parameters])
+    if method == COMPILED:
+        return _compiled(model, line, rtol)
+    code = compile_model(model)
+    states, counts = _plain(model, code, line, method, rtol)
+    parameters = parameters_at_samples(line, _nominal(model))
+    return states, code.quantities(states, parameters), counts
+
+
+def _nominal(model: Model) -> Array:
+    return np.array([p.value for p in model.parameters])
+
+
+def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, Counts]:
+    """The whole timeline in one ``solve_ivp``, a segment a step, by the model's kernel."""
+    kernel, values = compile_kernel(model), _nominal(model)
+    begun = kernel.begun(line, values)
+    y, first, last = begun.final[0], float(line.edges[0]), float(line.edges[-1])
+    if begun.status[0] != DONE:
+        _no_start(model, y)
+    if first == last:
+        return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0)
+    seen: list[Runs] = []
+    solution = solve_ivp(
+        None, (first, last), y, method=Rosenbrock, t_eval=line.days, rtol=rtol,
+        kernel=kernel, values=values, line=line, seen=seen, whole=True,
+    )  # fmt: skip
+    runs = seen[0]
+    if not solution.success:
+        tables = course(line, values, kernel.n_states)
+        broken = list(segments(line, tables))[runs.segment[0]]
+        fail(model, broken, float(runs.reached[0]), runs.final[0], solution.message)
+    rows = np.searchsorted(np.union1d(line.days, line.edges), line.days)
+    counts = Counts(COMPILED, line.n_segments, solution.nfev, solution.njev, solution.nlu)
+    return solution.y.T, runs.quantities[0, rows], counts
+
+
+def _plain(
+    model: Model, code: Code, line: Timeline, method: str, rtol: float
+) -> tuple[Array, Counts]:
+    nominal = _nominal(model)
     tables = course(line, nominal, code.n_states)
     y = _start(model, code, line, tables)
-    if method == COMPILED:
-        return _compiled(model, line, tables, rtol)
     table = np.empty((len(line.days), code.n_states))
     table[line.days == 0.0] = y
     typical = np.maximum(np.abs(y), largest_doses(line, nominal, code.n_states))
@@ -108,30 +144,7 @@ def integrate(
         y = solved[-1]
         np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
         counts += cost
-    quantities = code.quantities(table, parameters_at_samples(line, nominal))
-    return table, quantities, Counts(method, line.n_segments, *(int(c) for c in counts))
-
-
-WORDS = {
-    rosenbrock.TOO_SMALL: "the step size fell to nothing",
-    rosenbrock.TOO_MANY: "too many steps",
-    rosenbrock.NO_START: "the initial states are not finite",
-    rosenbrock.NOT_FINITE: "the rates are not finite",
-}
-
-
-def _compiled(
-    model: Model, line: Timeline, tables: Course, rtol: float
-) -> tuple[Array, Array, Counts]:
-    """The whole timeline in one compiled call; numba is imported here, when it is wanted."""
-    from .kernel import run
-
-    ran = run(model, line, rtol)
-    if ran.status != rosenbrock.DONE:
-        segment = list(segments(line, tables))[ran.segment]
-        fail(model, segment, ran.day, ran.last, WORDS[ran.status])
-    steps = ran.steps + ran.rejected
-    return ran.states, ran.quantities, Counts(COMPILED, line.n_segments, 8 * steps, steps, steps)
+    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
 
 
 def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:
@@ -144,11 +157,16 @@ def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:
             "check the parameter values"
         ) from None
     if not np.all(np.isfinite(y)):
-        bad = ", ".join(model.state_ids[k] for k in np.flatnonzero(~np.isfinite(y)))
-        raise IntegrationError(
-            f"{model.name}: the initial value of {bad} is not finite; check the parameter values"
-        )
+        _no_start(model, y)
     return y
+
+
+def _no_start(model: Model, y: Array) -> NoReturn:
+    bad = ", ".join(model.state_ids[k] for k in np.flatnonzero(~np.isfinite(y)))
+    raise IntegrationError(
+        f"{model.name}: the initial states cannot be computed: {bad} is not finite; "
+        "check the parameter values"
+    )
 
 
 def largest_doses(line: Timeline, nominal: Array, n_states: int) -> Array:

@@ -7,153 +7,271 @@ that numba can keep its machine code beside it. The first run ever on a machine 
 from __future__ import annotations
 
 import inspect
-import platform
-from functools import lru_cache
-from typing import Any, NamedTuple
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from . import codecache, primitives, rosenbrock
-from .codegen import code_key, write_source
+from . import codecache, rosenbrock
+from .codegen import code_key
+from .machinecode import Machine, processor
 from .model import Model
+from .rosenbrock import DAY, DONE, REJECTED, RTOL, SEGMENT, STATUS, USED
 from .timeline import Timeline, amounts, parameter_versions
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
+MADE_OF = ("rosenbrock", "lanes", "vectors", "machinecode")
+"""The modules, beside those of the plain code, whose text decides what is compiled."""
+MOST_KEPT = 100_000
+"""Steps kept for a replay."""
 OPTIONS = {"error_model": "numpy", "nogil": True, "fastmath": {"contract"}}
-PASTED = (
-    rosenbrock.take_step,
-    rosenbrock.error_of,
+compiled = partial(numba.njit, **OPTIONS)
+
+
+KNOWN: dict[str, Kernel] = {}
+"""Kernels of this process by key."""
+LOOPS: dict[str, Any] = {}
+"""The step loop of this process by key."""
+DRIVERS = (
+    rosenbrock.worst_error,
+    rosenbrock.write_down,
     rosenbrock.sample,
     rosenbrock.first_step,
-    rosenbrock.move,
+    rosenbrock.next_step,
+    rosenbrock.finite,
     rosenbrock.advance,
-    rosenbrock.follow,
+    rosenbrock.choose,
+    rosenbrock.give,
+    rosenbrock.begin,
+    rosenbrock.name,
+    rosenbrock.run_many,
 )
-LOADED: dict[str, Any] = {}
-"""Modules of this process by what they depend on."""
-compiled = numba.njit(**OPTIONS)
-cached = numba.njit(cache=True, **OPTIONS)
-
-ENTRY = '''
-@cached
-def run_many(edges, days, version, version_at, parameters, first, after, state, duration, amount,
-    rtol, following, states, named, steps, counts, clock, status, final):
-    n = states.shape[2]
-    w = np.zeros((ROWS_OF_WORK, n))
-    a = np.zeros(N_FACTOR)
-    table = np.zeros((parameters.shape[1], N_CONSTANTS))
-    for i in range(len(parameters)):
-        clock[i, RTOL] = rtol
-        counts[i, :] = 0
-        w[:, :] = 0.0
-        for k in range(len(table)):
-            constants(parameters[i, k], table[k])
-        initial(table[version[0]], w[NOW])
-        status[i] = DONE
-        for q in range(n):
-            w[SIZE, q] = max(SMALLEST_SIZE, abs(w[NOW, q]))
-            if not abs(w[NOW, q]) < 1e300:
-                status[i] = NO_START
-        for k in range(len(state)):
-            w[SIZE, state[k]] = max(w[SIZE, state[k]], amount[i, k])
-        while counts[i, ROW] < len(days) and days[counts[i, ROW]] <= 0.0:
-            for q in range(n):
-                states[i, counts[i, ROW], q] = w[NOW, q]
-            counts[i, ROW] += 1
-        for segment in range(len(edges) - 1):
-            if status[i] != DONE:
-                break
-            counts[i, SEGMENT] = segment
-            w[INFLOW, :] = 0.0
-            for k in range(len(state)):
-                if first[k] == segment and after[k] == segment:
-                    w[NOW, state[k]] += amount[i, k]
-                elif first[k] <= segment < after[k]:
-                    w[INFLOW, state[k]] += amount[i, k] / duration[k]
-            c = table[version[segment + 1]]
-            if following:
-                status[i] = follow(w, c, a, edges[segment], edges[segment + 1], counts[i],
-                                   clock[i], days, states[i], steps)
-            else:
-                status[i] = advance(w, c, a, edges[segment], edges[segment + 1], counts[i],
-                                    clock[i], days, states[i], steps)
-        for row in range(counts[i, ROW]):
-            quantities(states[i, row], table[version_at[row]], named[i, row])
-        for q in range(n):
-            final[i, q] = w[NOW, q]
-'''
+HEAD = """\"\"\"The step loop, for numba to keep its machine code beside.\"\"\"
+from __future__ import annotations
+import numpy as np
+from crs_sim.kernel import call, call_with, compiled
+from crs_sim.rosenbrock import {names}
+"""
 
 
-class Ran(NamedTuple):
-    """One run: its arrays, and how and where it ended."""
+def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    address, array, *numbers = args
+    data = context.make_array(signature.args[1])(context, builder, array).data
+    double = ir.DoubleType()
+    kind = ir.FunctionType(ir.VoidType(), [double.as_pointer(), *[double] * len(numbers)])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), [data, *numbers])
+    return context.get_dummy_value()
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(typing: Any, address: Any, w: Any) -> Any:
+    """Call the machine code at an address on a work array."""
+    return types.void(types.int64, w), _emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_with(typing: Any, address: Any, w: Any, number: Any) -> Any:
+    """Call the machine code at an address on a work array and a number."""
+    return types.void(types.int64, w, types.float64), _emit
+
+
+ARRAY = types.float64[::1]
+INDICES = types.int64[::1]
+TABLE, INTEGERS, STACK = types.float64[:, ::1], types.int64[:, ::1], types.float64[:, :, ::1]
+SIGNATURE = types.void(
+    INDICES, ARRAY, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE, types.boolean,
+    STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
+)  # fmt: skip
+"""Of `rosenbrock.run_many`: given beforehand, so that nothing is compiled at the first call."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What came of many runs of one timeline.
+
+    Parameters
+    ----------
+    states : (n_runs, n_days, n_states); from the day a run failed on, NaN
+    quantities : (n_runs, n_days, n_quantities)
+    final : (n_runs, n_states) where each run ended, or failed
+    status : (n_runs,) one of `rosenbrock.WORDS`; 0 if all went well
+    reached : (n_runs,) last day reached
+    segment : (n_runs,) last segment begun
+    accepted, rejected : (n_runs,) steps
+    steps : sizes of the accepted steps of the first run, for `Kernel.replay`
+    """
 
     states: Array
-    """(n_days, n_states), filled up to the day it reached."""
     quantities: Array
-    """(n_days, n_quantities), likewise."""
-    status: int
-    """`rosenbrock.DONE`, or why it stopped."""
-    segment: int
-    day: float
-    last: Array
-    """(n_states,) where it stood at the end."""
-    steps: int
-    rejected: int
+    final: Array
+    status: Indices
+    reached: Array
+    segment: Indices
+    accepted: Indices
+    rejected: Indices
+    steps: Array
 
 
-def run(model: Model, line: Timeline, rtol: float) -> Ran:
-    """The timeline under the model's values."""
-    nominal = np.array([p.value for p in model.parameters])
-    given = line.given
-    n_states, n_quantities = len(model.states), len(model.quantities)
-    states = np.full((1, len(line.days), n_states), np.nan)
-    named = np.zeros((1, len(line.days), n_quantities))
-    counts, clock = np.zeros((1, 8), np.int64), np.zeros((1, 8))
-    status = np.zeros(1, np.int64)
-    final = np.zeros((1, n_states))
-    kernel(model).run_many(
-        line.edges, line.days, line.version, line.version_at,
-        parameter_versions(line, nominal)[None], given.first, given.after, given.state,
-        given.duration, amounts(line, nominal)[None], rtol, False,
-        states, named, np.zeros(0), counts, clock, status, final,
-    )  # fmt: skip
-    count = counts[0]
-    return Ran(
-        states[0], named[0], int(status[0]), int(count[rosenbrock.SEGMENT]),
-        float(clock[0, rosenbrock.DAY]),
-        final[0], int(count[rosenbrock.ACCEPTED]), int(count[rosenbrock.REJECTED]),
-    )  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A model's compiled step loop."""
+
+    machine: Machine
+    model: Indices
+    loop: Any
+    n_states: int
+    n_quantities: int
+
+    def run(
+        self, line: Timeline, values: Array, *, rtol: float = 1e-6, start: Array | None = None
+    ) -> Runs:
+        """Run a timeline for many parameter vectors, four at a time, with error control.
+
+        Parameters
+        ----------
+        line : Timeline
+        values : (n_runs, n_parameters)
+        rtol : float
+        start : (n_runs, n_states), instead of the model's initial states
+
+        A failed run takes nothing with it: the others of its four are run again by themselves.
+        """
+        runs = self._call(line, values, rtol, start, np.empty(MOST_KEPT))
+        failed = np.flatnonzero(runs.status != DONE)
+        if len(values) == 1 or len(failed) == 0:
+            return runs
+        for i in failed:
+            one = slice(i, i + 1)
+            begin = None if start is None else start[one]
+            alone = self._call(line, values[one], rtol, begin, np.empty(MOST_KEPT))
+            for name in ("states", "quantities", "final", "status", "reached", "segment"):
+                getattr(runs, name)[one] = getattr(alone, name)
+        return runs
+
+    def begun(self, line: Timeline, values: Array) -> Runs:
+        """Day 0 alone, before any dose: the model's initial states for values (n_parameters,)."""
+        first = replace(line, edges=line.edges[:1])
+        return self._call(first.sampled(line.edges[:1]), values[None], 0.0, None, np.empty(0))
+
+    def replay(
+        self, line: Timeline, values: Array, steps: Array, *, start: Array | None = None
+    ) -> Runs:
+        """Run a timeline over the steps of another run (`Runs.steps`), without error control.
+
+        With the same steps the outcome depends smoothly on the parameters: a difference between
+        two runs is a derivative and not noise.
+        """
+        return self._call(line, values, 0.0, start, steps, following=True)
+
+    def _call(
+        self, line: Timeline, values: Array, rtol: float, start: Array | None, steps: Array,
+        following: bool = False,
+    ) -> Runs:  # fmt: skip
+        n_runs, given = len(values), line.given
+        shape = (n_runs, len(line.days))
+        states = np.full((*shape, self.n_states), np.nan)
+        named = np.full((*shape, self.n_quantities), np.nan)
+        final = np.zeros((n_runs, self.n_states))
+        counts, clock = np.zeros((n_runs, 5), dtype=np.int64), np.zeros((n_runs, 2))
+        clock[:, RTOL] = rtol
+        parameters = np.ascontiguousarray([parameter_versions(line, v) for v in values])
+        amount = np.ascontiguousarray([amounts(line, v) for v in values])
+        self.loop(
+            self.model, line.edges, line.days, line.version, line.version_at,
+            np.array([given.first, given.after, given.state]), given.duration, parameters, amount,
+            np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start),
+            following, states, named, steps, final, counts, clock,
+        )  # fmt: skip
+        return Runs(
+            states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
+            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
+        )  # fmt: skip
 
 
-def kernel(model: Model) -> Any:
-    """The compiled module of a model: in memory, in the cache folder, or compiled now."""
-    key = code_key(model)
-    if key not in LOADED:
-        name = f"{model.name}_kernel_{codecache.fingerprint(key, *_surroundings())}.py"
-        LOADED[key] = codecache.load(codecache.stored(name, lambda: source(model)))
-    return LOADED[key]
+def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Kernel:
+    """The compiled form of a model, made once and kept in memory and on disk.
+
+    Parameters
+    ----------
+    model : Model
+    say : called with a line of text before anything that takes seconds; by default the line
+        goes to standard error
+
+    Raises
+    ------
+    ModelError, UnknownNameError
+        As `crs_sim.codegen.compile_model`.
+    """
+    ours = codecache.made_by(MADE_OF, ("llvmlite",))
+    key = codecache.fingerprint(code_key(model), ours, processor())
+    if key not in KNOWN:
+        loop = step_loop(say)
+        path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
+        module = codecache.load(path)
+        machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
+        places = [module.PLACES[name] for name in rosenbrock.PLACES]
+        numbers = np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
+        KNOWN[key] = Kernel(machine, numbers, loop, len(model.states), len(model.quantities))
+    return KNOWN[key]
 
 
-@lru_cache(maxsize=1)
-def _surroundings() -> tuple[str, ...]:
-    ours = codecache.own_source("rosenbrock", "timeline", "kernel")
-    return ours, numba.__version__, np.__version__, platform.python_version()
+def step_loop(say: Callable[[str], None] | None = None) -> Any:
+    """The compiled `rosenbrock.run_many`, from numba's cache if it is there and sound."""
+    ours = codecache.made_by(("rosenbrock", "kernel"), ("numba", "numpy"))
+    key = codecache.fingerprint(ours, processor())
+    if key not in LOOPS:
+        LOOPS[key] = _step_loop(key, say or _to_stderr)
+    return LOOPS[key]
 
 
-def source(model: Model) -> str:
-    """The text of that module: the model's functions and the step loop, each to be compiled."""
-    text = write_source(model, plain=False)
-    names = [n for n, v in vars(rosenbrock).items() if n[0].isupper() and n != "NDArray"]
-    head, _, body = text.partition("ROWS = ")
-    head = head[:head.index("from math")] + (
-        "import math\nfrom math import exp, log\n\nimport numpy as np\n\n"
-        "from crs_sim.kernel import cached, compiled\n"
-        f"from crs_sim.rosenbrock import {', '.join(names)}\n\n"
-    )
-    functions = [getattr(primitives, n) for n in primitives.__all__] + list(PASTED)
-    body = "ROWS = " + body.replace("\ndef ", "\n@compiled\ndef ")
-    pasted = "\n\n".join("@compiled\n" + inspect.getsource(f) for f in functions)
-    return head + body + "\n\n" + pasted + "\n\n" + ENTRY
+def _step_loop(key: str, say: Callable[[str], None]) -> Any:
+    path = codecache.stored(f"step_loop_{key}.py", _loop_text)
+    run_many = codecache.load(path).run_many
+    kept = Path(run_many.stats.cache_path)
+    if not list(kept.glob(f"{path.stem}*.nbc")):
+        say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
+    try:
+        run_many.compile(SIGNATURE)
+    except (EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError):
+        for broken in kept.glob(f"{path.stem}*.nb?"):
+            broken.unlink(missing_ok=True)
+        run_many = codecache.load(path).run_many
+        run_many.compile(SIGNATURE)
+    return run_many
+
+
+def _loop_text() -> str:
+    names = ["Array", "Counters", *(n for n in vars(rosenbrock) if n.isupper())]
+    texts = [inspect.getsource(function) for function in DRIVERS]
+    marked = [f"@compiled()\n{text}" for text in texts[:-1]] + [
+        f"@compiled(cache=True)\n{texts[-1]}"
+    ]
+    return "\n\n".join([HEAD.format(names=", ".join(names)), *marked])
+
+
+def _write(model: Model) -> str:
+    from .lanes import generate
+
+    return generate(model)
+
+
+def _instructions(module: Any) -> str:
+    from .lanes import machine_text
+
+    return machine_text(module)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,11 +1,11 @@
-"""A Rosenbrock method of order 5 over a whole timeline: the step, its error, the step sizes.
+"""A Rosenbrock method of order 5 over a whole timeline, for four parameter sets side by side.
 
 Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly accurate, embedded
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
-This text is pasted after a model's generated functions (`constants`, `initial`, `rates`,
-`jacobian`, `factor`, `solve`), whose names stand empty here: `crs_sim.kernel` compiles the whole,
-and the same whole runs as plain Python.
+`crs_sim.kernel` compiles these loops, once for all models; what belongs to one model is machine
+code they call, by its address in ``m``. Everything lives in one flat array ``w``, in rows of four
+lanes. The lanes take the same steps: the worst of the four decides.
 """
 
 from __future__ import annotations
@@ -16,105 +16,47 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Counters = NDArray[np.int64]
 
+LANES = 4
 STAGES = 8
 GAMMA = 0.21193756319429014
-A = np.array(
-    [
-        [0.0, 0.0, 0.0, 0.0, 0.0],
-        [3.0, 0.0, 0.0, 0.0, 0.0],
-        [2.849394379747939, 0.45842242204463923, 0.0, 0.0, 0.0],
-        [-6.954028509809101, 2.489845061869568, -10.358996098473584, 0.0, 0.0],
-        [2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641, 0.0],
-        [
-            -7.502846399306121,
-            2.561846144803919,
-            -11.627539656261098,
-            -0.18268767659942256,
-            0.030198172008377946,
-        ],
-    ]
-)
+# fmt: off
+A = np.array([
+    [0.0, 0.0, 0.0, 0.0, 0.0],
+    [3.0, 0.0, 0.0, 0.0, 0.0],
+    [2.849394379747939, 0.45842242204463923, 0.0, 0.0, 0.0],
+    [-6.954028509809101, 2.489845061869568, -10.358996098473584, 0.0, 0.0],
+    [2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641, 0.0],
+    [-7.502846399306121, 2.561846144803919, -11.627539656261098,
+     -0.18268767659942256, 0.030198172008377946],
+])
 """Stage i is at y + sum of A[i, j]*k[j]; the last two add k[5] and k[6] to the one before."""
-C = np.array(
-    [
-        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [-14.155112264123755, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [-17.97296035885952, -2.859693295451294, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [147.12150275711716, -1.41221402718213, 71.68940251302358, 0.0, 0.0, 0.0, 0.0],
-        [
-            165.43517024871676,
-            -0.4592823456491126,
-            42.90938336958603,
-            -5.961986721573306,
-            0.0,
-            0.0,
-            0.0,
-        ],
-        [
-            24.854864614690072,
-            -3.0009227002832186,
-            47.4931110020768,
-            5.5814197821558125,
-            -0.6610691825249471,
-            0.0,
-            0.0,
-        ],
-        [
-            30.91273214028599,
-            -3.1208243349937974,
-            77.79954646070892,
-            34.28646028294783,
-            -19.097331116725623,
-            -28.087943162872662,
-            0.0,
-        ],
-        [
-            37.80277123390563,
-            -3.2571969029072276,
-            112.26918849496327,
-            66.9347231244047,
-            -40.06618937091002,
-            -54.66780262877968,
-            -9.48861652309627,
-        ],
-    ]
-)
-DENSE = np.array(
-    [
-        [
-            25.948786856663858,
-            -2.5579724845846235,
-            10.433815404888879,
-            -2.3679251022685204,
-            0.524948541321073,
-            1.1241088310450404,
-            0.4272876194431874,
-            -0.17202221070155493,
-        ],
-        [
-            -9.91568850695171,
-            -0.9689944594115154,
-            3.0438037242978453,
-            -24.495224566215796,
-            20.176138334709044,
-            15.98066361424651,
-            -6.789040303419874,
-            -6.710236069923372,
-        ],
-        [
-            11.419903575922262,
-            2.8879645146136994,
-            72.92137995996029,
-            80.12511834622643,
-            -52.072871366152654,
-            -59.78993625266729,
-            -0.15582684282751913,
-            4.883087185713722,
-        ],
-    ]
-)
+C = np.array([
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    [-14.155112264123755, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    [-17.97296035885952, -2.859693295451294, 0.0, 0.0, 0.0, 0.0, 0.0],
+    [147.12150275711716, -1.41221402718213, 71.68940251302358, 0.0, 0.0, 0.0, 0.0],
+    [165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306,
+     0.0, 0.0, 0.0],
+    [24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125,
+     -0.6610691825249471, 0.0, 0.0],
+    [30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783,
+     -19.097331116725623, -28.087943162872662, 0.0],
+    [37.80277123390563, -3.2571969029072276, 112.26918849496327, 66.9347231244047,
+     -40.06618937091002, -54.66780262877968, -9.48861652309627],
+])
+"""Stage i solves (I/(h GAMMA) - J) k[i] = rates there + sum of C[i, j]*k[j]/h."""
+DENSE = np.array([
+    [25.948786856663858, -2.5579724845846235, 10.433815404888879, -2.3679251022685204,
+     0.524948541321073, 1.1241088310450404, 0.4272876194431874, -0.17202221070155493],
+    [-9.91568850695171, -0.9689944594115154, 3.0438037242978453, -24.495224566215796,
+     20.176138334709044, 15.98066361424651, -6.789040303419874, -6.710236069923372],
+    [11.419903575922262, 2.8879645146136994, 72.92137995996029, 80.12511834622643,
+     -52.072871366152654, -59.78993625266729, -0.15582684282751913, 4.883087185713722],
+])
+"""Between the ends: (1-x) y0 + x (y1 + (1-x) (b[0] + x (b[1] + x b[2]))), b = DENSE k."""
+# fmt: on
 
-FRACTION = 0.01
+FRACTION = 0.003
 """A state's absolute tolerance is this times rtol times its typical size."""
 SMALLEST_SIZE = 1e-6
 """No state is taken as typically smaller than this."""
@@ -125,203 +67,299 @@ ORDER = 5.0
 MOST_STEPS = 100_000
 SMALLEST_STEP = 1e-13
 """Times max(1, day): below it a step no longer moves the clock safely."""
+HUGE = 1e300
 
 DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE = 0, 1, 2, 3, 4
-RATE, NEW, BEND, SIZE, NOW, INFLOW, ROWS_OF_WORK = 8, 9, 10, 13, 14, 15, 16
-"""Rows of the work array after the stages: rates, the point they are taken at (after a step, the
-new states), three of dense output, typical sizes, states, inflow."""
-ROW, USED, ACCEPTED, REJECTED, SEGMENT = 0, 1, 2, 3, 4
-"""Entries of ``counts``: next row of the table, steps written, accepted, rejected, segment."""
-DAY, STEP, RTOL = 0, 1, 2
-"""Entries of ``clock``: day reached, next step size, relative tolerance."""
+WORDS = (
+    "done",
+    "the step size became too small",
+    f"no end after {MOST_STEPS} steps",
+    "an initial state is not finite",
+    "a state is not finite",
+)
+ROW, USED, REJECTED, SEGMENT, STATUS = 0, 1, 2, 3, 4
+"""Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status."""
+DAY, RTOL = 0, 1
+"""Entries of ``clock``: day reached, relative tolerance."""
+
+FUNCTIONS = (
+    "constants", "initial", "rates", "jacobian", "quantities", "take_step", "lane_errors", "bend",
+    "between", "move",
+)  # fmt: skip
+"""What a model brings along (see `crs_sim.lanes`), in the order of their addresses in ``m``."""
+CONSTANTS, INITIAL, RATES, JACOBIAN, QUANTITIES, TAKE_STEP, ERRORS, BENDS, BETWEENS, MOVE = range(
+    10
+)
+PLACES = (
+    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "NOW", "INFLOW", "WORST", "WANTED", "Q", "P", "WORK",
+)  # fmt: skip
+"""Where arrays begin in ``w``, in their order in ``m``, after the addresses; NL is the size of
+n_states rows, WORK of all."""
+NL, RATE, NEW, BETWEEN, SIZE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 22)
 
 
-def constants(p: Array, c: Array) -> None:
-    """Stands for the model's own."""
+def call(address: int, w: Array) -> None:
+    """Stands for a call of machine code."""
 
 
-def initial(c: Array, y: Array) -> None:
-    """Stands for the model's own."""
+def call_with(address: int, w: Array, number: float) -> None:
+    """Stands for a call of machine code with a number."""
 
 
-def rates(y: Array, c: Array, f: Array) -> None:
-    """Stands for the model's own."""
-
-
-def jacobian(y: Array, c: Array, a: Array) -> None:
-    """Stands for the model's own."""
-
-
-def quantities(y: Array, c: Array, q: Array) -> None:
-    """Stands for the model's own."""
-
-
-def factor(d: float, a: Array) -> None:
-    """Stands for the model's own."""
-
-
-def solve(a: Array, b: Array) -> None:
-    """Stands for the model's own."""
-
-
-def take_step(w: Array, c: Array, a: Array, h: float) -> None:
-    """One step of size h from ``w[NOW]``: new states in ``w[NEW]``, error estimate in ``w[7]``.
-
-    The Jacobian at ``w[NOW]`` must be at the start of ``a``.
-    """
-    f, g, y = w[RATE], w[NEW], w[NOW]
-    n = len(y)
-    factor(1.0 / (h * GAMMA), a)
-    for i in range(STAGES):
-        if i < 6:
-            for q in range(n):
-                g[q] = y[q]
-            for r in range(i):
-                weight = A[i, r]
-                for q in range(n):
-                    g[q] += weight * w[r, q]
-        else:
-            for q in range(n):
-                g[q] += w[i - 1, q]
-        rates(g, c, f)
-        for q in range(n):
-            f[q] += w[INFLOW, q]
-        for r in range(i):
-            weight = C[i, r] / h
-            for q in range(n):
-                f[q] += weight * w[r, q]
-        solve(a, f)
-        for q in range(n):
-            w[i, q] = f[q]
-    for q in range(n):
-        g[q] += w[7, q]
-
-
-def error_of(w: Array, rtol: float) -> float:
-    """The last step's largest error, in units of each state's tolerance."""
-    worst = 0.0
-    for q in range(w.shape[1]):
-        size = max(abs(w[NOW, q]), abs(w[NEW, q])) + FRACTION * w[SIZE, q]
-        error = abs(w[7, q]) / (rtol * size)
-        if not error <= worst:
-            worst = error
-    return worst
+def worst_error(m: Counters, w: Array, rtol: float) -> float:
+    """The last step's largest error over states and lanes, in units of the tolerance."""
+    call_with(m[ERRORS], w, rtol)
+    worst = w[m[WORST]]
+    for lane in range(1, LANES):
+        if not w[m[WORST] + lane] <= worst:
+            worst = w[m[WORST] + lane]
+    return float(worst)
 
 
 def sample(
-    w: Array, counts: Counters, days: Array, table: Array, first: float, last: float
+    m: Counters,
+    w: Array,
+    counts: Counters,
+    days: Array,
+    states: Array,
+    group: int,
+    first: float,
+    last: float,
 ) -> None:
-    """Fill the table's rows whose days lie in the step just taken, from first to last."""
+    """Fill the rows whose days lie in the step just taken, from first to last."""
     row = counts[ROW]
-    if row == len(days) or days[row] > last:
-        return
-    n = w.shape[1]
-    for d in range(3):
-        for q in range(n):
-            w[BEND + d, q] = 0.0
-        for r in range(STAGES):
-            weight = DENSE[d, r]
-            for q in range(n):
-                w[BEND + d, q] += weight * w[r, q]
+    if row < len(days) and days[row] <= last:
+        call(m[BENDS], w)
     while row < len(days) and days[row] <= last:
-        x = min(1.0, (days[row] - first) / (last - first))
-        for q in range(n):
-            bend = w[BEND, q] + x * (w[BEND + 1, q] + x * w[BEND + 2, q])
-            table[row, q] = (1.0 - x) * w[NOW, q] + x * (w[NEW, q] + (1.0 - x) * bend)
+        call_with(m[BETWEENS], w, min(1.0, (days[row] - first) / (last - first)))
+        write_down(m, w, m[BETWEEN], states, group, row)
         row += 1
     counts[ROW] = row
 
 
-def first_step(w: Array, c: Array, length: float, rtol: float) -> float:
+def write_down(m: Counters, w: Array, place: int, table: Array, group: int, row: int) -> None:
+    """Copy an array at a place of the work array into each lane's table."""
+    for lane in range(min(LANES, len(table) - group)):
+        for q in range(table.shape[2]):
+            table[group + lane, row, q] = w[place + q * LANES + lane]
+
+
+def first_step(m: Counters, w: Array, length: float, rtol: float) -> float:
     """A first step for a segment: a share of the time in which its rates move the states."""
-    rates(w[NOW], c, w[RATE])
+    for q in range(m[NL]):
+        w[m[NEW] + q] = w[m[NOW] + q]
+    call(m[RATES], w)
     fastest = 1e-9
-    for q in range(w.shape[1]):
-        rate = abs(w[RATE, q] + w[INFLOW, q])
-        w[SIZE, q] = max(w[SIZE, q], abs(w[NOW, q]), rate * min(length, SOON))
-        fastest = max(fastest, rate / w[SIZE, q])
-    share: float = 0.5 * rtol ** (1.0 / ORDER) / fastest
-    return min(length, share)
+    for q in range(m[NL]):
+        rate = abs(w[m[RATE] + q] + w[m[INFLOW] + q])
+        w[m[SIZE] + q] = max(w[m[SIZE] + q], abs(w[m[NOW] + q]), rate * min(length, SOON))
+        fastest = max(fastest, rate / w[m[SIZE] + q])
+    return float(min(length, 0.5 * rtol ** (1.0 / ORDER) / fastest))
 
 
-def move(w: Array, counts: Counters, steps: Array, h: float) -> None:
-    """Go to the end of the step just taken, and write its size down if there is room."""
-    for q in range(w.shape[1]):
-        w[NOW, q] = w[NEW, q]
-        w[SIZE, q] = max(w[SIZE, q], abs(w[NEW, q]))
-    if counts[USED] < len(steps):
-        steps[counts[USED]] = h
-    counts[USED] += 1
-    counts[ACCEPTED] += 1
+def next_step(
+    m: Counters, w: Array, day: float, last: float, wanted: float, counts: Counters, rtol: float
+) -> float:
+    """Take steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
+
+    The step after it should be ``w[m[WANTED]]`` long.
+    """
+    left = last - day
+    call(m[JACOBIAN], w)
+    while True:
+        h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
+        call_with(m[TAKE_STEP], w, h)
+        error = worst_error(m, w, rtol)
+        if error <= 1.0:
+            longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
+            w[m[WANTED]] = longer if h >= wanted else max(wanted, longer)
+            return h
+        counts[REJECTED] += 1
+        wanted = h * (max(SHRINK, SAFETY * error ** (-1.0 / ORDER)) if error < HUGE else 0.1)
+        if wanted < SMALLEST_STEP * max(1.0, day):
+            return 0.0
 
 
 def advance(
+    m: Counters,
     w: Array,
-    c: Array,
-    a: Array,
     first: float,
     last: float,
     counts: Counters,
     clock: Array,
     days: Array,
-    table: Array,
+    states: Array,
+    group: int,
     steps: Array,
+    following: bool,
 ) -> int:
-    """Run one segment with error control; the status it ended with."""
-    day, rtol = first, clock[RTOL]
-    wanted = first_step(w, c, last - first, rtol)
-    limit = counts[ACCEPTED] + MOST_STEPS
-    while day < last:
-        jacobian(w[NOW], c, a)
-        while True:
-            clock[DAY] = day
-            left = last - day
-            h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
-            take_step(w, c, a, h)
-            error = error_of(w, rtol)
-            if error <= 1.0:
-                break
-            counts[REJECTED] += 1
-            wanted = h * (max(SHRINK, SAFETY * error ** (-1.0 / ORDER)) if error < 1e30 else 0.1)
-            if wanted < SMALLEST_STEP * max(1.0, day):
-                return TOO_SMALL
-        end = last if h == left else day + h
-        sample(w, counts, days, table, day, end)
-        move(w, counts, steps, h)
-        longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
-        wanted = longer if h >= wanted else max(wanted, longer)
-        day = end
-        if counts[ACCEPTED] > limit:
-            return TOO_MANY
-    return DONE
+    """Run one segment; the status it ended with.
 
-
-def follow(
-    w: Array,
-    c: Array,
-    a: Array,
-    first: float,
-    last: float,
-    counts: Counters,
-    clock: Array,
-    days: Array,
-    table: Array,
-    steps: Array,
-) -> int:
-    """Run one segment over steps that another run wrote down, without error control."""
+    With error control, writing down the steps taken where there is room; or following the steps
+    that another run wrote down.
+    """
     day = first
+    w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, clock[RTOL])
+    limit = counts[USED] + MOST_STEPS
     while day < last:
-        h = steps[counts[USED]]
-        end = day + h
-        if last - end < 1e-9 * h:
-            end = last
         clock[DAY] = day
-        jacobian(w[NOW], c, a)
-        take_step(w, c, a, h)
-        sample(w, counts, days, table, day, end)
-        move(w, counts, steps, h)
+        if following:
+            if counts[USED] == len(steps):
+                return TOO_MANY
+            h = steps[counts[USED]]
+            call(m[JACOBIAN], w)
+            call_with(m[TAKE_STEP], w, h)
+        else:
+            h = next_step(m, w, day, last, w[m[WANTED]], counts, clock[RTOL])
+            if h == 0.0:
+                return TOO_SMALL
+            if counts[USED] < len(steps):
+                steps[counts[USED]] = h
+        counts[USED] += 1
+        end = day + h if last - (day + h) > 1e-9 * h else last
+        sample(m, w, counts, days, states, group, day, end)
+        call(m[MOVE], w)
         day = end
-    for q in range(w.shape[1]):
-        if not abs(w[NOW, q]) < 1e300:
-            return NOT_FINITE
+        if counts[USED] > limit:
+            return TOO_MANY
+    return finite(m, w, NOT_FINITE)
+
+
+def finite(m: Counters, w: Array, otherwise: int) -> int:
+    """DONE if every state is a number, else the other status."""
+    for q in range(m[NL]):
+        if not abs(w[m[NOW] + q]) < HUGE:
+            return otherwise
     return DONE
+
+
+def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
+    """Put a version of each lane's parameters in place; a last group repeats its last member."""
+    for lane in range(LANES):
+        i = min(group + lane, len(parameters) - 1)
+        for k in range(parameters.shape[2]):
+            w[m[P] + k * LANES + lane] = parameters[i, version, k]
+    call(m[CONSTANTS], w)
+
+
+def give(
+    m: Counters, w: Array, segment: int, given: Counters, duration: Array, amount: Array, group: int
+) -> None:
+    """Begin a segment: add its boluses to the states, and set its inflow."""
+    for q in range(m[NL]):
+        w[m[INFLOW] + q] = 0.0
+    for k in range(len(duration)):
+        if given[0, k] <= segment <= given[1, k]:
+            for lane in range(LANES):
+                i = min(group + lane, len(amount) - 1)
+                q = given[2, k] * LANES + lane
+                if given[0, k] == given[1, k]:
+                    w[m[NOW] + q] += amount[i, k]
+                elif segment < given[1, k]:
+                    w[m[INFLOW] + q] += amount[i, k] / duration[k]
+
+
+def begin(
+    m: Counters,
+    w: Array,
+    counts: Counters,
+    days: Array,
+    states: Array,
+    group: int,
+    given: Counters,
+    amount: Array,
+    first: float,
+    start: Array,
+) -> int:
+    """Put the initial states in place, and the typical sizes as far as they are known.
+
+    ``start`` (n_runs, n_states) replaces the model's own initial states if it has rows.
+    """
+    call(m[INITIAL], w)
+    for i in range(group, min(group + LANES, len(start))):
+        for q in range(m[NL] // LANES):
+            w[m[NOW] + q * LANES + i - group] = start[i, q]
+    for q in range(m[NL]):
+        w[m[SIZE] + q] = max(SMALLEST_SIZE, abs(w[m[NOW] + q]))
+    for k in range(amount.shape[1]):
+        for lane in range(LANES):
+            q = m[SIZE] + given[2, k] * LANES + lane
+            w[q] = max(w[q], amount[min(group + lane, len(amount) - 1), k])
+    while counts[ROW] < len(days) and days[counts[ROW]] <= first:
+        write_down(m, w, m[NOW], states, group, counts[ROW])
+        counts[ROW] += 1
+    return finite(m, w, NO_START)
+
+
+def name(
+    m: Counters,
+    w: Array,
+    version: int,
+    version_at: Counters,
+    rows: int,
+    states: Array,
+    named: Array,
+    group: int,
+) -> None:
+    """Compute the named quantities of the samples at which this version of parameters holds."""
+    lanes = min(LANES, len(states) - group)
+    for row in range(rows):
+        if version_at[row] == version:
+            for lane in range(LANES):
+                i = group + min(lane, lanes - 1)
+                for q in range(m[NL] // LANES):
+                    w[m[NOW] + q * LANES + lane] = states[i, row, q]
+            call(m[QUANTITIES], w)
+            write_down(m, w, m[Q], named, group, row)
+
+
+def run_many(
+    m: Counters,
+    edges: Array,
+    days: Array,
+    version: Counters,
+    version_at: Counters,
+    given: Counters,
+    duration: Array,
+    parameters: Array,
+    amount: Array,
+    start: Array,
+    following: bool,
+    states: Array,
+    named: Array,
+    steps: Array,
+    final: Array,
+    counts: Counters,
+    clock: Array,
+) -> None:
+    """Run a timeline for every row of parameters, four at a time.
+
+    ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs) go in;
+    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
+    (n_runs, n_states), where each run ended, are filled.
+    """
+    w = np.zeros(m[WORK])
+    for group in range(0, len(parameters), LANES):
+        mine, time = counts[group], clock[group]
+        w[:] = 0.0
+        choose(m, w, parameters, group, version[0])
+        status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
+        for segment in range(len(edges) - 1):
+            if status != DONE:
+                break
+            mine[SEGMENT] = segment
+            if version[segment + 1] != version[segment]:
+                choose(m, w, parameters, group, version[segment + 1])
+            give(m, w, segment, given, duration, amount, group)
+            first, last = edges[segment], edges[segment + 1]
+            status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
+        mine[STATUS] = status
+        for lane in range(min(LANES, len(final) - group)):
+            for q in range(final.shape[1]):
+                final[group + lane, q] = w[m[NOW] + q * LANES + lane]
+        for k in range(parameters.shape[1]):
+            choose(m, w, parameters, group, k)
+            name(m, w, k, version_at, mine[ROW], states, named, group)
+        for i in range(group + 1, min(group + LANES, len(parameters))):
+            counts[i] = mine
+            clock[i] = time

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from .codegen import compile_model
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
 from .integrate import Counts, check_method, integrate
 from .model import Model
 from .scenario import Scenario
 from .timeline import timeline
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -93,6 +95,8 @@ class Simulation:
 
     def table(self) -> pd.DataFrame:
         """The run as a table: column ``day``, then the states, then the quantities."""
+        import pandas as pd  # slow to load, and not every run becomes a table
+
         names = ["day", *self._columns]
         return pd.DataFrame(
             np.column_stack([self.days, self.states, self.quantities]), columns=names
@@ -114,7 +118,7 @@ def simulate(
     until: float = 40.0,
     every_hours: float = 6.0,
     days: Sequence[float] | Array | None = None,
-    method: str = "LSODA",
+    method: str = "Rosenbrock",
     rtol: float = 1e-6,
 ) -> Simulation:
     """Run a model under a scenario from day 0.
@@ -126,8 +130,7 @@ def simulate(
     until : float, last day
     every_hours : float, hours between samples
     days : ascending days to sample instead of ``until`` and ``every_hours``, given back unchanged
-    method : str, one of SciPy's stiff solvers (LSODA, BDF, Radau), or Rosenbrock: the same run
-        compiled, some forty times as fast once it has compiled (the first run ever waits for it)
+    method : str, Rosenbrock (compiled; fast), or SciPy's LSODA, BDF or Radau in plain Python
     rtol : float, relative tolerance; absolute ones follow from each state's size
 
     Raises
@@ -151,8 +154,7 @@ def simulate(
     patient = model.with_values(**scenario.values)
     wanted = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
     line, ledger = timeline(patient, scenario, wanted)
-    code = compile_model(patient)
-    states, quantities, counts = integrate(patient, code, line, method=method, rtol=rtol)
+    states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
     return Simulation(patient, scenario, wanted, states, quantities, ledger, counts)
 
 

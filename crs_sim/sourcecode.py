@@ -1,7 +1,6 @@
 """A model's equations written out as a Python module: one function for each thing a solver asks.
 
-Straight-line scalar code. Written `plain` it reads like the model; written for speed, everything
-that depends on parameters alone is computed once a segment, into the array ``c``.
+Straight-line scalar code that reads like the model. `crs_sim.lanes` writes the same for speed.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import sparse
 from .errors import ModelError
@@ -17,7 +17,6 @@ from .symbolic import (
     PRIMITIVES,
     RESERVED,
     Chain,
-    Constants,
     Equations,
     Expression,
     Line,
@@ -32,19 +31,6 @@ from .symbolic import (
 HEADER = f"from math import exp, log\n\nfrom crs_sim.primitives import {', '.join(PRIMITIVES)}\n"
 
 
-@dataclass(frozen=True)
-class Stores:
-    """What a function writes: one expression for each entry of an array."""
-
-    array: str
-    values: list[Expression]
-
-    @property
-    def stores(self) -> list[tuple[str, Expression]]:
-        """Targets such as ``f[3]``, and what goes there."""
-        return [(f"{self.array}[{k}]", value) for k, value in enumerate(self.values)]
-
-
 @dataclass
 class Function:
     """One generated function: loads, intermediate lines, repeated calls made once, stores."""
@@ -55,6 +41,7 @@ class Function:
     lines: list[Line]
     stores: list[tuple[str, Expression]]
     taken: set[str]
+    plain: bool = True
     once: dict[Expression, Expression] = field(default_factory=dict)
 
     def source(self) -> str:
@@ -69,8 +56,7 @@ class Function:
             body += self._statement(symbol.name, expression)
         for target, expression in self.stores:
             body += self._statement(target, expression)
-        whole = "\n".join(f"    {line}" for line in body or ["pass"])
-        return f'def {self.signature}:\n    """{self.purpose}"""\n{whole}\n'
+        return written(self.signature, self.purpose, body)
 
     def _needed(self) -> list[Line]:
         wanted = {s for _, e in self.stores for s in e.free_symbols}
@@ -87,9 +73,9 @@ class Function:
             if node in self.repeated and node not in self.once:
                 inner = node.func(*(a.xreplace(self.once) for a in node.args))
                 symbol = variable(self._fresh(name_of(node)))
-                before.append(f"{symbol} = {text(inner)}")
+                before.append(f"{symbol} = {text(inner, plain=self.plain)}")
                 self.once[node] = symbol
-        return [*before, f"{target} = {text(expression.xreplace(self.once))}"]
+        return [*before, f"{target} = {text(expression.xreplace(self.once), plain=self.plain)}"]
 
     def _fresh(self, name: str) -> str:
         number = len(self.once) + 1
@@ -99,49 +85,13 @@ class Function:
         return f"{name}_{number}"
 
 
-class Writer:
-    """Writes the functions of one model; for speed, parameters and all made of them become c."""
-
-    def __init__(self, eq: Equations, *, plain: bool) -> None:
-        """For a model's equations; ``plain`` leaves every formula as it is."""
-        self.eq = eq
-        self.plain = plain
-        self.taken = {*(s.name for s in eq.symbols.values()), *RESERVED}
-        self.loads = eq.loads()
-        fixed = {eq.symbols[n] for n in (*eq.model.parameter_ids, *eq.constant)}
-        self.constants = Constants(fixed)
-
-    def function(self, name: str, purpose: str, lines: Iterable[Line], into: Stores) -> str:
-        """The source of one function of (y, p, c, into), or for speed of (y, c, into)."""
-        lines, stores, loads = list(lines), into.stores, self.loads
-        if not self.plain:
-            lines, known = self.constants.lines(lines)
-            stores = [(at, self.constants.out_of(e.xreplace(known))) for at, e in stores]
-            loads = {symbol: at for symbol, at in loads.items() if at[0] == "y"}
-        given = "y, " if into.array != "y" else ""
-        parameters = "p, c" if self.plain else "c"
-        signature = f"{name}({given}{parameters}, {into.array})"
-        return Function(signature, purpose, loads, lines, stores, set(self.taken)).source()
-
-    def constant_values(self) -> str:
-        """Source of ``constants(p, c)``; to be written last."""
-        eq = self.eq
-        lines = [(eq.symbols[n], eq.quantities[n]) for n in eq.constant]
-        if self.plain:
-            stores = Stores("c", [symbol for symbol, _ in lines]).stores
-        else:
-            stores = Stores("c", list(self.constants.parts)).stores
-        loads = {symbol: at for symbol, at in self.loads.items() if at[0] == "p"}
-        purpose = "What depends on parameters alone."
-        return Function("constants(p, c)", purpose, loads, lines, stores, set(self.taken)).source()
-
-    @property
-    def n_constants(self) -> int:
-        """Entries of the array ``c``."""
-        return len(self.eq.constant) if self.plain else len(self.constants.parts)
+def written(signature: str, purpose: str, body: list[str]) -> str:
+    """A function as text."""
+    lines = "\n".join(f"    {line}" for line in body or ["pass"])
+    return f'def {signature}:\n    """{purpose}"""\n{lines}\n'
 
 
-def generate(model: Model, *, plain: bool = True) -> str:
+def generate(model: Model) -> str:
     """The whole module as text; see `crs_sim.codegen.Code` for what its functions do.
 
     Raises
@@ -150,30 +100,44 @@ def generate(model: Model, *, plain: bool = True) -> str:
         See `crs_sim.symbolic.equations`; also for a rate that uses a step.
     """
     eq = equations(model)
-    _refuse_steps(eq)
-    write = Writer(eq, plain=plain)
-    lines, slopes, entries = _slopes(eq, set(write.taken))
-    steps = sparse.plan(len(model.states), entries)
-    named = [eq.symbols[n] for n in model.quantity_ids]
-    start, rates = list(eq.initial.values()), list(eq.rates.values())
+    refuse_steps(eq)
+    sym, loads = eq.symbols, eq.loads()
+    taken = {*(s.name for s in sym.values()), *RESERVED}
+    lines, slopes, entries = jacobian_lines(eq, set(taken))
+    constants = [(sym[n], eq.quantities[n]) for n in eq.constant]
+    from_p = {s: at for s, at in loads.items() if at[0] == "p"}
+
+    def function(signature: str, purpose: str, lines: list[Line], values: Iterable[Any]) -> str:
+        stores = [(f"{signature[-2]}[{k}]", e) for k, e in enumerate(values)]
+        given = from_p if signature == "constants(p, c)" else loads
+        return Function(signature, purpose, given, lines, stores, set(taken)).source()
+
     purpose = "Non-zero derivatives of the rates by the states, row by row."
-    parts = [
-        write.function("initial", "States at day 0.", [], Stores("y", start)),
-        write.function("rates", "Change of each state per day.", eq.varying(), Stores("f", rates)),
-        write.function("jacobian", purpose, lines, Stores("a", slopes)),
-        write.function("quantities", "Every named quantity.", eq.varying(), Stores("q", named)),
-        sparse.factor_source(steps),
-        sparse.solve_source(steps),
-    ]
-    head = f'"""Generated from the model {model.name!r} (hash {model.hash})."""\n\n{HEADER}'
-    tables = (
-        f"ROWS = {[row for row, _ in entries]}\nCOLUMNS = {[column for _, column in entries]}\n"
-        f"N_CONSTANTS = {write.n_constants}\nN_FACTOR = {steps.size}\n"
+    varying = eq.varying()
+    named = [sym[n] for n in model.quantity_ids]
+    return "\n\n".join(
+        [
+            f'"""Generated from the model {model.name!r} (hash {model.hash})."""\n\n{HEADER}',
+            f"ROWS = {[r for r, _ in entries]}\nCOLUMNS = {[c for _, c in entries]}\n"
+            f"N_CONSTANTS = {len(constants)}\n",
+            function(
+                "constants(p, c)",
+                "Quantities of parameters alone.",
+                constants,
+                [symbol for symbol, _ in constants],
+            ),
+            function("initial(p, c, y)", "States at day 0.", [], eq.initial.values()),
+            function(
+                "rates(y, p, c, f)", "Change of each state per day.", varying, eq.rates.values()
+            ),
+            function("jacobian(y, p, c, j)", purpose, lines, slopes),
+            function("quantities(y, p, c, q)", "Every named quantity.", varying, named),
+        ]
     )
-    return "\n\n".join([head, tables, write.constant_values(), *parts])
 
 
-def _refuse_steps(eq: Equations) -> None:
+def refuse_steps(eq: Equations) -> None:
+    """Refuse a rate that uses a step, directly or through a quantity."""
     used = eq.used_by_rates()
     rates = {eq.symbols[n]: rate for n, rate in eq.rates.items()}
     for symbol, expression in [*eq.varying(), *rates.items()]:
@@ -184,7 +148,7 @@ def _refuse_steps(eq: Equations) -> None:
             )
 
 
-def _slopes(
+def jacobian_lines(
     eq: Equations, taken: set[str]
 ) -> tuple[list[Line], list[Expression], list[sparse.Entry]]:
     """The lines, the values and the (row, column) of the non-zero entries of the Jacobian."""

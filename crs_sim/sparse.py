@@ -7,10 +7,12 @@ pivoting can be spelled out when the model is compiled, as KPP does for atmosphe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Entry = tuple[int, int]
+Place = Callable[[str, int], str]
+"""How entry k of an array is written in the text: ``a[3]``, or its place in a larger array."""
 
 
 def elimination_order(size: int, entries: Iterable[Entry]) -> list[int]:
@@ -74,12 +76,12 @@ def plan(size: int, entries: Iterable[Entry]) -> Elimination:
     return Elimination(given, tuple(order), tuple(rows), tuple(columns), frozenset(pattern))
 
 
-def factor_source(steps: Elimination) -> str:
-    """Source of ``factor(d, a)``: J's entries at the start of ``a``; the LU of d*I - J after it."""
+def factor_lines(steps: Elimination, at: Place) -> list[str]:
+    """Lines that leave in array ``a``, after the entries of J, the LU of d*I - J."""
     given = {entry: k for k, entry in enumerate(steps.entries)}
     lines = []
     for entry in sorted(steps.filled):
-        known = f" - a[{given[entry]}]" if entry in given else ""
+        known = f" - {at('a', given[entry])}" if entry in given else ""
         lines.append(f"{_name(entry)} = {'d' if entry[0] == entry[1] else '0.0'}{known}")
     for pivot, row, column in zip(steps.order, steps.rows, steps.columns, strict=True):
         lines.append(f"{_name((pivot, pivot))} = 1.0 / {_name((pivot, pivot))}")
@@ -87,28 +89,20 @@ def factor_source(steps: Elimination) -> str:
             below = _name((i, pivot))
             lines.append(f"{below} *= {_name((pivot, pivot))}")
             lines += [f"{_name((i, j))} -= {below} * {_name((pivot, j))}" for j in row]
-    lines += [f"a[{k}] = {_name(entry)}" for entry, k in steps.place.items()]
-    return _function("factor(d, a)", "LU of d*I - J, where a begins with the entries of J.", lines)
+    return lines + [f"{at('a', k)} = {_name(entry)}" for entry, k in steps.place.items()]
 
 
-def solve_source(steps: Elimination) -> str:
-    """Source of ``solve(a, b)``: b becomes the solution of (d*I - J) x = b, in place."""
+def solve_lines(steps: Elimination, at: Place) -> list[str]:
+    """Lines that turn array ``f`` into the solution x of (d*I - J) x = f."""
     place = steps.place
-    size = len(steps.order)
-    lines = [f"b{i} = b[{i}]" for i in range(size)]
+    lines = [f"b{i} = {at('f', i)}" for i in range(len(steps.order))]
     for pivot, column in zip(steps.order, steps.columns, strict=True):
-        lines += [f"b{i} -= a[{place[i, pivot]}] * b{pivot}" for i in column]
+        lines += [f"b{i} -= {at('a', place[i, pivot])} * b{pivot}" for i in column]
     for pivot, row in zip(reversed(steps.order), reversed(steps.rows), strict=True):
-        known = "".join(f" - a[{place[pivot, j]}] * b{j}" for j in row)
-        total = f"(b{pivot}{known})" if known else f"b{pivot}"
-        lines.append(f"b[{pivot}] = b{pivot} = {total} * a[{place[pivot, pivot]}]")
-    return _function("solve(a, b)", "Solve (d*I - J) x = b in place, a from factor.", lines)
+        known = "".join(f" - {at('a', place[pivot, j])} * b{j}" for j in row)
+        lines.append(f"b{pivot} = (b{pivot}{known}) * {at('a', place[pivot, pivot])}")
+    return lines + [f"{at('f', i)} = b{i}" for i in range(len(steps.order))]
 
 
 def _name(entry: Entry) -> str:
     return f"m{entry[0]}_{entry[1]}"
-
-
-def _function(signature: str, purpose: str, lines: list[str]) -> str:
-    body = "\n".join(f"    {line}" for line in lines)
-    return f'def {signature}:\n    """{purpose}"""\n{body}\n'

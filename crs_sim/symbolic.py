@@ -25,7 +25,16 @@ Line = tuple[Expression, Expression]
 """A symbol and what it stands for."""
 
 PRIMITIVES = ("hill", "hill_slope", "log_ratio", "positive", "power", "power_slope", "reached")
-RESERVED = {*"ypcfjdabq", "exp", "log", "rates", "jacobian", "quantities", *PRIMITIVES}
+RESERVED = {
+    *"ypcfjdabqwlhs",
+    "exp",
+    "log",
+    "square",
+    "rates",
+    "jacobian",
+    "quantities",
+    *PRIMITIVES,
+}
 
 
 class Reached(sympy.Function):  # type: ignore[misc]
@@ -123,9 +132,29 @@ class _Printer(StrPrinter):  # type: ignore[misc]
         return f"{name_of(expr)}({', '.join(self._print(a) for a in expr.args)})"
 
 
-def text(expression: Expression) -> str:
-    """An expression as Python."""
-    return str(_Printer().doprint(expression))
+class _ProductPrinter(_Printer):
+    """Prints whole powers as squares of squares: a compiler keeps those in its vector lanes."""
+
+    def _print_Pow(self, expr: Any, rational: bool = False) -> str:
+        base, exponent = expr.args
+        if not exponent.is_Integer:
+            return str(super()._print_Pow(expr, rational))
+        if exponent < 0:
+            return f"1.0/({self._print(base**-exponent)})"
+        return _product(f"({self._print(base)})", int(exponent))
+
+
+def _product(base: str, exponent: int) -> str:
+    if exponent == 1:
+        return base
+    half = f"square({_product(base, exponent // 2)})"
+    return half if exponent % 2 == 0 else f"({half}*{base})"
+
+
+def text(expression: Expression, *, plain: bool = True) -> str:
+    """An expression as Python; not plain: without powers."""
+    printer = _Printer() if plain else _ProductPrinter()
+    return str(printer.doprint(expression))
 
 
 def calls(expression: Expression) -> Iterator[Expression]:
@@ -277,11 +306,12 @@ class Constants:
     """Takes out of expressions what depends on parameters alone, to be computed once a segment.
 
     ``fixed`` are the symbols that stay constant. Each part taken out, single parameters too,
-    becomes the next entry of the array ``c``. Hill terms with a whole exponent turn into plain
-    products on the way, powers of a constant into exponentials.
+    becomes the next entry of the array ``c``, written as ``at`` says. Hill terms with a whole
+    exponent turn into plain products on the way, powers of a constant into exponentials.
     """
 
     fixed: set[Expression]
+    at: Callable[[str, int], str]
     parts: dict[Expression, Expression] = field(default_factory=dict)
 
     def lines(self, lines: Iterable[Line]) -> tuple[list[Line], dict[Expression, Expression]]:
@@ -319,7 +349,7 @@ class Constants:
         if expression.is_number or expression in self.parts.values():
             return expression
         if expression not in self.parts:
-            symbol = sympy.Symbol(f"c[{len(self.parts)}]")
+            symbol = sympy.Symbol(self.at("c", len(self.parts)))
             self.parts[expression] = symbol
             self.fixed.add(symbol)
         return self.parts[expression]

@@ -8,9 +8,8 @@ taken before the dose, and a change holds from its first day up to, not includin
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +59,7 @@ class Timeline:
     given : the doses
     weight : index of the body weight parameter, -1 if the model has none
     versions : sets of changes that hold together, each as (parameter index, change) pairs
-    version : (n_segments + 1,) the version that holds before day 0, then in each segment
+    version : (n_segments + 2,) the version before day 0, in each segment, and at the last edge
     version_at : (n_days,) the version that holds at each sample
     """
 
@@ -76,6 +75,11 @@ class Timeline:
     def n_segments(self) -> int:
         """Stretches between edges."""
         return len(self.edges) - 1
+
+    def sampled(self, days: Array) -> Timeline:
+        """The same timeline with other sample days."""
+        at = np.searchsorted(self.edges, days, side="right")
+        return replace(self, days=days, version_at=self.version[at])
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,17 @@ class Edges:
             kept.append(last)
         return cls(kept)
 
-    def index(self, time: float) -> int:
-        """The edge at this time; -1 before the first, one past the end after the last."""
-        return bisect_left(self.days, time - SAME_TIME) if time >= -SAME_TIME else BEFORE
+    def indices(self, times: Array) -> Indices:
+        """The edge at each time; -1 before the first, one past the end after the last."""
+        found = np.searchsorted(self.days, times - SAME_TIME)
+        return np.where(times < -SAME_TIME, BEFORE, found).astype(np.int64)
 
-    def snapped(self, time: float) -> float:
-        """The edge that is the same time, or the time itself."""
-        k = bisect_left(self.days, time - SAME_TIME)
-        same = k < len(self.days) and abs(self.days[k] - time) <= SAME_TIME
-        return self.days[k] if same else time
+    def snap(self, times: Iterable[float]) -> Array:
+        """Each time, or the edge that is the same time."""
+        given = np.array(list(times), dtype=float)
+        known = np.array(self.days)
+        nearest = known[np.searchsorted(known, given - SAME_TIME).clip(max=len(known) - 1)]
+        return np.where(np.abs(nearest - given) <= SAME_TIME, nearest, given)
 
 
 def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, tuple[Input, ...]]:
@@ -147,21 +153,30 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     times = [t for i in inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]
     edges = Edges.of(times, float(days[-1]))
-    moved = np.array([edges.snapped(day) for day in days.tolist()])
+    moved = edges.snap(days)
     parameter = {name: k for k, name in enumerate(model.parameter_ids)}
     weight = parameter.get("weight", -1)
     versions, version = _versions(scenario, edges, parameter)
-    at = np.searchsorted(edges.days, moved, side="right")
     line = Timeline(
         edges=np.array(edges.days),
         days=moved,
         given=_given(model, inputs, edges, parameter),
         weight=weight,
         versions=versions,
-        version=np.array(version[:-1]),
-        version_at=np.array(version)[at],
+        version=np.array(version),
+        version_at=np.zeros(0, dtype=np.int64),
     )
-    return line, inputs
+    return line.sampled(moved), inputs
+
+
+def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
+    """A timeline with nothing in it but edges, at most ``longest`` days apart."""
+    pieces = max(1, int(np.ceil((last - first) / longest)))
+    edges = np.linspace(first, last, pieces + 1)
+    nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
+    given = Given(none, none, none, nothing, nothing, none, nothing)
+    version = np.zeros(pieces + 2, dtype=np.int64)
+    return Timeline(edges, nothing, given, -1, ((),), version, none)
 
 
 def check_days(days: Array) -> None:
@@ -186,28 +201,34 @@ def _given(
     model: Model, inputs: tuple[Input, ...], edges: Edges, parameter: dict[str, int]
 ) -> Given:
     state = {name: k for k, name in enumerate(model.state_ids)}
+    units: dict[tuple[str, str], tuple[float, int, int]] = {}
     rows = []
     for item in inputs:
-        drug = model.drug(item.dose.drug)
-        where = f"dose of {drug.name} on day {item.start:g}"
-        factor, power = conversion_factor(item.dose.unit or drug.unit, drug.unit, where)
-        start, stop = edges.snapped(item.start), edges.snapped(item.stop)
-        first, after = edges.index(start), edges.index(stop)
-        duration = stop - start if after > first else 0.0
-        share = parameter[drug.bioavailability] if drug.bioavailability else -1
-        amount = item.dose.amount * factor
-        rows.append((first, after, state[item.state], amount, duration, share, power))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
-    first_, after_, state_, amount_, duration_, share_, power_ = columns
+        kind = (item.dose.drug, item.dose.unit)
+        if kind not in units:
+            units[kind] = _conversion(model, item, parameter)
+        factor, power, share = units[kind]
+        rows.append((state[item.state], item.dose.amount * factor, share, power))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 4
+    starts, stops = edges.snap([i.start for i in inputs]), edges.snap([i.stop for i in inputs])
+    first, after = edges.indices(starts), edges.indices(stops)
     return Given(
-        first=np.array(first_, dtype=np.int64),
-        after=np.array(after_, dtype=np.int64),
-        state=np.array(state_, dtype=np.int64),
-        amount=np.array(amount_, dtype=np.float64),
-        duration=np.array(duration_, dtype=np.float64),
-        share=np.array(share_, dtype=np.int64),
-        weight_power=np.array(power_, dtype=np.float64),
+        first,
+        after,
+        np.array(columns[0], dtype=np.int64),
+        np.array(columns[1], dtype=float),
+        np.where(after > first, stops - starts, 0.0),
+        np.array(columns[2], dtype=np.int64),
+        np.array(columns[3], dtype=float),
     )
+
+
+def _conversion(model: Model, item: Input, parameter: dict[str, int]) -> tuple[float, int, int]:
+    """Factor into the drug's unit, power of body weight, index of the bioavailability."""
+    drug = model.drug(item.dose.drug)
+    where = f"dose of {drug.name} on day {item.start:g}"
+    factor, power = conversion_factor(item.dose.unit or drug.unit, drug.unit, where)
+    return factor, power, parameter[drug.bioavailability] if drug.bioavailability else -1
 
 
 def _versions(
@@ -219,7 +240,8 @@ def _versions(
         if change.parameter not in parameter:
             where = f"{scenario.name}: change from day {change.first:g}"
             raise unknown_name("parameter", change.parameter, parameter, where)
-        span = range(edges.index(change.first), edges.index(change.last))
+        first, last = edges.indices(np.array([change.first, change.last]))
+        span = range(int(first), int(last))
         spans.append((span, (parameter[change.parameter], change)))
     found: dict[tuple[tuple[int, Change], ...], int] = {}
     holds = []
@@ -263,6 +285,6 @@ def parameter_versions(line: Timeline, nominal: Array) -> Array:
 
 def parameters_at_samples(line: Timeline, nominal: Array) -> Array:
     """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if none changes."""
-    versions = parameter_versions(line, nominal)
-    at_samples: Array = versions[0] if len(versions) == 1 else versions[line.version_at]
-    return at_samples
+    if len(line.versions) == 1:
+        return np.asarray(parameter_versions(line, nominal)[0], dtype=float)
+    return np.asarray(parameter_versions(line, nominal)[line.version_at], dtype=float)

@@ -18,7 +18,7 @@ from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 
 HOUR = 1 / 24
-METHODS = ["LSODA", "BDF", "Radau"]
+METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]
 
 
 def run(model, *doses, changes=(), **options):

@@ -49,7 +49,7 @@ def test_rows_by_day(sim):
 
 
 def test_repr(sim):
-    assert repr(sim) == "Simulation('one', 'bolus': 17 days 0 to 4, 1 doses, LSODA)"
+    assert repr(sim) == "Simulation('one', 'bolus': 17 days 0 to 4, 1 doses, Rosenbrock)"
 
 
 def test_sample_days_are_exact_and_include_the_end():

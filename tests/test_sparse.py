@@ -8,25 +8,26 @@ import pytest
 from crs_sim import sparse
 
 
+def written(array, k):
+    return f"{array}[{k}]"
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 12, 30])
 @pytest.mark.parametrize("seed", range(4))
 def test_solves_like_numpy(size, seed):
     rng = np.random.default_rng(seed)
     entries = [(i, j) for i in range(size) for j in range(size) if rng.random() < 0.15]
     steps = sparse.plan(size, entries)
-    names: dict = {}
-    exec(sparse.factor_source(steps) + sparse.solve_source(steps), names)
+    names = {"d": 9.0, "a": np.empty(steps.size), "f": rng.normal(size=size)}
     values = rng.normal(size=len(steps.entries))
     matrix = np.zeros((size, size))
     for (i, j), value in zip(steps.entries, values, strict=True):
         matrix[i, j] = value
-    b = rng.normal(size=size)
-    a = np.empty(steps.size)
-    a[: len(values)] = values
-    names["factor"](9.0, a)
-    solution = b.copy()
-    names["solve"](a, solution)
-    assert solution == pytest.approx(np.linalg.solve(9 * np.eye(size) - matrix, b), rel=1e-9)
+    names["a"][: len(values)] = values
+    b = names["f"].copy()
+    lines = sparse.factor_lines(steps, written) + sparse.solve_lines(steps, written)
+    exec("\n".join(lines), names)
+    assert names["f"] == pytest.approx(np.linalg.solve(9 * np.eye(size) - matrix, b), rel=1e-9)
 
 
 def test_a_chain_fills_in_nothing():
