@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench clean
+.PHONY: case test lint clean
 
 case: $(VENV)/.installed
+	mkdir -p build/case
 	$(BIN)/crs-sim simulate ruemmele2025 --out build/case/as_given.csv --plot build/case/as_given.png
-	$(BIN)/crs-sim fit ruemmele2025 --out fits/ruemmele2025/runs
+	$(BIN)/crs-sim fit ruemmele2025 --out fits/ruemmele2025
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 def root() -> Path:
     """The folder that holds ``models/`` and ``fits/``."""
-    inside_wheel = PACKAGE / "shipped"
+    inside_wheel = PACKAGE / "_shipped"
     return inside_wheel if inside_wheel.is_dir() else PACKAGE.parent
 
 

@@ -443,7 +443,7 @@ def test_the_cases_milligrams_add_up_at_70_kg() -> None:
     ("drug", "days"),
     [
         ("cart", [0]),
-        ("tocilizumab", [2, 3, 3.4, 13, 19]),
+        ("tocilizumab", [2.5, 3, 3.4, 13.5, 19.5]),
         ("dexamethasone", [3, 3.5] + [s + k / 4 for s in (13, 19) for k in range(8)]),
         ("rimiducid", [11, 18]),
         ("siltuximab", [21]),
