@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .errors import InputError, unknown_name
 
+KINDS = {"models": "model", "fits": "problem", "fits/data": "patient"}
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -43,5 +44,4 @@ def locate(name: str | Path, folder: str, marker: str) -> Path:
     if path.is_dir():
         raise InputError(f"{path}  has no {marker}; is it the folder you mean?")
     known = [p.parent.name for p in shipped.glob(f"*/{marker}")]
-    raise unknown_name(f"{folder.split('/')[-1].rstrip('s')} (no such folder or shipped name)",
-                       str(name), known)
+    raise unknown_name(f"{KINDS[folder]} (no such folder or shipped name)", str(name), known)

@@ -6,17 +6,22 @@ as it stands. A check that speaks of the case's own course runs on the fitted on
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.endpoints import peak, worst_grade
+from crs_sim.fitting import fit
 from crs_sim.model import Model
 from crs_sim.modelfile import load_model
 from crs_sim.patient import check_against, load_patient
+from crs_sim.problem import load_problem
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import Simulation, simulate
 from crs_sim.storage import load_run
+from crs_sim.verdict import judge
 
 NOMINAL = load_model("crs")
 FITTED = NOMINAL.with_values(**load_run("ruemmele2025", NOMINAL).values)
@@ -136,3 +141,42 @@ def test_every_fitted_day_is_a_number() -> None:
         sim = simulate(FITTED, patient)
         assert np.all(np.isfinite(sim.states))
         assert np.all(np.isfinite(sim.quantities))
+
+
+@pytest.mark.parametrize(
+    ("drug", "states", "off"),
+    [
+        ("rimiducid", ("RIM", "RIM2"), {"cl_rim": 0.0}),
+        ("siltuximab", ("SIL", "SIL2"), {"cl_sil": 0.0}),
+        ("emapalumab", ("EMA", "EMA2"), {"cl_ema": 0.0, "cl_ema_ifng": 0.0}),
+        ("tocilizumab", ("TOC", "TOC2"), {"cl_toc": 1e-30, "cl_toc_icu": 1e-30, "vmax_toc": 0.0}),
+        ("dexamethasone", ("DEX", "DEX2"), {"cl_dex": 1e-30, "cl_dex_icu": 1e-30}),
+    ],
+)
+def test_what_is_given_and_not_cleared_is_all_there(
+    drug: str, states: tuple[str, ...], off: dict[str, float]
+) -> None:
+    sim = simulate(FITTED.with_values(**off), CASE, until=40)
+    given = sum(dose.amount for dose in sim.ledger if dose.drug == drug)
+    assert sum(sim[state][-1] for state in states) == pytest.approx(given, rel=1e-8)
+
+
+def test_ifng_in_proportion_to_blood_vcn_cannot_fit_the_case() -> None:
+    """The second pulse has a quarter of the first's VCN and is the one that reaches grade 4."""
+    full = load_problem("ruemmele2025")
+    blood_only = {
+        "k_ifng_host": 0.0, "tissue_weight": 0.0, "w_switch": 0.0, "imax_gc": 0.0,
+        "antigen_off": 1e6,  # every cell engaged, always
+    }  # fmt: skip
+    names = ("engraftment", "r_switch", "k_exhaust", "d_exhausted", "k_ifng_car", "ifng_shock")
+    problem = replace(
+        full,
+        model=full.model.with_values(**blood_only, r_antigen=0.6),
+        free=tuple(replace(f, sd=2.0, lower=f.median / 1e4, upper=f.median * 1e4)
+                   for f in full.free if f.name in names),
+    )  # fmt: skip
+    variant = fit(problem, starts=2, workers=1)
+    missed = {row.id for row in judge(variant) if row.verdict == "miss"}
+    assert "all_grades" in missed
+    assert len(missed & set(full.accept)) >= 4
+    assert variant.cost > load_run("ruemmele2025").result["cost"] + 100
