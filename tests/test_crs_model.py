@@ -16,6 +16,7 @@ from crs_sim.endpoints import peak, worst_grade
 from crs_sim.fitting import fit
 from crs_sim.model import Model
 from crs_sim.modelfile import load_model
+from crs_sim.noise import days_needed, predicted
 from crs_sim.patient import check_against, load_patient
 from crs_sim.problem import load_problem
 from crs_sim.scenario import Scenario
@@ -180,3 +181,21 @@ def test_ifng_in_proportion_to_blood_vcn_cannot_fit_the_case() -> None:
     assert "all_grades" in missed
     assert len(missed & set(full.accept)) >= 4
     assert variant.cost > load_run("ruemmele2025").result["cost"] + 100
+
+
+def test_the_committed_run_meets_every_row_of_the_case() -> None:
+    """Simulated anew from the stored values, not read from the run's own tables."""
+    problem = load_problem("ruemmele2025")
+    observations = problem.patient.observations
+    sim = simulate(FITTED, CASE, days=days_needed(observations), rtol=1e-8)
+    off = {}
+    for observation in observations:
+        value = predicted(observation, sim)
+        if observation.kind == "grade":
+            off[observation.id] = abs(value - observation.value)
+        else:
+            low, high = problem.accept[observation.id]
+            assert low <= value <= high, observation.id
+    assert len(off) == 27
+    assert max(off.values()) <= 1
+    assert sum(difference == 0 for difference in off.values()) >= 0.9 * len(off)
