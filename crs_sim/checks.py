@@ -15,13 +15,14 @@ import numpy as np
 
 from .codegen import Code, compile_model
 from .errors import CrsSimError, UnitError
-from .formula import evaluate, names
+from .formula import evaluate, names, numbers
 from .model import Drug, Model, Parameter, Quantity, State, Symbol
 from .unitcheck import formula_unit, terms
 from .units import Unit, declared_units, difference, named_unit, pretty, read_unit, same, show
 
 DOI = re.compile(r"(https://doi\.org/|doi:)10\.\d{4,9}/\S+")
 ASSUMED = "assumption: "
+OF_ALGEBRA = frozenset({0.0, 1.0, 2.0})
 # read by dosing and by the grade, whatever the equations do with them
 USED_ELSEWHERE = frozenset({"weight", "grade_1", "grade_2", "grade_3", "grade_4"})
 
@@ -48,7 +49,7 @@ def _issue(model: Model, symbol: Symbol, text: str, advice: str) -> Issue:
 def check_model(model: Model) -> list[Issue]:
     """Every issue of a model, in the order of its file."""
     checks: tuple[Callable[[Model], list[Issue]], ...] = (
-        unit_names, units, unused_names, sources, zero_state,
+        unit_names, units, unused_names, bare_numbers, sources, zero_state,
     )  # fmt: skip
     issues = [issue for check in checks for issue in check(model)]
     return sorted(issues, key=lambda issue: (issue.file, issue.line))
@@ -147,6 +148,20 @@ def unused_names(model: Model) -> list[Issue]:
         for name, _ in model.units if name not in wanted
     ]  # fmt: skip
     return issues
+
+
+def bare_numbers(model: Model) -> list[Issue]:
+    """Numbers inside formulas, which have no unit, label or source.
+
+    0, 1 and 2 belong to algebra (a share not bound, a square) and may stand.
+    """
+    advice = "Make each a parameter with unit, label and source."
+    written = [(q, q.formula) for q in model.quantities]
+    written += [(s, text) for s in model.states for text in (s.rate, s.initial) if names(text)]
+    return [
+        _issue(model, symbol, f"bare number {', '.join(f'{n:g}' for n in bare)} in {text}", advice)
+        for symbol, text in written if (bare := sorted(numbers(text) - OF_ALGEBRA))
+    ]  # fmt: skip
 
 
 def sources(model: Model) -> list[Issue]:

@@ -68,6 +68,16 @@ def _refuse_foreign(node: ast.AST, text: str) -> None:
             raise ModelError(f"{text!r}: {name} takes {ARITY[name]} arguments")
 
 
+def numbers(text: str) -> frozenset[float]:
+    """The numbers written in a formula.
+
+    >>> sorted(numbers("a*hill(x, K, 2)^0.75"))
+    [0.75, 2.0]
+    """
+    found = (n.value for n in ast.walk(parse(text)) if isinstance(n, ast.Constant))
+    return frozenset(float(value) for value in found if isinstance(value, int | float))
+
+
 def names(text: str) -> frozenset[str]:
     """The symbols a formula uses, functions left out.
 

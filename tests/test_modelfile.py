@@ -39,7 +39,7 @@ def test_everything_is_read(model: Model) -> None:
     source = "https://doi.org/10.1000/182 table 2"
     label = "Volume; of // sorts"
     assert model["v"] == Parameter("v", 3.0, "litre", label, source, line_of("v = 3 litre"))
-    rate = "k_il6 * effect * (1 + 4 * hill(IL6, K_il6, n_il6)) - d_il6 * IL6"
+    rate = "k_il6 * effect * (1 + 2 * hill(IL6, K_il6, n_il6)) - d_il6 * IL6"
     assert model["IL6"] == State(
         *("IL6", "il6_0", rate, "pg_per_mL", "Interleukin 6", "assumption: turnover"),
         line_of("IL6' ="),
@@ -93,7 +93,7 @@ MISTAKES = {
     "event": ("DRUG' =", "at (DRUG > 5): cl = 3; DRUG' =", "an event ('at (DRUG > 5): cl = 3')"),
     "named event": ("DRUG' =", "E1: at (DRUG > 5): cl = 3; DRUG' =", "an event ('E1: at"),
     "sub-model": ("DRUG' =", "A: other(); DRUG' =", "a sub-model ('A: other()')"),
-    "delay": ("- d_il6*IL6", "- delay(IL6, 1)", "IL6: 'k_il6*effect*(1 + 4*hill(IL6, K_il6, n_il6))"
+    "delay": ("- d_il6*IL6", "- delay(IL6, 1)", "IL6: 'k_il6*effect*(1 + 2*hill(IL6, K_il6, n_il6))"
               " - delay(IL6, 1)' calls 'delay'"),
     "time": ("- d_il6*IL6", "- d_il6*time", "IL6: 'time' is outside the dialect: what happens on"),
     "misspelt name": ("- d_il6*IL6", "- d_li6*IL6", "unknown name 'd_li6': did you mean 'd_il6'?"),

@@ -39,7 +39,7 @@ model tiny
   il6_0 = 2 pg_per_mL;  il6_0 is "IL-6 on day 0";  il6_0 description "https://doi.org/10.1000/182";
   IL6 = il6_0;  IL6 has pg_per_mL;  IL6 is "Interleukin 6";  IL6 description "assumption: turnover";
   IL6' = k_il6*effect*(1 +
-      4*hill(IL6, K_il6, n_il6))
+      2*hill(IL6, K_il6, n_il6))
     - d_il6*IL6;
   high := reached(IL6, K_il6);  high has dimensionless;  high is "IL-6 is high";
 end
