@@ -156,7 +156,7 @@ def bare_numbers(model: Model) -> list[Issue]:
     0, 1 and 2 belong to algebra (a share not bound, a square) and may stand.
     """
     advice = "Make each a parameter with unit, label and source."
-    written = [(q, q.formula) for q in model.quantities]
+    written: list[tuple[Symbol, str]] = [(q, q.formula) for q in model.quantities]
     written += [(s, text) for s in model.states for text in (s.rate, s.initial) if names(text)]
     return [
         _issue(model, symbol, f"bare number {', '.join(f'{n:g}' for n in bare)} in {text}", advice)

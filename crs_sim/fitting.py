@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import lmfit
@@ -22,15 +22,26 @@ from scipy.stats import qmc
 from .errors import InputError
 from .model import Model
 from .noise import days_needed
-from .objective import METHOD, RTOL, STEP, Array, Objective, curves, logs, named, prior_vectors
+from .objective import (
+    METHOD,
+    ROUGH_RTOL,
+    RTOL,
+    Array,
+    Objective,
+    curves,
+    logs,
+    named,
+    prior_vectors,
+)
 from .problem import FitProblem
 from .simulation import Simulation
 from .workers import each
 
-TOLERANCE = 1e-8
+TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
+"""Relative change of cost and parameters at which the last descent ends, and each one before it."""
 MAX_STEPS = 60
-"""Trial steps of one descent; finite differences are not counted."""
-ROUGH_STEPS = 30
+"""Trial steps of one descent."""
+ROBUST_STEPS = 15
 """Trial steps of the first, robust part of a descent."""
 DRAWS = 100
 """Points tried for each start: in most draws of the priors the loop never ignites, or always."""
@@ -105,7 +116,7 @@ class Fit:
     covariance : (n_free, n_free), of the log parameters, in the order of `problem.names`
     residuals : (n,), of the observations at the estimate, without the priors
     starts : tuple of Start, as begun
-    polish : Start, the last descent, from the best of them, with central differences
+    polish : Start, the last descent, from the best of them, at the tight tolerances
     seed : int
     options : mapping, what else decided the numbers
     """
@@ -210,7 +221,7 @@ def fit(
     workers: int | None = None,
     progress: Callable[[int, int, Start], None] | None = None,
 ) -> Fit:
-    """Fit a problem from several starts; the best is polished with central differences.
+    """Fit a problem from several starts; the best is polished at tight tolerances.
 
     Parameters
     ----------
@@ -243,29 +254,28 @@ def fit(
 
     found = each(partial(descend, problem), jobs, workers=workers, finished=report)
     best = min(found, key=lambda start: start.cost)
-    polish = descend(problem, (best.number, logs(problem, best.values)), central=True)
-    return _answer(problem, tuple(found), polish, chosen)
+    return _answer(problem, tuple(found), polish(problem, best), chosen)
 
 
-def _answer(problem: FitProblem, starts: tuple[Start, ...], polish: Start, seed: int) -> Fit:
+def _answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
     objective = Objective(problem)
-    x = logs(problem, polish.values)
+    x = logs(problem, last.values)
     observed = objective.attempt(x)
-    jacobian = objective.jacobian(x, central=True)
+    jacobian = objective.jacobian(x)
     options: dict[str, float | str] = {
         "method": METHOD,
         "rtol": RTOL,
-        "step": STEP,
+        "rough_rtol": ROUGH_RTOL,
         "tolerance": TOLERANCE,
         "max_steps": MAX_STEPS,
     }
     return Fit(
         problem,
-        dict(polish.values),
+        dict(last.values),
         np.asarray(np.linalg.inv(jacobian.T @ jacobian), dtype=np.float64),
         observed,
         starts,
-        polish,
+        last,
         seed,
         options,
     )
@@ -286,41 +296,63 @@ def start_points(problem: FitProblem, count: int, seed: int) -> Array:
     return np.vstack([centre, np.clip(drawn, lower, upper)])
 
 
-def descend(problem: FitProblem, job: tuple[int, Array], *, central: bool = False) -> Start:
-    """One descent by lmfit's ``least_squares`` from the best of some log parameters (n, n_free)."""
+def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
+    """One descent from the best of some log parameters (n, n_free), at the rough tolerances.
+
+    Far from the answer the worst residual must not steer alone: the first part is robust.
+    """
     number, points = job
+    objective = Objective(problem, ROUGH_RTOL)
+    x = points[int(np.argmin(objective.rough_costs(points)))]
+    near = _minimize(objective, x, ROUGH_TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
+    result = _minimize(objective, _logs(near.params), ROUGH_TOLERANCE, MAX_STEPS)
+    return _start(number, named(problem, x), objective, result)
+
+
+def polish(problem: FitProblem, start: Start) -> Start:
+    """One more descent, from the end of another, at the tight tolerances."""
     objective = Objective(problem)
-    x = min(np.atleast_2d(points), key=objective.rough_cost)
-    names = [f"log_{name}" for name in problem.names]
-    _, sds, lower, upper = prior_vectors(problem)
-    parameters = lmfit.Parameters()
-    for name, value, low, high in zip(names, x, lower, upper, strict=True):
-        parameters.add(name, value=float(value), min=float(low), max=float(high))
+    result = _minimize(objective, logs(problem, start.values), TOLERANCE, MAX_STEPS)
+    return _start(start.number, start.values, objective, result)
 
-    def vector(current: lmfit.Parameters) -> Array:
-        return np.array([current[name].value for name in names])
 
-    def descent(begin: lmfit.Parameters, **how: float | str) -> lmfit.minimizer.MinimizerResult:
-        return lmfit.minimize(
-            lambda current: objective.residuals(vector(current)),
-            begin,
-            method="least_squares",
-            scale_covar=False,
-            Dfun=lambda current: objective.jacobian(vector(current), central=central),
-            x_scale=sds,
-            **how,
-        )
-
-    if not central:  # far from the answer the worst residual must not steer alone
-        parameters = descent(parameters, loss="soft_l1", f_scale=2.0, max_nfev=ROUGH_STEPS).params
-    result = descent(
-        parameters, max_nfev=MAX_STEPS, ftol=TOLERANCE, xtol=TOLERANCE, gtol=TOLERANCE
+def _minimize(
+    objective: Objective, x: Array, tolerance: float, steps: int, **how: float | str
+) -> lmfit.minimizer.MinimizerResult:
+    """lmfit's ``least_squares`` from log parameters x (n_free,) inside their bounds."""
+    problem, parameters = objective.problem, lmfit.Parameters()
+    limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
+    for name, value, low, high in limits:
+        parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
+    return lmfit.minimize(
+        lambda current: objective.residuals(_logs(current)),
+        parameters,
+        method="least_squares",
+        scale_covar=False,
+        Dfun=lambda current: objective.jacobian(_logs(current)),
+        x_scale=objective.sds,
+        max_nfev=steps,
+        ftol=tolerance,
+        xtol=tolerance,
+        gtol=tolerance,
+        **how,
     )
+
+
+def _logs(parameters: lmfit.Parameters) -> Array:
+    return np.array([p.value for p in parameters.values()])
+
+
+def _start(
+    number: int, initial: Mapping[str, float], objective: Objective,
+    result: lmfit.minimizer.MinimizerResult,
+) -> Start:  # fmt: skip
+    again = Objective(objective.problem).residuals(objective.best)  # all costs equally exact
     return Start(
         number,
-        initial=named(problem, x),
-        values=named(problem, objective.best),
-        cost=objective.best_cost,
+        initial=dict(initial),
+        values=named(objective.problem, objective.best),
+        cost=float(again @ again),
         status=str(result.message),
         converged=bool(result.success) and not result.aborted,
         runs=objective.runs,
@@ -362,8 +394,11 @@ def _drop(result: Fit, name: str) -> Dropped:
     smaller = result.problem.without(name)
     if smaller.free:
         warm = {f.name: result.values[f.name] for f in smaller.free}
-        start = descend(smaller, (0, logs(smaller, warm)))
-        cost, failed = start.cost, start.failed
+        objective = Objective(smaller, ROUGH_RTOL)
+        _minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
+        rough = named(smaller, objective.best)
+        last = polish(smaller, replace(result.polish, values=rough))
+        cost, failed = last.cost, objective.failed + last.failed
     else:
         objective = Objective(smaller)
         cost, failed = float(np.sum(objective.residuals(np.zeros(0)) ** 2)), objective.failed

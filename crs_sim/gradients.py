@@ -19,8 +19,8 @@ from .timeline import Timeline
 
 Array = NDArray[np.float64]
 
-STEP = 1e-6
-"""Relative change of a parameter: rounding (1e-16/STEP) and curvature (STEP) both stay small."""
+LOG_STEP = 1e-7
+"""Change of a parameter's logarithm: rounding (1e-16/1e-6) and curvature (1e-6) stay small."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,31 @@ def gradient(
     rtol : float, of the run itself; the derivatives are as accurate as it is
     """
     run = kernel.run(line, values[None], rtol=rtol)
-    varied = np.tile(values, (len(free), 1))
-    varied[range(len(free)), list(free)] *= 1.0 + STEP
-    again = kernel.replay(line, np.vstack([values, varied]), run.steps)
-    log_step = np.log1p(STEP)
+    varied = side_by_side(kernel, line, values, free, run.steps)
     return Gradient(
         run,
-        (again.states[1:] - again.states[0]) / log_step,
-        (again.quantities[1:] - again.quantities[0]) / log_step,
-        again.status[1:] != 0,
+        (varied.states - run.states) / LOG_STEP,
+        (varied.quantities - run.quantities) / LOG_STEP,
+        varied.status != 0,
     )
+
+
+def side_by_side(
+    kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], steps: Array,
+    log_step: float = LOG_STEP,
+) -> Runs:  # fmt: skip
+    """A run over its own steps again, once for each free parameter, slightly changed.
+
+    Unchanged it would come out the same to the last bit: its own outcome is what to compare with.
+
+    Parameters
+    ----------
+    kernel, line : what is run
+    values : (n_parameters,), none of the free ones 0
+    free : indices of the parameters to vary
+    steps : `Runs.steps` of the run
+    log_step : change of each free parameter's logarithm
+    """
+    table = np.tile(values, (len(free), 1))
+    table[range(len(free)), list(free)] *= np.exp(log_step)
+    return kernel.replay(line, table, steps)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from scipy.special import log_ndtr, ndtr
 
 from .errors import InputError, unknown_name
 from .patient import Observation
-from .simulation import Simulation
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,25 @@ SAME_DAY = 1e-9
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 BOUNDS = ("below", "above", "ratio_below", "ratio_above")
+
+
+class Curves(Protocol):
+    """What an observation is compared with: one run, or many side by side on the same days.
+
+    A `crs_sim.simulation.Simulation` is one; its curves are (n_days,). Where there are many, curves
+    are (n_runs, n_days), and so each residual is (n_runs,).
+    """
+
+    @property
+    def days(self) -> Array:
+        """Ascending, (n_days,)."""
+
+    @property
+    def values(self) -> Mapping[str, float] | Mapping[str, Array]:
+        """The parameters, each a number, or (n_runs,)."""
+
+    def __getitem__(self, name: str) -> Array:
+        """The course of a state or quantity."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,7 @@ def _window(first: float, last: float) -> Array:
     return days
 
 
-def predicted(observation: Observation, sim: Simulation) -> float:
+def predicted(observation: Observation, sim: Curves) -> float:
     """What the run gives for the observation, in the observation's unit.
 
     A value on an unknown day is the one in its window closest to the observed.
@@ -122,25 +141,26 @@ def predicted(observation: Observation, sim: Simulation) -> float:
     return float(curve.max())
 
 
-def residual(observation: Observation, sim: Simulation, noise: Noise) -> float:
+def residual(observation: Observation, sim: Curves, noise: Noise) -> float:
     """One number for a table: its square is the observation's -2 log-likelihood, up to a constant.
 
     Positive where the reading is above the run (grades: always positive). Fitting uses
     `residuals`, of which this is the signed length.
     """
-    parts = residuals(observation, sim, noise)
+    parts = [float(part) for part in residuals(observation, sim, noise)]
     return math.copysign(math.sqrt(sum(part * part for part in parts)), parts[0])
 
 
-def residual_vector(
-    observations: Iterable[Observation], sim: Simulation, noise: Noise
-) -> Array:
-    """All residuals of all observations, (n,), in their order."""
-    return np.array([r for o in observations for r in residuals(o, sim, noise)], dtype=np.float64)
+def residual_vector(observations: Iterable[Observation], sim: Curves, noise: Noise) -> Array:
+    """All residuals of all observations in their order: (n,), or (n_runs, n) of many runs."""
+    parts = [r for o in observations for r in residuals(o, sim, noise)]
+    return np.stack(parts, axis=-1) if parts else np.zeros(0)
 
 
-def residuals(observation: Observation, sim: Simulation, noise: Noise) -> tuple[float, ...]:
+def residuals(observation: Observation, sim: Curves, noise: Noise) -> tuple[Array, ...]:
     """The residuals of one observation: two for a value on an unknown day, else one.
+
+    Each is a number, or (n_runs,) of many runs.
 
     ==================================  ====================================================
     value, peak, ratio                  (ln observed - ln predicted)/sd
@@ -160,13 +180,13 @@ def residuals(observation: Observation, sim: Simulation, noise: Noise) -> tuple[
     deviations = (math.log(observation.value) - _log_predicted(observation, sim)) / sd
     if observation.kind == "sometime":
         return sometime_residuals(deviations)
-    deviation = float(deviations.min())  # at the largest level of a peak; else the only one
+    deviation = deviations.min(axis=-1)  # at the largest level of a peak; else the only one
     if observation.kind in BOUNDS:
         return (_bound_residual(deviation, below=observation.kind.endswith("below")),)
     return (deviation,)
 
 
-def log_level(level: Array, observed: float) -> Array:
+def log_level(level: Array, observed: float | Array) -> Array:
     """ln(level), bent smoothly where level falls under a billionth of the observed one.
 
     There it goes on falling, ever more slowly, through zero and below: ``ln f + asinh(x/2f)``.
@@ -174,29 +194,28 @@ def log_level(level: Array, observed: float) -> Array:
     >>> float(log_level(np.array([5.0]), 10.0)[0]) - math.log(5.0) < 1e-11
     True
     """
-    floor = FLOOR * observed
-    return math.log(floor) + np.arcsinh(level / (2.0 * floor))
+    floor = FLOOR * np.asarray(observed)
+    return np.asarray(np.log(floor) + np.arcsinh(level / (2.0 * floor)))
 
 
-def sometime_residuals(deviations: Array) -> tuple[float, float]:
-    """Residuals of a reading on an unknown day, from its deviations (in sd) on each day: (n,).
+def sometime_residuals(deviations: Array) -> tuple[Array, Array]:
+    """Residuals of a reading on an unknown day, from its deviations (in sd) on each day.
 
-    The likelihood is the mean over the window. With w the chance of each day given the reading,
-    -2 ln mean exp(-e^2/2) = (mean of e)^2 + variance of e + 2 KL(w, uniform), moments under w.
-    The first residual is the mean: it keeps its sign and its slope where the curve is flat and
-    right, where a plain square root would have a kink. The second is the root of the rest; a
-    constant 1e-6 under that root keeps it smooth.
+    The days are the last axis. The likelihood is the mean over the window. With w the chance of
+    each day given the reading, -2 ln mean exp(-e^2/2) = (mean of e)^2 + variance of e
+    + 2 KL(w, uniform), moments under w. The first residual is the mean: it keeps its sign and its
+    slope where the curve is flat and right, where a plain square root would have a kink. The
+    second is the root of the rest; a constant 1e-6 under that root keeps it smooth.
     """
-    weights = _trapezoid(deviations.size)
     logs = -0.5 * deviations**2
-    top = float(logs.max())
-    scaled = weights * np.exp(logs - top)
-    total = float(scaled.sum())
+    top = logs.max(axis=-1, keepdims=True)
+    scaled = _trapezoid(deviations.shape[-1]) * np.exp(logs - top)
+    total = scaled.sum(axis=-1, keepdims=True)
     chance = scaled / total
-    mean = float(chance @ deviations)
-    variance = float(chance @ (deviations - mean) ** 2)
-    divergence = float(chance @ (logs - top)) - math.log(total)
-    return mean, math.sqrt(variance + 2.0 * max(divergence, 0.0) + 1e-6)
+    mean = (chance * deviations).sum(axis=-1, keepdims=True)
+    variance = (chance * (deviations - mean) ** 2).sum(axis=-1)
+    divergence = (chance * (logs - top)).sum(axis=-1) - np.log(total[..., 0])
+    return mean[..., 0], np.sqrt(variance + 2.0 * np.maximum(divergence, 0.0) + 1e-6)
 
 
 @lru_cache(maxsize=256)
@@ -210,61 +229,61 @@ def _trapezoid(n: int) -> Array:
     return weights
 
 
-def _log_predicted(observation: Observation, sim: Simulation) -> Array:
+def _log_predicted(observation: Observation, sim: Curves) -> Array:
     curve = _during(observation, sim, observation.observable)
     if observation.kind in RATIOS:
         reference = _on(sim, observation.observable, observation.reference)
-        scale = max(abs(float(curve[0])), abs(float(reference[0]))) or 1.0
+        scale = np.maximum(np.abs(curve), np.abs(reference))
+        scale = np.where(scale > 0.0, scale, 1.0)
         return log_level(curve, scale) - log_level(reference, scale)
     return log_level(curve, observation.value)
 
 
-def _during(observation: Observation, sim: Simulation, name: str) -> Array:
+def _during(observation: Observation, sim: Curves, name: str) -> Array:
     """A curve over the observation's window."""
     return _sampled(sim, name, _window(observation.day, observation.until))
 
 
-def _on(sim: Simulation, name: str, day: float) -> Array:
-    """A curve on one day, (1,)."""
+def _on(sim: Curves, name: str, day: float) -> Array:
+    """A curve on one day, (..., 1)."""
     return _sampled(sim, name, _window(day, day))
 
 
-def _sampled(sim: Simulation, name: str, days: Array) -> Array:
+def _sampled(sim: Curves, name: str, days: Array) -> Array:
     rows = sim.days.searchsorted(days)
     if rows[-1] >= sim.days.size or (sim.days[rows] != days).any():
         raise InputError(
             f"{name} is observed from day {days[0]:g} to {days[-1]:g}, where the run was not "
             "sampled; run it with days=days_needed(observations)"
         )
-    return sim[name][rows]
+    return sim[name][..., rows]
 
 
-def _bound_residual(deviation: float, *, below: bool) -> float:
+def _bound_residual(deviation: Array, *, below: bool) -> Array:
     """Root of -2 ln P(reading beyond the limit); `deviation` is (ln limit - ln predicted)/sd."""
-    if below:
-        return -math.sqrt(-2.0 * float(log_ndtr(deviation)))
-    return math.sqrt(-2.0 * float(log_ndtr(-deviation)))
+    sign = 1.0 if below else -1.0
+    return np.asarray(-sign * np.sqrt(-2.0 * log_ndtr(sign * deviation)))
 
 
-def _grade_residual(observation: Observation, sim: Simulation, noise: Noise) -> float:
+def _grade_residual(observation: Observation, sim: Curves, noise: Noise) -> Array:
     scale = noise.grade
     if scale is None:
         raise InputError(f"{observation.id} is a grade, and the noise has no grade scale; add one")
-    level = float(_during(observation, sim, scale.latent).max())
-    grade = int(observation.value)
-    low = _cut(observation, sim, scale.cuts[grade - 1]) if grade > 0 else -math.inf
-    high = _cut(observation, sim, scale.cuts[grade]) if grade < len(scale.cuts) else math.inf
-    low, high = (low - level) / scale.sd, (high - level) / scale.sd
-    return math.sqrt(-2.0 * log_chance_between(low, high))
+    level = _during(observation, sim, scale.latent).max(axis=-1)
+    grade, unlimited = int(observation.value), np.full_like(level, np.inf)
+    low = _cut(observation, sim, scale.cuts[grade - 1]) if grade > 0 else -unlimited
+    high = _cut(observation, sim, scale.cuts[grade]) if grade < len(scale.cuts) else unlimited
+    chance = log_chance_between((low - level) / scale.sd, (high - level) / scale.sd)
+    return np.asarray(np.sqrt(-2.0 * chance))
 
 
-def _cut(observation: Observation, sim: Simulation, name: str) -> float:
-    if name in sim.model.values:
-        return sim.model.values[name]
-    return float(_on(sim, name, observation.day)[0])
+def _cut(observation: Observation, sim: Curves, name: str) -> Array:
+    if name in sim.values:
+        return np.asarray(sim.values[name])
+    return _on(sim, name, observation.day)[..., 0]
 
 
-def log_chance_between(low: float, high: float) -> float:
+def log_chance_between(low: float | Array, high: float | Array) -> Array:
     """ln P(low < Z < high) for a standard normal Z; exact in both tails and for narrow intervals.
 
     Should a fit put the limits the wrong way round, the width bends to a small positive number
@@ -273,17 +292,17 @@ def log_chance_between(low: float, high: float) -> float:
     >>> round(math.exp(log_chance_between(-1.0, 1.0)), 6)
     0.682689
     """
-    if math.isinf(low):
-        return float(log_ndtr(high))
-    if math.isinf(high):
-        return float(log_ndtr(-low))
-    middle = 0.5 * (low + high)
-    width = FLOOR * math.exp(math.asinh((high - low) / (2.0 * FLOOR)))
-    if width * max(1.0, abs(middle)) < 1e-4:
-        return -0.5 * middle * middle - HALF_LOG_2PI + math.log(width)
-    outside = float(ndtr(low) + ndtr(-high))
-    if outside < 0.5:
-        return math.log1p(-outside)
-    near, far = (-high, -low) if low + high > 0 else (low, high)
-    less, more = float(log_ndtr(near)), float(log_ndtr(far))
-    return more + math.log(-math.expm1(less - more))
+    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    with np.errstate(all="ignore"):  # each case is computed everywhere and taken where it holds
+        middle = 0.5 * (low + high)
+        width = FLOOR * np.exp(np.arcsinh((high - low) / (2.0 * FLOOR)))
+        narrow = -0.5 * middle**2 - HALF_LOG_2PI + np.log(width)
+        outside = ndtr(low) + ndtr(-high)
+        right = low + high > 0
+        near, far = np.where(right, -high, low), np.where(right, -low, high)
+        less, more = log_ndtr(near), log_ndtr(far)
+        wide = more + np.log(-np.expm1(less - more))
+        both = np.where(outside < 0.5, np.log1p(-outside), wide)
+        both = np.where(width * np.maximum(1.0, np.abs(middle)) < 1e-4, narrow, both)
+    one_sided = np.where(np.isinf(low), log_ndtr(high), log_ndtr(-low))
+    return np.where(np.isinf(low) | np.isinf(high), one_sided, both)

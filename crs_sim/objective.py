@@ -1,32 +1,37 @@
 """The vector that a fit makes small: residuals of the observations, then of the priors.
 
-Everything is in log parameters x, (n_free,), in the order of ``problem.names``. A run that fails
-is counted and never ends a fit.
+Everything is in log parameters x, (n_free,), in the order of ``problem.names``. Derivatives are
+taken over the steps of the run itself (see `crs_sim.gradients`), so they are free of the solver's
+noise. A run that fails is counted and never ends a fit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IntegrationError
+from .gradients import LOG_STEP, side_by_side
+from .kernel import Runs, compile_kernel
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate
+from .timeline import timeline
 from .workers import stop_if_asked
 
 Array = NDArray[np.float64]
 
 METHOD = "Rosenbrock"
 RTOL = 1e-7
-STEP = 1e-3
-"""Finite-difference step on log parameters. At rtol 1e-7 a curve repeats itself to about 1e-8, so
-the noise of a difference quotient is 1e-5; a one-sided one is off by half a thousandth of the
-curvature, a central one (for the last descent and the covariance) by 1e-7.
-"""
+"""Of the answer: estimates, covariance, cost."""
+ROUGH_RTOL = 3e-5
+"""Of the way there: a curve is then off by a thousandth of the smallest spread met."""
+RANKING_RTOL = 1e-3
+"""For ranking points that are all far from good."""
 CAP = 8.0
 """Beyond this many standard deviations one residual is as hopeless as another."""
 FAILED = 1e3
@@ -34,7 +39,7 @@ FAILED = 1e3
 
 
 def curves(problem: FitProblem, values: Mapping[str, float], days: Array) -> Simulation:
-    """The run behind one evaluation: the patient's scenario under these parameter values."""
+    """The patient's scenario under these parameter values, as exact as a fit sees it."""
     model = problem.model.with_values(**values)
     return simulate(model, problem.patient.scenario, days=days, method=METHOD, rtol=RTOL)
 
@@ -55,25 +60,42 @@ def logs(problem: FitProblem, values: Mapping[str, float]) -> Array:
     return np.log(np.array([values[name] for name in problem.names], dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class Courses:
+    """Many runs on the same days, as `crs_sim.noise` reads them: curves are (n_runs, n_days)."""
+
+    days: Array
+    values: Mapping[str, Array]
+    columns: Mapping[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        """The courses of a state or quantity."""
+        return self.columns[name]
+
+
 class Objective:
     """Residuals of a problem at log parameters x, (n_free,); counts its runs and its failures.
 
     The vector is the observations' residuals, then one per free parameter for its prior.
     """
 
-    def __init__(self, problem: FitProblem) -> None:
-        """Nothing runs yet."""
-        self.problem = problem
+    def __init__(self, problem: FitProblem, rtol: float = RTOL) -> None:
+        """Compiles the model; nothing runs yet."""
+        self.problem, self.rtol = problem, rtol
         self.days = days_needed(problem.patient.observations)
         self.centre, self.sds, self.lower, self.upper = prior_vectors(problem)
+        self.model = problem.model.with_values(**problem.patient.scenario.values)
+        self.kernel = compile_kernel(self.model)
+        self.line, _ = timeline(self.model, problem.patient.scenario, self.days)
+        self.free = [self.model.parameter_ids.index(name) for name in problem.names]
         self.runs = self.failed = 0
         self.first_failure = ""
         self.best, self.best_cost = self.centre, math.inf
-        self._last: tuple[bytes | None, Array | None] = (None, None)
+        self._last: tuple[bytes | None, Array | None, Array] = (None, None, np.empty(0))
 
     def residuals(self, x: Array) -> Array:
         """The residual vector; a failed run gives `FAILED` for each observation."""
-        observed = self._observed(x)
+        observed, _ = self._observed(x)
         if observed is None:
             observed = np.full(self._size, FAILED)
         both = np.concatenate([observed, (x - self.centre) / self.sds])
@@ -82,50 +104,33 @@ class Objective:
             self.best, self.best_cost = x.copy(), cost
         return both
 
-    def rough_cost(self, x: Array) -> float:
-        """Sum of squares with each residual capped, to rank points that are all far from good."""
-        return float(np.sum(np.minimum(self.residuals(x) ** 2, CAP**2)))
+    def rough_costs(self, points: Array) -> Array:
+        """Sums of squares at log parameters (n, n_free), roughly and each residual capped.
 
-    def jacobian(self, x: Array, *, central: bool) -> Array:
-        """Derivatives (n, n_free) by finite differences.
+        To rank points that are all far from good; (n,).
+        """
+        stop_if_asked()
+        self.runs += len(points)
+        runs = self.kernel.run(self.line, self._values(points), rtol=RANKING_RTOL)
+        self.failed += int(np.sum(runs.status != 0))
+        both = np.hstack([self._residuals(runs, points), (points - self.centre) / self.sds])
+        return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
 
-        Where a perturbed run fails the other side is taken; where both fail, or the run itself
+    def jacobian(self, x: Array) -> Array:
+        """Derivatives (n, n_free) of `residuals`.
+
+        Where a varied run fails the other side is taken; where both fail, or the run itself
         does, only the prior has a slope and leads back.
         """
-        here = self._observed(x)
-        columns = [self._slope(x, j, here, central=central) for j in range(x.size)]
-        return np.vstack([np.column_stack(columns), np.diag(1.0 / self.sds)])
-
-    def _slope(self, x: Array, j: int, here: Array | None, *, central: bool) -> Array:
-        if here is None:
-            return np.zeros(self._size)
-        up, down = x.copy(), x.copy()
-        up[j] = min(x[j] + STEP, self.upper[j])
-        down[j] = max(x[j] - STEP, self.lower[j])
-        above = self._run(up) if central or up[j] > x[j] else None
-        below = self._run(down) if central or above is None else None
-        if above is None:
-            above, up = here, x
-        if below is None:
-            below, down = here, x
-        width = up[j] - down[j]
-        return (above - below) / width if width > 0 else np.zeros(self._size)
-
-    def _observed(self, x: Array) -> Array | None:
-        """The observations' residuals, remembered for the last x; None if the run failed."""
-        if self._last[0] != x.tobytes():
-            self._last = (x.tobytes(), self._run(x))
-        return self._last[1]
-
-    def _run(self, x: Array) -> Array | None:
-        stop_if_asked()
-        self.runs += 1
-        try:
-            return self.attempt(x)
-        except ArithmeticError as error:
-            self.failed += 1
-            self.first_failure = self.first_failure or str(error)
-            return None
+        here, steps = self._observed(x)
+        slopes = np.zeros((self._size, len(self.free)))
+        if here is not None:
+            slopes = self._slopes(x, here, steps, LOG_STEP)
+            broken = ~np.isfinite(slopes).all(axis=0)
+            if broken.any():
+                slopes[:, broken] = self._slopes(x, here, steps, -LOG_STEP)[:, broken]
+                slopes[:, ~np.isfinite(slopes).all(axis=0)] = 0.0
+        return np.vstack([slopes, np.diag(1.0 / self.sds)])
 
     def attempt(self, x: Array) -> Array:
         """The observations' residuals; what goes wrong in the run is raised, not counted.
@@ -140,6 +145,66 @@ class Objective:
         if not np.all(np.isfinite(observed)):
             raise IntegrationError("the run ended, but with values that are not finite")
         return observed
+
+    def _slopes(self, x: Array, here: Array, steps: Array, log_step: float) -> Array:
+        """Slopes (n_observed, n_free), NaN in the columns that could not be run."""
+        stop_if_asked()
+        self.runs += x.size
+        values = self._values(x[None])[0]
+        runs = side_by_side(self.kernel, self.line, values, self.free, steps, log_step)
+        moved = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
+        self.failed += int(np.sum(runs.status != 0))
+        return np.asarray((moved - here).T / log_step)
+
+    def _observed(self, x: Array) -> tuple[Array | None, Array]:
+        """The observations' residuals and the steps of the run; None if it failed."""
+        if self._last[0] != x.tobytes():
+            self._last = (x.tobytes(), *self._run(x))
+        return self._last[1], self._last[2]
+
+    def _run(self, x: Array) -> tuple[Array | None, Array]:
+        stop_if_asked()
+        self.runs += 1
+        runs = self.kernel.run(self.line, self._values(x[None]), rtol=self.rtol)
+        observed = self._residuals(runs, x[None], otherwise=np.nan)[0]
+        if np.isfinite(observed).all():
+            return observed, runs.steps
+        self.failed += 1
+        self.first_failure = self.first_failure or self._reason(x)
+        return None, runs.steps
+
+    def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
+        """Of each run (n_runs, n_observed); ``otherwise`` for those that failed."""
+        ended = runs.status == 0
+        table = np.full((len(points), self._size), otherwise)
+        if ended.any():
+            table[ended] = residual_vector(
+                self.problem.patient.observations,
+                self._courses(runs, self._values(points), ended), self.problem.noise,
+            )  # fmt: skip
+        return np.where(np.isfinite(table), table, otherwise)
+
+    def _courses(self, runs: Runs, values: Array, chosen: NDArray[np.bool_]) -> Courses:
+        by_state = np.moveaxis(runs.states[chosen], 2, 0)
+        by_quantity = np.moveaxis(runs.quantities[chosen], 2, 0)
+        states = dict(zip(self.model.state_ids, by_state, strict=True))
+        quantities = dict(zip(self.model.quantity_ids, by_quantity, strict=True))
+        parameters = dict(zip(self.model.parameter_ids, values[chosen].T, strict=True))
+        return Courses(self.days, parameters, {**states, **quantities})
+
+    def _values(self, points: Array) -> Array:
+        """The parameter vectors (n, n_parameters) of log parameters (n, n_free)."""
+        nominal = np.array([p.value for p in self.model.parameters])
+        values = np.tile(nominal, (len(points), 1))
+        values[:, self.free] = np.exp(points)
+        return values
+
+    def _reason(self, x: Array) -> str:
+        try:
+            self.attempt(x)
+        except ArithmeticError as error:
+            return str(error)
+        return "the run failed, though not when made again"
 
     @property
     def _size(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -59,6 +59,11 @@ class Simulation:
         if name not in self._columns:
             raise unknown_name("state or quantity", name, self._columns, self.model.path)
         return self._columns[name]
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The parameter values used, by id."""
+        return self.model.values
 
     @cached_property
     def _columns(self) -> dict[str, Array]:

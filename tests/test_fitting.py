@@ -8,7 +8,6 @@ from scipy import optimize, stats
 from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
-import crs_sim.objective
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.fitting import drop_one, fit, start_points
 from crs_sim.noise import GradeScale, Noise, Spread
@@ -223,40 +222,16 @@ def test_dropping_the_only_parameter():
     assert dropped.cost == pytest.approx(sum(m * m for m in misses), rel=1e-6)
 
 
-def breaks_above(limit, name="a0"):
-    def run(problem, values, days):
-        if values[name] > limit:
-            raise IntegrationError(f"{name} is {values[name]:.3g}: the solver gave up")
-        return curves(problem, values, days)
-
-    return run
-
-
-def test_failed_runs_are_counted_and_end_no_fit(monkeypatch, linear):
+def test_failed_runs_are_counted_and_end_no_fit(linear):
     """Some starts lie above 13, where every run fails; the prior leads them back."""
-    monkeypatch.setattr(crs_sim.objective, "curves", breaks_above(13.0))
-    wide = asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3))
+    fragile = small("fragile", {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
+                    {"k": 0.5, "a0": 10.0, "gain": 3.0, "tiny": 1e-12, "limit": 13.0},
+                    {"signal": "gain*A"})
+    wide = asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), model=fragile)
     result = fit(wide, starts=6, seed=5, workers=1)
     assert result.values == pytest.approx(linear.values, rel=1e-5)
     assert 0 < result.failed_runs < result.runs
-    worst = max(result.starts, key=lambda start: start.failed)
-    assert "the solver gave up" in worst.first_failure
     assert f"{result.failed_runs} of {result.runs} runs failed" in repr(result)
-
-
-def test_a_slope_is_taken_from_the_side_that_runs(monkeypatch):
-    problem = asked(free("a0", 8.0, 0.4))
-    x = np.log([8.0])
-    whole = Objective(problem).jacobian(x, central=True)
-    monkeypatch.setattr(crs_sim.objective, "curves", breaks_above(8.0))
-    for central in (True, False):
-        objective = Objective(problem)
-        assert objective.jacobian(x, central=central) == pytest.approx(whole, rel=1e-4)
-        assert objective.failed == 1
-    monkeypatch.setattr(crs_sim.objective, "curves", breaks_above(7.0))
-    alone = Objective(problem).jacobian(x, central=False)
-    assert alone[:-1] == pytest.approx(0.0)
-    assert alone[-1] == pytest.approx(1 / 0.4)
 
 
 def test_a_model_that_never_runs_says_why():

@@ -1,7 +1,6 @@
 """Residuals against log-likelihoods written down independently with scipy.stats."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,7 +35,7 @@ class Curves:
 
     def __init__(self, days, **formulas):
         self.days = np.asarray(days, dtype=float)
-        self.model = SimpleNamespace(values=CUTS)
+        self.values = CUTS
         self._columns = {name: f(self.days) + 0.0 * self.days for name, f in formulas.items()}
 
     def __getitem__(self, name):
