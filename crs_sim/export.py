@@ -149,7 +149,15 @@ def _nominal(problem: FitProblem, values: Mapping[str, float]) -> dict[str, floa
     for name in values:
         if name not in problem.names:
             raise unknown_name("free parameter", name, problem.names)
-    return {f.name: float(values.get(f.name, f.median)) for f in problem.free}
+    nominal = {f.name: float(values.get(f.name, f.median)) for f in problem.free}
+    for f in problem.free:
+        if not f.lower <= nominal[f.name] <= f.upper:
+            raise InputError(
+                f"{problem.where(f'free.{f.name}')}: the value to be written is "
+                f"{nominal[f.name]:g}, allowed are {f.lower:g} to {f.upper:g}; widen the bounds, "
+                "or take another run"
+            )
+    return nominal
 
 
 def sorted_out(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[LeftOut, ...]]:

@@ -325,6 +325,12 @@ def test_values_of_what_is_not_free_are_refused() -> None:
         petab_files(asked(), {"kk": 1.0})
 
 
+@pytest.mark.parametrize("value", [0.0, 4.1, math.nan])
+def test_values_out_of_bounds_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"key free\.k: the value .* allowed are 0\.04 to 4;"):
+        petab_files(asked(), {"k": value})
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match=r"has a README\.md that is not of an earlier export"):
