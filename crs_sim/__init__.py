@@ -52,11 +52,16 @@ panels.py          one panel: doses, grades, a course and what was measured of i
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
 report.py          a fit in words and figures
-cli.py             the command line; the only door to click and rich
+experiments.py     a scenario as PEtab has it: periods, and changes of the model
+export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
+cli_models.py      check, show, new
+cli_export.py      export
+cli.py             the command line: simulate, fit, and the commands above; the only door to rich
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py, diagnostics.py, plots.py and report.py are the only doors to matplotlib.
+panels.py, diagnostics.py, plots.py and report.py are the only doors to matplotlib, cli.py and
+cli_*.py to click.
 """
 
 from __future__ import annotations
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     from .dosing import Dose, Schedule
     from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
     from .errors import CrsSimError
+    from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import load_model, read_model, sbml
@@ -96,6 +102,7 @@ _HOMES = {
     "dosing": "Dose Schedule",
     "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
     "errors": "CrsSimError",
+    "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "load_model read_model sbml",
@@ -118,10 +125,12 @@ __all__ = [
     "CrsSimError",
     "Dose",
     "Drug",
+    "Exported",
     "Fit",
     "FitProblem",
     "Free",
     "GradeScale",
+    "LeftOut",
     "Model",
     "Noise",
     "Observation",
@@ -141,6 +150,7 @@ __all__ = [
     "day_of_peak",
     "days_above",
     "drop_one",
+    "export_petab",
     "fit",
     "judge",
     "judged_table",

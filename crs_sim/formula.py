@@ -7,6 +7,7 @@ units, derivatives and listings from half-working. Nothing here knows what the n
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -92,6 +93,32 @@ def functions(text: str) -> frozenset[str]:
     """The functions a formula calls."""
     calls = (n for n in ast.walk(parse(text)) if isinstance(n, ast.Call))
     return frozenset(call.func.id for call in calls if isinstance(call.func, ast.Name))
+
+
+class _Replaced(ast.NodeTransformer):
+    """Puts formulas in the place of names; a function's name is left alone."""
+
+    def __init__(self, formulas: Mapping[str, str]) -> None:
+        self.formulas = formulas
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        # a copy of each tree: parse remembers its own
+        return copy.deepcopy(parse(self.formulas[node.id])) if node.id in self.formulas else node
+
+
+def replaced(text: str, formulas: Mapping[str, str]) -> str:
+    """The formula with formulas in the place of some of its names.
+
+    >>> replaced("a*hill(x, K, 2)", {"x": "y + z", "K": "K_now"})
+    'a * hill(y + z, K_now, 2)'
+    """
+    if not names(text) & formulas.keys():
+        return text
+    return ast.unparse(_Replaced(formulas).visit(copy.deepcopy(parse(text)))).replace(" ** ", "^")
 
 
 def evaluate(

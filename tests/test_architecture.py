@@ -14,6 +14,7 @@ PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "report"}
+COMMANDS = {"cli_models", "cli_export"}
 DOORS = {
     "pint": {"units"},
     "pydantic": {"tables"},
@@ -25,7 +26,7 @@ DOORS = {
     "scipy.integrate": {"odesolver"},
     "lmfit": {"fitting"},
     "matplotlib": FIGURES,
-    "click": {"cli"},
+    "click": {"cli", *COMMANDS},
     "rich": {"cli"},
 }
 

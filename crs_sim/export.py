@@ -1,0 +1,377 @@
+"""A fit problem as a PEtab v2 problem: a folder of SBML, tables and a README that other tools read.
+
+PEtab (https://petab.readthedocs.io) states readings with a log-normal error: our ``value`` and,
+through a parameter that keeps an earlier level, our ``ratio``. Limits, peaks, unknown days and
+grades it cannot state; each of those is named in the export, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from . import RESEARCH_ONLY
+from .errors import InputError, StorageError, unknown_name
+from .experiments import Period, Regimen, regimen, rests_on, word
+from .modelfile import sbml
+from .noise import days_needed, predicted, residual_vector
+from .objective import curves
+from .output import check_folder, write_whole
+from .patient import Observation
+from .problem import FitProblem
+from .simulation import Simulation
+from .timeline import SAME_TIME
+from .units import pretty
+
+FORMAT = "2.0.0"
+COURSE = "course"
+TABLES = ("parameters", "observables", "measurements", "experiments", "conditions")
+LEFT_OUT = "not_exported.csv"
+WHY_NOT = {
+    "below": "a reading under a limit: PEtab has no censored error",
+    "above": "a reading over a limit: PEtab has no censored error",
+    "ratio_below": "a ratio under a limit: PEtab has no censored error",
+    "ratio_above": "a ratio over a limit: PEtab has no censored error",
+    "peak": "the largest level of a window: PEtab compares at one moment",
+    "sometime": "a reading on an unknown day: PEtab compares at one moment",
+    "grade": "an ordinal grade: PEtab has no such error",
+}
+# PEtab's own words, which nothing may be named after; pandas reads the last three as "missing"
+RESERVED = re.compile(
+    r"\b(true|false|inf|time|nan|pow|exp|sqrt|log|ln|log2|log10|(arc)?(sin|cos|tan|cot|sec|csc)h?"
+    r"|piecewise|abs|sign|min|max|na|null|none)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An observation that PEtab cannot state, and why."""
+
+    observation: Observation
+    reason: str
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A problem as PEtab has it.
+
+    Parameters
+    ----------
+    files : mapping of file name to content
+    stated : tuple of the ids of the observations it holds
+    left_out : tuple of LeftOut, all others
+    values : mapping of free parameter to the nominal value it was written with
+    deviance : float, our -2 log-likelihood (up to a constant) of those stated, at these values
+    constant : float, what PEtab's -2 log-likelihood has on top of it at all values:
+        the sum of ln(2 pi sd^2 reading^2)
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    stated: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    values: Mapping[str, float]
+    deviance: float
+    constant: float
+
+
+def export_petab(
+    problem: FitProblem, folder: str | Path, *, values: Mapping[str, float] | None = None
+) -> Exported:
+    """Write a problem as a folder that tools such as pyPESTO, PEtab.jl and AMICI read.
+
+    Parameters
+    ----------
+    problem : FitProblem
+    folder : it is made if it is not there; an earlier export in it is replaced
+    values : nominal values of free parameters, such as those of a run; prior medians if not given
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If nothing of the problem can be stated, or a name in it is a word of PEtab's own.
+    StorageError
+        If the folder holds other files of these names, or cannot be written; nothing is.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from crs_sim.problem import load_problem
+    >>> with TemporaryDirectory() as folder:
+    ...     made = export_petab(load_problem("ruemmele2025"), folder)
+    >>> made.stated
+    ('psa_d0', 'ferritin_d3', 'ferritin_d27', 'ifng_d27', 'cxcl10_fall', 'psa_d30')
+    """
+    place = Path(folder)
+    check_folder(place)
+    made = petab_files(problem, values)
+    held = [name for name in made.files if (place / name).exists()]
+    if held and not (place / LEFT_OUT).exists():
+        raise StorageError(
+            f"{place}  has a {held[0]} that is not of an earlier export; choose a new folder"
+        )
+    write_whole({place / name: content for name, content in made.files.items()})
+    return made
+
+
+def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) -> Exported:
+    """The files of `export_petab`, not written."""
+    nominal = _nominal(problem, values or {})
+    stated, left_out = sorted_out(problem)
+    if not stated:
+        raise InputError(
+            f"{problem.where('data')}: none of the observations can be stated in PEtab, which "
+            "knows values and ratios; there is nothing to export"
+        )
+    references = [(o.observable, o.reference) for o in stated if o.kind == "ratio"]
+    plan = regimen(problem, [o.day for o in stated], references)
+    run = curves(problem, nominal, days_needed(stated))
+    parts = residual_vector(stated, run, problem.noise)
+    constant = sum(math.log(2 * math.pi * (problem.noise.sd(o) * o.value) ** 2) for o in stated)
+    tables = _tables(problem, plan, stated, nominal, run)
+    _check_words(tables)
+    files = {f"{name}.tsv": _tsv(table) for name, table in tables.items()}
+    files["model.xml"] = sbml(plan.model.with_values(**nominal)).encode()
+    files["problem.yaml"] = _yaml(problem).encode()
+    files[LEFT_OUT] = _left_out_table(left_out).encode()
+    ids = tuple(o.id for o in stated)
+    made = Exported(files, ids, left_out, nominal, float(parts @ parts), constant)
+    files["README.md"] = _readme(problem, made).encode()
+    return made
+
+
+def _nominal(problem: FitProblem, values: Mapping[str, float]) -> dict[str, float]:
+    for name in values:
+        if name not in problem.names:
+            raise unknown_name("free parameter", name, problem.names)
+    nominal = {f.name: float(values.get(f.name, f.median)) for f in problem.free}
+    for f in problem.free:
+        if not f.lower <= nominal[f.name] <= f.upper:
+            raise InputError(
+                f"{problem.where(f'free.{f.name}')}: the value to be written is "
+                f"{nominal[f.name]:g}, allowed are {f.lower:g} to {f.upper:g}; widen the bounds, "
+                "or take another run"
+            )
+    return nominal
+
+
+def sorted_out(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[LeftOut, ...]]:
+    """The observations PEtab can state, and the others with the reason."""
+    stated, left_out = [], []
+    for observation in problem.patient.observations:
+        reason = WHY_NOT.get(observation.kind, "")
+        if observation.kind == "ratio":
+            reason = _no_reference(problem, observation)
+        if reason:
+            left_out.append(LeftOut(observation, reason))
+        else:
+            stated.append(observation)
+    return tuple(stated), tuple(left_out)
+
+
+def _no_reference(problem: FitProblem, observation: Observation) -> str:
+    """Why the reference level of a ratio cannot be kept; "" if it can."""
+    if observation.reference <= SAME_TIME:
+        return "a ratio to day 0: PEtab's first period cannot keep a level"
+    used = rests_on(problem.model, observation.observable)
+    for change in problem.patient.scenario.changes:
+        edges = (abs(observation.reference - day) for day in (change.first, change.last))
+        if change.parameter in used and min(edges) <= SAME_TIME:
+            return f"a ratio to the moment at which {change.parameter}, which it rests on, changes"
+    return ""
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _tables(
+    problem: FitProblem,
+    plan: Regimen,
+    stated: Sequence[Observation],
+    nominal: Mapping[str, float],
+    run: Simulation,
+) -> dict[str, pd.DataFrame]:
+    """All tables; a measurement at a dose goes to an experiment that ends before that dose."""
+    jumps = {period.day for period in plan.periods if period.jumps}
+    rows, ends = [], {}
+    for o in stated:
+        day = plan.days[o.day]
+        experiment = f"until_day_{word(day)}" if day in jumps else COURSE
+        ends[experiment] = day if day in jumps else math.inf
+        rows.append((_observed(o), experiment, day, o.value, problem.noise.sd(o), o.id))
+    columns = ["observableId", "experimentId", "time", "measurement", "noiseParameters",
+               "observationId"]  # fmt: skip
+    measured = pd.DataFrame(rows, columns=columns)
+    simulated = measured.rename(columns={"measurement": "simulation"})
+    simulated["simulation"] = [predicted(o, run) for o in stated]
+    experiments, conditions = _experiments(plan.periods, ends)
+    return {
+        "parameters": _parameters(problem, nominal),
+        "observables": _observables(problem, plan, stated),
+        "measurements": measured,
+        "experiments": experiments,
+        "conditions": conditions,
+        "simulations": simulated,
+    }
+
+
+def _observed(observation: Observation) -> str:
+    """The id of what is measured: one for each observable, and one for each ratio."""
+    ratio = observation.kind == "ratio"
+    return f"ratio_{observation.id}" if ratio else f"observed_{observation.observable}"
+
+
+def _experiments(
+    periods: Iterable[Period], ends: Mapping[str, float]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of experiments and of conditions; each experiment ends before a dose, or never."""
+    rows, conditions = [], {}
+    for experiment, end in sorted(ends.items()):
+        for period in periods:
+            last = period.day == end
+            changes = period.before if last else (*period.before, *period.after)
+            name = f"{'before_dose_on_' if last else ''}day_{word(period.day)}" if changes else ""
+            if period.day <= end and (changes or period.day == 0.0):
+                rows.append((experiment, period.day, name))
+                conditions[name] = changes
+    changed = [(name, *change) for name, changes in conditions.items() for change in changes]
+    return (
+        pd.DataFrame(rows, columns=["experimentId", "time", "conditionId"]),
+        pd.DataFrame(changed, columns=["conditionId", "targetId", "targetValue"]),
+    )
+
+
+def _parameters(problem: FitProblem, nominal: Mapping[str, float]) -> pd.DataFrame:
+    rows = [
+        (f.name, problem.model[f.name].label, f.lower, f.upper, nominal[f.name], "true",
+         "log-normal", f"{math.log(f.median)!r};{f.sd!r}")
+        for f in problem.free
+    ]  # fmt: skip
+    columns = ["parameterId", "parameterName", "lowerBound", "upperBound", "nominalValue",
+               "estimate", "priorDistribution", "priorParameters"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _observables(problem: FitProblem, plan: Regimen, stated: Sequence[Observation]) -> pd.DataFrame:
+    rows = {}
+    for o in stated:
+        formula, name = o.observable, _observed(o)
+        symbol = problem.model[o.observable]
+        label = f"{symbol.label or symbol.id} [{pretty(symbol.unit)}]"
+        if o.kind == "ratio":
+            formula = f"{formula}/{plan.memories[o.observable, o.reference]}"
+            label = f"{symbol.label or symbol.id}, day {o.day:g} over day {o.reference:g}"
+        rows[name] = (name, label, formula, f"sd_{name}", f"sd_{name}", "log-normal")
+    columns = ["observableId", "observableName", "observableFormula", "noiseFormula",
+               "noisePlaceholders", "noiseDistribution"]  # fmt: skip
+    return pd.DataFrame(list(rows.values()), columns=columns)
+
+
+def _check_words(tables: Mapping[str, pd.DataFrame]) -> None:
+    cells = [*tables["parameters"]["parameterId"], *tables["observables"]["observableFormula"],
+             *tables["conditions"]["targetId"], *tables["conditions"]["targetValue"]]  # fmt: skip
+    found = RESERVED.search(" ".join(map(str, cells)))
+    if found:
+        raise InputError(
+            f"the model's {found[0]!r} is a word of PEtab's own; rename it in the model file"
+        )
+
+
+def _tsv(table: pd.DataFrame) -> bytes:
+    return str(table.to_csv(sep="\t", index=False, lineterminator="\n")).encode()
+
+
+def _left_out_table(left_out: Sequence[LeftOut]) -> str:
+    names = ("id", "observable", "kind", "day", "until", "reference", "value", "unit")
+    rows = [(*(getattr(o.observation, name) for name in names), o.reason) for o in left_out]
+    table = pd.DataFrame(rows, columns=[*names, "reason"])
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+# --- what holds them together ---------------------------------------------------------------------
+
+
+def _yaml(problem: FitProblem) -> str:
+    files = "".join(f"{name[:-1]}_files: [{name}.tsv]\n" for name in TABLES)
+    model = problem.model.name
+    return (
+        f"format_version: {FORMAT}\nid: {re.sub(r'[^A-Za-z0-9]', '_', f'crs_sim_{problem.name}')}\n"
+        f"{files}model_files:\n  {model}: {{location: model.xml, language: sbml}}\n"
+    )
+
+
+def _readme(problem: FitProblem, made: Exported) -> str:
+    kinds: dict[str, list[str]] = {}
+    for item in made.left_out:
+        kinds.setdefault(item.reason, []).append(item.observation.id)
+    missing = "".join(f"- {reason}: {', '.join(ids)}\n" for reason, ids in kinds.items())
+    priors = 2 * sum(math.log(value) for value in made.values.values())
+    return README.format(
+        name=problem.name,
+        note=RESEARCH_ONLY,
+        model=problem.model.name,
+        hash=problem.model.hash,
+        patient=problem.patient.id,
+        stated=", ".join(made.stated),
+        missing=missing or "- nothing\n",
+        left_out=LEFT_OUT,
+        deviance=made.deviance,
+        constant=made.constant,
+        total=made.deviance + made.constant,
+        priors=priors,
+    )
+
+
+README = """\
+# {name}, as a PEtab v2 problem
+
+{note} Written by crs_sim from model {model} (hash {hash}) and patient {patient}.
+Time is in days after the CAR-T infusion. Check the folder with `petablint problem.yaml`.
+
+| file | what |
+|---|---|
+| problem.yaml | the entry: names the others |
+| model.xml | the equations (SBML), with parameters that doses and changes act on |
+| experiments.tsv, conditions.tsv | what happens when: doses, infusions on and off, changes |
+| observables.tsv, measurements.tsv | what was read, with a log-normal error |
+| parameters.tsv | what is estimated: bounds, nominal value, prior |
+| simulations.tsv | what crs_sim predicts for each measurement at the nominal values |
+| {left_out} | every observation that is not in it, and why |
+
+## In it
+
+{stated}
+
+## Not in it
+
+{missing}
+A fit of this folder is therefore not a fit of the whole problem.
+
+## How it compares
+
+At the nominal values crs_sim's -2 log-likelihood of the observations in it is {deviance:.8g}, up to
+a constant. PEtab's has the normalisation as well, ln(2 pi sd^2 reading^2) for each, the same at
+all parameter values: {constant:.8g}. So a tool that evaluates the folder there finds {total:.8g}.
+
+Where a prediction falls under a billionth of the reading, crs_sim bends its logarithm so that it
+stays finite; PEtab does not.
+
+Priors are log-normal, cut off at the bounds. crs_sim fits logarithms of parameters: its penalty is
+that of the density of ln(parameter), while PEtab's density is that of the parameter. So
+-2 ln prior here is crs_sim's penalty, plus a constant, plus 2 * sum of ln(parameter), which is
+{priors:.6g} at the nominal values. Samples of the posterior agree; the point of highest posterior
+density does not, unless that sum is taken off.
+
+## Doses
+
+A bolus changes its state; an infusion sets `inflow_STATE` (per day) and takes it off again;
+`given_at_start_STATE` is a bolus on day 0; `PARAMETER_now` is a parameter that the scenario
+changes; `OBSERVABLE_on_day_D` keeps a level for a ratio. A sample at the moment of a dose is taken
+before it. PEtab doses first, so where the dose is a bolus such a sample has an experiment of its
+own, `until_day_D`, which ends there without that dose. Nothing is shifted in time.
+"""
