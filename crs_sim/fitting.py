@@ -304,7 +304,7 @@ def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
     number, points = job
     objective = Objective(problem, ROUGH_RTOL)
     x = points[int(np.argmin(objective.rough_costs(points)))]
-    near = _minimize(objective, x, ROUGH_TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
+    near = _minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
     result = _minimize(objective, _logs(near.params), ROUGH_TOLERANCE, MAX_STEPS)
     return _start(number, named(problem, x), objective, result)
 
