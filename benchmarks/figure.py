@@ -13,6 +13,7 @@ from .growth import Grown
 from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point
 
 STYLES = {OURS: ("C0", "o"), ROADRUNNER: ("C1", "s"), COPASI: ("C2", "^"), PLAIN: ("C3", "D")}
+ROOM = 4.0
 WORST = 1.0
 """Errors above this are no result and are left out."""
 GROWTH = {
@@ -61,7 +62,9 @@ def precision(ax: Any, points: Sequence[Point]) -> None:
            xlabel="largest relative error in any state or quantity (1)",
            ylabel="time for one patient (ms)")  # fmt: skip
     ax.invert_xaxis()
-    ax.legend(fontsize=8, loc="center left")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * ROOM)  # for the legend, above every curve
+    ax.legend(fontsize=8, loc="upper center", ncols=2)
     ax.grid(alpha=0.25)
 
 
@@ -79,5 +82,9 @@ def growth(ax: Any, grown: Sequence[Grown], what: str) -> None:
     ax.plot(sizes, times, "o-", color="C0", label="crs_sim")
     ax.plot(sizes, times[-1] * sizes / sizes[-1], ":", color="0.5", label="in proportion")
     ax.set(xscale="log", yscale="log", xlabel=label, ylabel=time, title=f"More {what}")
+    ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    ax.set_xticks([], minor=True)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}" if times.max() < 10 * times.min() else "")
     ax.legend(fontsize=8)
     ax.grid(alpha=0.25)

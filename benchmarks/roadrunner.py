@@ -76,7 +76,7 @@ class RoadRunner:
     def plan(self) -> list[tuple[Any, ...]]:
         """The stops in its numbering, all looked up beforehand."""
         return [
-            (stop.day, stop.row, self.places(stop.given), list(stop.given.values()),
+            (stop.day, stop.row, self.places(stop.given), np.array([*stop.given.values()]),
              self.places(stop.inflow), list(stop.inflow.values()), stop.longer, stop.restart)
             for stop in stops(self.case)
         ]  # fmt: skip
@@ -102,8 +102,7 @@ class RoadRunner:
             if row >= 0:
                 rows[row] = model.getGlobalParameterValues()
             if into:
-                now = model.getGlobalParameterValues(into)
-                model.setGlobalParameterValues(into, [a + b for a, b in zip(now, amounts, strict=True)])
+                model.setGlobalParameterValues(into, model.getGlobalParameterValues(into) + amounts)
             if inflows:
                 model.setGlobalParameterValues(inflows, rates)
             if longer:

@@ -54,18 +54,27 @@ def extrapolated(kernel: Kernel, case: Case, free: list[int], width: float = WID
     return np.asarray((4 * central(width / 2) - central(width)) / 3)
 
 
-def errors(slopes: Array, reference: Array) -> Array:
-    """Largest difference on a sampled day, by parameter and curve: (n_free, n_names).
+def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array:
+    """Largest difference on a sampled day, by parameter and smooth curve: (n_free, n_curves).
 
-    Relative to the largest slope of that curve by that parameter at any hour. Where a parameter
-    hardly moves a curve, a thousandth of what the most important one does to it is the measure.
+    Relative to the largest slope of that curve by that parameter at any hour; where a parameter
+    hardly moves a curve, to a thousandth of what the most important one does to it, or to a
+    thousandth of the curve's own largest value. Grades jump and have no slope: they are left out.
 
     Parameters
     ----------
     slopes : (n_free, n_days, n_names)
     reference : (n_free, n_hours, n_names)
+    largest : (n_names,) of each curve
     """
-    largest = np.abs(reference).max(axis=1)
-    scale = np.maximum(largest, FLOOR * largest.max(axis=0))
+    own = np.abs(reference).max(axis=1)
+    scale = np.maximum(own, FLOOR * np.maximum(own.max(axis=0), largest))
     scale[scale == 0] = 1.0
-    return np.asarray(np.abs(slopes - reference[:, ::HOURS]).max(axis=1) / scale)
+    worst = np.abs(slopes - reference[:, ::HOURS]).max(axis=1) / scale
+    return np.asarray(worst[:, smooth(case)])
+
+
+def smooth(case: Case) -> list[int]:
+    """Curves that do not jump."""
+    jumping = {q.id for q in case.model.quantities if "reached(" in q.formula}
+    return [k for k, name in enumerate(case.names) if name not in jumping]

@@ -11,7 +11,7 @@ from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
 
 from . import patients, processes, slopes
-from .case import Case, Reference
+from .case import Array, Case, Reference
 from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point, chosen
 from .timing import timed, words
 
@@ -51,7 +51,7 @@ def rows(
     yield one_patient(best)
     yield from comparisons(best)
     yield from many_patients(case, best[ROADRUNNER])
-    yield one_gradient(case, best[OURS].rtol)
+    yield one_gradient(case, best[OURS].rtol, reference.largest)
     yield the_fit(starts)
     yield first_ever()
     yield cached()
@@ -101,7 +101,7 @@ def many_patients(case: Case, peer: Point) -> Iterator[Row]:
               f"{more:.0f} MB", met(more < MEGABYTES), accuracy)  # fmt: skip
 
 
-def one_gradient(case: Case, rtol: float) -> Row:
+def one_gradient(case: Case, rtol: float, largest: Array) -> Row:
     """A gradient in units of a plain run."""
     kernel, free = compile_kernel(case.model), slopes.free_columns(case)
     values = case.values
@@ -109,7 +109,7 @@ def one_gradient(case: Case, rtol: float) -> Row:
     whole = timed(lambda: gradient(kernel, case.line, values, free, rtol=rtol), 10)
     ratio = whole.minimum / alone.minimum
     exact = slopes.extrapolated(kernel, case, free)
-    error = slopes.errors(slopes.run(kernel, case, free, rtol), exact).max()
+    error = slopes.errors(slopes.run(kernel, case, free, rtol), exact, case, largest).max()
     return Row(
         f"one gradient by {len(free)} parameters, one core",
         f"at most {GRADIENT:g} x one run",
