@@ -57,7 +57,7 @@ def precision(ax: Any, points: Sequence[Point]) -> None:
         ax.plot(*coordinates(usable), marker, color=colour, alpha=0.3, markersize=4)
         ax.plot(*coordinates(fastest(usable)), "-", color=colour, label=tool)
     ax.axvline(GOOD, color="0.6", linestyle=":")
-    ax.text(GOOD * 0.8, 0.02, f"{GOOD:g}", transform=ax.get_xaxis_transform(), color="0.4")
+    ax.text(GOOD * 0.8, 0.3, f"{GOOD:.0e}", transform=ax.get_xaxis_transform(), color="0.4")
     ax.set(xscale="log", yscale="log", title="The case, 40 days, one core",
            xlabel="largest relative error in any state or quantity (1)",
            ylabel="time for one patient (ms)")  # fmt: skip
@@ -82,6 +82,7 @@ def growth(ax: Any, grown: Sequence[Grown], what: str) -> None:
     ax.plot(sizes, times, "o-", color="C0", label="crs_sim")
     ax.plot(sizes, times[-1] * sizes / sizes[-1], ":", color="0.5", label="in proportion")
     ax.set(xscale="log", yscale="log", xlabel=label, ylabel=time, title=f"More {what}")
+    ax.set_ylim(bottom=times.min() / 2)
     ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_formatter("{x:g}")

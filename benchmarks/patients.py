@@ -1,4 +1,4 @@
-"""Virtual patients: the case with its free parameters drawn at random, run on two threads.
+"""Virtual patients: the case with its free parameters drawn at random, run on two cores.
 
 They are synthetic: each free parameter of the case's fit times exp(0.2 z), z standard normal.
 """
@@ -7,61 +7,76 @@ from __future__ import annotations
 
 import json
 import resource
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from crs_sim import load_problem
-from crs_sim.kernel import Kernel, Runs, compile_kernel
+from crs_sim import Sampling, load_problem, simulate_batches, simulate_many
 
 from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case, Reference, load
 
 SPREAD = 0.2
 SEED = 1
-BLOCK = 100
-"""Patients handed to a thread at a time."""
+CORES = 2
 CHECKED = 20
 """Patients whose accuracy is looked at."""
 
+Values = dict[str, Array]
 
-def drawn(case: Case, count: int, rng: np.random.Generator) -> Array:
-    """Parameters of virtual patients, (count, n_parameters)."""
+
+def drawn(case: Case, count: int) -> Values:
+    """Parameters of virtual patients, each (count,)."""
     free = [f.name for f in load_problem("ruemmele2025").free]
-    columns = [case.model.parameter_ids.index(name) for name in free]
-    values = np.tile(case.values, (count, 1))
-    values[:, columns] *= np.exp(SPREAD * rng.standard_normal((count, len(columns))))
-    return values
+    factors = np.exp(SPREAD * np.random.default_rng(SEED).standard_normal((len(free), count)))
+    return {name: case.model.values[name] * f for name, f in zip(free, factors, strict=True)}
 
 
-def run_all(kernel: Kernel, case: Case, values: Array, rtol: float, threads: int = 2) -> list[Runs]:
-    """Every patient, in blocks over threads; all results kept."""
-    blocks = [values[k : k + BLOCK] for k in range(0, len(values), BLOCK)]
-    if threads == 1:
-        return [kernel.run(case.line, block, rtol=rtol) for block in blocks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda block: kernel.run(case.line, block, rtol=rtol), blocks))
+def courses(case: Case, values: Values, rtol: float) -> Array:
+    """Every curve of every patient, all kept: (n_names, n_patients, n_days).
 
-
-def curves_of(runs: list[Runs]) -> Array:
-    """(n_patients, n_days, n_names)."""
-    return np.concatenate([np.concatenate([r.states, r.quantities], axis=2) for r in runs])
-
-
-def loosest(kernel: Kernel, case: Case, values: Array) -> tuple[float, float]:
-    """The loosest rtol, and its error, good for all these patients and at all tighter ones.
-
-    The truth is our own method at rtol 1e-10: on the case it is within 1e-7 of Radau.
+    Raises
+    ------
+    RuntimeError
+        If a patient's run fails.
     """
-    truth = curves_of(run_all(kernel, case.hourly, values, REFERENCE_RTOL))
-    references = [Reference(curves[::HOURS], np.abs(curves).max(axis=0)) for curves in truth]
-    found = (REFERENCE_RTOL, 0.0)
+    sampling = Sampling(days=tuple(case.days), rtol=rtol)
+    many = simulate_many(case.model, case.scenario, values, sampling=sampling, workers=CORES)
+    if many.failures:
+        raise RuntimeError(str(many.failures[0]))
+    return np.asarray(many.courses[:, 0])
+
+
+def streamed(case: Case, values: Values, rtol: float) -> int:
+    """Every patient, none kept; how many finished."""
+    sampling = Sampling(days=tuple(case.days), rtol=rtol)
+    batches = simulate_batches(case.model, case.scenario, values, sampling=sampling, workers=CORES)
+    return sum(len(batch.members) for batch in batches)
+
+
+def by_patient(case: Case, values: Values, rtol: float) -> Array:
+    """(n_patients, n_days, n_names)."""
+    return courses(case, values, rtol).transpose(1, 2, 0)
+
+
+def truths(case: Case, values: Values) -> list[Reference]:
+    """Each patient by our own method at rtol 1e-10: on the case it is within 1e-7 of Radau."""
+    truth = by_patient(case.hourly, values, REFERENCE_RTOL)
+    return [Reference(curves[::HOURS], np.abs(curves).max(axis=0)) for curves in truth]
+
+
+def errors(case: Case, values: Values, references: list[Reference], rtol: float) -> Array:
+    """The error of each patient, (n_patients,)."""
+    curves = by_patient(case, values, rtol)
+    return np.array([r.error(c) for r, c in zip(references, curves, strict=True)])
+
+
+def loosest(case: Case, values: Values, references: list[Reference]) -> float:
+    """The loosest rtol good for every one of these patients and at all tighter ones."""
+    found = REFERENCE_RTOL
     for rtol in sorted(LADDER)[1:]:
-        curves = curves_of(run_all(kernel, case, values, rtol))
-        error = max(r.error(c) for r, c in zip(references, curves, strict=True))
-        if error > GOOD:
+        if errors(case, values, references, rtol).max() > GOOD:
             break
-        found = (rtol, error)
+        found = rtol
     return found
 
 
@@ -69,9 +84,8 @@ def memory_of(count: int, rtol: float) -> float:
     """MB by which the peak of this process rises while ``count`` patients are loaded and run."""
     before = peak()
     case = load()
-    kernel = compile_kernel(case.model)
-    runs = run_all(kernel, case, drawn(case, count, np.random.default_rng(SEED)), rtol)
-    assert all((r.status == 0).all() for r in runs)
+    kept = courses(case, drawn(case, count), rtol)
+    assert kept.shape[1] == count
     return peak() - before
 
 

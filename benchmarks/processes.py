@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .timing import Process, Timing, process
 
-LONGEST_FIT = 150.0
+LONGEST_FIT = 90.0
 """Seconds; a fit that takes longer is stopped and not met."""
 
 

@@ -13,10 +13,15 @@ from crs_sim import load_problem
 from crs_sim.gradients import Gradient, gradient
 from crs_sim.kernel import Kernel
 
-from .case import FLOOR, HOURS, REFERENCE_RTOL, Array, Case
+from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
 
 COUNT = 25
-WIDTH = 4e-3
+WIDTH = 1e-2
+"""Of the logarithm: narrower and the noise of two runs at rtol 1e-10 shows, wider and h^4 does."""
+TIGHTEST = 0.99e-8
+"""Tolerances tried go down to here."""
+FLOOR = 1e-2
+"""Below this part of a curve's size the reference itself is noise."""
 
 
 def free_columns(case: Case, count: int = COUNT) -> list[int]:
@@ -58,8 +63,8 @@ def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array
     """Largest difference on a sampled day, by parameter and smooth curve: (n_free, n_curves).
 
     Relative to the largest slope of that curve by that parameter at any hour; where a parameter
-    hardly moves a curve, to a thousandth of what the most important one does to it, or to a
-    thousandth of the curve's own largest value. Grades jump and have no slope: they are left out.
+    hardly moves a curve, to a hundredth of what the most important one does to it, or to a
+    hundredth of the curve's own largest value. Grades jump and have no slope: they are left out.
 
     Parameters
     ----------
@@ -72,6 +77,19 @@ def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array
     scale[scale == 0] = 1.0
     worst = np.abs(slopes - reference[:, ::HOURS]).max(axis=1) / scale
     return np.asarray(worst[:, smooth(case)])
+
+
+def loosest(
+    kernel: Kernel, case: Case, free: list[int], exact: Array, largest: Array
+) -> tuple[float, float]:
+    """The loosest rtol, and its error, good for all slopes and at all tighter ones."""
+    found = (REFERENCE_RTOL, float("inf"))
+    for rtol in sorted(r for r in LADDER if r >= TIGHTEST):
+        error = float(errors(run(kernel, case, free, rtol), exact, case, largest).max())
+        if error > GOOD:
+            break
+        found = (rtol, error)
+    return found
 
 
 def smooth(case: Case) -> list[int]:

@@ -11,9 +11,9 @@ from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
 
 from . import patients, processes, slopes
-from .case import Array, Case, Reference
+from .case import GOOD, Array, Case, Reference
 from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point, chosen
-from .timing import timed, words
+from .timing import Timing, timed, words
 
 ONE_RUN, MANY_RUNS, GRADIENT = 0.15, 0.01, 10.0
 FIT_STARTS, FIT_SECONDS = 20, 20.0
@@ -50,8 +50,8 @@ def rows(
     best = by_tool(points)
     yield one_patient(best)
     yield from comparisons(best)
-    yield from many_patients(case, best[ROADRUNNER])
-    yield one_gradient(case, best[OURS].rtol, reference.largest)
+    yield from many_patients(case, best)
+    yield one_gradient(case, reference.largest)
     yield the_fit(starts)
     yield first_ever()
     yield cached()
@@ -80,42 +80,57 @@ def comparisons(best: dict[str, Point]) -> Iterator[Row]:
             yield Row(f"the same by {tool}", "", str(point.timing), "", settings)
 
 
-def many_patients(case: Case, peer: Point) -> Iterator[Row]:
-    """A thousand virtual patients on two cores; their memory."""
-    kernel = compile_kernel(case.model)
-    values = patients.drawn(case, PATIENTS, np.random.default_rng(patients.SEED))
-    rtol, error = patients.loosest(kernel, case, values[: patients.CHECKED])
-    timing = timed(lambda: patients.run_all(kernel, case, values, rtol), 3)
+def many_patients(case: Case, best: dict[str, Point]) -> Iterator[Row]:
+    """A thousand virtual patients on two cores, at two tolerances; their memory.
+
+    At the case's own tolerance the comparison with the peer's one patient is like with like. But
+    some patients stand on the edge of ignition, where every tool needs a tighter one.
+    """
+    values = patients.drawn(case, PATIENTS)
+    few = {name: column[: patients.CHECKED] for name, column in values.items()}
+    truths = patients.truths(case, few)
+    strict = patients.loosest(case, few, truths)
+    kinds = {"the case's tolerance": best[OURS].rtol, "every one looked at within 1e-4": strict}
+    for kind, rtol in kinds.items():
+        errors = patients.errors(case, few, truths, rtol)
+        accuracy = (
+            f"median {np.median(errors):.1e}, worst {errors.max():.1e} of {len(errors)} patients "
+            f"looked at, at rtol {rtol:g}"
+        )
+        timing = timed(lambda r=rtol: patients.courses(case, values, r), 3)
+        yield per_patient(kind, timing, best[ROADRUNNER].timing.minimum, accuracy)
+    more = processes.memory(PATIENTS, best[OURS].rtol)
+    yield Row(f"{PATIENTS} patients, peak memory above import", f"under {MEGABYTES:g} MB",
+              f"{more:.0f} MB", met(more < MEGABYTES), "every curve of all kept")  # fmt: skip
+
+
+def per_patient(kind: str, timing: Timing, peer: float, accuracy: str) -> Row:
+    """The time of one patient of many against the peer's one."""
     each = timing.minimum / PATIENTS
-    ratio = each / peer.timing.minimum
-    accuracy = f"{error:.1e} at rtol {rtol:g}, {patients.CHECKED} patients looked at"
-    yield Row(
-        f"{PATIENTS} patients, two cores, per patient",
+    return Row(
+        f"{PATIENTS} patients, two cores, per patient; {kind}",
         f"at most {MANY_RUNS:g} x libRoadRunner's one",
-        f"{ratio:.4f} x: {words(each)} (all in {timing})",
-        met(ratio <= MANY_RUNS),
+        f"{each / peer:.4f} x: {words(each)} (all in {timing})",
+        met(each / peer <= MANY_RUNS),
         accuracy,
     )
-    more = processes.memory(PATIENTS, rtol)
-    yield Row(f"{PATIENTS} patients, peak memory above import", f"under {MEGABYTES:g} MB",
-              f"{more:.0f} MB", met(more < MEGABYTES), accuracy)  # fmt: skip
 
 
-def one_gradient(case: Case, rtol: float, largest: Array) -> Row:
-    """A gradient in units of a plain run."""
+def one_gradient(case: Case, largest: Array) -> Row:
+    """A gradient in units of a plain run, at the loosest tolerance that is good for slopes."""
     kernel, free = compile_kernel(case.model), slopes.free_columns(case)
-    values = case.values
-    alone = timed(lambda: kernel.run(case.line, values[None], rtol=rtol), 15)
-    whole = timed(lambda: gradient(kernel, case.line, values, free, rtol=rtol), 10)
-    ratio = whole.minimum / alone.minimum
+    line, values = case.line, case.values
     exact = slopes.extrapolated(kernel, case, free)
-    error = slopes.errors(slopes.run(kernel, case, free, rtol), exact, case, largest).max()
+    rtol, error = slopes.loosest(kernel, case, free, exact, largest)
+    alone = timed(lambda: kernel.run(line, values[None], rtol=rtol), 15)
+    whole = timed(lambda: gradient(kernel, line, values, free, rtol=rtol), 10)
+    ratio = whole.minimum / alone.minimum
     return Row(
         f"one gradient by {len(free)} parameters, one core",
         f"at most {GRADIENT:g} x one run",
         f"{ratio:.1f} x: {whole} against {words(alone.minimum)}",
-        met(ratio <= GRADIENT),
-        f"{error:.1e} of the largest slope at rtol {rtol:g}",
+        met(ratio <= GRADIENT and error <= GOOD),
+        f"{error:.1e} of the largest slope at rtol {rtol:g}, by Richardson's differences",
     )
 
 
