@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from .case import GOOD, LADDER, Array, Case, Reference
@@ -94,7 +95,7 @@ def settings(
 
 
 def chosen(points: Iterable[Point], good: float = GOOD) -> Point:
-    """The fastest setting at its loosest tolerance from which on every tighter one is good.
+    """The fastest of a tool's points that is good, as is every tighter one of its setting.
 
     A tolerance that is good by luck, with a tighter one that is not, does not count: for us as
     little as for a peer.
@@ -102,20 +103,14 @@ def chosen(points: Iterable[Point], good: float = GOOD) -> Point:
     Raises
     ------
     ValueError
-        If no setting is ever good.
+        If there is none.
     """
     by_setting: dict[str, list[Point]] = {}
-    for point in points:
+    for point in sorted(points, key=lambda p: p.rtol):
         by_setting.setdefault(point.setting, []).append(point)
-    candidates = []
+    candidates: list[Point] = []
     for group in by_setting.values():
-        loosest = None
-        for point in sorted(group, key=lambda p: p.rtol):
-            if point.error > good:
-                break
-            loosest = point
-        if loosest is not None:
-            candidates.append(loosest)
+        candidates += takewhile(lambda p: p.error <= good, group)
     if not candidates:
         raise ValueError(f"no tolerance gives an error of {good:g}")
-    return min(candidates, key=lambda p: p.timing.minimum)
+    return min(candidates, key=lambda p: (p.timing.minimum, -p.rtol))

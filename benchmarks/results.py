@@ -41,8 +41,8 @@ def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     notes = (
         "Accuracy: the largest relative error in every state and named quantity at daily times "
         "against Radau at rtol 1e-10 (floor: a thousandth of the largest the curve ever is), "
-        "unless it says otherwise. Each tool runs at its loosest tolerance from which on every "
-        "tighter one tried is within 1e-4, at its fastest setting. Times are the minimum of "
+        "unless it says otherwise. Each tool runs at its fastest tolerance and setting at which it "
+        "and every tighter tolerance tried are within 1e-4. Times are the minimum of "
         "several repeats, the median beside it; whole processes are judged by the median."
     )
     return "\n".join([*lines, "", notes, "", f"Measured on: {said}.", ""])
