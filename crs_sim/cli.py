@@ -89,7 +89,7 @@ for command in (check, show, new, export):
 @click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
 @click.option("--from", "run", metavar="RUN", help="Take the fitted values of a run.")
-@click.option("--method", default="LSODA", show_default=True, help="Solver.")
+@click.option("--method", default="Rosenbrock", show_default=True, help="Solver.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv",
               help="Write all states and quantities; units go beside it.")  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FIGURE.png",

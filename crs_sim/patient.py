@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, StorageError, UnitError, unknown_name
@@ -34,6 +33,9 @@ from .tables import (
     refuse_repeats,
 )
 from .units import conversion_factor, convert, named_unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_DAY = 36500.0
 
@@ -111,6 +113,8 @@ class Observations:
     def table(self) -> pd.DataFrame:
         """One row an observation, the columns of observations.csv."""
         names = [name for name in Observation.__dataclass_fields__ if name != "row"]
+        import pandas as pd  # slow to load, and rarely wanted
+
         return pd.DataFrame([asdict(o) for o in self], columns=names)
 
 

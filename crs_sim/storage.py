@@ -16,16 +16,18 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from .errors import StorageError, unknown_name
-from .fitting import Dropped, Fit
 from .model import Model
 from .shipped import root
-from .verdict import judged_table
+
+if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after a fit loaded it
+    import pandas as pd
+
+    from .fitting import Dropped, Fit
 
 RESULT = "result.json"
 LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
@@ -82,16 +84,22 @@ class Run:
     @cached_property
     def estimates(self) -> pd.DataFrame:
         """estimates.csv."""
+        import pandas as pd
+
         return pd.read_csv(self.path / "estimates.csv")
 
     @cached_property
     def observations(self) -> pd.DataFrame:
         """observations.csv."""
+        import pandas as pd
+
         return pd.read_csv(self.path / "observations.csv")
 
     @cached_property
     def starts(self) -> pd.DataFrame:
         """starts.csv."""
+        import pandas as pd
+
         return pd.read_csv(self.path / "starts.csv")
 
 
@@ -143,6 +151,8 @@ def save_run(
 
 def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
     """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
+    import pandas as pd
+
     table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
     changes = {d.parameter: d.delta_aic for d in dropped}
     table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
@@ -217,6 +227,8 @@ def _created(run: Path) -> str:
 
 
 def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
+    from .verdict import judged_table
+
     return {
         "estimates.csv": estimates_table(result, dropped),
         "observations.csv": judged_table(result),

@@ -1,0 +1,120 @@
+"""The shipped case, its reference by Radau at rtol 1e-10, and the one measure of error for all.
+
+An error is the largest over every state and named quantity at the daily times of
+|value - reference| / max(|reference|, a thousandth of the largest the curve ever is). "Ever" is
+over the hourly reference: a state that a tablet fills and that is empty again by the next morning
+would otherwise be measured against nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from crs_sim import Model, Scenario, codecache, load_model, load_patient, simulate
+from crs_sim.timeline import Course, Timeline, course, timeline
+
+Array = NDArray[np.float64]
+
+FLOOR = 1e-3
+GOOD = 1e-4
+"""The error every tool is timed at."""
+REFERENCE_RTOL = 1e-10
+HOURS = 24
+LADDER = tuple(m * 10.0**-k for k in range(3, 11) for m in (5, 2, 1))
+"""Tolerances tried, loosest first: 5e-3, 2e-3, 1e-3, ... 1e-10."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model under a scenario, sampled daily."""
+
+    model: Model
+    scenario: Scenario
+    days: Array
+
+    @cached_property
+    def values(self) -> Array:
+        """Parameters, (n_parameters,)."""
+        return np.array(list(self.model.values.values()))
+
+    @cached_property
+    def line(self) -> Timeline:
+        """The scenario cut where something happens."""
+        return timeline(self.model, self.scenario, self.days)[0]
+
+    @cached_property
+    def tables(self) -> Course:
+        """Boluses and inflows of each segment, as numbers."""
+        return course(self.line, self.values, len(self.model.states))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every curve: states, then quantities."""
+        return (*self.model.state_ids, *self.model.quantity_ids)
+
+    @property
+    def hourly(self) -> Case:
+        """The same, sampled every hour."""
+        return replace(self, days=np.arange(HOURS * int(self.days[-1]) + 1) / HOURS)
+
+    def run(self, rtol: float, method: str = "Rosenbrock") -> Array:
+        """`simulate` and its table, as a user would: (n_days, n_names)."""
+        run = simulate(self.model, self.scenario, days=self.days, rtol=rtol, method=method)
+        return np.asarray(run.table().to_numpy()[:, 1:])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is taken for the truth.
+
+    Parameters
+    ----------
+    curves : (n_days, n_names) at the daily times
+    largest : (n_names,) the largest each curve ever is
+    """
+
+    curves: Array
+    largest: Array
+
+    def errors(self, curves: Array) -> Array:
+        """The largest error of each curve, (n_names,); a curve that stays zero has none."""
+        scale = np.maximum(np.abs(self.curves), FLOOR * self.largest)
+        scale[:, self.largest == 0] = 1.0
+        return np.asarray((np.abs(curves - self.curves) / scale).max(axis=0))
+
+    def error(self, curves: Array) -> float:
+        """The largest of all; not finite if anything is not."""
+        worst = self.errors(curves)
+        return float(worst.max()) if np.isfinite(worst).all() else float("inf")
+
+
+def load(until: int = 40) -> Case:
+    """The shipped case over its first days."""
+    scenario = load_patient("ruemmele2025").scenario
+    model = load_model("crs").with_values(**scenario.values)
+    return Case(model, scenario, np.arange(until + 1.0))
+
+
+def hourly(case: Case, rtol: float, method: str) -> Reference:
+    """A reference from one run sampled every hour."""
+    curves = case.hourly.run(rtol, method)
+    return Reference(curves[::HOURS], np.abs(curves).max(axis=0))
+
+
+def reference(case: Case, folder: Path) -> Reference:
+    """The reference by Radau in plain Python (half a minute), kept in ``folder``."""
+    inputs = (repr(case.model.values), repr(case.scenario), repr(case.days.tolist()))
+    key = codecache.fingerprint(case.model.hash, *inputs, scipy.__version__)
+    path = folder / f"radau_{key}.npz"
+    if not path.is_file():
+        made = hourly(case, REFERENCE_RTOL, "Radau")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(path, curves=made.curves, largest=made.largest)
+    with np.load(path) as kept:
+        return Reference(kept["curves"], kept["largest"])

@@ -1,0 +1,108 @@
+"""Virtual patients: the case with its free parameters drawn at random, run on two cores.
+
+They are synthetic: each free parameter of the case's fit times exp(0.2 z), z standard normal.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+
+from crs_sim import Sampling, load_problem, simulate_batches, simulate_many
+
+from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case, Reference, load
+
+SPREAD = 0.2
+SEED = 1
+CORES = 2
+CHECKED = 20
+"""Patients whose accuracy is looked at."""
+
+Values = dict[str, Array]
+
+
+def drawn(case: Case, count: int) -> Values:
+    """Parameters of virtual patients, each (count,)."""
+    free = [f.name for f in load_problem("ruemmele2025").free]
+    factors = np.exp(SPREAD * np.random.default_rng(SEED).standard_normal((len(free), count)))
+    return {name: case.model.values[name] * f for name, f in zip(free, factors, strict=True)}
+
+
+def courses(case: Case, values: Values, rtol: float) -> Array:
+    """Every curve of every patient, all kept: (n_names, n_patients, n_days).
+
+    Raises
+    ------
+    RuntimeError
+        If a patient's run fails.
+    """
+    sampling = Sampling(days=tuple(case.days), rtol=rtol)
+    many = simulate_many(case.model, case.scenario, values, sampling=sampling, workers=CORES)
+    if many.failures:
+        raise RuntimeError(str(many.failures[0]))
+    return np.asarray(many.courses[:, 0])
+
+
+def streamed(case: Case, values: Values, rtol: float) -> int:
+    """Every patient, none kept; how many finished."""
+    sampling = Sampling(days=tuple(case.days), rtol=rtol)
+    batches = simulate_batches(case.model, case.scenario, values, sampling=sampling, workers=CORES)
+    return sum(len(batch.members) for batch in batches)
+
+
+def by_patient(case: Case, values: Values, rtol: float) -> Array:
+    """(n_patients, n_days, n_names)."""
+    return courses(case, values, rtol).transpose(1, 2, 0)
+
+
+def truths(case: Case, values: Values) -> list[Reference]:
+    """Each patient by our own method at rtol 1e-10: on the case it is within 1e-7 of Radau."""
+    truth = by_patient(case.hourly, values, REFERENCE_RTOL)
+    return [Reference(curves[::HOURS], np.abs(curves).max(axis=0)) for curves in truth]
+
+
+def errors(case: Case, values: Values, references: list[Reference], rtol: float) -> Array:
+    """The error of each patient, (n_patients,)."""
+    curves = by_patient(case, values, rtol)
+    return np.array([r.error(c) for r, c in zip(references, curves, strict=True)])
+
+
+def loosest(case: Case, values: Values, references: list[Reference]) -> float:
+    """The loosest rtol good for every one of these patients and at all tighter ones."""
+    found = REFERENCE_RTOL
+    for rtol in sorted(LADDER)[1:]:
+        if errors(case, values, references, rtol).max() > GOOD:
+            break
+        found = rtol
+    return found
+
+
+def memory_of(count: int, rtol: float) -> float:
+    """MB by which the peak of this process rises while ``count`` patients are loaded and run."""
+    before = peak()
+    case = load()
+    kept = courses(case, drawn(case, count), rtol)
+    assert kept.shape[1] == count
+    return peak() - before
+
+
+def peak() -> float:
+    """The largest memory of this process so far, MB.
+
+    From the system's own book-keeping where there is one: getrusage gives a child the peak of the
+    process that started it.
+    """
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(json.dumps({"MB": memory_of(int(sys.argv[1]), float(sys.argv[2]))}))

@@ -1,0 +1,116 @@
+"""Error against time: every tool over a range of tolerances, by the same measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from .case import GOOD, LADDER, Array, Case, Reference
+from .roadrunner import FRACTIONS, RoadRunner, quiet
+from .timing import Timing, timed
+
+if TYPE_CHECKING:
+    from .copasi import Copasi
+
+OURS = "crs_sim"
+ROADRUNNER = "libRoadRunner"
+COPASI = "COPASI"
+PLAIN = "solve_ivp LSODA, plain Python"
+COMMON_RANGE = (1e-9, 2e-5)
+COPASI_LADDER = (1e-5, 3e-6, 1e-6, 5e-7, 3e-7, 1e-7, 1e-8)
+PLAIN_LADDER = (1e-4, 1e-5, 1e-6, 1e-7)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One tool at one tolerance."""
+
+    tool: str
+    rtol: float
+    setting: str
+    error: float
+    timing: Timing
+
+
+def measured(
+    tool: str, rtol: float, setting: str, run: Callable[[], Array], reference: Reference,
+    repeats: int,
+) -> Point:  # fmt: skip
+    """Error and time of one tool at one tolerance."""
+    error = reference.error(run())
+    return Point(tool, rtol, setting, error, timed(run, repeats, warm=0))
+
+
+def ours(case: Case, reference: Reference, repeats: int = 15) -> list[Point]:
+    """`simulate` and ``.table()``."""
+    return [
+        measured(OURS, rtol, "Rodas5P", lambda r=rtol: case.run(r), reference, repeats)
+        for rtol in LADDER
+    ]
+
+
+def plain(case: Case, reference: Reference, repeats: int = 1) -> list[Point]:
+    """The plain path: formulas in Python under SciPy's LSODA."""
+    return [
+        measured(PLAIN, rtol, "analytic Jacobian",
+                 lambda r=rtol: case.run(r, "LSODA"), reference, repeats)
+        for rtol in PLAIN_LADDER
+    ]  # fmt: skip
+
+
+def roadrunner(case: Case, reference: Reference, repeats: int = 5) -> list[Point]:
+    """libRoadRunner at each of its settings; a run it gives up is no point."""
+    tool = RoadRunner(case, reference.largest)
+    ladder = [r for r in LADDER if COMMON_RANGE[0] <= r <= COMMON_RANGE[1]]
+    return settings(tool, ROADRUNNER, ladder, FRACTIONS, reference, repeats)
+
+
+def copasi(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:
+    """COPASI at each of its settings."""
+    from .copasi import FRACTIONS as COPASI_FRACTIONS
+    from .copasi import Copasi  # not among what the tests need
+
+    tool = Copasi(case, reference)
+    return settings(tool, COPASI, COPASI_LADDER, COPASI_FRACTIONS, reference, repeats)
+
+
+def settings(
+    tool: RoadRunner | Copasi, name: str, ladder: Iterable[float], fractions: Iterable[float],
+    reference: Reference, repeats: int,
+) -> list[Point]:  # fmt: skip
+    """A peer over tolerances and fractions."""
+    points = []
+    for fraction in fractions:
+        for rtol in ladder:
+            with quiet():
+                tool.tolerate(rtol, fraction)
+                try:
+                    words = f"atol {fraction:g} rtol"
+                    points.append(measured(name, rtol, words, tool.run, reference, repeats))
+                except RuntimeError:
+                    continue
+    return points
+
+
+def chosen(points: Iterable[Point], good: float = GOOD) -> Point:
+    """The fastest of a tool's points that is good, as is every tighter one of its setting.
+
+    A tolerance that is good by luck, with a tighter one that is not, does not count: for us as
+    little as for a peer.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    by_setting: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda p: p.rtol):
+        by_setting.setdefault(point.setting, []).append(point)
+    candidates: list[Point] = []
+    for group in by_setting.values():
+        candidates += takewhile(lambda p: p.error <= good, group)
+    if not candidates:
+        raise ValueError(f"no tolerance gives an error of {good:g}")
+    return min(candidates, key=lambda p: (p.timing.minimum, -p.rtol))

@@ -1,0 +1,98 @@
+"""One gradient by `crs_sim.gradients`, held against extrapolated central differences.
+
+Free are those of the case's fit and the next parameters of the model, 25 together. The reference
+is Richardson's: central differences over steps h and h/2 of the logarithm at rtol 1e-10, joined so
+that the error of order h^2 cancels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crs_sim import load_problem
+from crs_sim.gradients import Gradient, gradient
+from crs_sim.kernel import Kernel
+
+from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
+
+COUNT = 25
+WIDTH = 1e-2
+"""Of the logarithm: narrower and the noise of two runs at rtol 1e-10 shows, wider and h^4 does."""
+TIGHTEST = 0.99e-8
+"""Tolerances tried go down to here."""
+FLOOR = 1e-2
+"""Below this part of a curve's size the reference itself is noise."""
+
+
+def free_columns(case: Case, count: int = COUNT) -> list[int]:
+    """Indices of free parameters: the fit's own, then others that are not zero."""
+    ids = case.model.parameter_ids
+    free = [ids.index(f.name) for f in load_problem("ruemmele2025").free]
+    others = [k for k in range(len(ids)) if k not in free and case.values[k] != 0]
+    return (free + others)[:count]
+
+
+def slopes_of(found: Gradient) -> Array:
+    """(n_free, n_days, n_names)."""
+    return np.concatenate([found.states, found.quantities], axis=2)
+
+
+def run(kernel: Kernel, case: Case, free: list[int], rtol: float) -> Array:
+    """One gradient."""
+    return slopes_of(gradient(kernel, case.line, case.values, free, rtol=rtol))
+
+
+def extrapolated(kernel: Kernel, case: Case, free: list[int], width: float = WIDTH) -> Array:
+    """The reference, hourly: (n_free, n_hours, n_names)."""
+
+    line = case.hourly.line
+
+    def central(h: float) -> Array:
+        up, down = (np.tile(case.values, (len(free), 1)) for _ in range(2))
+        rows = range(len(free))
+        up[rows, free] *= np.exp(h)
+        down[rows, free] *= np.exp(-h)
+        both = kernel.run(line, np.vstack([up, down]), rtol=REFERENCE_RTOL)
+        curves = np.concatenate([both.states, both.quantities], axis=2)
+        return np.asarray((curves[: len(free)] - curves[len(free) :]) / (2 * h))
+
+    return np.asarray((4 * central(width / 2) - central(width)) / 3)
+
+
+def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array:
+    """Largest difference on a sampled day, by parameter and smooth curve: (n_free, n_curves).
+
+    Relative to the largest slope of that curve by that parameter at any hour; where a parameter
+    hardly moves a curve, to a hundredth of what the most important one does to it, or to a
+    hundredth of the curve's own largest value. Grades jump and have no slope: they are left out.
+
+    Parameters
+    ----------
+    slopes : (n_free, n_days, n_names)
+    reference : (n_free, n_hours, n_names)
+    largest : (n_names,) of each curve
+    """
+    own = np.abs(reference).max(axis=1)
+    scale = np.maximum(own, FLOOR * np.maximum(own.max(axis=0), largest))
+    scale[scale == 0] = 1.0
+    worst = np.abs(slopes - reference[:, ::HOURS]).max(axis=1) / scale
+    return np.asarray(worst[:, smooth(case)])
+
+
+def loosest(
+    kernel: Kernel, case: Case, free: list[int], exact: Array, largest: Array
+) -> tuple[float, float]:
+    """The loosest rtol, and its error, good for all slopes and at all tighter ones."""
+    found = (REFERENCE_RTOL, float("inf"))
+    for rtol in sorted(r for r in LADDER if r >= TIGHTEST):
+        error = float(errors(run(kernel, case, free, rtol), exact, case, largest).max())
+        if error > GOOD:
+            break
+        found = (rtol, error)
+    return found
+
+
+def smooth(case: Case) -> list[int]:
+    """Curves that do not jump."""
+    jumping = {q.id for q in case.model.quantities if "reached(" in q.formula}
+    return [k for k, name in enumerate(case.names) if name not in jumping]

@@ -1,0 +1,171 @@
+"""The table of targets: what, target, measured, met, and how accurate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crs_sim.gradients import gradient
+from crs_sim.kernel import compile_kernel
+
+from . import patients, processes, slopes
+from .case import GOOD, Array, Case, Reference
+from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point, chosen
+from .timing import Timing, timed, words
+
+ONE_RUN, MANY_RUNS, GRADIENT = 0.15, 0.01, 10.0
+FIT_STARTS, FIT_SECONDS = 20, 20.0
+FIRST_SECONDS, CACHED_SECONDS, HELP_SECONDS = 15.0, 2.0, 0.3
+PATIENTS, MEGABYTES = 1000, 300.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; ``met`` is empty for a row that is there for comparison."""
+
+    what: str
+    target: str
+    measured: str
+    met: str
+    accuracy: str
+
+
+def met(holds: bool) -> str:
+    """In words."""
+    return "met" if holds else "NOT MET"
+
+
+def by_tool(points: list[Point]) -> dict[str, Point]:
+    """Each tool at its best setting that is accurate enough."""
+    tools = dict.fromkeys(p.tool for p in points)
+    return {tool: chosen(p for p in points if p.tool == tool) for tool in tools}
+
+
+def rows(
+    case: Case, reference: Reference, points: list[Point], starts: int = FIT_STARTS
+) -> Iterator[Row]:
+    """Every row, each as soon as it is measured."""
+    best = by_tool(points)
+    yield one_patient(best)
+    yield from comparisons(best)
+    yield from many_patients(case, best)
+    yield one_gradient(case, reference.largest)
+    yield the_fit(starts)
+    yield first_ever()
+    yield cached()
+    yield shown_help()
+
+
+def one_patient(best: dict[str, Point]) -> Row:
+    """`simulate` and its table against libRoadRunner."""
+    ours, peer = best[OURS], best[ROADRUNNER]
+    ratio = ours.timing.minimum / peer.timing.minimum
+    return Row(
+        "one patient, 40 days, through simulate and its table, one core",
+        f"at most {ONE_RUN:g} x libRoadRunner",
+        f"{ratio:.3f} x: {ours.timing} against {words(peer.timing.minimum)}",
+        met(ratio <= ONE_RUN),
+        f"{ours.error:.1e} at rtol {ours.rtol:g}",
+    )
+
+
+def comparisons(best: dict[str, Point]) -> Iterator[Row]:
+    """The peers, for comparison."""
+    for tool in (ROADRUNNER, COPASI, PLAIN):
+        if tool in best:
+            point = best[tool]
+            settings = f"{point.error:.1e} at rtol {point.rtol:g}, {point.setting}"
+            yield Row(f"the same by {tool}", "", str(point.timing), "", settings)
+
+
+def many_patients(case: Case, best: dict[str, Point]) -> Iterator[Row]:
+    """A thousand virtual patients on two cores, at two tolerances; their memory.
+
+    Judged is the tolerance at which every patient looked at is good. Some stand on the edge of
+    ignition, where every tool needs a tighter one than the case, so the time at the case's own is
+    there for comparison with the peer's one patient.
+    """
+    values = patients.drawn(case, PATIENTS)
+    few = {name: column[: patients.CHECKED] for name, column in values.items()}
+    truths = patients.truths(case, few)
+    strict = patients.loosest(case, few, truths)
+    for rtol in (strict, best[OURS].rtol):
+        errors = patients.errors(case, few, truths, rtol)
+        accuracy = (
+            f"median {np.median(errors):.1e}, worst {errors.max():.1e} of {len(errors)} patients "
+            f"looked at, at rtol {rtol:g}"
+        )
+        timing = timed(lambda r=rtol: patients.courses(case, values, r), 3)
+        yield per_patient(timing, best[ROADRUNNER].timing.minimum, accuracy, rtol == strict)
+    more = processes.memory(PATIENTS, best[OURS].rtol)
+    yield Row(f"{PATIENTS} patients, peak memory above import", f"under {MEGABYTES:g} MB",
+              f"{more:.0f} MB", met(more < MEGABYTES), "every curve of all kept")  # fmt: skip
+
+
+def per_patient(timing: Timing, peer: float, accuracy: str, judged: bool) -> Row:
+    """The time of one patient of many against the peer's one."""
+    each = timing.minimum / PATIENTS
+    what = f"{PATIENTS} patients, two cores, per patient"
+    measured = f"{each / peer:.4f} x: {words(each)} (all in {timing})"
+    if not judged:
+        return Row(f"{what}, at the case's tolerance", "", measured, "", accuracy)
+    target = f"at most {MANY_RUNS:g} x libRoadRunner's one"
+    return Row(what, target, measured, met(each / peer <= MANY_RUNS), accuracy)
+
+
+def one_gradient(case: Case, largest: Array) -> Row:
+    """A gradient in units of a plain run, at the loosest tolerance that is good for slopes."""
+    kernel, free = compile_kernel(case.model), slopes.free_columns(case)
+    line, values = case.line, case.values
+    exact = slopes.extrapolated(kernel, case, free)
+    rtol, error = slopes.loosest(kernel, case, free, exact, largest)
+    alone = timed(lambda: kernel.run(line, values[None], rtol=rtol), 15)
+    whole = timed(lambda: gradient(kernel, line, values, free, rtol=rtol), 10)
+    ratio = whole.minimum / alone.minimum
+    return Row(
+        f"one gradient by {len(free)} parameters, one core",
+        f"at most {GRADIENT:g} x one run",
+        f"{ratio:.1f} x: {whole} against {words(alone.minimum)}",
+        met(ratio <= GRADIENT and error <= GOOD),
+        f"{error:.1e} of the largest slope at rtol {rtol:g}, by Richardson's differences",
+    )
+
+
+def the_fit(starts: int = FIT_STARTS) -> Row:
+    """The case's fit; met only with all its starts."""
+    found = processes.fitted(starts)
+    what, target = f"the case's fit, {starts} starts, two cores", f"under {FIT_SECONDS:g} s"
+    if found is None:
+        return Row(what, target, f"more than {processes.LONGEST_FIT:g} s", met(False), "stopped")
+    return Row(
+        what, target, f"{words(found['seconds'])} ({found['runs']:.0f} runs)",
+        met(starts >= FIT_STARTS and found["seconds"] < FIT_SECONDS),
+        f"cost {found['cost']:.6g}",
+    )  # fmt: skip
+
+
+def first_ever() -> Row:
+    """Everything compiled, and something said meanwhile."""
+    done = processes.first_ever()
+    said = "compiling" in done.errors
+    word = "a word on the screen" if said else "nothing on the screen"
+    return Row("first run ever, compilation included, whole process",
+               f"under {FIRST_SECONDS:g} s, with a word", f"{words(done.seconds)}, {word}",
+               met(said and done.seconds < FIRST_SECONDS), "as simulate, rtol 1e-6")  # fmt: skip
+
+
+def cached() -> Row:
+    """The everyday command."""
+    timing = processes.cached()
+    return Row("crs-sim simulate ruemmele2025 --out x.csv, cached, whole process",
+               f"under {CACHED_SECONDS:g} s", str(timing),
+               met(timing.median < CACHED_SECONDS), "as simulate, rtol 1e-6")  # fmt: skip
+
+
+def shown_help() -> Row:
+    """Help."""
+    timing = processes.shown_help()
+    return Row("crs-sim --help, whole process", f"under {HELP_SECONDS:g} s", str(timing),
+               met(timing.median < HELP_SECONDS), "no numbers")  # fmt: skip
