@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def loosest(case: Case, values: Values, references: list[Reference]) -> float:
             break
         found = rtol
     return found
+
+
+def alone(case: Case, values: Values, which: int) -> Case:
+    """One of these patients as a case of its own."""
+    own = {name: float(column[which]) for name, column in values.items()}
+    return replace(case, model=case.model.with_values(**own))
 
 
 def memory_of(count: int, rtol: float) -> float:

@@ -19,6 +19,7 @@ ROADRUNNER = "libRoadRunner"
 COPASI = "COPASI"
 PLAIN = "solve_ivp LSODA, plain Python"
 COMMON_RANGE = (1e-9, 2e-5)
+TIGHT_LADDER = (1e-7, 3e-8, 1e-8, 3e-9, 1e-9, 3e-10, 1e-10, 3e-11, 1e-11)
 COPASI_LADDER = (1e-5, 3e-6, 1e-6, 5e-7, 3e-7, 1e-7, 1e-8)
 PLAIN_LADDER = (1e-4, 1e-5, 1e-6, 1e-7)
 
@@ -65,6 +66,12 @@ def roadrunner(case: Case, reference: Reference, repeats: int = 5) -> list[Point
     tool = RoadRunner(case, reference.largest)
     ladder = [r for r in LADDER if COMMON_RANGE[0] <= r <= COMMON_RANGE[1]]
     return settings(tool, ROADRUNNER, ladder, FRACTIONS, reference, repeats)
+
+
+def roadrunner_tight(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:
+    """libRoadRunner at tolerances that a patient on the edge of ignition needs."""
+    tool = RoadRunner(case, reference.largest)
+    return settings(tool, ROADRUNNER, TIGHT_LADDER, FRACTIONS, reference, repeats)
 
 
 def copasi(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:

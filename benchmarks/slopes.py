@@ -16,11 +16,12 @@ from crs_sim.kernel import Kernel
 from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
 
 COUNT = 25
-WIDTH = 1e-2
-"""Of the logarithm: narrower and the noise of two runs at rtol 1e-10 shows, wider and h^4 does."""
-TIGHTEST = 0.99e-8
-"""Tolerances tried go down to here."""
-FLOOR = 1e-2
+WIDTH = 1e-3
+"""Of the logarithm; references of 4e-4 and 4e-3 agree with it to 5e-6."""
+TIGHTEST = 0.99e-7
+"""Tolerances tried go down to that of a fit's answer; tighter, with more steps, the rounding of a
+difference takes over (1.2e-4 at 1e-8, in a curve that hardly moves)."""
+FLOOR = 1e-3
 """Below this part of a curve's size the reference itself is noise."""
 
 
@@ -63,8 +64,8 @@ def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array
     """Largest difference on a sampled day, by parameter and smooth curve: (n_free, n_curves).
 
     Relative to the largest slope of that curve by that parameter at any hour; where a parameter
-    hardly moves a curve, to a hundredth of what the most important one does to it, or to a
-    hundredth of the curve's own largest value. Grades jump and have no slope: they are left out.
+    hardly moves a curve, to a thousandth of what the most important one does to it, or to a
+    thousandth of the curve's own largest value. Grades jump and have no slope: they are left out.
 
     Parameters
     ----------
