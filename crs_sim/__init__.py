@@ -29,6 +29,8 @@ sourcecode.py      a model's equations written out as Python
 codegen.py         a model made runnable: its generated functions, found again by what they say
 unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
+arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
+clock.py           the days of a run, and the time that steady states take
 timeline.py        a scenario cut wherever something happens
 rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
 vectors.py         straight-line Python recorded as vector instructions

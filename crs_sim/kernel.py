@@ -26,7 +26,7 @@ from . import codecache, rosenbrock
 from .codegen import code_key
 from .machinecode import Machine, processor
 from .model import Model
-from .rosenbrock import DAY, DONE, REJECTED, RTOL, SEGMENT, STATUS, USED
+from .rosenbrock import DAY, DONE, ENTRIES, MOVING, REJECTED, RTOL, SEGMENT, STATUS, USED
 from .timeline import Timeline, amounts, parameter_versions
 
 Array = NDArray[np.float64]
@@ -53,6 +53,10 @@ DRIVERS = (
     rosenbrock.finite,
     rosenbrock.advance,
     rosenbrock.choose,
+    rosenbrock.arrange,
+    rosenbrock.moved,
+    rosenbrock.steady,
+    rosenbrock.leave,
     rosenbrock.give,
     rosenbrock.begin,
     rosenbrock.name,
@@ -91,7 +95,7 @@ ARRAY = types.float64[::1]
 INDICES = types.int64[::1]
 TABLE, INTEGERS, STACK = types.float64[:, ::1], types.int64[:, ::1], types.float64[:, :, ::1]
 SIGNATURE = types.void(
-    INDICES, ARRAY, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE, types.boolean,
+    INDICES, ARRAY, INTEGERS, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE, types.boolean,
     STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
 )  # fmt: skip
 """Of `rosenbrock.run_many`: given beforehand, so that nothing is compiled at the first call."""
@@ -110,7 +114,9 @@ class Runs:
     reached : (n_runs,) last day reached
     segment : (n_runs,) last segment begun
     accepted, rejected : (n_runs,) steps
-    steps : sizes of the accepted steps of the first run, for `Kernel.replay`
+    steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
+        state was reached
+    moving : (n_runs,) the state that moved most in the last cycle before a steady state
     """
 
     states: Array
@@ -122,6 +128,7 @@ class Runs:
     accepted: Indices
     rejected: Indices
     steps: Array
+    moving: Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +154,11 @@ class Kernel:
         start : (n_runs, n_states), instead of the model's initial states
 
         A failed run takes nothing with it: the others of its four are run again by themselves.
+
+        Raises
+        ------
+        InputError
+            If a value decides when doses come, and is not the one the timeline was cut with.
         """
         runs = self._call(line, values, rtol, start, np.empty(MOST_KEPT))
         failed = np.flatnonzero(runs.status != DONE)
@@ -156,7 +168,7 @@ class Kernel:
             one = slice(i, i + 1)
             begin = None if start is None else start[one]
             alone = self._call(line, values[one], rtol, begin, np.empty(MOST_KEPT))
-            for name in ("states", "quantities", "final", "status", "reached", "segment"):
+            for name in ("states", "quantities", "final", "status", "reached", "segment", "moving"):
                 getattr(runs, name)[one] = getattr(alone, name)
         return runs
 
@@ -179,24 +191,25 @@ class Kernel:
         self, line: Timeline, values: Array, rtol: float, start: Array | None, steps: Array,
         following: bool = False,
     ) -> Runs:  # fmt: skip
+        line.check_values(values)
         n_runs, given = len(values), line.given
         shape = (n_runs, len(line.days))
         states = np.full((*shape, self.n_states), np.nan)
         named = np.full((*shape, self.n_quantities), np.nan)
         final = np.zeros((n_runs, self.n_states))
-        counts, clock = np.zeros((n_runs, 5), dtype=np.int64), np.zeros((n_runs, 2))
+        counts, clock = np.zeros((n_runs, ENTRIES), dtype=np.int64), np.zeros((n_runs, 2))
         clock[:, RTOL] = rtol
         parameters = np.ascontiguousarray([parameter_versions(line, v) for v in values])
         amount = np.ascontiguousarray([amounts(line, v) for v in values])
         self.loop(
-            self.model, line.edges, line.days, line.version, line.version_at,
+            self.model, line.edges, line.marks, line.days, line.version, line.version_at,
             np.array([given.first, given.after, given.state]), given.duration, parameters, amount,
             np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start),
             following, states, named, steps, final, counts, clock,
         )  # fmt: skip
         return Runs(
             states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
-            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
+            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]], counts[:, MOVING],
         )  # fmt: skip
 
 

@@ -69,16 +69,26 @@ SMALLEST_STEP = 1e-13
 """Times max(1, day): below it a step no longer moves the clock safely."""
 HUGE = 1e300
 
-DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE = 0, 1, 2, 3, 4
+MOST_CYCLES = 5_000
+"""Equal doses after which a steady state is given up."""
+STEADY, STEADY_AT_BEST = 1e-3, 1e-10
+"""A state is steady when what is left to come is this times rtol, or the second, of its size."""
+
+DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY = 0, 1, 2, 3, 4, 5
 WORDS = (
     "done",
     "the step size became too small",
     f"no end after {MOST_STEPS} steps",
     "an initial state is not finite",
     "a state is not finite",
+    f"no steady state after {MOST_CYCLES} cycles",
 )
-ROW, USED, REJECTED, SEGMENT, STATUS = 0, 1, 2, 3, 4
-"""Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status."""
+ROW, USED, REJECTED, SEGMENT, STATUS, MOVING = 0, 1, 2, 3, 4, 5
+"""Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status, and the
+state that moved most in the last cycle of equal doses."""
+ENTRIES = 6
+JOIN, APART, RESET, CYCLE = 1, 2, 4, 8
+"""As in `crs_sim.clock`."""
 DAY, RTOL = 0, 1
 """Entries of ``clock``: day reached, relative tolerance."""
 
@@ -242,6 +252,56 @@ def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -
     call(m[CONSTANTS], w)
 
 
+def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
+    """What a segment begins with: states set aside are added, states are set aside, or reset."""
+    if marks & JOIN:
+        for q in range(m[NL]):
+            w[m[NOW] + q] += aside[q]
+    if marks & APART:
+        for q in range(m[NL]):
+            aside[q] = w[m[NOW] + q]
+    if marks & (APART | RESET):
+        call(m[INITIAL], w)
+
+
+def moved(m: Counters, w: Array, before: Array, counts: Counters) -> float:
+    """The largest change of a state in a cycle, relative to its size; notes which state it was."""
+    largest = 0.0
+    for q in range(m[NL]):
+        now = w[m[NOW] + q]
+        size = max(abs(now), abs(before[q])) + FRACTION * w[m[SIZE] + q]
+        change = abs(now - before[q]) / size
+        if not change <= largest:
+            largest = change
+            counts[MOVING] = q // LANES
+    return largest
+
+
+def steady(change: float, last: float, rtol: float) -> bool:
+    """Whether states have settled, from their changes in this cycle and in the one before.
+
+    What is still to come is a geometric series: change (s + s^2 + ...), with s the ratio of the
+    two changes.
+    """
+    limit = max(STEADY * rtol, STEADY_AT_BEST)
+    return change == 0.0 or change <= limit * (1.0 - min(1.0, change / last))
+
+
+def leave(counts: Counters, steps: Array, settled: bool, following: bool) -> bool:
+    """Whether a steady state is reached, told by the steps of another run if they are followed.
+
+    A step of length 0 says so.
+    """
+    used = counts[USED]
+    if following:
+        settled = used < len(steps) and steps[used] == 0.0
+    elif settled and used < len(steps):
+        steps[used] = 0.0
+    if settled:
+        counts[USED] += 1
+    return settled
+
+
 def give(
     m: Counters, w: Array, segment: int, given: Counters, duration: Array, amount: Array, group: int
 ) -> None:
@@ -316,6 +376,7 @@ def name(
 def run_many(
     m: Counters,
     edges: Array,
+    marks: Counters,
     days: Array,
     version: Counters,
     version_at: Counters,
@@ -338,21 +399,38 @@ def run_many(
     ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
     (n_runs, n_states), where each run ended, are filled.
     """
-    w = np.zeros(m[WORK])
+    w, before, aside = np.zeros(m[WORK]), np.zeros(m[NL]), np.zeros(m[NL])
     for group in range(0, len(parameters), LANES):
         mine, time = counts[group], clock[group]
         w[:] = 0.0
         choose(m, w, parameters, group, version[0])
         status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
-        for segment in range(len(edges) - 1):
-            if status != DONE:
-                break
+        segment, row, cycles, change = 0, 0, 0, HUGE
+        while status == DONE and segment < len(edges) - 1:
             mine[SEGMENT] = segment
             if version[segment + 1] != version[segment]:
                 choose(m, w, parameters, group, version[segment + 1])
+            if cycles == 0:
+                arrange(m, w, marks[0, segment], aside)
+            if marks[0, segment] & CYCLE:
+                before[:] = w[m[NOW] : m[NOW] + m[NL]]
+                row = mine[ROW] if cycles == 0 else row
+                mine[ROW] = row
             give(m, w, segment, given, duration, amount, group)
             first, last = edges[segment], edges[segment + 1]
             status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
+            coming = segment + 1
+            if status == DONE and marks[1, segment] >= 0:
+                latest = moved(m, w, before, mine)
+                settled = steady(latest, change, time[RTOL])
+                cycles, change = cycles + 1, latest
+                if leave(mine, steps, settled, following):
+                    cycles, change = 0, HUGE
+                elif cycles == MOST_CYCLES:
+                    status = NOT_STEADY
+                else:
+                    coming = marks[1, segment]
+            segment = coming
         mine[STATUS] = status
         for lane in range(min(LANES, len(final) - group)):
             for q in range(final.shape[1]):
