@@ -33,6 +33,7 @@ arrivals.py        what arrives of the doses: lags, resets, what led to a steady
 clock.py           the days of a run, and the time that steady states take
 timeline.py        a scenario cut wherever something happens
 rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
+walk.py            from segment to segment, and round and round to a steady state
 vectors.py         straight-line Python recorded as vector instructions
 lanes.py           a model's equations written for speed, as such straight lines
 machinecode.py     those instructions made into machine code, kept on disk

@@ -139,7 +139,7 @@ class Track:
         since = snapped - known[edge]
         late = (since > 0) & (since <= 3 * SAME_TIME) & (edge < self.n_real)
         begun = known[edge] + ahead[np.minimum(edge + 1, len(ahead) - 1)]
-        return np.where(late, np.nextafter(begun, np.inf), clock)
+        return np.asarray(np.where(late, np.nextafter(begun, np.inf), clock))
 
 
 def track(edges: Edges, found: Arrivals) -> Track:
@@ -165,7 +165,7 @@ def track(edges: Edges, found: Arrivals) -> Track:
 
 
 def _run_in(path: Track, real: int, run: RunIn, begins: int, end: float) -> None:
-    """One steady state: a cycle of equal doses, over and over, and what follows the last of them."""
+    """One steady state: a cycle of equal doses, over and over, and what follows the last one."""
     start, dose = path.clock[-1], run.dose
     whole = len(path.real)
     inner = [run.part] if run.part else []

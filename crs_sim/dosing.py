@@ -215,7 +215,8 @@ def expand(
     """
     inputs = []
     for dose in schedule:
-        drug, values = model.drug(dose.drug), model.values
+        drug = model.drug(dose.drug)
+        values: Values = model.values
         if values_on is not None:
             values = values_on(dose.day if dose.ordered is None else dose.ordered)
         amount = amount_in(model, dose, drug, values)
@@ -286,8 +287,9 @@ def times_from(model: Model, dose: Dose) -> tuple[str, ...]:
     """The parameters that decide when a dose starts and stops.
 
     >>> from crs_sim.model import Drug, Model, Parameter, State
+    >>> pill = Drug("pill", "A", "mg", lag="tlag")
     >>> model = Model("pill", (State("A", "0", "-A", "mg", "", ""),),
-    ...               (Parameter("tlag", 1.0, "day", "", ""),), drugs=(Drug("pill", "A", "mg", lag="tlag"),))
+    ...               (Parameter("tlag", 1.0, "day", "", ""),), drugs=(pill,))
     >>> times_from(model, Dose(0, "pill", 5))
     ('tlag',)
     """

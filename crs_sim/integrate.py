@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -22,8 +23,9 @@ from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Model
 from .odesolver import Rosenbrock, solve_ivp
-from .rosenbrock import DONE, MOST_CYCLES, NOT_STEADY, WORDS, steady
+from .rosenbrock import DONE, MOST_CYCLES, NOT_STEADY, WORDS
 from .timeline import Course, Timeline, amounts, course, parameters_at_samples
+from .walk import steady
 
 Array = NDArray[np.float64]
 
@@ -154,7 +156,7 @@ def _plain(
     while k < len(pieces):
         segment, (begins, back) = pieces[k], line.marks[:, k]
         if cycles.number == 0:
-            y = cycles.arrange(y, begins, lambda p=segment.parameters: _start(model, code, p))
+            y = cycles.arrange(y, begins, partial(_start, model, code, segment.parameters))
         if begins & CYCLE:
             cycles.before = y
         y = y + tables.bolus[k]

@@ -1,4 +1,4 @@
-"""The step loop of `crs_sim.rosenbrock` compiled for one model. The only door to numba.
+"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled. The only door to numba.
 
 Per model one file is written into the cache folder: the model's functions, then the step loop, so
 that numba can keep its machine code beside it. The first run ever on a machine compiles.
@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from . import codecache, rosenbrock
+from . import codecache, rosenbrock, walk
 from .codegen import code_key
 from .machinecode import Machine, processor
 from .model import Model
@@ -52,21 +52,22 @@ DRIVERS = (
     rosenbrock.next_step,
     rosenbrock.finite,
     rosenbrock.advance,
-    rosenbrock.choose,
-    rosenbrock.arrange,
-    rosenbrock.moved,
-    rosenbrock.steady,
-    rosenbrock.leave,
-    rosenbrock.give,
-    rosenbrock.begin,
-    rosenbrock.name,
-    rosenbrock.run_many,
+    walk.choose,
+    walk.arrange,
+    walk.moved,
+    walk.steady,
+    walk.leave,
+    walk.give,
+    walk.begin,
+    walk.name,
+    walk.run_many,
 )
 HEAD = """\"\"\"The step loop, for numba to keep its machine code beside.\"\"\"
 from __future__ import annotations
 import numpy as np
 from crs_sim.kernel import call, call_with, compiled
 from crs_sim.rosenbrock import {names}
+from crs_sim.walk import {more}
 """
 
 
@@ -95,10 +96,10 @@ ARRAY = types.float64[::1]
 INDICES = types.int64[::1]
 TABLE, INTEGERS, STACK = types.float64[:, ::1], types.int64[:, ::1], types.float64[:, :, ::1]
 SIGNATURE = types.void(
-    INDICES, ARRAY, INTEGERS, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE, types.boolean,
-    STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
+    INDICES, ARRAY, INTEGERS, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE,
+    types.boolean, STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
 )  # fmt: skip
-"""Of `rosenbrock.run_many`: given beforehand, so that nothing is compiled at the first call."""
+"""Of `walk.run_many`: given beforehand, so that nothing is compiled at the first call."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,8 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Any:
-    """The compiled `rosenbrock.run_many`, from numba's cache if it is there and sound."""
-    ours = codecache.made_by(("rosenbrock", "kernel"), ("numba", "numpy"))
+    """The compiled `walk.run_many`, from numba's cache if it is there and sound."""
+    ours = codecache.made_by(("rosenbrock", "walk", "kernel"), ("numba", "numpy"))
     key = codecache.fingerprint(ours, processor())
     if key not in LOOPS:
         LOOPS[key] = _step_loop(key, say or _to_stderr)
@@ -267,11 +268,12 @@ def _step_loop(key: str, say: Callable[[str], None]) -> Any:
 
 def _loop_text() -> str:
     names = ["Array", "Counters", *(n for n in vars(rosenbrock) if n.isupper())]
+    more = [n for n in vars(walk) if n.isupper() and n not in names]
     texts = [inspect.getsource(function) for function in DRIVERS]
     marked = [f"@compiled()\n{text}" for text in texts[:-1]] + [
         f"@compiled(cache=True)\n{texts[-1]}"
     ]
-    return "\n\n".join([HEAD.format(names=", ".join(names)), *marked])
+    return "\n\n".join([HEAD.format(names=", ".join(names), more=", ".join(more)), *marked])
 
 
 def _write(model: Model) -> str:

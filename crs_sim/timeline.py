@@ -211,10 +211,10 @@ def _given(
         into = state[model.drug(dose.drug).into]
         columns.append((row.first, row.after, into, row.amount * factor, row.duration, share,
                         power, version[int(at) + 1]))  # fmt: skip
-    table = np.array(columns, dtype=float).reshape(-1, 8).T
-    first, after, into, amount, duration, share, power, at = table
-    whole = [column.astype(np.int64) for column in (first, after, into, share, at)]
-    return Given(*whole[:3], amount, duration, whole[3], power, whole[4])
+    table = np.ascontiguousarray(np.array(columns, dtype=float).reshape(-1, 8).T)
+    first, after, into, share, changes = table[[0, 1, 2, 5, 7]].astype(np.int64)
+    amount, duration, power = table[[3, 4, 6]]
+    return Given(first, after, into, amount, duration, share, power, changes)
 
 
 def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:

@@ -326,7 +326,7 @@ def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
     >>> plain_number("dimensionless", ()), plain_number("mg/L", ())
     (True, False)
     """
-    return read_unit(unit, "", declared_units(declared)).to_root_units().unitless
+    return bool(read_unit(unit, "", declared_units(declared)).to_root_units().unitless)
 
 
 def show(unit: Unit) -> str:

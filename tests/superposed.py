@@ -16,7 +16,7 @@ PAST = 200
 
 @dataclass(frozen=True)
 class Given:
-    """One record: amount into a compartment at a time, over a length, repeated, perhaps for ever."""
+    """One record: an amount into a compartment, over a length, repeated, perhaps for ever."""
 
     time: float
     amount: float
