@@ -5,7 +5,6 @@ Nothing heavy is imported before a command needs it, so that ``crs-sim --help`` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .errors import CrsSimError, InputError
+from .options import hours_between, parameter_values, refuse_beside_data
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,6 @@ MAIN = ("vcn", "ifng", "ifng_total", "il6", "cxcl10", "ferritin", "sil2r", "crp"
         "crs_grade")  # fmt: skip
 COLUMNS = 8
 WIDE = 118
-HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 STOPPED = 130
 
 
@@ -129,8 +128,13 @@ def new(folder: Path) -> None:
 # --- simulate -------------------------------------------------------------------------------------
 
 
-@cli.command(short_help="Simulate what was done to a patient.", epilog=RESEARCH_ONLY)
-@click.argument("patient")
+@cli.command(short_help="Simulate what was done to a patient, or to a study.", epilog=RESEARCH_ONLY)
+@click.argument("patient", required=False)
+@click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
+              help="A NONMEM or Monolix data set instead of PATIENT; with --model.")  # fmt: skip
+@click.option("--model", "model", metavar="MODEL", help="The model for --data.")
+@click.option("--columns", type=click.Path(path_type=Path), metavar="MAP.toml",
+              help="What the columns of --data mean, where their names do not say.")  # fmt: skip
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
@@ -140,8 +144,49 @@ def new(folder: Path) -> None:
               help="Write all states and quantities; units go beside it.")  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FIGURE.png",
               help="Draw it (png, svg or pdf).")  # fmt: skip
-def simulate(patient: str, **options: Any) -> None:
-    """Simulate what was done to PATIENT; print it, or write a table or a figure."""
+@click.pass_context
+def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None:
+    """Simulate what was done to PATIENT; print it, or write a table or a figure.
+
+    With --data, simulate every subject of a data set at its own records.
+    """
+    data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
+    given = [name for name in ("until", "every", "run", "plot")
+             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]  # fmt: skip
+    if data or model or columns:
+        refuse_beside_data(patient, data, model, given)
+        simulate_data(data, model, columns, options)
+    elif patient is None:
+        raise InputError("simulate  needs a PATIENT, or --data STUDY.csv --model MODEL")
+    else:
+        simulate_patient(patient, options)
+
+
+def simulate_data(data: Path, model: str, columns: Path | None, options: dict[str, Any]) -> None:
+    """Run a data set; print what was predicted of each record, or write a table."""
+    from .output import write_whole
+    from .study import failed, simulated, study_files, summary
+
+    values = parameter_values(options["changes"])
+    run = simulated(data, model, columns, values, options["method"])
+    said = {"model": model, "columns": str(columns or ""), "set": values}
+    files = {} if options["out"] is None else study_files(run, options["out"], {"options": said})
+    write_whole(files)
+    for note in run.study.notes:
+        click.echo(f"Note: {note}", err=True)
+    if not files:
+        print_table(*summary(run))
+    click.echo(f"{data}: {len(run.study)} subjects, {len(run.table)} records, model "
+               f"{run.model.name} {run.model.hash}")  # fmt: skip
+    for path in files:
+        click.echo(f"wrote {path}")
+    click.echo(RESEARCH_ONLY)
+    if run.failures:
+        raise CrsSimError(failed(run))
+
+
+def simulate_patient(patient: str, options: dict[str, Any]) -> None:
+    """Run a patient's scenario; print it, or write a table or a figure."""
     from .output import write_whole
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
@@ -163,37 +208,6 @@ def simulate(patient: str, **options: Any) -> None:
     if options["out"] is None:
         print_courses(sim)
     print_run(sim, list(files))
-
-
-def hours_between(text: str) -> float:
-    """Hours from what a person writes.
-
-    >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
-    [6.0, 0.5, 6.0, 12.0]
-    """
-    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*", text)
-    try:
-        if match is None or match[2] not in HOURS:
-            raise ValueError
-        return float(match[1]) * HOURS[match[2]]
-    except ValueError:
-        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
-
-
-def parameter_values(texts: Sequence[str]) -> dict[str, float]:
-    """Parameters by name from ``name=value`` texts; a name given twice is refused."""
-    values: dict[str, float] = {}
-    for text in texts:
-        name, sign, number = (part.strip() for part in text.partition("="))
-        if not (name and sign):
-            raise InputError(f"--set {text}  has no value; write --set name=value")
-        if name in values:
-            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
-    return values
 
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:

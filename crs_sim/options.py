@@ -1,0 +1,65 @@
+"""What a person writes after an option, as numbers and names.
+
+The command line imports it at once, so it imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from .errors import InputError
+
+HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
+ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
+"""Options of a single patient's run."""
+
+
+def hours_between(text: str) -> float:
+    """Hours from what a person writes.
+
+    >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
+    [6.0, 0.5, 6.0, 12.0]
+    """
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*", text)
+    try:
+        if match is None or match[2] not in HOURS:
+            raise ValueError
+        return float(match[1]) * HOURS[match[2]]
+    except ValueError:
+        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
+
+
+def parameter_values(texts: Sequence[str]) -> dict[str, float]:
+    """Parameters by name from ``name=value`` texts; a name given twice is refused."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, sign, number = (part.strip() for part in text.partition("="))
+        if not (name and sign):
+            raise InputError(f"--set {text}  has no value; write --set name=value")
+        if name in values:
+            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
+    return values
+
+
+def refuse_beside_data(
+    patient: str | None, data: Path | None, model: str | None, given: Collection[str]
+) -> None:
+    """Refuse what does not go with a data set, or would be passed over in silence.
+
+    Raises
+    ------
+    InputError
+    """
+    if patient is not None or data is None or model is None:
+        raise InputError("simulate  takes a PATIENT, or --data STUDY.csv with --model MODEL")
+    for name in given:
+        if name in ALONE:
+            raise InputError(
+                f"{ALONE[name]}  says nothing with --data, which is sampled at its own records"
+            )
