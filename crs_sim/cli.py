@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .errors import CrsSimError, InputError
-from .options import hours_between, parameter_values, refuse_beside_data
+from .errors import CrsSimError
+from .options import hours_between, parameter_values, short, whole_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +132,7 @@ def new(folder: Path) -> None:
 @click.argument("patient", required=False)
 @click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
               help="A NONMEM or Monolix data set instead of PATIENT; with --model.")  # fmt: skip
-@click.option("--model", "model", metavar="MODEL", help="The model for --data.")
+@click.option("--model", metavar="MODEL", help="The model for --data.")
 @click.option("--columns", type=click.Path(path_type=Path), metavar="MAP.toml",
               help="What the columns of --data mean, where their names do not say.")  # fmt: skip
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
@@ -151,36 +151,28 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
     With --data, simulate every subject of a data set at its own records.
     """
     data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
-    given = [name for name in ("until", "every", "run", "plot")
-             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]  # fmt: skip
-    if data or model or columns:
-        refuse_beside_data(patient, data, model, given)
+    typed = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in options if ctx.get_parameter_source(name) is typed]
+    if whole_study(patient, data, model, columns, given=given):
         simulate_data(data, model, columns, options)
-    elif patient is None:
-        raise InputError("simulate  needs a PATIENT, or --data STUDY.csv --model MODEL")
     else:
-        simulate_patient(patient, options)
+        simulate_patient(str(patient), options)
 
 
 def simulate_data(data: Path, model: str, columns: Path | None, options: dict[str, Any]) -> None:
     """Run a data set; print what was predicted of each record, or write a table."""
     from .output import write_whole
-    from .study import failed, simulated, study_files, summary
+    from .study import failed, simulated, study_files, summary, what_ran
 
-    values = parameter_values(options["changes"])
-    run = simulated(data, model, columns, values, options["method"])
-    said = {"model": model, "columns": str(columns or ""), "set": values}
-    files = {} if options["out"] is None else study_files(run, options["out"], {"options": said})
+    run = simulated(data, model, columns, parameter_values(options["changes"]), options["method"])
+    files = {} if options["out"] is None else study_files(run, options["out"])
     write_whole(files)
     for note in run.study.notes:
         click.echo(f"Note: {note}", err=True)
     if not files:
         print_table(*summary(run))
-    click.echo(f"{data}: {len(run.study)} subjects, {len(run.table)} records, model "
-               f"{run.model.name} {run.model.hash}")  # fmt: skip
-    for path in files:
-        click.echo(f"wrote {path}")
-    click.echo(RESEARCH_ONLY)
+    click.echo(what_ran(run))
+    print_written(list(files))
     if run.failures:
         raise CrsSimError(failed(run))
 
@@ -266,17 +258,6 @@ def print_courses(sim: Simulation) -> None:
     screen().print(table)
 
 
-def short(value: float) -> str:
-    """A number in at most three digits; what a solver leaves of zero is zero.
-
-    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
-    ['21000', '0.291', '0', '4']
-    """
-    if abs(value) < 1e-6:
-        return "0"
-    return f"{float(f'{value:.3g}'):.6g}"
-
-
 def print_run(sim: Simulation, files: Sequence[Path]) -> None:
     """What was run, the worst grade, and what was written."""
     click.echo(f"{sim.scenario.name}: {len(sim.ledger)} doses, day 0 to {sim.days[-1]:g}, model "
@@ -286,6 +267,11 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
 
         click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
                    f"{vasopressor_days(sim):.1f}")  # fmt: skip
+    print_written(files)
+
+
+def print_written(files: Sequence[Path]) -> None:
+    """What was written, and what it is for."""
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)

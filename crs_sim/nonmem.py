@@ -61,7 +61,7 @@ class Study:
 
     Parameters
     ----------
-    path : str
+    path, columns : str, the file, and its map ("" if there is none)
     patients : tuple of Patient, in the order of the file
     samples : tuple of Sample, one a record
     notes : tuple of str, what was assumed and what was not used
@@ -71,6 +71,7 @@ class Study:
     patients: tuple[Patient, ...]
     samples: tuple[Sample, ...] = field(repr=False)
     notes: tuple[str, ...] = field(repr=False)
+    columns: str = ""
 
     def __iter__(self) -> Iterator[Patient]:
         return iter(self.patients)
@@ -117,7 +118,8 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
         patients.append(subject.patient())
         samples += subject.samples
         notes += subject.notes
-    return Study(str(path), tuple(patients), tuple(samples), tuple(_gathered(notes)))
+    said = tuple(_gathered(notes))
+    return Study(str(path), tuple(patients), tuple(samples), said, str(columns or ""))
 
 
 def patients_from(

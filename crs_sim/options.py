@@ -1,4 +1,4 @@
-"""What a person writes after an option, as numbers and names.
+"""What a person writes after an option, as numbers and names; and numbers as a person reads them.
 
 The command line imports it at once, so it imports nothing that takes time.
 """
@@ -47,15 +47,30 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
     return values
 
 
-def refuse_beside_data(
-    patient: str | None, data: Path | None, model: str | None, given: Collection[str]
-) -> None:
-    """Refuse what does not go with a data set, or would be passed over in silence.
+def short(value: float) -> str:
+    """A number in at most three digits; what a solver leaves of zero is zero.
+
+    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
+    ['21000', '0.291', '0', '4']
+    """
+    if abs(value) < 1e-6:
+        return "0"
+    return f"{float(f'{value:.3g}'):.6g}"
+
+
+def whole_study(
+    patient: str | None, data: Path | None, model: str | None, columns: Path | None,
+    *, given: Collection[str],
+) -> bool:  # fmt: skip
+    """Whether a data set is to be run, and not a patient.
 
     Raises
     ------
     InputError
+        If it is neither or both, or ``given`` holds an option that says nothing of a data set.
     """
+    if patient is not None and not (data or model or columns):
+        return False
     if patient is not None or data is None or model is None:
         raise InputError("simulate  takes a PATIENT, or --data STUDY.csv with --model MODEL")
     for name in given:
@@ -63,3 +78,4 @@ def refuse_beside_data(
             raise InputError(
                 f"{ALONE[name]}  says nothing with --data, which is sampled at its own records"
             )
+    return True

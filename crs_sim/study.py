@@ -123,21 +123,25 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     ]
 
 
+def what_ran(run: StudyRun) -> str:
+    """The data set and the model, in a line."""
+    size = f"{len(run.study)} subjects, {len(run.table)} records"
+    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
+
+
 def failed(run: StudyRun) -> str:
     """What went wrong, subject by subject."""
     said = "; ".join(f"subject {id}: {words}" for id, words in run.failures.items())
     return f"{run.study.path}  runs failed: {len(run.failures)} of {len(run.study)}. {said}"
 
 
-def study_files(
-    run: StudyRun, path: str | Path, about: Mapping[str, object]
-) -> dict[Path, bytes]:
+def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
     """A run as a CSV, and ``<path>.meta.json`` beside it, for `crs_sim.output.write_whole`.
 
     Parameters
     ----------
+    run : StudyRun
     path : of the CSV
-    about : what else to note, such as options; must go into JSON
     """
     path, model = Path(path), run.model
     columns = [*model.state_ids, *model.quantity_ids]
@@ -151,8 +155,8 @@ def study_files(
         "labels": {"day": "day after the subject's first record",
                    **{name: model[name].label for name in columns}},
         "parameters": model.values,
+        "columns": run.study.columns,
         "versions": versions(),
-        **about,
     }  # fmt: skip
     text = run.table.to_csv(index=False, lineterminator="\n")
     return {
