@@ -1,7 +1,8 @@
 """Patients from a NONMEM or Monolix data set: one `Patient` a subject, in NONMEM's meaning.
 
 - **Records count in their order.** A sample written before a dose of the same time is taken before
-  it, one written after it, after. Day 0 is a subject's first record.
+  it, one written after it, after; one at the time of one of ADDL's doses, after that dose. Day 0 is
+  a subject's first record.
 - **Times go forward** within a subject. Only a reset (EVID 3, 4) may go back; the days then go on
   from the record before.
 - **A subject's records stand together.** NONMEM takes an ID that comes back for a new subject;
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from .arrivals import SAME_TIME
 from .clock import just_after
 from .dosing import HOURS_PER_DAY, Dose, Schedule
 from .errors import FileError
@@ -179,6 +181,7 @@ class Subject:
         self.start: float | datetime | None = None
         self.shift, self.last, self.row = 0.0, 0.0, 0
         self.now, self.stage = 0.0, BEFORE
+        self.additional: list[float] = []
 
     # --- time
 
@@ -232,11 +235,13 @@ class Subject:
         """Take up the next record."""
         day = self._day(row, record)
         if day > self.last:
-            self.now, self.stage = day, BEFORE
+            given = any(abs(day - other) <= SAME_TIME for other in self.additional)
+            self.now, self.stage = day, GIVING if given else BEFORE
         self._covariates(row, cells, day)
         observable = ""
         if record.event in (RESET, RESET_DOSE):
             self.resets.append(self._at(RESETTING))
+            self.additional = []
         if record.event in (DOSE, RESET_DOSE):
             sampled = just_after(self._dose(row, record))
         elif record.event == RESET:
@@ -280,6 +285,7 @@ class Subject:
         """Note a dose and those that follow it; the day it is given."""
         drug, unit = drug_of(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
+        self.additional = [] if record.SS == 1 else self.additional
         first = Dose(
             when, drug.name, record.AMT, unit,
             hours=0.0 if record.RATE == 0 else None,
@@ -292,6 +298,7 @@ class Subject:
         every = record.II * self.hours
         for k in range(1, record.ADDL + 1):
             later = when + k * every / HOURS_PER_DAY
+            self.additional.append(later)
             self.doses.append(
                 Dose(later, drug.name, first.amount, unit, first.hours, first.rate, first.modelled,
                      ordered=when)
