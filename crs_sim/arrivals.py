@@ -158,4 +158,3 @@ def _after_resets(inputs: Iterable[Input], resets: list[float]) -> Iterable[Inpu
             yield item
         elif item.start < reset - SAME_TIME:
             yield item.between(item.start, reset)
-

@@ -224,9 +224,7 @@ def expand(
             amount *= values[drug.bioavailability]
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
         length, start = _length(model, dose, drug, amount, values), dose.day + lag
-        inputs.append(
-            Input(start, start + length, drug.into, amount, drug.name, dose, lag, length)
-        )
+        inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
     return tuple(inputs)
 
 

@@ -170,9 +170,7 @@ def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
     given = Given(none, none, none, nothing, nothing, none, nothing, none)
     version = np.zeros(pieces + 2, dtype=np.int64)
     marks = np.array([[0], [ONWARD]], dtype=np.int64).repeat(pieces, axis=1)
-    return Timeline(
-        edges, nothing, given, -1, ((),), version, none, marks, edges, none, nothing
-    )
+    return Timeline(edges, nothing, given, -1, ((),), version, none, marks, edges, none, nothing)
 
 
 def check_days(days: Array) -> None:

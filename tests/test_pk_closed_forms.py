@@ -108,7 +108,8 @@ def test_a_constant_infusion_has_gone_on_for_ever_and_ends(name, compartment, sh
     model = MODELS[name].with_values(**{f"f_{drug}": share})
     rows = ["1,0,.,50,0,1,2,0,0,0", f"1,6,.,0,8,1,{compartment},0,0,1",
             *(f"1,{t},1,.,.,0,.,.,.,." for t in (6, 8, 15, 30))]  # fmt: skip
-    (tmp_path / "study.csv").write_text("ID,TIME,DV,AMT,RATE,EVID,CMT,II,ADDL,SS\n" + "\n".join(rows))
+    head = "ID,TIME,DV,AMT,RATE,EVID,CMT,II,ADDL,SS"
+    (tmp_path / "study.csv").write_text("\n".join([head, *rows]))
     (tmp_path / "map.toml").write_text('observable = "CENTRAL"')
     study = read_nonmem(tmp_path / "study.csv", model, columns=tmp_path / "map.toml")
     found = run_study(model, study, rtol=1e-8).table["CENTRAL"].to_numpy()[2:]
