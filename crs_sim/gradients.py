@@ -53,6 +53,7 @@ def gradient(
     free : indices of the parameters to vary
     rtol : float, of the run itself; the derivatives are as accurate as it is
     """
+    line = line.at(values)
     run = kernel.run(line, values[None], rtol=rtol)
     varied = np.tile(values, (len(free), 1))
     varied[range(len(free)), list(free)] *= 1.0 + STEP

@@ -26,7 +26,18 @@ from . import codecache, rosenbrock, walk
 from .codegen import code_key
 from .machinecode import Machine, processor
 from .model import Model
-from .rosenbrock import DAY, DONE, ENTRIES, MOVING, REJECTED, RTOL, SEGMENT, STATUS, USED
+from .rosenbrock import (
+    DAY,
+    DONE,
+    ENTRIES,
+    MOVING,
+    OTHER_ORDER,
+    REJECTED,
+    RTOL,
+    SEGMENT,
+    STATUS,
+    USED,
+)  # fmt: skip
 from .timeline import Timeline, amounts, parameter_versions
 
 Array = NDArray[np.float64]
@@ -149,18 +160,20 @@ class Kernel:
 
         Parameters
         ----------
-        line : Timeline
+        line : Timeline, cut again for values under which doses come at other times
         values : (n_runs, n_parameters)
         rtol : float
         start : (n_runs, n_states), instead of the model's initial states
 
         A failed run takes nothing with it: the others of its four are run again by themselves.
-
-        Raises
-        ------
-        InputError
-            If a value decides when doses come, and is not the one the timeline was cut with.
         """
+        parts = []
+        for rows in _together(line, values):
+            begin = None if start is None else start[rows]
+            parts.append((rows, self._run(line.at(values[rows[0]]), values[rows], rtol, begin)))
+        return _gathered(parts)
+
+    def _run(self, line: Timeline, values: Array, rtol: float, start: Array | None) -> Runs:
         runs = self._call(line, values, rtol, start, np.empty(MOST_KEPT))
         failed = np.flatnonzero(runs.status != DONE)
         if len(values) == 1 or len(failed) == 0:
@@ -184,15 +197,26 @@ class Kernel:
         """Run a timeline over the steps of another run (`Runs.steps`), without error control.
 
         With the same steps the outcome depends smoothly on the parameters: a difference between
-        two runs is a derivative and not noise.
+        two runs is a derivative and not noise. Where a value moves a dose, the steps stretch with
+        the segments; ``line`` is the timeline as the run that is followed had it.
         """
-        return self._call(line, values, 0.0, start, steps, following=True)
+        parts = []
+        for rows in _together(line, values):
+            other = line.at(values[rows[0]])
+            follow = steps if other is line else line.carried(steps, other)
+            begin = None if start is None else start[rows]
+            if follow is None:
+                runs = self._call(other, values[rows], 0.0, begin, np.empty(0), following=True)
+                runs.status[:] = OTHER_ORDER
+            else:
+                runs = self._call(other, values[rows], 0.0, begin, follow, following=True)
+            parts.append((rows, runs))
+        return _gathered(parts)
 
     def _call(
         self, line: Timeline, values: Array, rtol: float, start: Array | None, steps: Array,
         following: bool = False,
     ) -> Runs:  # fmt: skip
-        line.check_values(values)
         n_runs, given = len(values), line.given
         shape = (n_runs, len(line.days))
         states = np.full((*shape, self.n_states), np.nan)
@@ -212,6 +236,28 @@ class Kernel:
             states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
             counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]], counts[:, MOVING],
         )  # fmt: skip
+
+
+def _together(line: Timeline, values: Array) -> list[Indices]:
+    """Rows of values under which doses come at the same times, the first row's first."""
+    if not len(line.moving) or len(values) == 0:
+        return [np.arange(len(values))]
+    _, which = np.unique(values[:, line.moving], axis=0, return_inverse=True)
+    kinds = dict.fromkeys(which.ravel().tolist())
+    return [np.flatnonzero(which.ravel() == kind) for kind in kinds]
+
+
+def _gathered(parts: list[tuple[Indices, Runs]]) -> Runs:
+    """Runs of several cuts of a timeline as one, in the order of their rows; steps of the first."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = {
+        name: np.concatenate([getattr(runs, name) for _, runs in parts])[order]
+        for name in Runs.__dataclass_fields__
+        if name != "steps"
+    }
+    return Runs(**columns, steps=parts[0][1].steps)
 
 
 def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Kernel:

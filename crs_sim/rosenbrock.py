@@ -73,7 +73,7 @@ HUGE = 1e300
 MOST_CYCLES = 5_000
 """Equal doses after which a steady state is given up."""
 
-DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY = 0, 1, 2, 3, 4, 5
+DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY, OTHER_ORDER = 0, 1, 2, 3, 4, 5, 6
 WORDS = (
     "done",
     "the step size became too small",
@@ -81,6 +81,7 @@ WORDS = (
     "an initial state is not finite",
     "a state is not finite",
     f"no steady state after {MOST_CYCLES} cycles",
+    "doses come in another order than in the run that is followed",
 )
 ROW, USED, REJECTED, SEGMENT, STATUS, MOVING = 0, 1, 2, 3, 4, 5
 """Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status, and the

@@ -68,6 +68,7 @@ class Timeline:
     day : (n_segments + 1,) the day of each edge
     moving : indices of the parameters that decide where edges lie
     cut_at : (n_moving,) their values in this timeline
+    source : Source, what it was cut from, so that it can be cut again
     """
 
     edges: Array
@@ -81,6 +82,7 @@ class Timeline:
     day: Array
     moving: Indices
     cut_at: Array
+    source: Source | None = None
 
     @property
     def n_segments(self) -> int:
@@ -90,20 +92,59 @@ class Timeline:
     def sampled(self, days: Array) -> Timeline:
         """The same timeline with other samples, on the clock."""
         at = np.searchsorted(self.edges, days, side="right")
-        return replace(self, days=days, version_at=self.version[at])
+        return replace(self, days=days, version_at=self.version[at], source=None)
 
-    def check_values(self, values: Array) -> None:
-        """Refuse parameter values (n_runs, n_parameters) under which doses come at other times.
+    def at(self, values: Array) -> Timeline:
+        """The timeline as parameter values (n_parameters,) cut it: itself, if no dose moves.
 
         Raises
         ------
         InputError
+            For a lag or a duration below 0.
         """
-        if np.any(values[:, self.moving] != self.cut_at):
-            raise InputError(
-                "a lag, duration or rate differs from the one this timeline was cut with; make a "
-                "timeline for each value of it"
-            )
+        wanted = values[self.moving]
+        if np.array_equal(wanted, self.cut_at):
+            return self
+        if self.source is None:
+            raise InputError("a timeline with other samples serves one lag, duration and rate only")
+        model, scenario, days = self.source.model, self.source.scenario, self.source.days
+        names = [model.parameter_ids[k] for k in self.moving]
+        moved = model.with_values(**dict(zip(names, map(float, wanted), strict=True)))
+        return timeline(moved, scenario, days)[0]
+
+    def carried(self, steps: Array, other: Timeline) -> Array | None:
+        """Steps of a run over this timeline, stretched to the segments of another.
+
+        None if the other has other segments: its doses come in another order.
+        """
+        if self.marks.shape != other.marks.shape or (self.marks != other.marks).any():
+            return None
+        scale = np.diff(other.edges) / np.diff(self.edges)
+        carried, used, k = steps.copy(), 0, 0
+        while k < self.n_segments:
+            day, last = self.edges[k], self.edges[k + 1]
+            while day < last and used < len(steps):
+                h = steps[used]
+                carried[used] *= scale[k]
+                day = day + h if last - (day + h) > 1e-9 * h else last
+                used += 1
+            back = int(self.marks[1, k])
+            if back == ONWARD:
+                k += 1
+            elif used < len(steps) and steps[used] > 0:
+                k = back
+            else:
+                used, k = used + 1, k + 1  # a step of length 0 says that the states are steady
+        return carried
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a timeline was cut from; ``days`` (n_days,) are the days, not the clock."""
+
+    model: Model
+    scenario: Scenario
+    days: Array
 
 
 @dataclass(frozen=True)
@@ -159,7 +200,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
         moving=np.array(moving, dtype=np.int64),
         cut_at=np.array([model.parameters[k].value for k in moving]),
     )
-    return line.sampled(line.days), found.inputs
+    return replace(line.sampled(line.days), source=Source(model, scenario, days)), found.inputs
 
 
 def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:

@@ -203,15 +203,62 @@ def test_bioavailability_is_that_of_the_day_the_dose_is_ordered():
     assert sim["A"] == pytest.approx(4 * e(1.75) + 2 * e(0.75) + 4 * e(0.25), rel=1e-7)
 
 
-def test_a_timeline_serves_one_lag_only():
+def test_runs_with_other_lags_are_each_its_own():
+    doses = (Dose(0, "pill", 8), Dose(0.5, "pump", 8))
+    days = np.array([0.2, 0.4, 1.0])
+    line, _ = timeline(LAGGED, Scenario("s", Schedule(doses)), days)
+    values = np.array([[p.value for p in LAGGED.parameters]] * 6)
+    values[1::2, 1] = 9.0
+    values[2, 2] = 0.25
+    values[4, 0] = 1.0
+    runs = compile_kernel(LAGGED).run(line, values, rtol=1e-9)
+    for row, states in zip(values, runs.states, strict=True):
+        model = LAGGED.with_values(**dict(zip(LAGGED.parameter_ids, row, strict=True)))
+        assert states == pytest.approx(run(model, *doses, days=days, rtol=1e-9).states, rel=1e-9)
+
+
+def test_a_line_with_other_samples_serves_one_lag():
     line, _ = timeline(LAGGED, Scenario("s", Schedule((Dose(0, "pill", 8),))), np.array([1.0]))
+    values = np.array([[p.value for p in LAGGED.parameters]])
+    other = line.sampled(np.array([0.5, 1.0]))
+    assert (compile_kernel(LAGGED).run(other, values).status == 0).all()
+    values[0, 1] = 7.0
+    with pytest.raises(InputError, match="serves one lag, duration and rate only"):
+        compile_kernel(LAGGED).run(other, values)
+
+
+@pytest.mark.parametrize("steady", ["", "alone"])
+def test_derivatives_by_a_lag_a_duration_and_a_rate(steady):
+    doses = [Dose(0.1, name, 8, modelled=which, steady=steady if k == 0 else "",
+                  every=12.0 if steady and k == 0 else 0.0)
+             for k, (name, which) in enumerate(
+                 (("pill", ""), ("patch", "duration"), ("pump", "rate")))]  # fmt: skip
+    scenario, days = Scenario("s", Schedule(tuple(doses))), np.array([0.15, 0.3, 0.55, 0.8, 2.0])
+    line, _ = timeline(LAGGED, scenario, days)
+    values = np.array([0.7, 5.0, 0.6, 11.0, 2.5])  # not those of the timeline
+    found = gradient(compile_kernel(LAGGED), line, values, range(5), rtol=1e-9)
+    assert not found.failed.any()
+
+    def course(logs):
+        moved = dict(zip(LAGGED.parameter_ids, np.exp(logs), strict=True))
+        return simulate(LAGGED.with_values(**moved), scenario, days=days, rtol=1e-11)["A"]
+
+    for k, slope in enumerate(found.states[:, :, 0]):
+        step = 1e-4 * np.eye(5)[k]
+        expected = (course(np.log(values) + step) - course(np.log(values) - step)) / 2e-4
+        assert slope == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_replay_whose_doses_come_in_another_order_fails():
+    doses = (Dose(0, "pill", 8), Dose(0.25 + 1e-9, "A", 8, hours=0))
+    line, _ = timeline(LAGGED, Scenario("s", Schedule(doses)), np.array([1.0]))
     values = np.array([[p.value for p in LAGGED.parameters]] * 2)
     engine = compile_kernel(LAGGED)
-    values[1, 0] = 1.0
-    assert (engine.run(line, values).status == 0).all()
+    steps = engine.run(line, values).steps
     values[1, 1] = 7.0
-    with pytest.raises(InputError, match="make a timeline for each value"):
-        engine.run(line, values)
+    runs = engine.replay(line, values, steps)
+    assert runs.status.tolist() == [0, 6]
+    assert np.isnan(runs.states[1]).all()
 
 
 @pytest.mark.parametrize(
