@@ -23,6 +23,8 @@ BEFORE = -1
 JOIN, APART, RESET, CYCLE = 1, 2, 4, 8
 """What a segment may begin with, in this order: add the states that were put aside; put the states
 aside and reset; reset; begin a cycle of equal doses."""
+SHORTEST = 1e-12
+"""Days of a run after which what was given at its start is sampled."""
 ONWARD = -1
 """After a segment comes the next."""
 
@@ -135,11 +137,12 @@ class Track:
         known, ahead = np.array(self.edges.days), np.array(self.ahead)
         snapped = self.edges.snap(days)
         clock = snapped + ahead[np.searchsorted(known, snapped)]
-        edge = np.searchsorted(known, snapped, side="right") - 1
+        edge = np.maximum(np.searchsorted(known, snapped) - 1, 0)
         since = snapped - known[edge]
-        late = (since > 0) & (since <= 3 * SAME_TIME) & (edge < self.n_real)
+        late = (since > 0) & (since <= 3 * SAME_TIME)
         begun = known[edge] + ahead[np.minimum(edge + 1, len(ahead) - 1)]
-        return np.asarray(np.where(late, np.nextafter(begun, np.inf), clock))
+        moment = np.maximum(SHORTEST, 4 * np.spacing(begun))
+        return np.asarray(np.where(late, begun + moment, clock))
 
 
 def track(edges: Edges, found: Arrivals) -> Track:
