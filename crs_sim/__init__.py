@@ -20,6 +20,7 @@ scenario.py        Change, Scenario: what is done to a patient
 tables.py          CSV and TOML into checked records; the only door to pydantic
 patientfiles.py    the columns of a patient's files, and what new ones say
 patient.py         Observation, Patient: who was treated with what, and what was seen
+nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
 dialect.py         which line of a model file is which, and what is refused
 modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
 sparse.py          straight-line code for a sparse LU
@@ -29,8 +30,13 @@ sourcecode.py      a model's equations written out as Python
 codegen.py         a model made runnable: its generated functions, found again by what they say
 unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
+arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
+clock.py           the days of a run, and the time that steady states take
+nonmemrecord.py    what one record of such a data set says of a model
+nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
 rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
+walk.py            from segment to segment, and round and round to a steady state
 vectors.py         straight-line Python recorded as vector instructions
 lanes.py           a model's equations written for speed, as such straight lines
 machinecode.py     those instructions made into machine code, kept on disk
@@ -50,12 +56,14 @@ fitting.py         fit: the answer, with standard errors; the only door to lmfit
 verdict.py         each reported level beside the fitted one, and whether that will do
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
+study.py           a whole data set run, one row a record
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
 report.py          a fit in words and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
+options.py         what a person writes after an option
 cli_models.py      check, show, new
 cli_export.py      export
 cli.py             the command line: simulate, fit, and the commands above; the only door to rich

@@ -132,7 +132,7 @@ def _terms(
 
 def unused_names(model: Model) -> list[Issue]:
     """Parameters that nothing uses: no formula, no drug, no cut-point; and unused units."""
-    used = set(USED_ELSEWHERE) | {drug.bioavailability for drug in model.drugs}
+    used = set(USED_ELSEWHERE).union(*(drug.parameters for drug in model.drugs))
     for quantity in model.quantities:
         used |= names(quantity.formula)
     for state in model.states:
@@ -291,7 +291,8 @@ def _tail(symbol: Symbol) -> tuple[str, str, str]:
 
 def _drug(drug: Drug) -> tuple[str, ...]:
     mass = f"{drug.molar_mass:g}" if drug.molar_mass else ""
-    hours = f"{drug.hours:g}"
+    hours = drug.duration or (f"at {drug.rate}" if drug.rate else f"{drug.hours:g}")
+    hours += f", after {drug.lag}" if drug.lag else ""
     return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
 
 

@@ -5,7 +5,6 @@ Nothing heavy is imported before a command needs it, so that ``crs-sim --help`` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ import click
 from . import RESEARCH_ONLY
 from .cli_export import export
 from .cli_models import check, new, show
-from .errors import CrsSimError, InputError
+from .errors import CrsSimError
+from .options import hours_between, parameter_values, short, whole_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,6 @@ MAIN = ("vcn", "ifng", "ifng_total", "il6", "cxcl10", "ferritin", "sil2r", "crp"
         "crs_grade")  # fmt: skip
 COLUMNS = 8
 WIDE = 118
-HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 STOPPED = 130
 
 
@@ -83,8 +82,13 @@ for command in (check, show, new, export):
 # --- simulate -------------------------------------------------------------------------------------
 
 
-@cli.command(short_help="Simulate what was done to a patient.", epilog=RESEARCH_ONLY)
-@click.argument("patient")
+@cli.command(short_help="Simulate what was done to a patient, or to a study.", epilog=RESEARCH_ONLY)
+@click.argument("patient", required=False)
+@click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
+              help="A NONMEM or Monolix data set instead of PATIENT; with --model.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="The model for --data.")
+@click.option("--columns", type=click.Path(path_type=Path), metavar="MAP.toml",
+              help="What the columns of --data mean, where their names do not say.")  # fmt: skip
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
@@ -94,8 +98,41 @@ for command in (check, show, new, export):
               help="Write all states and quantities; units go beside it.")  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FIGURE.png",
               help="Draw it (png, svg or pdf).")  # fmt: skip
-def simulate(patient: str, **options: Any) -> None:
-    """Simulate what was done to PATIENT; print it, or write a table or a figure."""
+@click.pass_context
+def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None:
+    """Simulate what was done to PATIENT; print it, or write a table or a figure.
+
+    With --data, simulate every subject of a data set at its own records.
+    """
+    data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
+    typed = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in options if ctx.get_parameter_source(name) is typed]
+    if whole_study(patient, data, model, columns, given=given):
+        simulate_data(data, model, columns, options)
+    else:
+        simulate_patient(str(patient), options)
+
+
+def simulate_data(data: Path, model: str, columns: Path | None, options: dict[str, Any]) -> None:
+    """Run a data set; print what was predicted of each record, or write a table."""
+    from .output import write_whole
+    from .study import failed, simulated, study_files, summary, what_ran
+
+    run = simulated(data, model, columns, parameter_values(options["changes"]), options["method"])
+    files = {} if options["out"] is None else study_files(run, options["out"])
+    write_whole(files)
+    for note in run.study.notes:
+        click.echo(f"Note: {note}", err=True)
+    if not files:
+        print_table(*summary(run))
+    click.echo(what_ran(run))
+    print_written(list(files))
+    if run.failures:
+        raise CrsSimError(failed(run))
+
+
+def simulate_patient(patient: str, options: dict[str, Any]) -> None:
+    """Run a patient's scenario; print it, or write a table or a figure."""
     from .output import write_whole
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
@@ -117,37 +154,6 @@ def simulate(patient: str, **options: Any) -> None:
     if options["out"] is None:
         print_courses(sim)
     print_run(sim, list(files))
-
-
-def hours_between(text: str) -> float:
-    """Hours from what a person writes.
-
-    >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
-    [6.0, 0.5, 6.0, 12.0]
-    """
-    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*", text)
-    try:
-        if match is None or match[2] not in HOURS:
-            raise ValueError
-        return float(match[1]) * HOURS[match[2]]
-    except ValueError:
-        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
-
-
-def parameter_values(texts: Sequence[str]) -> dict[str, float]:
-    """Parameters by name from ``name=value`` texts; a name given twice is refused."""
-    values: dict[str, float] = {}
-    for text in texts:
-        name, sign, number = (part.strip() for part in text.partition("="))
-        if not (name and sign):
-            raise InputError(f"--set {text}  has no value; write --set name=value")
-        if name in values:
-            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
-    return values
 
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
@@ -206,17 +212,6 @@ def print_courses(sim: Simulation) -> None:
     screen().print(table)
 
 
-def short(value: float) -> str:
-    """A number in at most three digits; what a solver leaves of zero is zero.
-
-    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
-    ['21000', '0.291', '0', '4']
-    """
-    if abs(value) < 1e-6:
-        return "0"
-    return f"{float(f'{value:.3g}'):.6g}"
-
-
 def print_run(sim: Simulation, files: Sequence[Path]) -> None:
     """What was run, the worst grade, and what was written."""
     click.echo(f"{sim.scenario.name}: {len(sim.ledger)} doses, day 0 to {sim.days[-1]:g}, model "
@@ -226,6 +221,11 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
 
         click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
                    f"{vasopressor_days(sim):.1f}")  # fmt: skip
+    print_written(files)
+
+
+def print_written(files: Sequence[Path]) -> None:
+    """What was written, and what it is for."""
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)

@@ -2,20 +2,23 @@
 
 A `Dose` is one administration as a person would write it (0.4 mg/kg over 2 hours on day 11).
 `expand` turns a schedule into `Input`s, amounts in the unit of the state they enter, with exact
-start and stop; per-kg doses are resolved from the model's ``weight`` parameter.
+start and stop; per-kg doses are resolved from the model's ``weight`` parameter, and a drug's lag,
+duration, rate and bioavailability from the parameters it names.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from .errors import InputError
 from .model import Drug, Model
-from .units import conversion_factor
+from .units import conversion_factor, days_in, plain_number
 
 HOURS_PER_DAY = 24.0
+Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,19 @@ class Dose:
     drug : str, a drug of the model, or the id of a state
     amount : float, not negative, in ``unit``
     unit : str, e.g. "mg" or "mg/kg"; "" means the drug's own unit
-    hours : float or None, infusion time; 0 is a bolus, None the drug's usual time
+    hours : float or None, infusion time; 0 is a bolus, None the drug's own: of its parameters
+        ``duration`` and ``rate`` the one it names, or its usual time if it names both or neither
+    rate : float or None, ``unit`` per hour, instead of the time: what arrives of the dose then
+        decides how long it takes
+    modelled : str, "duration" or "rate": which of the drug's parameters says how long it takes,
+        for a drug that has both
+    steady : str, "" for a dose like any other. "alone": on ``day`` the states are those that such
+        doses, one each ``every`` hours for ever and nothing else, have led to. "added": those
+        are added to what is there. With ``every`` = 0 it is a constant infusion of ``rate`` that
+        ends on ``day``; its amount is 0.
+    every : float, hours between the doses of a steady state
+    ordered : float or None, the day whose parameter values decide lag, share and time, if not
+        ``day``; a reset after it cancels the dose
     """
 
     day: float
@@ -36,15 +51,31 @@ class Dose:
     amount: float
     unit: str = ""
     hours: float | None = None
+    rate: float | None = None
+    modelled: Literal["", "duration", "rate"] = ""
+    steady: Literal["", "alone", "added"] = ""
+    every: float = 0.0
+    ordered: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("day", self.day), ("amount", self.amount), ("hours", self.hours)):
+        for name in ("day", "amount", "hours", "rate", "every", "ordered"):
+            value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"dose of {self.drug}: {name} is {value}; give a finite number")
-        if self.amount < 0:
-            raise InputError(f"dose of {self.drug} on day {self.day:g}: amount is negative")
-        if self.hours is not None and self.hours < 0:
-            raise InputError(f"dose of {self.drug} on day {self.day:g}: hours is negative")
+        where = f"dose of {self.drug} on day {self.day:g}"
+        for name in ("amount", "hours", "every"):
+            if (getattr(self, name) or 0.0) < 0:
+                raise InputError(f"{where}: {name} is negative")
+        if self.rate is not None and (self.hours is not None or self.rate <= 0):
+            raise InputError(f"{where}: give either hours or a rate above 0")
+        if self.modelled and (self.hours is not None or self.rate is not None):
+            raise InputError(f"{where}: its {self.modelled} is the model's; give no other")
+        _check_steady(self, where)
+
+    @property
+    def constant(self) -> bool:
+        """Whether it stands for an infusion without beginning, that ends on its day."""
+        return bool(self.steady) and self.every == 0
 
     def repeated(self, every: float, doses: int) -> Schedule:
         """This dose ``doses`` times, one each ``every`` hours, at day + k*every/24 exactly.
@@ -58,6 +89,18 @@ class Dose:
             raise InputError(f"{self.drug}: doses must be at least 1, not {doses}")
         days = (self.day + k * every / HOURS_PER_DAY for k in range(doses))
         return Schedule(tuple(replace(self, day=day) for day in days))
+
+
+def _check_steady(dose: Dose, where: str) -> None:
+    if dose.steady not in ("", "alone", "added"):
+        raise InputError(f"{where}: steady is {dose.steady!r}; it is '', 'alone' or 'added'")
+    if dose.every and not dose.steady:
+        raise InputError(f"{where}: 'every' belongs to a steady state; see Dose.repeated")
+    if dose.constant and (dose.amount or dose.rate is None):
+        raise InputError(
+            f"{where}: a steady state needs 'every', hours between doses; or, for a constant "
+            "infusion, a rate and the amount 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +147,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Input:
-    """One dose as the solver sees it: ``amount`` (state's unit) into a state from start to stop."""
+    """One dose as the solver sees it: ``amount`` (state's unit) into a state from start to stop.
+
+    It starts ``lag`` days after it was given. What a reset cuts off, and what is still to come of
+    an earlier dose, has the ``length`` (days) of the whole infusion.
+    """
 
     start: float
     stop: float
@@ -112,15 +159,27 @@ class Input:
     amount: float
     drug: str
     dose: Dose
+    lag: float = 0.0
+    length: float = 0.0
 
     @property
     def rate(self) -> float:
         """Amount per day during an infusion."""
         return self.amount / (self.stop - self.start)
 
+    def between(self, start: float, stop: float) -> Input:
+        """The part of an infusion from one day to another."""
+        share = (stop - start) / (self.stop - self.start)
+        return replace(self, start=start, stop=stop, amount=self.amount * share)
 
-def amount_in(model: Model, dose: Dose, drug: Drug) -> float:
+
+def amount_in(model: Model, dose: Dose, drug: Drug, values: Values | None = None) -> float:
     """The dose in the drug's unit: converted, and multiplied or divided by body weight if need be.
+
+    Parameters
+    ----------
+    model, dose, drug
+    values : parameter values, if not the model's
 
     Raises
     ------
@@ -134,24 +193,112 @@ def amount_in(model: Model, dose: Dose, drug: Drug) -> float:
     factor, weight_power = conversion_factor(unit, drug.unit, where)
     if weight_power and "weight" not in model.values:
         raise InputError(f"{where}: {unit} needs a body weight, and the model has no 'weight'")
-    weight = model.values["weight"] if weight_power else 1.0
+    weight = (values or model.values)["weight"] if weight_power else 1.0
     return dose.amount * factor * weight**weight_power
 
 
-def expand(model: Model, schedule: Schedule) -> tuple[Input, ...]:
+def expand(
+    model: Model, schedule: Schedule, values_on: Callable[[float], Values] | None = None
+) -> tuple[Input, ...]:
     """The schedule as solver inputs, in the order written.
+
+    Parameters
+    ----------
+    model, schedule
+    values_on : parameter values on a day, where they are not always the model's
 
     Raises
     ------
     UnknownNameError, UnitError, InputError
-        For a drug the model does not know or an amount it cannot convert.
+        For a drug the model does not know, an amount it cannot convert, or a lag or a duration
+        below 0.
     """
     inputs = []
     for dose in schedule:
         drug = model.drug(dose.drug)
-        arrives = model.values[drug.bioavailability] if drug.bioavailability else 1.0
-        hours = drug.hours if dose.hours is None else dose.hours
-        stop = dose.day + hours / HOURS_PER_DAY
-        amount = amount_in(model, dose, drug) * arrives
-        inputs.append(Input(dose.day, stop, drug.into, amount, drug.name, dose))
+        values: Values = model.values
+        if values_on is not None:
+            values = values_on(dose.day if dose.ordered is None else dose.ordered)
+        amount = amount_in(model, dose, drug, values)
+        if drug.bioavailability:
+            amount *= values[drug.bioavailability]
+        lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
+        length, start = _length(model, dose, drug, amount, values), dose.day + lag
+        inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
     return tuple(inputs)
+
+
+def _length(model: Model, dose: Dose, drug: Drug, amount: float, values: Values) -> float:
+    """Days over which a dose is given, of which ``amount`` arrives."""
+    if dose.constant:
+        return 0.0
+    if dose.rate is not None:
+        return dose.amount * arriving_share(model, drug, values) / dose.rate / HOURS_PER_DAY
+    if dose.hours is not None:
+        return dose.hours / HOURS_PER_DAY
+    which = modelled(dose, drug)
+    if which == "duration":
+        return _time(model, drug.duration, values, dose)
+    if which == "rate":
+        rate = values[drug.rate]
+        if not rate > 0:
+            raise InputError(
+                f"dose of {drug.name} on day {dose.day:g}: its rate {drug.rate} = {rate:g} must "
+                "be above 0"
+            )
+        return amount / rate * days_in(model[drug.into].unit, model[drug.rate].unit, model.units)
+    return drug.hours / HOURS_PER_DAY
+
+
+def modelled(dose: Dose, drug: Drug) -> str:
+    """What decides how long a dose takes, if the model does: "duration", "rate", or ""."""
+    if dose.hours is not None or dose.rate is not None:
+        return ""
+    where = f"dose of {drug.name} on day {dose.day:g}"
+    if dose.modelled:
+        if not getattr(drug, dose.modelled):
+            raise InputError(
+                f"{where}: its {dose.modelled} is left to the model, where {drug.name} has none; "
+                f'write {dose.modelled} = "a parameter" in drugs.toml'
+            )
+        return dose.modelled
+    if drug.duration and drug.rate:
+        return ""  # which of them, the dose must say; else the usual time holds
+    return "duration" if drug.duration else "rate" if drug.rate else ""
+
+
+def arriving_share(model: Model, drug: Drug, values: Values) -> float:
+    """The bioavailability where it is a share; 1 where it converts one unit into another."""
+    name = drug.bioavailability
+    return values[name] if name and plain_number(model[name].unit, model.units) else 1.0
+
+
+def _time(model: Model, name: str, values: Values, dose: Dose) -> float:
+    if not values[name] >= 0:
+        raise InputError(
+            f"dose of {dose.drug} on day {dose.day:g}: {name} = {values[name]:g} is a time below 0"
+        )
+    return values[name] * days_in(model[name].unit, "1", model.units)
+
+
+def times_from(model: Model, dose: Dose) -> tuple[str, ...]:
+    """The parameters that decide when a dose starts and stops.
+
+    >>> from crs_sim.model import Drug, Model, Parameter, State
+    >>> pill = Drug("pill", "A", "mg", lag="tlag")
+    >>> model = Model("pill", (State("A", "0", "-A", "mg", "", ""),),
+    ...               (Parameter("tlag", 1.0, "day", "", ""),), drugs=(pill,))
+    >>> times_from(model, Dose(0, "pill", 5))
+    ('tlag',)
+    """
+    drug = model.drug(dose.drug)
+    if dose.constant:
+        return ()
+    names, which = [drug.lag], modelled(dose, drug)
+    if which == "rate":
+        names += [drug.rate, drug.bioavailability, "weight"]
+    elif which == "duration":
+        names.append(drug.duration)
+    elif dose.rate is not None:
+        names.append(drug.bioavailability)
+    return tuple(name for name in names if name in model.values)

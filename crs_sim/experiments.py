@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .clock import ONWARD
+from .errors import InputError
 from .formula import names, replaced
 from .model import Model, Parameter
 from .problem import FitProblem
@@ -90,11 +92,27 @@ def regimen(
     model = problem.model.with_values(**scenario.values)
     asked = np.unique([*days, *(day for _, day in references)])
     line, _ = timeline(model, scenario, asked)
+    _stateable(problem, line)
     moved = dict(zip(asked.tolist(), line.days.tolist(), strict=True))
     writer = _Writer(problem, model, line, _added(model, line, references))
     periods = [writer.period(k) for k in range(line.n_segments + 1)]
     periods = _remembering(periods, {moved[key[1]]: [] for key in references}, writer, moved)
     return Regimen(writer.extended(), tuple(periods), moved, writer.names.memories)
+
+
+def _stateable(problem: FitProblem, line: Timeline) -> None:
+    """Refuse what periods of fixed days cannot say."""
+    if (line.marks[0] != 0).any() or (line.marks[1] != ONWARD).any():
+        raise InputError(
+            f"{problem.name}: a reset or a steady state (EVID 3 or 4, SS) cannot be stated in "
+            "PEtab; write out the doses that lead to it"
+        )
+    moving = [problem.model.parameter_ids[k] for k in line.moving]
+    free = [name for name in moving if name in problem.names]
+    if free:
+        raise InputError(
+            f"{problem.name}: {free[0]} is free and moves doses, which PEtab cannot state; fix it"
+        )
 
 
 def _added(model: Model, line: Timeline, references: Sequence[tuple[str, float]]) -> _Names:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import RESEARCH_ONLY
+from .arrivals import SAME_TIME
 from .errors import InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
 from .modelfile import sbml
@@ -25,7 +26,6 @@ from .output import check_folder, write_whole
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
-from .timeline import SAME_TIME
 from .units import pretty
 
 FORMAT = "2.0.0"

@@ -53,6 +53,7 @@ def gradient(
     free : indices of the parameters to vary
     rtol : float, of the run itself; the derivatives are as accurate as it is
     """
+    line = line.at(values)
     run = kernel.run(line, values[None], rtol=rtol)
     varied = side_by_side(kernel, line, values, free, run.steps)
     return Gradient(

@@ -9,21 +9,24 @@ taken so far, a dose into it, and what its rate at the start of the segment brin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .clock import APART, CYCLE, JOIN, ONWARD, RESET
 from .codegen import Code, compile_model
 from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Model
 from .odesolver import Rosenbrock, solve_ivp
-from .rosenbrock import DONE, NO_START, WORDS
+from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
 from .timeline import Course, Timeline, amounts, course, parameters_at_samples
+from .walk import steady
 
 Array = NDArray[np.float64]
 
@@ -43,7 +46,8 @@ class Segment:
     """A stretch of a run in which nothing starts, stops or changes.
 
     ``parameters`` (n_parameters,) hold throughout, ``inflow`` (n_states,) is added per day;
-    boluses are given as it begins.
+    boluses are given as it begins. ``first`` and ``last`` are on the timeline's clock, ``days``
+    are the days; they are one where a steady state is reached.
     """
 
     number: int
@@ -52,10 +56,19 @@ class Segment:
     last: float
     parameters: Array
     inflow: Array
+    days: tuple[float, float]
+
+    def day_at(self, clock: float) -> float:
+        """The day at a time of the clock."""
+        return min(self.days[0] + (clock - self.first), self.days[1])
 
     def __str__(self) -> str:
         """As messages name it."""
-        return f"segment {self.number + 1} of {self.of} (day {self.first:.6g} to {self.last:.6g})"
+        first, last = self.days
+        when = f"day {first:.6g} to {last:.6g}"
+        if first == last:
+            when = f"the steady state of day {first:.6g}"
+        return f"segment {self.number + 1} of {self.of} ({when})"
 
 
 class Counts(NamedTuple):
@@ -77,7 +90,8 @@ def segments(line: Timeline, tables: Course) -> Iterator[Segment]:
     for k in range(line.n_segments):
         first, last = float(line.edges[k]), float(line.edges[k + 1])
         p = tables.parameters[line.version[k + 1]]
-        yield Segment(k, line.n_segments, first, last, p, tables.inflow[k])
+        days = (float(line.day[k]), float(line.day[k + 1]))
+        yield Segment(k, line.n_segments, first, last, p, tables.inflow[k], days)
 
 
 def integrate(
@@ -129,13 +143,20 @@ def _plain(
 ) -> tuple[Array, Counts]:
     nominal = _nominal(model)
     tables = course(line, nominal, code.n_states)
-    y = _start(model, code, line, tables)
+    pieces = list(segments(line, tables))
+    y = _start(model, code, tables.parameters[line.version[0]])
     table = np.empty((len(line.days), code.n_states))
     table[line.days == 0.0] = y
     typical = np.maximum(np.abs(y), largest_doses(line, nominal, code.n_states))
-    counts = np.zeros(3, dtype=int)
-    for segment in segments(line, tables):
-        y = y + tables.bolus[segment.number]
+    counts, k = np.zeros(3, dtype=int), 0
+    cycles = Cycles(y)
+    while k < len(pieces):
+        segment, (begins, back) = pieces[k], line.marks[:, k]
+        if cycles.number == 0:
+            y = cycles.arrange(y, begins, partial(_start, model, code, segment.parameters))
+        if begins & CYCLE:
+            cycles.before = y
+        y = y + tables.bolus[k]
         np.maximum(typical, np.abs(y), out=typical)
         rows = (line.days > segment.first) & (line.days <= segment.last)
         solved, cost = _solve(model, code, segment, y, line.days[rows], method, rtol, typical)
@@ -143,13 +164,45 @@ def _plain(
         y = solved[-1]
         np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
         counts += cost
+        k = k + 1 if back == ONWARD or cycles.over(model, segment, y, typical, rtol) else back
     return table, Counts(method, line.n_segments, *(int(c) for c in counts))
 
 
-def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:
-    """States at day 0, before any dose, under the parameters that held just before."""
+class Cycles:
+    """Where the plain path stands on its way to a steady state."""
+
+    def __init__(self, y: Array) -> None:
+        """At the start of a run, with states (n_states,)."""
+        self.before, self.aside = y, np.zeros_like(y)
+        self.number, self.change = 0, np.inf
+
+    def arrange(self, y: Array, begins: int, initial: Callable[[], Array]) -> Array:
+        """The states as a segment begins; see `crs_sim.clock`."""
+        if begins & JOIN:
+            y = y + self.aside
+        if begins & APART:
+            self.aside = y
+        return initial() if begins & (APART | RESET) else y
+
+    def over(self, model: Model, segment: Segment, y: Array, typical: Array, rtol: float) -> bool:
+        """Whether the states settled in the cycle that ended with them."""
+        sizes = np.maximum(np.abs(y), np.abs(self.before)) + FRACTION * typical
+        changes = np.abs(y - self.before) / np.maximum(sizes, SMALLEST * FRACTION)
+        change = float(changes.max())
+        settled = steady(change, self.change, rtol)
+        self.number, self.change = self.number + 1, change
+        if settled:
+            self.number, self.change = 0, np.inf
+        elif self.number == MOST_CYCLES:
+            moving = int(changes.argmax())
+            fail(model, segment, segment.days[0], y, WORDS[NOT_STEADY], moving)
+        return settled
+
+
+def _start(model: Model, code: Code, parameters: Array) -> Array:
+    """The initial states under these parameters."""
     try:
-        y = code.initial(tables.parameters[line.version[0]])
+        y = code.initial(parameters)
     except (ArithmeticError, ValueError) as error:
         raise IntegrationError(
             f"{model.name}: the initial states cannot be computed: {error}; "
@@ -204,10 +257,10 @@ def _solve(
                 jac=rates.jacobian,
             )
     except (BrokenRateError, ValueError) as broken:
-        fail(model, segment, rates.day, rates.states, str(broken))
+        fail(model, segment, segment.day_at(rates.day), rates.states, str(broken))
     if not solution.success or not np.all(np.isfinite(solution.y)):
         words = str(said[-1].message) if said else solution.message
-        fail(model, segment, rates.day, rates.states, words)
+        fail(model, segment, segment.day_at(rates.day), rates.states, words)
     return solution.y.T, (solution.nfev, solution.njev, solution.nlu)
 
 
@@ -250,8 +303,16 @@ class Rates:
         return matrix
 
 
-def fail(model: Model, segment: Segment, day: float, states: Array, words: str) -> NoReturn:
-    """Raise the error of a failed run: day, segment, worst states, the solver's words."""
+def fail(
+    model: Model, segment: Segment, day: float, states: Array, words: str,
+    moving: int | None = None,
+) -> NoReturn:  # fmt: skip
+    """Raise the error of a failed run: day, segment, worst states, the solver's words.
+
+    ``moving`` is the state that found no steady state, if that is what failed.
+    """
+    if moving is not None:
+        raise IntegrationError(_unsettled(model, day, states, words, moving))
     raise IntegrationError(_failed(model, segment, day, states, words))
 
 
@@ -259,9 +320,22 @@ def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0)
     """Why the i-th of many compiled runs failed, given its parameters ``values``: as `fail`."""
     if runs.status[i] == NO_START:
         return _no_start(model, runs.final[i])
-    tables = course(line, values, len(model.states))
-    broken = next(islice(segments(line, tables), int(runs.segment[i]), None))
-    return _failed(model, broken, runs.reached[i], runs.final[i], WORDS[runs.status[i]])
+    own = line.at(values)
+    broken = next(islice(segments(own, course(own, values, len(model.states))),
+                         int(runs.segment[i]), None))  # fmt: skip
+    day, words = broken.day_at(float(runs.reached[i])), WORDS[runs.status[i]]
+    if runs.status[i] == NOT_STEADY:
+        return _unsettled(model, day, runs.final[i], words, int(runs.moving[i]))
+    return _failed(model, broken, day, runs.final[i], words)
+
+
+def _unsettled(model: Model, day: float, states: Array, words: str, moving: int) -> str:
+    name = model.state_ids[moving]
+    return (
+        f"{model.name}: {name} never settles: {words} for the steady state of day {day:.6g}, "
+        f"with {name} = {states[moving]:.4g} by then. Give the doses one by one, or check what "
+        f"removes {name}"
+    )
 
 
 def _failed(model: Model, segment: Segment, day: float, states: Array, words: str) -> str:

@@ -1,4 +1,4 @@
-"""The step loop of `crs_sim.rosenbrock` compiled for one model. The only door to numba.
+"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled. The only door to numba.
 
 Per model one file is written into the cache folder: the model's functions, then the step loop, so
 that numba can keep its machine code beside it. The first run ever on a machine compiles.
@@ -23,11 +23,22 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from . import codecache, rosenbrock
+from . import codecache, rosenbrock, walk
 from .codegen import code_key
 from .machinecode import Machine, processor
 from .model import Model
-from .rosenbrock import DAY, DONE, REJECTED, RTOL, SEGMENT, STATUS, USED
+from .rosenbrock import (
+    DAY,
+    DONE,
+    ENTRIES,
+    MOVING,
+    OTHER_ORDER,
+    REJECTED,
+    RTOL,
+    SEGMENT,
+    STATUS,
+    USED,
+)  # fmt: skip
 from .timeline import Timeline, amounts, parameter_versions
 
 Array = NDArray[np.float64]
@@ -55,17 +66,22 @@ DRIVERS = (
     rosenbrock.next_step,
     rosenbrock.finite,
     rosenbrock.advance,
-    rosenbrock.choose,
-    rosenbrock.give,
-    rosenbrock.begin,
-    rosenbrock.name,
-    rosenbrock.run_many,
+    walk.choose,
+    walk.arrange,
+    walk.moved,
+    walk.steady,
+    walk.leave,
+    walk.give,
+    walk.begin,
+    walk.name,
+    walk.run_many,
 )
 HEAD = """\"\"\"The step loop, for numba to keep its machine code beside.\"\"\"
 from __future__ import annotations
 import numpy as np
 from crs_sim.kernel import call, call_with, compiled
 from crs_sim.rosenbrock import {names}
+from crs_sim.walk import {more}
 """
 
 
@@ -94,10 +110,10 @@ ARRAY = types.float64[::1]
 INDICES = types.int64[::1]
 TABLE, INTEGERS, STACK = types.float64[:, ::1], types.int64[:, ::1], types.float64[:, :, ::1]
 SIGNATURE = types.void(
-    INDICES, ARRAY, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE, types.boolean,
-    STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
+    INDICES, ARRAY, INTEGERS, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE,
+    types.boolean, STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
 )  # fmt: skip
-"""Of `rosenbrock.run_many`: given beforehand, so that nothing is compiled at the first call."""
+"""Of `walk.run_many`: given beforehand, so that nothing is compiled at the first call."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,9 @@ class Runs:
     reached : (n_runs,) last day reached
     segment : (n_runs,) last segment begun
     accepted, rejected : (n_runs,) steps
-    steps : sizes of the accepted steps of the first run, for `Kernel.replay`
+    steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
+        state was reached
+    moving : (n_runs,) the state that moved most in the last cycle before a steady state
     """
 
     states: Array
@@ -125,6 +143,7 @@ class Runs:
     accepted: Indices
     rejected: Indices
     steps: Array
+    moving: Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +163,20 @@ class Kernel:
 
         Parameters
         ----------
-        line : Timeline
+        line : Timeline, cut again for values under which doses come at other times
         values : (n_runs, n_parameters)
         rtol : float
         start : (n_runs, n_states), instead of the model's initial states
 
         A failed run takes nothing with it: the others of its four are run again by themselves.
         """
+        parts = []
+        for rows in _together(line, values):
+            begin = None if start is None else start[rows]
+            parts.append((rows, self._run(line.at(values[rows[0]]), values[rows], rtol, begin)))
+        return _gathered(parts)
+
+    def _run(self, line: Timeline, values: Array, rtol: float, start: Array | None) -> Runs:
         runs = self._call(line, values, rtol, start, np.empty(MOST_KEPT))
         failed = np.flatnonzero(runs.status != DONE)
         if len(values) == 1 or len(failed) == 0:
@@ -159,7 +185,7 @@ class Kernel:
             one = slice(i, i + 1)
             begin = None if start is None else start[one]
             alone = self._call(line, values[one], rtol, begin, np.empty(MOST_KEPT))
-            for name in ("states", "quantities", "final", "status", "reached", "segment"):
+            for name in ("states", "quantities", "final", "status", "reached", "segment", "moving"):
                 getattr(runs, name)[one] = getattr(alone, name)
         return runs
 
@@ -174,9 +200,21 @@ class Kernel:
         """Run a timeline over the steps of another run (`Runs.steps`), without error control.
 
         With the same steps the outcome depends smoothly on the parameters: a difference between
-        two runs is a derivative and not noise.
+        two runs is a derivative and not noise. Where a value moves a dose, the steps stretch with
+        the segments; ``line`` is the timeline as the run that is followed had it.
         """
-        return self._call(line, values, 0.0, start, steps, following=True)
+        parts = []
+        for rows in _together(line, values):
+            other = line.at(values[rows[0]])
+            follow = steps if other is line else line.carried(steps, other)
+            begin = None if start is None else start[rows]
+            if follow is None:
+                runs = self._call(other, values[rows], 0.0, begin, np.empty(0), following=True)
+                runs.status[:] = OTHER_ORDER
+            else:
+                runs = self._call(other, values[rows], 0.0, begin, follow, following=True)
+            parts.append((rows, runs))
+        return _gathered(parts)
 
     def _call(
         self, line: Timeline, values: Array, rtol: float, start: Array | None, steps: Array,
@@ -187,19 +225,41 @@ class Kernel:
         states = np.full((*shape, self.n_states), np.nan)
         named = np.full((*shape, self.n_quantities), np.nan)
         final = np.zeros((n_runs, self.n_states))
-        counts, clock = np.zeros((n_runs, 5), dtype=np.int64), np.zeros((n_runs, 2))
+        counts, clock = np.zeros((n_runs, ENTRIES), dtype=np.int64), np.zeros((n_runs, 2))
         clock[:, RTOL] = rtol
         parameters, amount = parameter_versions(line, values), amounts(line, values)
         self.loop(
-            self.model, line.edges, line.days, line.version, line.version_at,
+            self.model, line.edges, line.marks, line.days, line.version, line.version_at,
             np.array([given.first, given.after, given.state]), given.duration, parameters, amount,
             np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start),
             following, states, named, steps, final, counts, clock,
         )  # fmt: skip
         return Runs(
             states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
-            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
+            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]], counts[:, MOVING],
         )  # fmt: skip
+
+
+def _together(line: Timeline, values: Array) -> list[Indices]:
+    """Rows of values under which doses come at the same times, the first row's first."""
+    if not len(line.moving) or len(values) == 0:
+        return [np.arange(len(values))]
+    _, which = np.unique(values[:, line.moving], axis=0, return_inverse=True)
+    kinds = dict.fromkeys(which.ravel().tolist())
+    return [np.flatnonzero(which.ravel() == kind) for kind in kinds]
+
+
+def _gathered(parts: list[tuple[Indices, Runs]]) -> Runs:
+    """Runs of several cuts of a timeline as one, in the order of their rows; steps of the first."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = {
+        name: np.concatenate([getattr(runs, name) for _, runs in parts])[order]
+        for name in Runs.__dataclass_fields__
+        if name != "steps"
+    }
+    return Runs(**columns, steps=parts[0][1].steps)
 
 
 def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Kernel:
@@ -236,8 +296,8 @@ def _kernel(model: Model, key: str, loop: Any) -> Kernel:
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Any:
-    """The compiled `rosenbrock.run_many`, from numba's cache if it is there and sound."""
-    ours = codecache.made_by(("rosenbrock", "kernel"), ("numba", "numpy"))
+    """The compiled `walk.run_many`, from numba's cache if it is there and sound."""
+    ours = codecache.made_by(("rosenbrock", "walk", "kernel"), ("numba", "numpy"))
     key = codecache.fingerprint(ours, processor())
     if key not in LOOPS:
         LOOPS[key] = _step_loop(key, say or _to_stderr)
@@ -262,11 +322,12 @@ def _step_loop(key: str, say: Callable[[str], None]) -> Any:
 
 def _loop_text() -> str:
     names = ["Array", "Counters", *(n for n in vars(rosenbrock) if n.isupper())]
+    more = [n for n in vars(walk) if n.isupper() and n not in names]
     texts = [inspect.getsource(function) for function in DRIVERS]
     marked = [f"@compiled()\n{text}" for text in texts[:-1]] + [
         f"@compiled(cache=True)\n{texts[-1]}"
     ]
-    return "\n\n".join([HEAD.format(names=", ".join(names)), *marked])
+    return "\n\n".join([HEAD.format(names=", ".join(names), more=", ".join(more)), *marked])
 
 
 def _write(model: Model) -> str:

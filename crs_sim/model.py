@@ -61,7 +61,9 @@ class Drug:
 
     ``into`` is the state that receives it, ``unit`` the unit of an amount there, ``hours`` the
     usual infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
-    ("": all of it arrives), ``molar_mass`` in g/mol (0 where it means nothing).
+    ("": all of it arrives), ``molar_mass`` in g/mol (0 where it means nothing). ``lag`` is the
+    parameter that says how long after it is given a dose arrives; ``duration`` or ``rate`` the one
+    that says over how long, or how fast, where the dose itself does not.
     """
 
     name: str
@@ -71,6 +73,14 @@ class Drug:
     bioavailability: str = ""
     molar_mass: float = 0.0
     label: str = ""
+    lag: str = ""
+    duration: str = ""
+    rate: str = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters it names."""
+        return tuple(filter(None, (self.bioavailability, self.lag, self.duration, self.rate)))
 
 
 Symbol = Parameter | State | Quantity
@@ -130,7 +140,12 @@ class Model:
         text = [(s.id, s.initial, s.rate, s.unit) for s in self.states]
         text += [(q.id, q.formula, q.unit, "") for q in self.quantities]
         text += [(p.id, p.unit, "", "") for p in self.parameters]
-        drugs = [(d.name, d.into, d.unit, d.hours, d.bioavailability) for d in self.drugs]
+        # the timing only where there is one: a stored fit keeps the hash it was made with
+        drugs = [
+            (d.name, d.into, d.unit, d.hours, d.bioavailability)
+            + ((d.lag, d.duration, d.rate) if d.lag or d.duration or d.rate else ())
+            for d in self.drugs
+        ]
         return hashlib.sha256(repr((text, self.units, drugs)).encode()).hexdigest()[:12]
 
     def __getitem__(self, name: str) -> Symbol:

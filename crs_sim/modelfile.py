@@ -24,11 +24,13 @@ from .errors import InputError, ModelError, UnitError, unknown_name
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
 from .shipped import locate
-from .units import Unit, declared_units, difference, pretty, read_unit, same, show
+from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
 # what is given to other tools: x^n is no number for x < 0, where a solver may step
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
-DRUG_KEYS = ("into", "unit", "hours", "bioavailability", "molar_mass", "label")
+DRUG_KEYS = (
+    "into", "unit", "hours", "bioavailability", "molar_mass", "label", "lag", "duration", "rate",
+)  # fmt: skip
 _OPERATORS: dict[int, type[ast.operator]] = {
     libsbml.AST_PLUS: ast.Add,
     libsbml.AST_MINUS: ast.Sub,
@@ -269,8 +271,10 @@ def with_drugs(model: Model, drugs: Sequence[Drug], path: str = "drugs.toml") ->
 def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: str) -> None:
     if drug.into not in model.state_ids:
         raise unknown_name("state", drug.into, model.state_ids, where)
-    if drug.bioavailability and drug.bioavailability not in model.values:
-        raise unknown_name("parameter", drug.bioavailability, model.values, where)
+    for parameter in drug.parameters:
+        if parameter not in model.values:
+            raise unknown_name("parameter", parameter, model.values, where)
+    _check_times(model, drug, declared, where)
     unit = read_unit(drug.unit, where, declared)
     if drug.bioavailability:
         unit = unit * read_unit(model[drug.bioavailability].unit, where, declared)
@@ -281,6 +285,22 @@ def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: s
             f"{pretty(model[drug.into].unit)} ({difference(unit, needed)}): change the unit, or "
             f"scale with a bioavailability parameter"
         )
+
+
+def _check_times(model: Model, drug: Drug, declared: Mapping[str, Unit], where: str) -> None:
+    """A lag and a duration are times, a rate is what arrives per time."""
+    day = read_unit("day")
+    for parameter in filter(None, (drug.lag, drug.duration)):
+        unit = read_unit(model[parameter].unit, where, declared)
+        if ratio(unit, day) is None:
+            raise UnitError(f"{where}  {parameter} is in {show(unit)}, which is no time")
+    if drug.rate:
+        unit = read_unit(model[drug.rate].unit, where, declared)
+        if ratio(unit, read_unit(model[drug.into].unit, where, declared) / day) is None:
+            raise UnitError(
+                f"{where}  {drug.rate} is in {show(unit)}; a rate is in "
+                f"{pretty(model[drug.into].unit)} per time, as {drug.into}"
+            )
 
 
 # --- out ------------------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ class Objective:
         stop_if_asked()
         self.runs += x.size
         values = self._values(x[None])[0]
-        runs = side_by_side(self.kernel, self.line, values, self.free, steps, log_step)
+        line = self.line.at(values)
+        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step)
         moved = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
         return np.asarray((moved - here).T / log_step)

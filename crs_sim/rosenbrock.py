@@ -1,11 +1,12 @@
-"""A Rosenbrock method of order 5 over a whole timeline, for four parameter sets side by side.
+"""A Rosenbrock method of order 5 over one segment, for four parameter sets side by side.
 
 Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly accurate, embedded
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
-`crs_sim.kernel` compiles these loops, once for all models; what belongs to one model is machine
-code they call, by its address in ``m``. Everything lives in one flat array ``w``, in rows of four
-lanes. The lanes take the same steps: the worst of the four decides.
+`crs_sim.walk` goes from segment to segment. `crs_sim.kernel` compiles both, once for all models;
+what belongs to one model is machine code they call, by its address in ``m``. Everything lives in
+one flat array ``w``, in rows of four lanes. The lanes take the same steps: the worst of the four
+decides.
 """
 
 from __future__ import annotations
@@ -69,16 +70,23 @@ SMALLEST_STEP = 1e-13
 """Times max(1, day): below it a step no longer moves the clock safely."""
 HUGE = 1e300
 
-DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE = 0, 1, 2, 3, 4
+MOST_CYCLES = 5_000
+"""Equal doses after which a steady state is given up."""
+
+DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY, OTHER_ORDER = 0, 1, 2, 3, 4, 5, 6
 WORDS = (
     "done",
     "the step size became too small",
     f"no end after {MOST_STEPS} steps",
     "an initial state is not finite",
     "a state is not finite",
+    f"no steady state after {MOST_CYCLES} cycles",
+    "doses come in another order than in the run that is followed",
 )
-ROW, USED, REJECTED, SEGMENT, STATUS = 0, 1, 2, 3, 4
-"""Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status."""
+ROW, USED, REJECTED, SEGMENT, STATUS, MOVING = 0, 1, 2, 3, 4, 5
+"""Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status, and the
+state that moved most in the last cycle of equal doses."""
+ENTRIES = 6
 DAY, RTOL = 0, 1
 """Entries of ``clock``: day reached, relative tolerance."""
 
@@ -236,135 +244,3 @@ def finite(m: Counters, w: Array, otherwise: int) -> int:
         if not abs(w[m[NOW] + q]) < HUGE:
             return otherwise
     return DONE
-
-
-def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
-    """Put a version of each lane's parameters in place; a last group repeats its last member."""
-    for lane in range(LANES):
-        i = min(group + lane, len(parameters) - 1)
-        for k in range(parameters.shape[2]):
-            w[m[P] + k * LANES + lane] = parameters[i, version, k]
-    call(m[CONSTANTS], w)
-
-
-def give(
-    m: Counters, w: Array, segment: int, given: Counters, duration: Array, amount: Array, group: int
-) -> None:
-    """Begin a segment: add its boluses to the states, and set its inflow."""
-    for q in range(m[NL]):
-        w[m[INFLOW] + q] = 0.0
-    for k in range(len(duration)):
-        if given[0, k] <= segment <= given[1, k]:
-            for lane in range(LANES):
-                i = min(group + lane, len(amount) - 1)
-                q = given[2, k] * LANES + lane
-                if given[0, k] == given[1, k]:
-                    w[m[NOW] + q] += amount[i, k]
-                elif segment < given[1, k]:
-                    w[m[INFLOW] + q] += amount[i, k] / duration[k]
-
-
-def begin(
-    m: Counters,
-    w: Array,
-    counts: Counters,
-    days: Array,
-    states: Array,
-    group: int,
-    given: Counters,
-    amount: Array,
-    first: float,
-    start: Array,
-) -> int:
-    """Put the initial states in place, and the typical sizes as far as they are known.
-
-    ``start`` (n_runs, n_states) replaces the model's own initial states if it has rows.
-    """
-    call(m[INITIAL], w)
-    for i in range(group, min(group + LANES, len(start))):
-        for q in range(m[NL] // LANES):
-            w[m[NOW] + q * LANES + i - group] = start[i, q]
-    for q in range(m[NL]):
-        w[m[SIZE] + q] = max(SMALLEST_SIZE, abs(w[m[NOW] + q]))
-    for k in range(amount.shape[1]):
-        for lane in range(LANES):
-            q = m[SIZE] + given[2, k] * LANES + lane
-            w[q] = max(w[q], amount[min(group + lane, len(amount) - 1), k])
-    while counts[ROW] < len(days) and days[counts[ROW]] <= first:
-        write_down(m, w, m[NOW], states, group, counts[ROW])
-        counts[ROW] += 1
-    return finite(m, w, NO_START)
-
-
-def name(
-    m: Counters,
-    w: Array,
-    version: int,
-    version_at: Counters,
-    rows: int,
-    states: Array,
-    named: Array,
-    group: int,
-) -> None:
-    """Compute the named quantities of the samples at which this version of parameters holds."""
-    lanes = min(LANES, len(states) - group)
-    for row in range(rows):
-        if version_at[row] == version:
-            for lane in range(LANES):
-                i = group + min(lane, lanes - 1)
-                for q in range(m[NL] // LANES):
-                    w[m[NOW] + q * LANES + lane] = states[i, row, q]
-            call(m[QUANTITIES], w)
-            write_down(m, w, m[Q], named, group, row)
-
-
-def run_many(
-    m: Counters,
-    edges: Array,
-    days: Array,
-    version: Counters,
-    version_at: Counters,
-    given: Counters,
-    duration: Array,
-    parameters: Array,
-    amount: Array,
-    start: Array,
-    following: bool,
-    states: Array,
-    named: Array,
-    steps: Array,
-    final: Array,
-    counts: Counters,
-    clock: Array,
-) -> None:
-    """Run a timeline for every row of parameters, four at a time.
-
-    ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs) go in;
-    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
-    (n_runs, n_states), where each run ended, are filled.
-    """
-    w = np.zeros(m[WORK])
-    for group in range(0, len(parameters), LANES):
-        mine, time = counts[group], clock[group]
-        w[:] = 0.0
-        choose(m, w, parameters, group, version[0])
-        status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
-        for segment in range(len(edges) - 1):
-            if status != DONE:
-                break
-            mine[SEGMENT] = segment
-            if version[segment + 1] != version[segment]:
-                choose(m, w, parameters, group, version[segment + 1])
-            give(m, w, segment, given, duration, amount, group)
-            first, last = edges[segment], edges[segment + 1]
-            status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
-        mine[STATUS] = status
-        for lane in range(min(LANES, len(final) - group)):
-            for q in range(final.shape[1]):
-                final[group + lane, q] = w[m[NOW] + q * LANES + lane]
-        for k in range(parameters.shape[1]):
-            choose(m, w, parameters, group, k)
-            name(m, w, k, version_at, mine[ROW], states, named, group)
-        for i in range(group + 1, min(group + LANES, len(parameters))):
-            counts[i] = mine
-            clock[i] = time

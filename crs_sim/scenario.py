@@ -1,4 +1,4 @@
-"""What is done to a patient: doses, changes of a parameter between two days, patient values.
+"""What is done to a patient: doses, resets, changes of a parameter for some days, patient values.
 
 A `Scenario` says nothing of what is measured, and nothing of how it is solved.
 """
@@ -63,14 +63,20 @@ class Scenario:
     doses : Schedule
     changes : tuple of Change
     values : mapping of parameter id to value, the patient's own (body weight, ...)
+    resets : tuple of float, days on which all states go back to their initial values; what was
+        given before is gone, whether it still runs or has yet to arrive
     """
 
     name: str
     doses: Schedule = field(default_factory=Schedule)
     changes: tuple[Change, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    resets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for day in self.resets:
+            if not (math.isfinite(day) and day >= 0):
+                raise InputError(f"{self.name}: reset on day {day:g}; a run starts on day 0")
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
 
     def with_doses(self, doses: Schedule, name: str = "") -> Scenario:

@@ -36,9 +36,12 @@ __all__ = [
     "Table",
     "Whole",
     "at_place",
+    "checked",
     "column",
     "explain",
+    "number",
     "place",
+    "read_cells",
     "read_table",
     "read_toml",
     "refuse_repeats",
@@ -169,21 +172,32 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     FileError, UnknownNameError
         Naming file, row and column.
     """
-    rows = _rows(path, _text(path))
-    first = next(rows, None)
-    if first is None:
-        raise FileError(f"{place(path)}: has comments only; the first row names the columns")
-    header = _header(path, *first, record)
-    table = tuple(
-        (row, _record(record, _by_column(path, row, header, cells), path, row))
-        for row, cells in rows
-    )
+    row, cells, rows = _parts(path)
+    header = _header(path, row, cells, record)
+    table = tuple((n, checked(record, _by_column(path, n, header, c), path, n)) for n, c in rows)
     if not table:
         raise FileError(
             f"{place(path)}: has a header but no rows; add a row, or delete the file if "
             "there is nothing to tell"
         )
     return table
+
+
+def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
+    """A comma-separated file of any columns: the header's row, the columns, each row's cells.
+
+    What counts as a row is as in `read_table`; an empty cell is left out.
+
+    Raises
+    ------
+    FileError
+        Naming file and row.
+    """
+    row, header, rows = _parts(path)
+    table = tuple((n, _by_column(path, n, header, cells)) for n, cells in rows)
+    if not table:
+        raise FileError(f"{place(path)}: has a header but no rows")
+    return row, [name for name in header if name], table
 
 
 def read_toml(path: Path, record: type[R]) -> R:
@@ -198,7 +212,7 @@ def read_toml(path: Path, record: type[R]) -> R:
         content = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise FileError(f"{place(path)}: is not TOML: {error}") from None
-    return _record(record, content, path)
+    return checked(record, content, path)
 
 
 def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
@@ -260,8 +274,12 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> list[str]:
-    known = record.model_fields
+def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """The header's row, the columns, and the rows below."""
+    rows = _rows(path, _text(path))
+    row, cells = next(rows, (0, []))
+    if not cells:
+        raise FileError(f"{place(path)}: has comments only; the first row names the columns")
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if any(separator in cell for cell in cells):
             raise FileError(
@@ -269,10 +287,16 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
                 "between columns and points in numbers"
             )
     for name in filter(None, cells):
-        if name not in known:
-            raise at_place(place(path, row), unknown_name("column", name, known))
         if cells.count(name) > 1:
             raise FileError(f"{place(path, row)}: column {name!r} is there twice; keep one")
+    return row, cells, rows
+
+
+def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> list[str]:
+    known = record.model_fields
+    for name in filter(None, cells):
+        if name not in known:
+            raise at_place(place(path, row), unknown_name("column", name, known))
     for name, field in known.items():
         if field.is_required() and name not in cells:
             raise FileError(
@@ -292,7 +316,14 @@ def _by_column(path: Path, row: int, header: list[str], cells: list[str]) -> dic
     return {name: cell for name, cell in zip(padded, cells, strict=False) if cell}
 
 
-def _record(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+def checked(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+    """One row of a table, or the content of a TOML file, as a checked record.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        Naming file, row and column.
+    """
     try:
         return record.model_validate(dict(content))
     except ValidationError as error:

@@ -2,41 +2,42 @@
 
 Between two neighbouring edges nothing starts, stops or changes: parameters and inflow are
 constant. At one instant things happen in this order: an infusion stops, parameters change, the
-patient is observed, a bolus is given, an infusion starts. A sample at a dose time is therefore
-taken before the dose, and a change holds from its first day up to, not including, its last.
+patient is observed, the states are reset, a steady state is reached, a bolus is given, an
+infusion starts. A sample at a dose time is therefore taken before the dose; one on the day
+`just_after` it, after the dose. A change holds from its first day up to, not including, its last.
+
+The clock of a timeline runs through the steady states too, so it may be ahead of the days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dosing import Input, expand
+from .arrivals import SAME_TIME, Arrivals, arrivals
+from .clock import BEFORE, ONWARD, Edges, Row, Track, track
+from .dosing import Dose, Input, times_from
 from .errors import InputError, unknown_name
 from .model import Model
 from .scenario import Change, Scenario
-from .units import conversion_factor
+from .units import conversion_factor, plain_number
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-SAME_TIME = 1e-9
-"""Days (a tenth of a millisecond) within which two times are one: 0.1 + 0.2 is 0.3."""
-BEFORE = -1
-"""The stretch before day 0, which decides the initial values."""
-
 
 @dataclass(frozen=True)
 class Given:
-    """The doses of a timeline as columns, one row a dose.
+    """The doses of a timeline as columns, one row a dose or a part of one.
 
     Amounts are per unit bioavailability and body weight, so that they serve all parameter values.
     ``first`` is the segment that begins with the dose (the number of segments if it is given on
     the last day); ``after`` the first segment without it, equal to ``first`` for a bolus;
-    ``duration`` in days, ``share`` the index of the bioavailability parameter or -1.
+    ``duration`` in days, ``share`` the index of the bioavailability parameter or -1, ``version``
+    the changes that held when it was ordered.
     """
 
     first: Indices
@@ -46,6 +47,7 @@ class Given:
     duration: Array
     share: Indices
     weight_power: Array
+    version: Indices
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,19 @@ class Timeline:
 
     Parameters
     ----------
-    edges : (n_segments + 1,) days; the first is 0, the last the last sample
-    days : (n_days,) sample days, moved onto an edge where they are the same time
+    edges : (n_segments + 1,) on the clock, ascending; the first is 0, the last the last sample
+    days : (n_days,) samples on the clock, moved onto an edge where they are the same time
     given : the doses
     weight : index of the body weight parameter, -1 if the model has none
     versions : sets of changes that hold together, each as (parameter index, change) pairs
     version : (n_segments + 2,) the version before day 0, in each segment, and at the last edge
     version_at : (n_days,) the version that holds at each sample
+    marks : (2, n_segments) what each begins with, and the segment to go back to after it until
+        the states repeat themselves, or `ONWARD`
+    day : (n_segments + 1,) the day of each edge
+    moving : indices of the parameters that decide where edges lie
+    cut_at : (n_moving,) their values in this timeline
+    source : Source, what it was cut from, so that it can be cut again
     """
 
     edges: Array
@@ -70,6 +78,11 @@ class Timeline:
     versions: tuple[tuple[tuple[int, Change], ...], ...]
     version: Indices
     version_at: Indices
+    marks: Indices
+    day: Array
+    moving: Indices
+    cut_at: Array
+    source: Source | None = None
 
     @property
     def n_segments(self) -> int:
@@ -77,9 +90,61 @@ class Timeline:
         return len(self.edges) - 1
 
     def sampled(self, days: Array) -> Timeline:
-        """The same timeline with other sample days."""
+        """The same timeline with other samples, on the clock."""
         at = np.searchsorted(self.edges, days, side="right")
-        return replace(self, days=days, version_at=self.version[at])
+        return replace(self, days=days, version_at=self.version[at], source=None)
+
+    def at(self, values: Array) -> Timeline:
+        """The timeline as parameter values (n_parameters,) cut it: itself, if no dose moves.
+
+        Raises
+        ------
+        InputError
+            For a lag or a duration below 0.
+        """
+        wanted = values[self.moving]
+        if np.array_equal(wanted, self.cut_at):
+            return self
+        if self.source is None:
+            raise InputError("a timeline with other samples serves one lag, duration and rate only")
+        model, scenario, days = self.source.model, self.source.scenario, self.source.days
+        names = [model.parameter_ids[k] for k in self.moving]
+        moved = model.with_values(**dict(zip(names, map(float, wanted), strict=True)))
+        return timeline(moved, scenario, days)[0]
+
+    def carried(self, steps: Array, other: Timeline) -> Array | None:
+        """Steps of a run over this timeline, stretched to the segments of another.
+
+        None if the other has other segments: its doses come in another order.
+        """
+        if self.marks.shape != other.marks.shape or (self.marks != other.marks).any():
+            return None
+        scale = np.diff(other.edges) / np.diff(self.edges)
+        carried, used, k = steps.copy(), 0, 0
+        while k < self.n_segments:
+            day, last = self.edges[k], self.edges[k + 1]
+            while day < last and used < len(steps):
+                h = steps[used]
+                carried[used] *= scale[k]
+                day = day + h if last - (day + h) > 1e-9 * h else last
+                used += 1
+            back = int(self.marks[1, k])
+            if back == ONWARD:
+                k += 1
+            elif used < len(steps) and steps[used] > 0:
+                k = back
+            else:
+                used, k = used + 1, k + 1  # a step of length 0 says that the states are steady
+        return carried
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a timeline was cut from; ``days`` (n_days,) are the days, not the clock."""
+
+    model: Model
+    scenario: Scenario
+    days: Array
 
 
 @dataclass(frozen=True)
@@ -98,36 +163,6 @@ class Course:
     inflow: Array
 
 
-@dataclass(frozen=True)
-class Edges:
-    """The distinct instants of a run, and where a given time lies among them."""
-
-    days: list[float]
-
-    @classmethod
-    def of(cls, times: Iterable[float], last: float) -> Edges:
-        """The distinct times in [0, last], both ends among them."""
-        kept = [0.0]
-        for time in sorted(times):
-            if kept[-1] + SAME_TIME < time < last - SAME_TIME:
-                kept.append(time)
-        if last > kept[-1]:
-            kept.append(last)
-        return cls(kept)
-
-    def indices(self, times: Array) -> Indices:
-        """The edge at each time; -1 before the first, one past the end after the last."""
-        found = np.searchsorted(self.days, times - SAME_TIME)
-        return np.where(times < -SAME_TIME, BEFORE, found).astype(np.int64)
-
-    def snap(self, times: Iterable[float]) -> Array:
-        """Each time, or the edge that is the same time."""
-        given = np.array(list(times), dtype=float)
-        known = np.array(self.days)
-        nearest = known[np.searchsorted(known, given - SAME_TIME).clip(max=len(known) - 1)]
-        return np.where(np.abs(nearest - given) <= SAME_TIME, nearest, given)
-
-
 def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, tuple[Input, ...]]:
     """The scenario cut into segments, and the doses that were given.
 
@@ -143,30 +178,29 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
         For days that do not ascend, a dose before day 0, an unknown drug, unit or parameter.
     """
     check_days(days)
-    inputs = tuple(i for i in expand(model, scenario.doses) if i.start <= days[-1] + SAME_TIME)
-    for item in inputs:
-        if item.start < 0:
-            raise InputError(
-                f"dose of {item.drug} on day {item.start:g}: the run starts on day 0; "
-                "move the dose, or the day 0 of the patient"
-            )
-    times = [t for i in inputs for t in (i.start, i.stop)]
+    found = arrivals(model, scenario, float(days[-1]))
+    times = [t for i in found.inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]
+    times += [*found.resets, *(r.day for r in found.run_ins)]
     edges = Edges.of(times, float(days[-1]))
-    moved = edges.snap(days)
     parameter = {name: k for k, name in enumerate(model.parameter_ids)}
-    weight = parameter.get("weight", -1)
     versions, version = _versions(scenario, edges, parameter)
+    path = track(edges, found)
+    moving = sorted({parameter[n] for d in scenario.doses for n in times_from(model, d)})
     line = Timeline(
-        edges=np.array(edges.days),
-        days=moved,
-        given=_given(model, inputs, edges, parameter),
-        weight=weight,
+        edges=np.array(path.clock),
+        days=path.on_clock(days),
+        given=_given(model, found, path, parameter, version),
+        weight=parameter.get("weight", -1),
         versions=versions,
-        version=np.array(version),
+        version=np.array([version[0], *(version[k + 1] for k in path.real), version[-1]]),
         version_at=np.zeros(0, dtype=np.int64),
+        marks=np.array([path.begins, path.back], dtype=np.int64).reshape(2, -1),
+        day=np.array([*(edges.days[k] for k in path.real), edges.days[-1]]),
+        moving=np.array(moving, dtype=np.int64),
+        cut_at=np.array([model.parameters[k].value for k in moving]),
     )
-    return line.sampled(moved), inputs
+    return replace(line.sampled(line.days), source=Source(model, scenario, days)), found.inputs
 
 
 def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
@@ -174,9 +208,10 @@ def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
     pieces = max(1, int(np.ceil((last - first) / longest)))
     edges = np.linspace(first, last, pieces + 1)
     nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
-    given = Given(none, none, none, nothing, nothing, none, nothing)
+    given = Given(none, none, none, nothing, nothing, none, nothing, none)
     version = np.zeros(pieces + 2, dtype=np.int64)
-    return Timeline(edges, nothing, given, -1, ((),), version, none)
+    marks = np.array([[0], [ONWARD]], dtype=np.int64).repeat(pieces, axis=1)
+    return Timeline(edges, nothing, given, -1, ((),), version, none, marks, edges, none, nothing)
 
 
 def check_days(days: Array) -> None:
@@ -198,37 +233,61 @@ def check_days(days: Array) -> None:
 
 
 def _given(
-    model: Model, inputs: tuple[Input, ...], edges: Edges, parameter: dict[str, int]
+    model: Model, found: Arrivals, path: Track, parameter: dict[str, int], version: list[int]
 ) -> Given:
+    rows = [*_rows(found.inputs, path), *path.rows]
     state = {name: k for k, name in enumerate(model.state_ids)}
-    units: dict[tuple[str, str], tuple[float, int, int]] = {}
-    rows = []
-    for item in inputs:
-        kind = (item.dose.drug, item.dose.unit)
+    units: dict[tuple[str, str, bool], tuple[float, int, int]] = {}
+    columns: list[tuple[float, ...]] = []
+    ordered = [r.dose.day if r.dose.ordered is None else r.dose.ordered for r in rows]
+    holds = path.edges.holding(np.array(ordered, dtype=float))
+    for row, at in zip(rows, holds, strict=True):
+        dose = row.dose
+        kind = (dose.drug, dose.unit, dose.constant)
         if kind not in units:
-            units[kind] = _conversion(model, item, parameter)
+            units[kind] = _conversion(model, dose, parameter)
         factor, power, share = units[kind]
-        rows.append((state[item.state], item.dose.amount * factor, share, power))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 4
-    starts, stops = edges.snap([i.start for i in inputs]), edges.snap([i.stop for i in inputs])
-    first, after = edges.indices(starts), edges.indices(stops)
-    return Given(
-        first,
-        after,
-        np.array(columns[0], dtype=np.int64),
-        np.array(columns[1], dtype=float),
-        np.where(after > first, stops - starts, 0.0),
-        np.array(columns[2], dtype=np.int64),
-        np.array(columns[3], dtype=float),
-    )
+        into = state[model.drug(dose.drug).into]
+        columns.append((row.first, row.after, into, row.amount * factor, row.duration, share,
+                        power, version[int(at) + 1]))  # fmt: skip
+    table = np.ascontiguousarray(np.array(columns, dtype=float).reshape(-1, 8).T)
+    first, after, into, share, changes = table[[0, 1, 2, 5, 7]].astype(np.int64)
+    amount, duration, power = table[[3, 4, 6]]
+    return Given(first, after, into, amount, duration, share, power, changes)
 
 
-def _conversion(model: Model, item: Input, parameter: dict[str, int]) -> tuple[float, int, int]:
-    """Factor into the drug's unit, power of body weight, index of the bioavailability."""
-    drug = model.drug(item.dose.drug)
-    where = f"dose of {drug.name} on day {item.start:g}"
-    factor, power = conversion_factor(item.dose.unit or drug.unit, drug.unit, where)
-    return factor, power, parameter[drug.bioavailability] if drug.bioavailability else -1
+def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:
+    """The inputs; an infusion once for each stretch between two steady states."""
+    edges = path.edges
+    starts, stops = edges.snap(i.start for i in inputs), edges.snap(i.stop for i in inputs)
+    for item, start, stop, first, after in zip(
+        inputs, starts, stops, edges.indices(starts), edges.indices(stops), strict=True
+    ):
+        amount = item.dose.amount
+        if first >= after or first == path.n_real:
+            if item.length <= SAME_TIME or item.stop - item.start >= item.length - SAME_TIME:
+                place = path.at(int(first))
+                yield Row(item.dose, place, place, amount, 0.0)
+            continue
+        whole = abs(item.stop - item.start - item.length) <= SAME_TIME
+        duration = stop - start if whole else item.length
+        for begin, end in path.spans(int(first), int(min(after, path.n_real))):
+            yield Row(item.dose, begin, end, amount, duration)
+
+
+def _conversion(model: Model, dose: Dose, parameter: dict[str, int]) -> tuple[float, int, int]:
+    """Factor into the drug's unit, power of body weight, index of the bioavailability.
+
+    A constant infusion brings its rate: a share that arrives shortens an infusion, it does not
+    slow it.
+    """
+    drug = model.drug(dose.drug)
+    where = f"dose of {drug.name} on day {dose.day:g}"
+    factor, power = conversion_factor(dose.unit or drug.unit, drug.unit, where)
+    name = drug.bioavailability
+    if not name or (dose.constant and plain_number(model[name].unit, model.units)):
+        return factor, power, -1
+    return factor, power, parameter[name]
 
 
 def _versions(
@@ -271,11 +330,13 @@ def amounts(line: Timeline, nominal: Array) -> Array:
     ``nominal`` (..., n_parameters) gives (..., n_inputs), one row for each set of values.
     """
     given = line.given
+    table = parameter_versions(line, nominal)
     amount = np.broadcast_to(given.amount, (*nominal.shape[:-1], len(given.amount)))
     if (given.share >= 0).any():
-        amount = amount * np.where(given.share >= 0, nominal[..., given.share], 1.0)
+        share = table[..., given.version, given.share]
+        amount = amount * np.where(given.share >= 0, share, 1.0)
     if (given.weight_power != 0).any():
-        amount = amount * nominal[..., [line.weight]] ** given.weight_power
+        amount = amount * table[..., given.version, line.weight] ** given.weight_power
     return np.ascontiguousarray(amount, dtype=float)
 
 

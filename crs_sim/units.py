@@ -290,6 +290,45 @@ def convert(value: float, unit: str, target: str, where: str = "") -> float:
 # --- units of a model -----------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
+def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
+    """Days that one ``amount`` lasts at one ``rate``; of a time, with a rate of 1, how many it is.
+
+    Where neither has a unit they are in days.
+
+    Parameters
+    ----------
+    amount, rate : units, as the model names them
+    declared : the model's own units, as (name, definition) pairs
+
+    Raises
+    ------
+    UnitError
+        If one over the other is no time.
+
+    Examples
+    --------
+    >>> days_in("hour", "1", ()), days_in("mg", "mg/hour", ())
+    (0.041666666666666664, 0.041666666666666664)
+    """
+    known = declared_units(declared)
+    time = read_unit(amount, "", known) / read_unit(rate, "", known)
+    days = 1.0 if time.unitless else ratio(time, read_unit("day"))
+    if days is None:
+        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is no time")
+    return days
+
+
+@lru_cache(maxsize=4096)
+def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
+    """Whether something in this unit of a model is a plain number: a share, not a conversion.
+
+    >>> plain_number("dimensionless", ()), plain_number("mg/L", ())
+    (True, False)
+    """
+    return bool(read_unit(unit, "", declared_units(declared)).to_root_units().unitless)
+
+
 def show(unit: Unit) -> str:
     """A unit as text, time last: ``pg/mL/day``.
 

@@ -1,0 +1,195 @@
+"""What one record of a data set says of a model: when, which drug, what was measured.
+
+Nothing is guessed: a compartment that two drugs enter, a number without an observable or a date
+without a zone is refused with its place.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from .errors import CrsSimError, FileError, UnitError, unknown_name
+from .model import Drug, Model
+from .nonmemcolumns import DataRow, DataSet, ObservableEntry
+from .patient import Observation
+from .tables import EXAMPLE_TIME, at_place, number
+from .units import conversion_factor, convert, named_unit
+
+
+def time_of(data: DataSet, row: int, record: DataRow) -> float | datetime:
+    """TIME as a number of hours or days, or, with a date, as a moment in UTC."""
+    where, text = data.where(row, "TIME"), record.TIME
+    if ":" not in text and not record.DATE:
+        try:
+            return number(text)
+        except ValueError as error:
+            raise FileError(f"{where}: {error}") from None
+    if not record.DATE and "-" not in text:
+        raise FileError(f"{where}: {text!r} is a time of day; it needs a DATE (2024-03-11)")
+    if record.DATE:
+        hour, _, minute = text.partition(":")
+        text = f"{record.DATE}T{hour.zfill(2)}:{minute or '00'}"
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise FileError(f"{where}: {text!r} is no date and time; write {EXAMPLE_TIME}") from None
+    return _zoned(time, text, data.map.time_zone, where).astimezone(UTC)
+
+
+def _zoned(time: datetime, text: str, zone: str, where: str) -> datetime:
+    if time.tzinfo is not None:
+        return time
+    if not zone:
+        raise FileError(
+            f"{where}: {text!r} has no time zone; write it as {EXAMPLE_TIME}, or "
+            'time_zone = "Europe/Vienna" in the map'
+        )
+    try:
+        return time.replace(tzinfo=ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise FileError(f"{where}: time_zone {zone!r} of the map is not known") from None
+
+
+def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:
+    """The drug a record gives, and the unit of its amount.
+
+    It is the one the map names for the compartment; else the one that enters the compartment of
+    that number; else the one of that name.
+    """
+    key, where = _key(record.CMT), data.where(row, "CMT")
+    name = data.map.drugs.get(key or "0", "")
+    if not name:
+        name = _only_drug(data, model, where) if key in ("", "0") else _entering(model, key, where)
+    try:
+        drug = model.drug(name)
+    except CrsSimError as error:
+        raise at_place(where, error) from None
+    which = {-1: "rate", -2: "duration"}.get(int(record.RATE), "")
+    if which and not getattr(drug, which):
+        raise FileError(
+            f"{data.where(row, 'RATE')}: RATE = {record.RATE:g} leaves the {which} to the model, "
+            f'but {name} has none; write {which} = "a parameter" in drugs.toml'
+        )
+    unit = record.AMTUNIT or data.map.amount_unit
+    _check_amount(data, model, row, drug, unit)
+    return drug, unit
+
+
+def _only_drug(data: DataSet, model: Model, where: str) -> str:
+    """The drug where no compartment is given."""
+    drugs = [d.name for d in model.drugs]
+    if data.map.drug or len(drugs) == 1:
+        return data.map.drug or drugs[0]
+    raise FileError(
+        f'{where}: does not say which drug; write drug = "{drugs[0] if drugs else "..."}" in the '
+        "map, or fill in CMT"
+    )
+
+
+def _entering(model: Model, key: str, where: str) -> str:
+    """The one drug that enters the compartment of that number; or the name itself."""
+    if key.startswith("-"):
+        raise FileError(f"{where}: {key} turns a compartment off, which is not done here")
+    if not key.isdigit():
+        return key
+    states = model.state_ids
+    if int(key) > len(states):
+        raise FileError(f"{where}: {key}, but the model has {len(states)} compartments")
+    state = states[int(key) - 1]
+    drugs = [d.name for d in model.drugs if d.into == state]
+    if len(drugs) > 1:
+        raise FileError(
+            f"{where}: {key} is {state}, which {' and '.join(drugs)} enter; write {key} = "
+            f'"{drugs[0]}" under [drugs] in the map'
+        )
+    return drugs[0] if drugs else state
+
+
+def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) -> None:
+    where = data.where(row, "AMTUNIT" if "AMTUNIT" in data.named else "AMT")
+    try:
+        _, power = conversion_factor(unit or drug.unit, _readable(model, drug.unit))
+    except UnitError as error:
+        raise at_place(where, error) from None
+    if power and "weight" not in model.values:
+        raise FileError(f"{where}: {unit} needs a body weight, and the model has none")
+
+
+def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[str, str]:
+    """What a record measured, and the unit the map gives for it ("": the model's).
+
+    It is what the map names for the DVID, or for the CMT where there is no DVID; else a name that
+    stands there itself; else the map's only one, or the model's only quantity.
+    """
+    column = "DVID" if record.DVID else "CMT"
+    key, words, where = _key(getattr(record, column)), data.map, data.where(row, column)
+    entry = words.observables.get(key, "")
+    if isinstance(entry, str):
+        entry = ObservableEntry(name=entry)
+    by_name = "" if key.lstrip("-").isdigit() else key
+    only = model.quantity_ids[0] if len(model.quantities) == 1 and not record.DVID else ""
+    name = entry.name or by_name or words.observable or only
+    if not name:
+        example = model.quantity_ids[0] if model.quantities else "..."
+        raise FileError(
+            f'{where}: DV without an observable; write {key or "1"} = "{example}" under '
+            "[observables] in the map"
+        )
+    known = (*model.quantity_ids, *model.state_ids)
+    if name not in known:
+        raise at_place(where, unknown_name("observable", name, known))
+    return name, entry.unit
+
+
+def measured(
+    data: DataSet, model: Model, row: int, record: DataRow, day: float
+) -> Observation | str:
+    """What a record measured on a day; only what it would measure, if DV is empty."""
+    name, unit = observable_of(data, model, row, record)
+    kind, value = _level(data, row, record)
+    if value is None:
+        return name
+    if value <= 0:
+        raise FileError(
+            f"{data.where(row, 'DV')}: {value:g} has no logarithm; mark it as below the limit "
+            "(CENS = 1, and the limit in DV), or as missing (MDV = 1)"
+        )
+    own = model[name].unit
+    where = data.where(row, "DVUNIT" if "DVUNIT" in data.named else "DV")
+    try:
+        value = convert(value, record.DVUNIT or unit or own, _readable(model, own))
+    except UnitError as error:
+        raise at_place(where, error) from None
+    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, own, row=row)
+
+
+def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]:
+    """Whether DV is a value or a bound, and the number."""
+    value, limit = record.DV, record.LLOQ
+    if record.CENS:
+        return "below" if record.CENS == 1 else "above", limit if value is None else value
+    if record.BLQ:
+        return "below", limit
+    if value is not None and limit is not None and value < limit:
+        if "BLQ" in data.named:
+            raise FileError(
+                f"{data.where(row, 'DV')}: {value:g} is below LLOQ {limit:g}, but BLQ is 0"
+            )
+        return "below", limit
+    return "value", value
+
+
+def _key(text: str) -> str:
+    """A compartment or DVID as the map writes it: 2.0 as 2."""
+    try:
+        value = number(text)
+    except ValueError:
+        return text
+    return str(int(value)) if value == int(value) else text
+
+
+def _readable(model: Model, unit: str) -> str:
+    """A unit of the model as text: its definition where the name alone says nothing."""
+    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit

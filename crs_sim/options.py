@@ -1,0 +1,81 @@
+"""What a person writes after an option, as numbers and names; and numbers as a person reads them.
+
+The command line imports it at once, so it imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from .errors import InputError
+
+HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
+ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
+"""Options of a single patient's run."""
+
+
+def hours_between(text: str) -> float:
+    """Hours from what a person writes.
+
+    >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
+    [6.0, 0.5, 6.0, 12.0]
+    """
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*", text)
+    try:
+        if match is None or match[2] not in HOURS:
+            raise ValueError
+        return float(match[1]) * HOURS[match[2]]
+    except ValueError:
+        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
+
+
+def parameter_values(texts: Sequence[str]) -> dict[str, float]:
+    """Parameters by name from ``name=value`` texts; a name given twice is refused."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, sign, number = (part.strip() for part in text.partition("="))
+        if not (name and sign):
+            raise InputError(f"--set {text}  has no value; write --set name=value")
+        if name in values:
+            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
+    return values
+
+
+def short(value: float) -> str:
+    """A number in at most three digits; what a solver leaves of zero is zero.
+
+    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
+    ['21000', '0.291', '0', '4']
+    """
+    if abs(value) < 1e-6:
+        return "0"
+    return f"{float(f'{value:.3g}'):.6g}"
+
+
+def whole_study(
+    patient: str | None, data: Path | None, model: str | None, columns: Path | None,
+    *, given: Collection[str],
+) -> bool:  # fmt: skip
+    """Whether a data set is to be run, and not a patient.
+
+    Raises
+    ------
+    InputError
+        If it is neither or both, or ``given`` holds an option that says nothing of a data set.
+    """
+    if patient is not None and not (data or model or columns):
+        return False
+    if patient is not None or data is None or model is None:
+        raise InputError("simulate  takes a PATIENT, or --data STUDY.csv with --model MODEL")
+    for name in given:
+        if name in ALONE:
+            raise InputError(
+                f"{ALONE[name]}  says nothing with --data, which is sampled at its own records"
+            )
+    return True

@@ -1,0 +1,165 @@
+"""A whole data set run: each of its subjects simulated, one row for each of its records.
+
+A subject whose run fails keeps its rows, without numbers, and says why; the others are not lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import RESEARCH_ONLY
+from .errors import IntegrationError
+from .model import Model
+from .nonmem import Study, read_nonmem
+from .simulation import Simulation, simulate
+from .storage import versions
+from .units import pretty
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIRST = ("ID", "row", "TIME", "day", "EVID", "observable", "kind", "observed", "predicted")
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What came of a data set.
+
+    Parameters
+    ----------
+    model : Model
+    study : Study
+    table : one row a record, in the order of the file: who, which row, when, what was observed
+        and predicted (in the model's unit), then all states and quantities. On a dose's row they
+        are those just after it
+    failures : mapping of subject to what went wrong
+    """
+
+    model: Model
+    study: Study
+    table: pd.DataFrame = field(repr=False)
+    failures: Mapping[str, str]
+
+
+def run_study(
+    model: Model, study: Study, *, method: str = "Rosenbrock", rtol: float = 1e-6
+) -> StudyRun:
+    """Simulate every subject of a data set at its own records.
+
+    Parameters
+    ----------
+    model : Model, as the data set was read with
+    study : Study, from `crs_sim.nonmem.read_nonmem`
+    method, rtol : as for `simulate`
+
+    Raises
+    ------
+    InputError, UnitError
+        For what cannot be run. A solver that gives up is in ``failures`` instead.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from crs_sim.modelfile import load_model
+    >>> from crs_sim.nonmem import read_nonmem
+    >>> model = load_model("one_compartment")
+    >>> rows = "ID,TIME,AMT,CMT,DV\\n1,0,100,2,.\\n1,2,.,2,2.6\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "study.csv")
+    ...     _ = file.write_text(rows)
+    ...     run = run_study(model, read_nonmem(file, model))
+    >>> run.table["predicted"].round(2).tolist()
+    [nan, 2.73]
+    """
+    import pandas as pd  # slow to load, and not every run becomes a table
+
+    rows: list[list[object]] = []
+    failures: dict[str, str] = {}
+    names = (*model.state_ids, *model.quantity_ids)
+    for patient in study:
+        samples = [s for s in study.samples if s.id == patient.id]
+        observed = {o.row: o for o in patient.observations}
+        days = np.unique([s.looked_at for s in samples])
+        sim: Simulation | None = None
+        try:
+            sim = simulate(model, patient.scenario, days=days, method=method, rtol=rtol)
+        except IntegrationError as error:
+            failures[patient.id] = str(error)
+        for sample in samples:
+            seen, at = observed.get(sample.row), int(np.searchsorted(days, sample.looked_at))
+            levels = [np.nan if sim is None else float(sim[name][at]) for name in names]
+            known = dict(zip(names, levels, strict=True))
+            rows.append([
+                sample.id, sample.row, sample.time, sample.day, sample.event, sample.observable,
+                seen.kind if seen else "", seen.value if seen else np.nan,
+                known.get(sample.observable, np.nan), *levels,
+            ])  # fmt: skip
+    return StudyRun(model, study, pd.DataFrame(rows, columns=[*FIRST, *names]), failures)
+
+
+def simulated(
+    data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
+) -> StudyRun:
+    """Read a data set and run it: a model by name, with other values for some parameters."""
+    from .modelfile import load_model  # antimony: slow to load
+
+    loaded = load_model(model).with_values(**values)
+    return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)
+
+
+def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows to print: each record that measures something."""
+    columns = ("ID", "TIME", "observable", "", "observed", "predicted")
+    rows = run.table[run.table["observable"] != ""].itertuples()
+    return columns, [
+        (r.ID, r.TIME, r.observable, r.kind, f"{r.observed:.4g}", f"{r.predicted:.4g}")
+        for r in rows
+    ]
+
+
+def what_ran(run: StudyRun) -> str:
+    """The data set and the model, in a line."""
+    size = f"{len(run.study)} subjects, {len(run.table)} records"
+    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
+
+
+def failed(run: StudyRun) -> str:
+    """What went wrong, subject by subject."""
+    said = "; ".join(f"subject {id}: {words}" for id, words in run.failures.items())
+    return f"{run.study.path}  runs failed: {len(run.failures)} of {len(run.study)}. {said}"
+
+
+def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
+    """A run as a CSV, and ``<path>.meta.json`` beside it, for `crs_sim.output.write_whole`.
+
+    Parameters
+    ----------
+    run : StudyRun
+    path : of the CSV
+    """
+    path, model = Path(path), run.model
+    columns = [*model.state_ids, *model.quantity_ids]
+    meta = {
+        "note": RESEARCH_ONLY,
+        "model": {"name": model.name, "hash": model.hash},
+        "data": run.study.path,
+        "notes": list(run.study.notes),
+        "failures": dict(run.failures),
+        "units": {"day": "day", **{name: pretty(model[name].unit) for name in columns}},
+        "labels": {"day": "day after the subject's first record",
+                   **{name: model[name].label for name in columns}},
+        "parameters": model.values,
+        "columns": run.study.columns,
+        "versions": versions(),
+    }  # fmt: skip
+    text = run.table.to_csv(index=False, lineterminator="\n")
+    return {
+        path: text.encode(),
+        path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
+    }

@@ -1,0 +1,441 @@
+"""Data sets in NONMEM's and Monolix's form: what they mean, and every way in which one is wrong."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_models import small
+
+from crs_sim.cli import cli
+from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
+from crs_sim.model import Drug
+from crs_sim.modelfile import load_model
+from crs_sim.nonmem import patients_from, read_nonmem
+from crs_sim.patient import check_against
+from crs_sim.study import run_study
+
+ONE = load_model("one_compartment")
+TWO = load_model("two_compartment")
+K = ONE.values["cl"] / ONE.values["v"] / 24
+"""Elimination, per hour."""
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A data set from its rows, and perhaps its map."""
+
+    def read(rows, columns=None, model=ONE):
+        (tmp_path / "study.csv").write_text(rows.strip() + "\n")
+        path = None
+        if columns is not None:
+            path = tmp_path / "map.toml"
+            path.write_text(columns)
+        return read_nonmem(tmp_path / "study.csv", model, columns=path)
+
+    return read
+
+
+def predicted(study, model=ONE):
+    return run_study(model, study, rtol=1e-9).table["c_central"].to_numpy() * 30
+
+
+# --- what a data set means ------------------------------------------------------------------------
+
+
+def test_a_study_end_to_end(study):
+    found = study("""
+ID,TIME,DV,AMT,RATE,EVID,CMT,II,ADDL
+7,0,.,100,0,1,2,12,1
+7,2,2.5,.,.,0,2,.,.
+7,24,1.1,.,.,0,2,.,.
+8,0,.,60,20,1,2,0,0
+8,2,1.1,.,.,0,2,.,.
+8,5,NA,.,.,0,2,.,.
+""")
+    seven, eight = found
+    assert [p.id for p in found] == ["7", "8"]
+    assert [(d.day, d.drug, d.amount) for d in seven.scenario.doses] == [
+        (0, "iv", 100), (0.5, "iv", 100)]  # fmt: skip
+    assert [(o.observable, o.day, o.value, o.unit, o.row) for o in seven.observations] == [
+        ("c_central", 2 / 24, 2.5, "mg_per_L", 3),
+        ("c_central", 1.0, 1.1, "mg_per_L", 4),
+    ]
+    assert eight.scenario.doses.doses[0].rate == 20
+    e = lambda hours: np.exp(-K * hours)  # noqa: E731
+    during = 20 / K
+    assert predicted(found) == pytest.approx(
+        [100, 100 * e(2), 100 * (e(24) + e(12)),
+         0, during * (1 - e(2)), during * (1 - e(3)) * e(2)], rel=1e-7, abs=1e-6)  # fmt: skip
+    assert "records without DV are predicted and not fitted" in found.notes
+    assert check_against(seven, ONE).observations == seven.observations
+
+
+def test_patients_are_those_of_the_study(tmp_path):
+    (tmp_path / "study.csv").write_text("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n")
+    (patient,) = patients_from(tmp_path / "study.csv", ONE)
+    assert repr(patient) == "Patient('1': 1 doses of 1 drugs, 1 observations)"
+
+
+def test_order_of_records_at_one_time_is_the_files(study):
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT
+1,0,.,100,1,2
+1,6,9,.,0,2
+1,6,.,50,1,2
+1,6,9,.,0,2
+1,6,.,.,3,2
+1,6,9,.,0,2
+1,6,.,40,1,2
+1,6,9,.,0,2
+1,6,.,10,4,2
+1,6,9,.,0,2
+1,6,.,5,1,2
+1,7,9,.,0,2
+""")
+    left = 100 * np.exp(-6 * K)
+    expected = [100, left, left + 50, left + 50, 0, 0, 40, 40, 10, 10, 15, 15 * np.exp(-K)]
+    assert predicted(found) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert run_study(ONE, found).table["TIME"].tolist() == ["0", *["6"] * 10, "7"]
+
+
+def test_a_sample_at_the_time_of_an_additional_dose_follows_it(study):
+    rows = "ID,TIME,DV,AMT,EVID,CMT,II,ADDL\n1,0,.,100,1,2,12,2\n1,12,9,.,0,2,.,.\n"
+    assert predicted(study(rows))[1] == pytest.approx(100 * (1 + np.exp(-12 * K)), rel=1e-7)
+    # a dose of its own record does not, if the sample stands before it
+    rows = "ID,TIME,DV,AMT,EVID,CMT\n1,0,.,100,1,2\n1,12,9,.,0,2\n1,12,.,100,1,2\n"
+    assert predicted(study(rows))[1] == pytest.approx(100 * np.exp(-12 * K), rel=1e-7)
+
+
+def test_time_may_go_back_at_a_reset(study):
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL
+1,0,.,100,1,2,24,5
+1,30,2,.,0,2,.,.
+1,0,.,50,4,2,.,.
+1,3,2,.,0,2,.,.
+1,30,2,.,0,2,.,.
+""")
+    assert predicted(found)[2:] == pytest.approx(
+        [50, 50 * np.exp(-3 * K), 50 * np.exp(-30 * K)], rel=1e-7)  # fmt: skip
+    assert [s.day for s in found.samples] == pytest.approx([0, 1.25, 1.25, 1.375, 2.5])
+
+
+def test_without_evid_a_record_is_what_it_holds(study):
+    found = study("ID,TIME,DV,AMT,CMT,MDV\n1,0,.,100,2,1\n1,1,3,.,2,0\n1,2,9,.,2,1\n")
+    assert [s.event for s in found.samples] == [1, 0, 2]
+    assert [o.value for o in found.patients[0].observations] == [3]
+    assert "DV is not used on records that are no observation" in found.notes
+
+
+def test_constant_covariates_are_the_patients_values(study):
+    found = study(
+        "ID,TIME,DV,AMT,CMT,cl,V1L\n1,0,.,100,2,48,20\n1,1,3,.,2,48,20\n",
+        '[covariates]\nv = "V1L"\n',
+    )
+    (patient,) = found
+    assert dict(patient.scenario.values) == {"v": 20, "cl": 48}
+    assert patient.scenario.changes == ()
+    assert predicted(found)[1] / 30 == pytest.approx(100 / 20 * np.exp(-48 / 20 / 24), rel=1e-7)
+
+
+def test_a_covariate_holds_until_the_next_value(study):
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT,cl
+1,0,.,100,1,2,72
+1,4,.,.,2,.,24
+1,8,3,.,0,2,.
+1,10,3,.,0,2,96
+1,12,3,.,0,2,96
+""")
+    (patient,) = found
+    assert [(c.first, c.last, c.value) for c in patient.scenario.changes] == [
+        (4 / 24, 10 / 24, 24), (10 / 24, np.inf, 96)]  # fmt: skip
+    run = np.array([100, -4 * 72, -4 * 24, -2 * 24, -2 * 96])
+    expected = 100 * np.exp(np.cumsum(run[1:]) / 24 / 30)
+    assert predicted(found)[1:] == pytest.approx(expected, rel=1e-7)
+    assert any("cl changes; each value holds until the next" in note for note in found.notes)
+
+
+def test_lag_and_share_from_columns_are_those_of_the_doses_own_record(study):
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL,f_iv,lag_iv
+1,0,.,100,1,2,10,1,0.5,0.041666666666666664
+1,5,3,.,0,2,.,.,1.0,0
+1,14,3,.,0,2,.,.,1.0,0
+""")
+    e = lambda hours: np.exp(-K * hours)  # noqa: E731
+    assert predicted(found)[1:] == pytest.approx([50 * e(4), 50 * (e(13) + e(3))], rel=1e-6)
+
+
+def test_dates_become_days_whatever_the_clocks_do(study):
+    rows = "ID,DATE,TIME,DV,AMT,CMT\n1,2024-03-30,20:00,.,100,2\n1,2024-03-31,8:00,3,.,2\n"
+    found = study(rows, 'time_zone = "Europe/Vienna"\n')
+    # the night in which summer time began has eleven hours
+    assert found.samples[1].day == pytest.approx(11 / 24)
+    zoned = study("ID,TIME,DV,AMT,CMT\n1,2024-03-30T20:00+01:00,.,100,2\n"
+                  "1,2024-03-31T08:00+02:00,3,.,2\n")  # fmt: skip
+    assert zoned.samples[1].day == pytest.approx(11 / 24)
+
+
+def test_units_of_the_map_and_of_columns(study):
+    days = study("ID,TIME,DV,AMT,RATE,CMT\n1,0,.,0.1,0.2,2\n1,1,2000,.,.,2\n", """
+time_unit = "days"
+amount_unit = "g"
+[observables]
+2 = { name = "c_central", unit = "ug/L" }
+""")  # fmt: skip
+    (patient,) = days
+    assert patient.observations.observations[0].value == pytest.approx(2.0)
+    assert patient.scenario.doses.doses[0].rate == pytest.approx(0.2 / 24)
+    assert not any("hours" in note for note in days.notes)
+    after = 200 / (K * 24) * (1 - np.exp(-K * 12)) * np.exp(-K * 12)
+    assert predicted(days)[1] == pytest.approx(after, rel=1e-6)
+    column = study("ID,TIME,DV,AMT,CMT,AMTUNIT,DVUNIT\n1,0,.,0.1,2,g,\n1,1,2000,.,2,,ng/mL\n")
+    assert column.patients[0].observations.observations[0].value == pytest.approx(2.0)
+    assert predicted(column)[0] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "kind", "value"),
+    [
+        ("CENS,LIMIT", "0.5,1,.", "below", 0.5),
+        ("CENS,LIMIT", "0.5,1,0", "below", 0.5),
+        ("CENS,LLOQ", ".,1,0.4", "below", 0.4),
+        ("CENS,LIMIT", "9,-1,.", "above", 9.0),
+        ("BLQ,LLOQ", ".,1,0.3", "below", 0.3),
+        ("BLQ,LLOQ", "2,0,0.3", "value", 2.0),
+        ("SKIP,LLOQ", "0.1,0,0.3", "below", 0.3),
+    ],
+)
+def test_censoring(study, head, row, kind, value):
+    found = study(f"ID,TIME,AMT,CMT,DV,{head}\n1,0,100,2,.,.,.\n1,1,.,2,{row}\n")
+    (observation,) = found.patients[0].observations
+    assert (observation.kind, observation.value) == (kind, value)
+
+
+def test_observables_by_dvid_and_by_name(study):
+    found = study("""
+ID,TIME,DV,AMT,CMT,DVID
+1,0,.,100,2,.
+1,1,3,.,.,1
+1,1,2,.,.,c_peripheral
+""", '[observables]\n1 = "c_central"\n', model=TWO)  # fmt: skip
+    assert [o.observable for o in found.patients[0].observations] == ["c_central", "c_peripheral"]
+
+
+def test_compartments_by_name_and_by_map(study):
+    rows = "ID,TIME,AMT,CMT,DV\n1,0,1,{},.\n1,1,.,.,3\n"
+    for cmt, words, drug in (
+        ("oral", None, "oral"), ("CENTRAL", None, "CENTRAL"), ("1.0", None, "oral"),
+        ("5", '[drugs]\n5 = "iv"\n', "iv"), (".", 'drug = "oral"\n', "oral"),
+    ):  # fmt: skip
+        found = study(rows.format(cmt), words)
+        assert found.patients[0].scenario.doses.drugs == (drug,)
+
+
+def test_modelled_duration_and_rate_belong_to_the_drug(study):
+    found = study("ID,TIME,DV,AMT,RATE,CMT\n1,0,.,60,-2,2\n1,0,.,60,-1,2\n1,9,3,.,.,2\n")
+    assert [d.modelled for d in found.patients[0].scenario.doses] == ["duration", "rate"]
+
+
+def test_every_column_is_used_or_named(study):
+    found = study(
+        "C,ID,TIME,DV,AMT,CMT,AGE,COMMENT\n.,1,0,.,100,2,50,first\nC,1,1,8,.,2,50,\n"
+        ".,1,1,3,.,2,50,\n", 'ignore = ["COMMENT"]\n',
+    )  # fmt: skip
+    assert "column AGE is not used" in found.notes
+    assert "rows marked in column C are left out: 1" in found.notes
+    assert not any("COMMENT" in note for note in found.notes)
+    assert [o.value for o in found.patients[0].observations] == [3]
+
+
+def test_patients_with_one_observation_or_none_are_kept_and_named(study):
+    found = study("ID,TIME,DV,AMT,CMT\n1,0,.,5,2\n2,0,.,5,2\n2,4,1,.,2\n3,0,.,5,2\n4,2,.,5,2\n")
+    assert [len(p.observations) for p in found] == [0, 1, 0, 0]
+    notes = "\n".join(found.notes)
+    assert "subjects 1, 3, 4: no observation: nothing but the prior speaks of them" in notes
+    assert "subject 2: a single observation" in notes
+    assert "subject 4: day 0 is the first record, at TIME 2" in notes
+
+
+# --- what is wrong with one -----------------------------------------------------------------------
+
+DOSE = "1,0,.,100,0,1,2,0,0,0"
+HEAD = "ID,TIME,DV,AMT,RATE,EVID,CMT,II,ADDL,SS"
+BAD = {
+    "time goes back": (
+        f"{HEAD}\n{DOSE}\n1,5,3,.,.,0,2,.,.,.\n1,3,3,.,.,0,2,.,.,.",
+        "row 4, column TIME: 3 is before the record above (row 3)"),
+    "subjects interleaved": (
+        f"{HEAD}\n{DOSE}\n2{DOSE[1:]}\n1,5,3,.,.,0,2,.,.,.",
+        "row 4, column ID: subject 1 comes back; its records up to row 2 stand apart"),
+    "event": (f"{HEAD}\n1,0,.,100,0,5,2,0,0,0", "row 2, column EVID: 5 is none of 0 (observation)"),
+    "rate without amount": (
+        f"{HEAD}\n1,0,.,0,10,1,2,0,0,0", "row 2, column AMT: RATE = 10 with AMT = 0 gives nothing"),
+    "dose of nothing": (f"{HEAD}\n1,0,.,.,.,1,2,0,0,0", "column AMT: a dose with AMT = 0"),
+    "no such rate": (f"{HEAD}\n1,0,.,5,-3,1,2,0,0,0", "column RATE: -3 is none of 0"),
+    "negative amount": (f"{HEAD}\n1,0,.,-5,0,1,2,0,0,0", "column AMT: -5"),
+    "additional without interval": (
+        f"{HEAD}\n1,0,.,100,0,1,2,0,3,0", "row 2, column II: ADDL = 3 needs II"),
+    "interval without additional": (
+        f"{HEAD}\n1,0,.,100,0,1,2,12,0,0", "column II: 12 is a time between doses, but ADDL"),
+    "steady without interval": (f"{HEAD}\n1,0,.,100,0,1,2,0,0,1", "column II: SS = 1 needs II"),
+    "constant with interval": (
+        f"{HEAD}\n1,0,.,0,10,1,2,12,0,1", "a constant infusion (SS, AMT = 0) has neither II"),
+    "constant without rate": (f"{HEAD}\n1,0,.,0,0,1,2,0,0,1", "it needs a RATE above 0"),
+    "no such steady state": (f"{HEAD}\n1,0,.,9,0,1,2,12,0,3", "column SS: 3 is none of 0, 1, 2"),
+    "amount on an observation": (
+        f"{HEAD}\n1,0,3,100,0,0,2,0,0,0", "column AMT: EVID = 0 is an observation, but AMT = 100"),
+    "compartment off": (f"{HEAD}\n1,0,.,.,.,2,-2,.,.,.", "column CMT: -2 turns a compartment off"),
+    "no such compartment": (f"{HEAD}\n1,0,.,5,0,1,9,.,.,.", "9, but the model has 2 compartments"),
+    "no number": (f"{HEAD}\n1,0,.,five,0,1,2,.,.,.", "row 2, column AMT: 'five' is not a number"),
+    "below nothing": (
+        "ID,TIME,AMT,CMT,DV,CENS\n1,0,5,2,.,.\n1,1,.,2,.,1",
+        "row 3, column CENS: CENS = 1, but no limit"),
+    "below without limit": (
+        "ID,TIME,AMT,CMT,DV,BLQ\n1,0,5,2,.,.\n1,1,.,2,.,1",
+        "column BLQ: BLQ = 1, but no limit: fill in LLOQ"),
+    "interval": (
+        "ID,TIME,AMT,CMT,DV,CENS,LIMIT\n1,0,5,2,.,.,.\n1,1,.,2,3,1,1",
+        "column LIMIT: 1 makes it an interval"),
+    "contradiction": (
+        "ID,TIME,AMT,CMT,DV,BLQ,LLOQ\n1,0,5,2,.,.,.\n1,1,.,2,0.1,0,0.5",
+        "column DV: 0.1 is below LLOQ 0.5, but BLQ is 0"),
+    "zero": ("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,0", "row 3, column DV: 0 has no logarithm"),
+    "no drug": ("ID,TIME,AMT,DV\n1,0,5,.", 'does not say which drug; write drug = "oral"'),
+    "no zone": (
+        "ID,TIME,AMT,CMT,DV\n1,2024-03-11T08:00,5,2,.",
+        "row 2, column TIME: '2024-03-11T08:00' has no time zone"),
+    "date without zone": (
+        "ID,DATE,TIME,AMT,CMT,DV\n1,2024-03-11,8:00,5,2,.", "'2024-03-11T08:00' has no time zone"),
+    "clock without date": ("ID,TIME,AMT,CMT,DV\n1,8:00,5,2,.", "'8:00' is a time of day; it needs"),
+    "half dated": (
+        "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,2024-03-11T08:00Z,.,2,3", "a date in one record and a"),
+    "misspelt column": ("ID,TIME,AMT,CMT,DV,ADLL\n1,0,5,2,.,3", "unknown column 'ADLL': did you"),
+    "infusion time": ("ID,TIME,AMT,CMT,DV,TINF\n1,0,5,2,.,3", "column TINF: is an infusion time"),
+    "no time": ("ID,AMT,CMT,DV\n1,5,2,.", "row 1: there is no column TIME; the columns are ID"),
+    "semicolons": ("ID;TIME;AMT\n1;0;5", "columns are separated by semicolons"),
+    "covariate of one missing": (
+        "ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,70\n2,0,5,2,.,.",
+        "row 3, column cl: subject 2 has no cl"),
+    "covariate late": (
+        "ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,.\n1,3,.,2,3,70",
+        "row 3, column cl: is the first value of cl for subject 1"),
+    "covariate is text": ("ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,low", "column cl: 'low' is not a num"),
+    "nothing left": ("C,ID,TIME,AMT,CMT,DV\nC,1,0,5,2,.", "every row is marked in column C"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_is_named_with_its_place(study, case):
+    rows, words = BAD[case]
+    with pytest.raises(FileError, match=re.escape(words)) as raised:
+        study(rows)
+    assert "study.csv" in str(raised.value)
+
+
+def test_a_number_without_an_observable(study):
+    rows = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3"
+    with pytest.raises(FileError, match=r"row 3, column CMT: DV without an observable; write 2 ="):
+        study(rows, model=TWO)
+    rows = "ID,TIME,AMT,CMT,DV,DVID\n1,0,5,2,.,.\n1,1,.,2,3,7"
+    with pytest.raises(FileError, match=r"column DVID: DV without an observable; write 7 ="):
+        study(rows)
+    rows = rows.replace(",3,7", ",3,c_centrla")
+    with pytest.raises(UnknownNameError, match=r"row 3, column DVID: .* did you mean 'c_central'"):
+        study(rows)
+
+
+@pytest.mark.parametrize("column", ["DVUNIT", "AMTUNIT"])
+def test_a_unit_that_disagrees_with_the_model(study, column):
+    rows = f"ID,TIME,AMT,CMT,DV,{column}\n1,0,5,2,.,L\n1,1,.,2,3,L"
+    with pytest.raises(UnitError, match=rf"study.csv, row \d, column {column}: 'L' cannot be conv"):
+        study(rows)
+
+
+def test_a_drug_two_of_which_enter_a_compartment(study):
+    model = small("two", {"A": ("0", "-A")}, {}, {"c": "A"},
+                  (Drug("pill", "A", "mg"), Drug("drip", "A", "mg")))  # fmt: skip
+    with pytest.raises(FileError, match="1 is A, which pill and drip enter; write 1 ="):
+        study("ID,TIME,AMT,CMT,DV\n1,0,5,1,.", model=model)
+    with pytest.raises(FileError, match="RATE = -2 leaves the duration to the model, but pill has"):
+        study("ID,TIME,AMT,RATE,CMT,DV\n1,0,5,-2,pill,.", model=model)
+    with pytest.raises(UnknownNameError, match="unknown drug 'pil': did you mean 'pill'"):
+        study("ID,TIME,AMT,CMT,DV\n1,0,5,pil,.", model=model)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ('[columns]\nDV = "CONC"\n', "unknown column 'CONC'"),
+        ('[columns]\nDVV = "DV"\n', "'DVV' is no standard name"),
+        ('[covariates]\nclearance = "DV"\n', "unknown parameter 'clearance'"),
+        ('time_unit = "weeks"\n', "weeks"),
+        ('timeunit = "days"\n', "unknown key 'timeunit': did you mean 'time_unit'"),
+    ],
+)
+def test_a_map_that_is_wrong(study, words, said):
+    with pytest.raises(CrsSimError, match=said):
+        study("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3", words)
+
+
+def test_a_renamed_column_is_named_as_it_stands_in_the_file(study):
+    with pytest.raises(FileError, match=r"column CONC \(DV\): 'low' is not a number"):
+        study("ID,TIME,AMT,CMT,CONC\n1,0,5,2,.\n1,1,.,2,low", '[columns]\nDV = "CONC"\n')
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def run(*words):
+    return CliRunner().invoke(cli, ["simulate", *map(str, words)])
+
+
+def test_simulate_runs_a_study(tmp_path):
+    (tmp_path / "study.csv").write_text("ID,TIME,DV,AMT,CMT\nA,0,.,100,2\nA,2,2.5,.,2\n")
+    out = tmp_path / "out.csv"
+    shown = run("--data", tmp_path / "study.csv", "--model", "one_compartment")
+    assert shown.exit_code == 0, shown.output
+    assert "c_central" in shown.output and "2.729" in shown.output
+    assert "1 subjects, 2 records" in shown.output
+    assert "Note: TIME, II and RATE are taken in hours" in shown.stderr
+    done = run("--data", tmp_path / "study.csv", "--model", "one_compartment", "--out", out,
+               "--set", "cl=0")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["ID"], r["row"], r["TIME"]) for r in rows] == [("A", "2", "0"), ("A", "3", "2")]
+    assert float(rows[1]["predicted"]) == pytest.approx(100 / 30)
+    assert (tmp_path / "out.csv.meta.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "s.csv"], "takes a PATIENT, or --data STUDY.csv with --model"),
+        (["--data", "s.csv", "--model", "crs", "--until", "3"], "--until  says nothing with"),
+        (["nobody", "--data", "s.csv", "--model", "crs"], "takes a PATIENT, or --data"),
+        ([], "takes a PATIENT, or --data"),
+    ],
+)
+def test_what_does_not_go_with_a_study_is_refused(words, said):
+    result = run(*words)
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+def test_a_subject_that_fails_is_told_and_the_others_are_kept(study):
+    model = small("fragile", {"A": ("0", "k*A^2")}, {"k": 0.0}, {"c": "A"})
+    rows = ("ID,TIME,DV,AMT,CMT,k\n1,0,.,1,A,-1\n1,24,1,.,c,-1\n"
+            "2,0,.,1,A,5\n2,24,1,.,c,5\n3,0,.,1,A,0\n3,24,1,.,c,0\n")  # fmt: skip
+    ran = run_study(model, study(rows, '[observables]\nc = "c"\n', model=model))
+    assert list(ran.failures) == ["2"]
+    assert "the run failed on day" in ran.failures["2"]
+    table = ran.table.set_index(["ID", "TIME"])["predicted"]
+    assert table["1", "24"] == pytest.approx(0.5, rel=1e-5)
+    assert np.isnan(table["2", "24"])
+    assert table["3", "24"] == pytest.approx(1.0)
