@@ -271,14 +271,17 @@ def test_closing_early_leaves_no_thread():
 
 
 def test_ctrl_c_stops_promptly_and_leaves_no_thread():
-    seen, begin = [], time.monotonic()
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    seen = []
+
+    def tell(done, _):
+        seen.append(done)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
-        simulate_many(LOOP, CASE, spread(400_000), sampling=DAILY, workers=2,
-                      progress=lambda done, _: seen.append(done))  # fmt: skip
-    assert time.monotonic() - begin < 10
+        simulate_many(LOOP, CASE, spread(400_000), sampling=DAILY, workers=2, progress=tell)
     assert not own_threads()
-    assert 0 < seen[-1] < 400_000
+    assert 0 < seen[-1] < 4_000  # of 400,000: what was under way, no more
 
 
 def test_an_error_in_the_middle_stops_the_rest():
