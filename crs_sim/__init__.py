@@ -21,10 +21,11 @@ tables.py          CSV and TOML into checked records; the only door to pydantic
 patientfiles.py    the columns of a patient's files, and what new ones say
 patient.py         Observation, Patient: who was treated with what, and what was seen
 nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
+codecache.py       generated code, and what was read, on disk
 dialect.py         which line of a model file is which, and what is refused
 modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
+modelfolder.py     a model's folder read, and kept on disk
 sparse.py          straight-line code for a sparse LU
-codecache.py       generated code on disk
 symbolic.py        formulas as symbols, and their derivatives; the only door to sympy
 sourcecode.py      a model's equations written out as Python
 codegen.py         a model made runnable: its generated functions, found again by what they say
@@ -89,7 +90,8 @@ if TYPE_CHECKING:
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
     from .model import Drug, Model, Parameter, Quantity, State
-    from .modelfile import load_model, read_model, sbml
+    from .modelfile import read_model, sbml
+    from .modelfolder import load_model
     from .noise import GradeScale, Noise, Spread
     from .patient import (
         Observation,
@@ -119,7 +121,8 @@ _HOMES = {
     "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
     "model": "Drug Model Parameter Quantity State",
-    "modelfile": "load_model read_model sbml",
+    "modelfile": "read_model sbml",
+    "modelfolder": "load_model",
     "noise": "GradeScale Noise Spread",
     "patient": "Observation Observations Patient check_against load_patient new_patient",
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",

@@ -158,7 +158,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .modelfile import load_model
+    from .modelfolder import load_model
 
     beside = Path(patient.path) / patient.model
     model = load_model(beside if beside.exists() else patient.model)

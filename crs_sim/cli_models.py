@@ -14,7 +14,7 @@ from .errors import CrsSimError
 def check(model: str) -> None:
     """Look for wrong units, hidden factors, unused names, missing sources in MODEL."""
     from .checks import check_model
-    from .modelfile import load_model
+    from .modelfolder import load_model
 
     loaded = load_model(model)
     issues = check_model(loaded)
@@ -33,7 +33,7 @@ def check(model: str) -> None:
 @click.option("--sbml", "as_sbml", is_flag=True, help="SBML instead, for other tools.")
 def show(model: str, as_sbml: bool) -> None:
     """List the equations and every number of MODEL with unit and source."""
-    from .modelfile import load_model
+    from .modelfolder import load_model
 
     loaded = load_model(model)
     if as_sbml:

@@ -13,7 +13,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import antimony
@@ -23,7 +22,6 @@ from .dialect import FUNCTIONS, Scan, refuse, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
-from .shipped import locate
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
 # what is given to other tools: x^n is no number for x < 0, where a solver may step
@@ -42,26 +40,6 @@ _OPERATORS: dict[int, type[ast.operator]] = {
 _EMPTY = {libsbml.AST_PLUS: 0, libsbml.AST_TIMES: 1}
 _FUNCTIONS = {libsbml.AST_FUNCTION_EXP: "exp", libsbml.AST_FUNCTION_LN: "ln",
               libsbml.AST_FUNCTION_ROOT: "sqrt"}  # fmt: skip
-
-
-def load_model(name_or_path: str | Path = "crs") -> Model:
-    """The model of a folder (``model.ant`` and, beside it, ``drugs.toml``), or a shipped one.
-
-    Parameters
-    ----------
-    name_or_path : a folder, a ``.ant`` file, or the name of a shipped model
-
-    Raises
-    ------
-    ModelError, InputError, UnitError, UnknownNameError
-        If a file cannot be read, or says something outside the dialect; with file and line.
-    """
-    found = locate(name_or_path, "models", "model.ant")
-    path = found / "model.ant" if found.is_dir() else found
-    beside = path.with_name("drugs.toml")
-    drugs = read_drugs(_text(beside), _shown(beside)) if beside.is_file() else ()
-    model = read_model(_text(path), _shown(path))
-    return with_drugs(model, drugs, _shown(beside))
 
 
 def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
@@ -91,21 +69,6 @@ def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
         path=path,
     )
     return with_drugs(model, drugs, path) if drugs else model
-
-
-def _shown(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{_shown(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{_shown(path)}  cannot be read: {error.strerror}") from None
 
 
 # --- through antimony and libsbml -----------------------------------------------------------------

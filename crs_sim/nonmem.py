@@ -99,7 +99,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from crs_sim.modelfile import load_model
+    >>> from crs_sim.modelfolder import load_model
     >>> rows = "ID,TIME,AMT,CMT,DV\\n1,0,100,1,.\\n1,2,.,1,1.9\\n"
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "study.csv")

@@ -166,7 +166,9 @@ def load_problem(name: str | Path) -> FitProblem:
     FileError, InputError, UnknownNameError
         Naming file and key, and the closest match for what is misspelt.
     """
-    from .modelfile import load_model  # heavy, and the worker processes of a fit never read a file
+    from .modelfolder import (
+        load_model,  # heavy, and the worker processes of a fit never read a file
+    )
 
     found = locate(name, "fits", "problem.toml")
     path = found / "problem.toml" if found.is_dir() else found

@@ -66,7 +66,7 @@ def run_study(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from crs_sim.modelfile import load_model
+    >>> from crs_sim.modelfolder import load_model
     >>> from crs_sim.nonmem import read_nonmem
     >>> model = load_model("one_compartment")
     >>> rows = "ID,TIME,AMT,CMT,DV\\n1,0,100,2,.\\n1,2,.,2,2.6\\n"
@@ -107,7 +107,7 @@ def simulated(
     data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
 ) -> StudyRun:
     """Read a data set and run it: a model by name, with other values for some parameters."""
-    from .modelfile import load_model  # antimony: slow to load
+    from .modelfolder import load_model  # antimony: slow to load
 
     loaded = load_model(model).with_values(**values)
     return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from tiny_case import write_case
 
 from crs_sim.cli import cli
-from crs_sim.modelfile import load_model
+from crs_sim.modelfolder import load_model
 from crs_sim.storage import load_run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ from small_models import small
 from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.model import Drug
-from crs_sim.modelfile import load_model
+from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import patients_from, read_nonmem
 from crs_sim.patient import check_against
 from crs_sim.study import run_study

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from superposed import Given, central
 
 from crs_sim.dosing import Dose, Schedule
-from crs_sim.modelfile import load_model
+from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import simulate

@@ -1,0 +1,62 @@
+"""A model's folder, read: `crs_sim.modelfile` parses it once, and the `Model` is kept on disk.
+
+It is parsed again when its text, or anything that reads it, changes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from . import codecache
+from .errors import InputError
+from .model import Model
+from .shipped import locate
+
+READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
+"""The modules whose text decides what a model file means."""
+
+
+def load_model(name_or_path: str | Path = "crs") -> Model:
+    """The model of a folder (``model.ant`` and, beside it, ``drugs.toml``), or a shipped one.
+
+    Parameters
+    ----------
+    name_or_path : a folder, a ``.ant`` file, or the name of a shipped model
+
+    Raises
+    ------
+    ModelError, InputError, UnitError, UnknownNameError
+        If a file cannot be read, or says something outside the dialect; with file and line.
+    """
+    found = locate(name_or_path, "models", "model.ant")
+    path = found / "model.ant" if found.is_dir() else found
+    beside = path.with_name("drugs.toml")
+    drugs = _text(beside) if beside.is_file() else ""
+    texts = (_text(path), _shown(path), drugs, _shown(beside))
+    readers = codecache.made_by(READERS, ("antimony", "python-libsbml"))
+    name = f"{path.parent.name}_{codecache.fingerprint(*texts, readers)}.model"
+    kept = codecache.stored_bytes(name, lambda: pickle.dumps(_read(*texts)))
+    model: Model = pickle.loads(codecache.read_bytes(kept))
+    return model
+
+
+def _read(text: str, path: str, drugs: str, beside: str) -> Model:
+    from .modelfile import read_drugs, read_model, with_drugs  # antimony: slow to load
+
+    return with_drugs(read_model(text, path), read_drugs(drugs, beside), beside)
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise InputError(f"{_shown(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{_shown(path)}  cannot be read: {error.strerror}") from None
