@@ -249,7 +249,9 @@ def _failures(
     broken = (runs.status != DONE) | ~np.isfinite(courses).all(axis=(0, 2))
     for i in np.flatnonzero(broken).tolist():
         if runs.status[i] != DONE:
-            day, reason = runs.reached[i], explain(batch.model, batch.lines[k], values[i], runs, i)
+            line = batch.lines[k].at(values[i])
+            day = line.day_at(runs.reached[i])
+            reason = explain(batch.model, line, values[i], runs, i)
         else:
             day, reason = _not_a_number(batch, courses[:, i])
         yield i, Failure(batch.members[i], batch.scenarios[k].name, float(day), reason)

@@ -113,6 +113,15 @@ def _stateable(problem: FitProblem, line: Timeline) -> None:
         raise InputError(
             f"{problem.name}: {free[0]} is free and moves doses, which PEtab cannot state; fix it"
         )
+    given = line.given
+    for row, version in enumerate(given.version):
+        needed = {int(given.share[row]), line.weight if given.weight_power[row] else -1}
+        for k, _ in line.versions[version]:
+            if k in needed:
+                raise InputError(
+                    f"{problem.name}: doses follow a change of {problem.model.parameter_ids[k]}, "
+                    "which the export cannot state yet; write the amounts that arrive"
+                )
 
 
 def _added(model: Model, line: Timeline, references: Sequence[tuple[str, float]]) -> _Names:

@@ -29,6 +29,10 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
+NEARLY = 1e-13
+"""Of max(1, day): a step that ends so near the end of a segment ends there, as in the kernel."""
+
+
 @dataclass(frozen=True)
 class Given:
     """The doses of a timeline as columns, one row a dose or a part of one.
@@ -94,6 +98,10 @@ class Timeline:
         at = np.searchsorted(self.edges, days, side="right")
         return replace(self, days=days, version_at=self.version[at], source=None)
 
+    def day_at(self, clock: float) -> float:
+        """The day at a time of the clock."""
+        return float(np.interp(clock, self.edges, self.day))
+
     def at(self, values: Array) -> Timeline:
         """The timeline as parameter values (n_parameters,) cut it: itself, if no dose moves.
 
@@ -126,7 +134,8 @@ class Timeline:
             while day < last and used < len(steps):
                 h = steps[used]
                 carried[used] *= scale[k]
-                day = day + h if last - (day + h) > 1e-9 * h else last
+                end = day + h
+                day = end if last - end > 1e-9 * h + NEARLY * max(1.0, day) else last
                 used += 1
             back = int(self.marks[1, k])
             if back == ONWARD:
