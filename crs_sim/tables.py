@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic import Field as column
 
 from .errors import CrsSimError, FileError, unknown_name
+from .workbook import is_sheet, sheet_rows
 
 __all__ = [
     "CellError",
@@ -35,6 +36,7 @@ __all__ = [
     "Record",
     "Table",
     "Whole",
+    "as_record",
     "at_place",
     "column",
     "explain",
@@ -146,8 +148,12 @@ def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
 
     >>> place(Path("case/doses.csv"), 7, "unit")
     'case/doses.csv, row 7, column unit'
+    >>> place(Path("case.xlsx/doses"), 7, "unit")
+    'case.xlsx, sheet doses, row 7, column unit'
     """
     file = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    if is_sheet(path):
+        file = f"{path.parent.name}, sheet {path.name}"
     parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
     return ", ".join(part for part in (*parts, key) if part)
 
@@ -158,7 +164,7 @@ def at_place(where: str, error: CrsSimError) -> CrsSimError:
 
 
 def read_table(path: Path, record: type[R]) -> Table[R]:
-    """Every row of a comma-separated file as a checked record.
+    """Every row of a comma-separated file, or of a sheet of a workbook, as a checked record.
 
     The first row that is neither blank nor a comment (its first cell starts with ``#``) names the
     columns, in any order; an optional one may be absent. Spaces around cells, blank rows, trailing
@@ -169,13 +175,13 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     FileError, UnknownNameError
         Naming file, row and column.
     """
-    rows = _rows(path, _text(path))
+    rows = iter(sheet_rows(path)) if is_sheet(path) else _rows(path, _text(path))
     first = next(rows, None)
     if first is None:
         raise FileError(f"{place(path)}: has comments only; the first row names the columns")
     header = _header(path, *first, record)
     table = tuple(
-        (row, _record(record, _by_column(path, row, header, cells), path, row))
+        (row, as_record(record, _by_column(path, row, header, cells), path, row))
         for row, cells in rows
     )
     if not table:
@@ -198,7 +204,7 @@ def read_toml(path: Path, record: type[R]) -> R:
         content = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise FileError(f"{place(path)}: is not TOML: {error}") from None
-    return _record(record, content, path)
+    return as_record(record, content, path)
 
 
 def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
@@ -292,7 +298,8 @@ def _by_column(path: Path, row: int, header: list[str], cells: list[str]) -> dic
     return {name: cell for name, cell in zip(padded, cells, strict=False) if cell}
 
 
-def _record(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+def as_record(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+    """What a file or row says, as a checked record; raises a FileError or UnknownNameError."""
     try:
         return record.model_validate(dict(content))
     except ValidationError as error:
