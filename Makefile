@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint clean
+.PHONY: case test lint recovery clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -19,6 +19,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# 200 synthetic patients fitted: do the estimates and intervals hold the truth? Some ten minutes on
+# two cores; goes on where it was stopped.
+recovery: $(VENV)/.installed
+	$(BIN)/python -m studies.recovery
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -43,6 +43,7 @@ gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 endpoints.py       a Simulation to one number: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals
+synthetic.py       patients made by the model itself, to try a fit on
 workers.py         the same work on many items, on several processes
 problemfiles.py    problem.toml, and prior.toml: what is known of patients before one's data
 problem.py         Free, FitProblem: the question asked of data
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from .scenario import Change, Scenario
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
+    from .synthetic import Design, synthetic_patient
     from .verdict import judge, judged_table
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
@@ -132,6 +134,7 @@ _HOMES = {
     "scenario": "Change Scenario",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
+    "synthetic": "Design synthetic_patient",
     "verdict": "judge judged_table",
 }
 _HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
@@ -141,6 +144,7 @@ __all__ = [
     "RESEARCH_ONLY",
     "Change",
     "CrsSimError",
+    "Design",
     "Dose",
     "Drug",
     "Exported",
@@ -196,6 +200,7 @@ __all__ = [
     "save_run",
     "sbml",
     "simulate",
+    "synthetic_patient",
     "vasopressor_days",
     "worst_grade",
     "write_report",
