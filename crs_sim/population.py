@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+NO_SOURCE = "not given"
 NORMAL_95 = 1.959963984540054
 
 
@@ -138,4 +139,4 @@ def _drawn(free: Free, chances: Array) -> Array:
 
 
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text or NO_SOURCE, ensure_ascii=False)

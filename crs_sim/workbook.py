@@ -74,7 +74,7 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
     """
     values, formulas = (_open(path.parent, values=v)[path.name] for v in (True, False))
     if formulas.merged_cells.ranges:
-        first = formulas.merged_cells.ranges[0].coord
+        first = min(merged.coord for merged in formulas.merged_cells.ranges)
         raise FileError(f"{_place(path)}: cells {first} are merged; unmerge them")
     rows = []
     for row, (cells, written) in enumerate(zip(values.rows, formulas.rows, strict=True), start=1):
