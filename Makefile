@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench clean
+.PHONY: case test lint bench recovery clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -23,6 +23,11 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
+
+# 200 synthetic patients fitted: do the estimates and intervals hold the truth? Some ten minutes on
+# two cores; goes on where it was stopped.
+recovery: $(VENV)/.installed
+	$(BIN)/python -m studies.recovery
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -17,11 +17,13 @@ units.py           units as people write them; the only door to pint
 model.py           State, Parameter, Quantity, Drug, Model: names, units, sources; immutable
 dosing.py          Dose, Schedule, and their exact expansion
 scenario.py        Change, Scenario: what is done to a patient
+workbook.py        an Excel workbook as rows of text; the only door to openpyxl
 tables.py          CSV and TOML into checked records; the only door to pydantic
 patientfiles.py    the columns of a patient's files, and what new ones say
 patient.py         Observation, Patient: who was treated with what, and what was seen
 nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
 codecache.py       generated code, and what was read, on disk
+newpatient.py      what a new patient starts from: files that explain themselves
 dialect.py         which line of a model file is which, and what is refused
 modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
 modelfolder.py     a model's folder read, and kept on disk
@@ -51,13 +53,20 @@ ensemble.py        what came of many runs: courses of the same members under eve
 batches.py         simulate_many: a table of parameter values under scenarios, on all cores
 endpoints.py       a Simulation to one number: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals
+synthetic.py       patients made by the model itself, to try a fit on
+problemfiles.py    problem.toml, and prior.toml: what is known of patients before one's data
 problem.py         Free, FitProblem: the question asked of data
 objective.py       the vector that a fit makes small
 fitting.py         fit: the answer, with standard errors; the only door to lmfit
 verdict.py         each reported level beside the fitted one, and whether that will do
+population.py      Population: medians and spreads between patients, to draw from or to fit with
+twostage.py        the population behind several patients, from what the data of each say
+cohort.py          several patients fitted at once: how, and what came out
+rounds.py          fit_all: patients given the population, the population given the patients
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 study.py           a whole data set run, one row a record
+cohortfiles.py     a fit of several patients on disk, as it goes and when it is done
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
@@ -67,6 +76,7 @@ export.py          a problem as a PEtab v2 folder: SBML, tables, what they canno
 options.py         what a person writes after an option
 cli_models.py      check, show, new
 cli_export.py      export
+cli_population.py  fit-all
 cli.py             the command line: simulate, fit, and the commands above; the only door to rich
 __main__.py        python -m crs_sim
 =================  ================================================================================
@@ -83,6 +93,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .batches import simulate_batches, simulate_many
     from .checks import check_model, listing
+    from .cohort import PopulationFit, Roles
+    from .cohortfiles import save_population
     from .dosing import Dose, Schedule
     from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
     from .ensemble import Ensemble, Failure, Sampling
@@ -92,6 +104,7 @@ if TYPE_CHECKING:
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
+    from .newpatient import new_patient
     from .noise import GradeScale, Noise, Spread
     from .patient import (
         Observation,
@@ -99,14 +112,16 @@ if TYPE_CHECKING:
         Patient,
         check_against,
         load_patient,
-        new_patient,
     )
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
-    from .problem import FitProblem, Free, load_problem
+    from .population import Population, load_population
+    from .problem import FitProblem, Free, ask, load_problem
     from .report import report_text, write_report
+    from .rounds import fit_all
     from .scenario import Change, Scenario
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
+    from .synthetic import Design, synthetic_patient
     from .verdict import judge, judged_table
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
@@ -114,6 +129,8 @@ RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 _HOMES = {
     "batches": "simulate_batches simulate_many",
     "checks": "check_model listing",
+    "cohort": "PopulationFit Roles",
+    "cohortfiles": "save_population",
     "dosing": "Dose Schedule",
     "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
     "ensemble": "Ensemble Failure Sampling",
@@ -123,14 +140,18 @@ _HOMES = {
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
     "modelfolder": "load_model",
+    "newpatient": "new_patient",
     "noise": "GradeScale Noise Spread",
-    "patient": "Observation Observations Patient check_against load_patient new_patient",
+    "patient": "Observation Observations Patient check_against load_patient",
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
-    "problem": "FitProblem Free load_problem",
+    "population": "Population load_population",
+    "problem": "FitProblem Free ask load_problem",
     "report": "report_text write_report",
+    "rounds": "fit_all",
     "scenario": "Change Scenario",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
+    "synthetic": "Design synthetic_patient",
     "verdict": "judge judged_table",
 }
 _HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
@@ -140,6 +161,7 @@ __all__ = [
     "RESEARCH_ONLY",
     "Change",
     "CrsSimError",
+    "Design",
     "Dose",
     "Drug",
     "Ensemble",
@@ -156,7 +178,10 @@ __all__ = [
     "Observations",
     "Parameter",
     "Patient",
+    "Population",
+    "PopulationFit",
     "Quantity",
+    "Roles",
     "Run",
     "Sampling",
     "Scenario",
@@ -164,6 +189,7 @@ __all__ = [
     "Simulation",
     "Spread",
     "State",
+    "ask",
     "auc",
     "check_against",
     "check_model",
@@ -172,11 +198,13 @@ __all__ = [
     "drop_one",
     "export_petab",
     "fit",
+    "fit_all",
     "judge",
     "judged_table",
     "listing",
     "load_model",
     "load_patient",
+    "load_population",
     "load_problem",
     "load_run",
     "new_patient",
@@ -188,11 +216,13 @@ __all__ = [
     "plot_starts",
     "read_model",
     "report_text",
+    "save_population",
     "save_run",
     "sbml",
     "simulate",
     "simulate_batches",
     "simulate_many",
+    "synthetic_patient",
     "vasopressor_days",
     "worst_grade",
     "write_report",

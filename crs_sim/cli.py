@@ -14,6 +14,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_export import export
 from .cli_models import check, new, show
+from .cli_population import fit_all
 from .errors import CrsSimError
 from .options import hours_between, parameter_values, short, whole_study
 
@@ -75,7 +76,7 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export):
+for command in (check, show, new, export, fit_all):
     cli.add_command(command)
 
 
@@ -158,10 +159,9 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .modelfolder import load_model
+    from .problem import model_of
 
-    beside = Path(patient.path) / patient.model
-    model = load_model(beside if beside.exists() else patient.model)
+    model = model_of(patient)
     if run is None:
         return model, None
     from .storage import load_run
@@ -235,7 +235,8 @@ def print_written(files: Sequence[Path]) -> None:
 
 
 @cli.command(short_help="Fit a model to a patient.", epilog=RESEARCH_ONLY)
-@click.argument("problem")
+@click.argument("problem", metavar="PROBLEM|PATIENT")
+@click.option("--prior", help="For a patient: name or file of a prior  [default: the model's]")
 @click.option("--starts", type=int, help="Descents  [default: the problem's]")
 @click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
@@ -243,17 +244,25 @@ def print_written(files: Sequence[Path]) -> None:
               help="Also fit again without each free parameter, for its change of AIC.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where runs/<date>_<hash> goes  [default: the problem's folder]")  # fmt: skip
-def fit(problem: str, drop: bool, out: Path | None, **options: Any) -> None:
-    """Fit the free parameters of PROBLEM; write a run folder and print what came out."""
+def fit(problem: str, prior: str | None, drop: bool, out: Path | None, **options: Any) -> None:
+    """Fit the free parameters of PROBLEM; write a run folder and print what came out.
+
+    A PATIENT's folder or Excel file needs no problem.toml: the population prior of the model says
+    what is free, and how far from its median it may be.
+    """
     from .fitting import drop_one
     from .fitting import fit as run_fit
     from .output import check_folder
-    from .problem import load_problem
+    from .problem import load_problem, patient_at
     from .report import write_report
     from .storage import save_run
     from .verdict import judge
 
-    asked = load_problem(problem)
+    who = patient_at(problem)
+    if who is not None and not len(who.observations):
+        print_prior(who, prior)
+        return
+    asked = load_problem(problem, prior=prior)
     folder = run_folder(asked, out)
     check_folder(folder)
     with progress_line() as progress:
@@ -270,13 +279,33 @@ def fit(problem: str, drop: bool, out: Path | None, **options: Any) -> None:
     click.echo(RESEARCH_ONLY)
 
 
+def print_prior(patient: Patient, name: str | None) -> None:
+    """What is known of a patient of whom nothing was measured: the prior."""
+    from .population import load_population
+    from .problem import model_of
+
+    known = load_population(model_of(patient), name)
+    own = patient.scenario.values
+    click.echo(f"{patient.id}: no observation; nothing to fit. What is known is the prior "
+               f"{known.name}:\n")  # fmt: skip
+    rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
+            for row in known.table().itertuples() if row.parameter not in own]  # fmt: skip
+    print_table(("parameter", "median", "95 % of patients"), rows)
+    click.echo(f"\nIts medians are the model's own: crs-sim simulate {patient.path}\n"
+               f"{RESEARCH_ONLY}")  # fmt: skip
+
+
 def run_folder(problem: FitProblem, out: Path | None) -> Path:
-    """The folder that gets ``runs/``: as asked; else the problem's; for a shipped one, ours."""
+    """The folder that gets ``runs/``: as asked; else the problem's or the patient's; for a shipped
+    problem, one of ours."""
     from .shipped import PACKAGE
 
     if out is not None:
         return out.parent if out.name == "runs" else out
-    home = Path(problem.path).parent
+    path = Path(problem.path)
+    if path.suffix == ".xlsx":
+        return path.with_suffix("")
+    home = path if path.is_dir() else path.parent
     inside_wheel = home.resolve().is_relative_to(PACKAGE)
     return Path("fits") / home.name if inside_wheel else home
 

@@ -46,13 +46,14 @@ def show(model: str, as_sbml: bool) -> None:
     click.echo(listing(loaded), nl=False)
 
 
-@click.command(short_help="Make a patient folder to fill in.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def new(folder: Path) -> None:
-    """Make a patient folder to fill in; every file explains itself."""
-    from .patient import new_patient
+@click.command(short_help="Make a patient's files to fill in.")
+@click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
+def new(place: Path) -> None:
+    """Make a folder with three files for a patient, or an Excel workbook; each explains itself."""
+    from .newpatient import new_patient
 
-    made = new_patient(folder)
-    for file in sorted(made.iterdir()):
+    made = new_patient(place)
+    for file in sorted(made.iterdir()) if made.is_dir() else [made]:
         click.echo(str(file))
-    click.echo(f"Fill them in, then: crs-sim simulate {made}")
+    click.echo(f"Fill them in, then: crs-sim simulate {made}\n"
+               f"               and: crs-sim fit {made}")  # fmt: skip

@@ -1,14 +1,14 @@
 """One patient: what was done and what was measured, read from a folder of three small files.
 
-``patient.toml`` says who, ``doses.csv`` what was given, ``observations.csv`` what was measured.
+``patient.toml`` says who, ``doses.csv`` what was given, ``observations.csv`` what was measured; or
+an Excel workbook has it in sheets.
 Days count from the CAR-T infusion: day = (time - infusion) / 24 h. Nothing here is estimated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
-from .errors import FileError, InputError, StorageError, UnitError, unknown_name
+from .errors import FileError, InputError, UnitError, unknown_name
 from .model import Model
-from .patientfiles import RATIOS, DoseRow, ObservationRow, PatientFile, new_files
+from .patientfiles import FILES, RATIOS, DoseRow, ObservationRow, PatientFile, part, read_about
 from .scenario import Change, Scenario
 from .shipped import locate
 from .tables import (
@@ -29,10 +29,10 @@ from .tables import (
     moment,
     place,
     read_table,
-    read_toml,
     refuse_repeats,
 )
 from .units import conversion_factor, convert, named_unit
+from .workbook import has_sheet, is_sheet, is_workbook
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ class Patient:
     scenario : Scenario, doses, changes and the patient's own values
     observations : Observations
     infusion : datetime with zone, the moment of day 0; None if the record counts days
-    path : str, the folder it came from ("" if none)
+    path : str, the folder or workbook it came from ("" if none)
     dose_rows : the row of doses.csv each dose stands in, so that messages can name it
     """
 
@@ -150,7 +150,7 @@ class Patient:
 
 
 def load_patient(name: str | Path) -> Patient:
-    """The patient in a folder, or the shipped one of that name.
+    """The patient in a folder or an Excel workbook, or the shipped one of that name.
 
     >>> load_patient("ruemmele2025").observations["ferritin_peak"].value
     9580.0
@@ -158,18 +158,17 @@ def load_patient(name: str | Path) -> Patient:
     Raises
     ------
     FileError, UnknownNameError
-        Naming file, row, column and, for a misspelt name, the closest match.
+        Naming file (or sheet), row, column and, for a misspelt name, the closest match.
     """
-    folder = locate(name, "fits/data", "patient.toml")
-    if folder.is_file():
-        raise InputError(f"{folder}  is a file; give the folder that holds patient.toml")
-    path = folder / "patient.toml"
-    about = read_toml(path, PatientFile)
+    home = locate(name, "fits/data", FILES["patient"])
+    if home.is_file() and not is_workbook(home):
+        raise InputError(f"{home}  is a file; give the folder that holds patient.toml")
+    path, about = part(home, "patient"), read_about(home)
     infusion = _infusion(about, path)
-    doses, dose_rows = _doses(folder / "doses.csv", infusion)
+    doses, dose_rows = _doses(part(home, "doses"), infusion)
     scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
-    observations = _observations(folder / "observations.csv", infusion)
-    return Patient(about.id, about.model, scenario, observations, infusion, str(folder), dose_rows)
+    observations = _observations(part(home, "observations"), infusion)
+    return Patient(about.id, about.model, scenario, observations, infusion, str(home), dose_rows)
 
 
 def _infusion(about: PatientFile, path: Path) -> datetime | None:
@@ -220,7 +219,10 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
 
 def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
     """The rows of an optional table; a file misnamed by a letter is not passed over in silence."""
-    if not path.exists():
+    if is_sheet(path):
+        if not has_sheet(path):
+            return ()
+    elif not path.exists():
         others = {p.name.lower(): p.name for p in path.parent.iterdir() if p.name != path.name}
         close = get_close_matches(path.name, others, n=1, cutoff=0.8)
         if close:
@@ -309,7 +311,7 @@ def check_against(patient: Patient, model: Model) -> Patient:
 
 
 def _check_parameters(patient: Patient, model: Model) -> None:
-    path = Path(patient.path) / "patient.toml"
+    path = part(Path(patient.path), "patient")
     keys = {f"key values.{name}": name for name in patient.scenario.values}
     for number, change in enumerate(patient.scenario.changes, start=1):
         keys[f"changes {number}, key parameter"] = change.parameter
@@ -319,7 +321,7 @@ def _check_parameters(patient: Patient, model: Model) -> None:
 
 
 def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
-    row, path = patient.dose_rows.get(dose, 0), Path(patient.path) / "doses.csv"
+    row, path = patient.dose_rows.get(dose, 0), part(Path(patient.path), "doses")
 
     def where(column: str) -> str:
         return place(path, row, column) if row else f"dose of {dose.drug} on day {dose.day:g}"
@@ -342,7 +344,7 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
 def _in_model_units(patient: Patient, model: Model, observation: Observation) -> Observation:
     if observation.kind == "grade":
         return observation
-    row, path = observation.row, Path(patient.path) / "observations.csv"
+    row, path = observation.row, part(Path(patient.path), "observations")
 
     def where(column: str) -> str:
         return place(path, row, column) if row else f"observation {observation.id}"
@@ -364,40 +366,3 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
 def _readable(model: Model, unit: str) -> str:
     """A unit of the model as text: its definition where the name alone says nothing."""
     return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
-
-
-def new_patient(folder: str | Path) -> Path:
-    """A folder for a new patient: three files that explain themselves, with made-up rows.
-
-    Raises
-    ------
-    StorageError
-        If one of the files is there already, or cannot be written; then none is.
-    """
-    folder = Path(folder)
-    files = new_files(folder.resolve().name or "patient")
-    present = [name for name in files if (folder / name).exists()]
-    if present:
-        held = f"{folder}  has a {present[0]} already"
-        raise StorageError(f"{held}; nothing was written; choose a new folder")
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / f".{name}.part").write_text(text, encoding="utf-8", newline="\n")
-        for name in files:
-            (folder / f".{name}.part").rename(folder / name)
-    except OSError as error:
-        _clear(folder, files, made)
-        raise StorageError(f"{folder}  cannot be written: {error.strerror}") from None
-    return folder
-
-
-def _clear(folder: Path, files: Iterable[str], made: bool) -> None:
-    """Take back what a failed `new_patient` left behind."""
-    with suppress(OSError):
-        for name in files:
-            (folder / name).unlink(missing_ok=True)
-            (folder / f".{name}.part").unlink(missing_ok=True)
-        if made:
-            folder.rmdir()

@@ -1,14 +1,17 @@
 """The three files of a patient: their columns, what each may hold, and what a new one looks like.
 
-The description of a column is written once, here: a new patient's files explain themselves with
-the same words.
+They lie in a folder, or are the sheets of an Excel workbook. The description of a column is
+written once, here: a new patient's files explain themselves with the same words.
 """
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from .errors import FileError
 from .tables import (
     CellError,
     Moment,
@@ -18,9 +21,15 @@ from .tables import (
     Real,
     Record,
     Whole,
+    checked,
     column,
     explain,
+    number,
+    place,
+    read_table,
+    read_toml,
 )
+from .workbook import check_sheets, has_sheet, is_workbook
 
 Kind = Literal[
     "value", "below", "above", "peak", "sometime", "ratio", "ratio_below", "ratio_above", "grade"
@@ -30,6 +39,20 @@ WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 GRADE = "crs_grade"
 MAX_DOSES = 10_000
+FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
+SHEETS = (*FILES, "changes")
+"""Of a workbook; ``changes`` may be absent, as ``[[changes]]`` may in patient.toml."""
+KEYS = ("id", "model", "infusion")
+"""Of the sheet ``patient``; any other is a parameter."""
+
+
+def part(home: Path, name: str) -> Path:
+    """One of a patient's files; or the sheet of that name, where home is a workbook.
+
+    >>> [str(part(Path(home), "doses")) for home in ("p7", "p7.xlsx")]
+    ['p7/doses.csv', 'p7.xlsx/doses']
+    """
+    return home / (name if is_workbook(home) else FILES[name])
 
 
 class ChangeTable(Record):
@@ -55,6 +78,34 @@ class PatientFile(Record):
         """What no single column can say."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
+
+
+class KeyRow(Record):
+    """One row of the sheet ``patient``."""
+
+    key: str = column(
+        min_length=1,
+        description=f"{', '.join(KEYS)}, or the name of a model parameter (crs-sim show lists "
+        "them): then the value is this patient's own; body weight in kg is needed for doses per kg",
+    )
+    value: str = column(
+        min_length=1,
+        description="its value; infusion is the moment of day 0 with its zone, "
+        "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
+        "date-times instead of days",
+    )
+    note: str = column("", description="for people; not used")
+
+
+class ChangeRow(Record):
+    """One row of the sheet ``changes``."""
+
+    parameter: str
+    first: Moment | None = None
+    last: Moment | None = None
+    factor: Number | None = None
+    value: Number | None = None
+    note: str = ""
 
 
 class DoseRow(Record):
@@ -148,6 +199,37 @@ def _check_grade(row: ObservationRow) -> None:
         raise CellError("sd", "a grade has none here; the problem file says how sharp grades are")
 
 
+def read_about(home: Path) -> PatientFile:
+    """What patient.toml says, or the sheets of a workbook that stand for it.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        Naming file and key, or sheet, row and column.
+    """
+    if not is_workbook(home):
+        return read_toml(part(home, "patient"), PatientFile)
+    check_sheets(home, SHEETS)
+    path = part(home, "patient")
+    if not has_sheet(path):
+        raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new makes one to fill in")
+    content: dict[str, Any] = {}
+    values: dict[str, float] = {}
+    for row, record in read_table(path, KeyRow):
+        if record.key in (*content, *values):
+            raise FileError(f"{place(path, row, 'key')}: {record.key!r} is there twice; keep one")
+        if record.key in KEYS:
+            content[record.key] = record.value
+            continue
+        try:
+            values[record.key] = number(record.value)
+        except ValueError as error:
+            raise FileError(f"{place(path, row, 'value')}: {error}") from None
+    rows = read_table(home / "changes", ChangeRow) if has_sheet(home / "changes") else ()
+    changes = [record.model_dump(exclude={"note"}) for _, record in rows]
+    return checked(PatientFile, {**content, "values": values, "changes": changes}, path)
+
+
 TOML = """\
 # Who this is. A line that starts with # is a comment: nothing reads it.
 # EXAMPLE: every number in these three files is made up; replace it by your patient's.
@@ -195,6 +277,36 @@ ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: under the assay's limit
 crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
 grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
 """
+
+
+PATIENT = """\
+# Who this is. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
+# Blank rows and rows that start with # are skipped.
+#
+{columns}#
+key,value,note
+id,{id},
+model,crs,"a shipped model, or the path of your own"
+weight,70,EXAMPLE: in kg
+"""
+
+
+def new_sheets(id: str) -> dict[str, list[list[str]]]:
+    """Name and rows of the sheets of a new patient's workbook.
+
+    >>> list(new_sheets("p1"))
+    ['patient', 'doses', 'observations']
+    """
+    files = new_files(id)
+    texts = {name: files[file] for name, file in FILES.items()}
+    quoted = '"' + id.replace('"', '""') + '"'
+    texts["patient"] = PATIENT.format(id=quoted, columns=explain(KeyRow))
+    return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
+
+
+def _cells(line: str) -> list[str]:
+    comment = line.startswith("#")
+    return [line] if comment else next(csv.reader([line], skipinitialspace=True))
 
 
 def new_files(id: str) -> dict[str, str]:

@@ -10,18 +10,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 from .errors import FileError, InputError, unknown_name
 from .formula import evaluate, names
 from .model import Model
 from .noise import GradeScale, Noise, Spread
 from .patient import Patient, check_against, load_patient
+from .patientfiles import FILES
+from .problemfiles import (
+    PRIOR,
+    PROBLEM,
+    FreeTable,
+    Prior,
+    PriorFile,
+    ProblemFile,
+    over,
+    prior_of,
+    read_prior,
+    without,
+)
 from .shipped import locate
-from .tables import CellError, Record, at_place, column, place, read_toml
-
-Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
-Words = Annotated[str, column(min_length=1)]
+from .tables import at_place, place, read_toml
+from .workbook import is_workbook
 
 WIDE = 4.0
 """Bounds that are not given lie this many prior standard deviations from the prior median."""
@@ -64,7 +74,7 @@ class FitProblem:
     accept : mapping of observation id to (low, high), in the observable's unit: the verdict
     seed : int, of the starts
     starts : int, how many descents; the first begins at the prior centre
-    path : str, the file it came from ("" if none)
+    path : str, the file it came from; of a patient without problem.toml, theirs ("" if none)
 
     Raises
     ------
@@ -107,85 +117,117 @@ class FitProblem:
         return replace(self, model=self.model.with_values(**fixed), free=rest)
 
 
-class FreeTable(Record):
-    """One ``[free.NAME]``."""
+def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitProblem:
+    """The problem in a folder, or the shipped one of that name; or a patient, as `ask`ed.
 
-    prior: Above0 | None = None
-    sd: Above0
-    lower: Above0 | None = None
-    upper: Above0 | None = None
-    source: Words
-    why: str = ""
+    ``model``, ``data`` and ``prior`` of a problem.toml are names of shipped ones, or paths from its
+    folder. Its own tables stand over those of the prior, except those in ``fixed``.
 
-
-class NoiseTable(Record):
-    """One ``[noise.OBSERVABLE]``."""
-
-    sd: Above0
-    source: Words
-
-
-class GradeTable(Record):
-    """``[grade]``."""
-
-    latent: str
-    cuts: list[str]
-    sd: Above0
-    source: Words
-
-
-class ProblemFile(Record):
-    """problem.toml."""
-
-    name: Words
-    model: str = "crs"
-    data: Words
-    seed: int = 1
-    starts: int = 8
-    free: dict[str, FreeTable]
-    noise: dict[str, NoiseTable] = column(default_factory=dict)
-    grade: GradeTable | None = None
-    accept: dict[str, list[float]] = column(default_factory=dict)
-
-    def check(self) -> None:
-        """Something is free, and every accept is a pair."""
-        if not self.free:
-            raise CellError("free", "there is nothing to fit; add a table [free.NAME]")
-        for name, limits in self.accept.items():
-            if len(limits) != 2:
-                raise CellError(f"accept.{name}", "give two numbers: [lowest, highest]")
-
-
-def load_problem(name: str | Path) -> FitProblem:
-    """The problem in a folder, or the shipped one of that name.
-
-    ``model`` and ``data`` are names of shipped ones, or paths from the folder of problem.toml.
+    Parameters
+    ----------
+    name : a folder with problem.toml, or a patient's folder or workbook
+    prior : for a patient, instead of the model's own
 
     Raises
     ------
     FileError, InputError, UnknownNameError
         Naming file and key, and the closest match for what is misspelt.
+
+    Examples
+    --------
+    >>> load_problem("ruemmele2025").names[:2]
+    ('engraftment', 'r_switch')
     """
     from .modelfolder import (
         load_model,  # heavy, and the worker processes of a fit never read a file
     )
 
-    found = locate(name, "fits", "problem.toml")
-    path = found / "problem.toml" if found.is_dir() else found
+    patient = patient_at(name)
+    if patient is not None:
+        return ask(patient, prior=prior)
+    if prior is not None:
+        raise InputError(f"{name}  says its own prior; name one (--prior) for a patient only")
+    found = locate(name, "fits", PROBLEM)
+    path = found / PROBLEM if found.is_dir() else found
     asked = read_toml(path, ProblemFile)
     model = load_model(_beside(path, asked.model, "model.ant"))
-    patient = check_against(load_patient(_beside(path, asked.data, "patient.toml")), model)
+    known = None if asked.prior is None else read_prior(_beside(path, asked.prior, PRIOR))
     return FitProblem(
         name=asked.name,
         model=model,
-        patient=patient,
-        free=tuple(_free(model, path, name, table) for name, table in asked.free.items()),
-        noise=_noise(asked),
+        patient=check_against(load_patient(_beside(path, asked.data, "patient.toml")), model),
+        free=_all_free(model, path, asked, known),
+        noise=_noise(asked, known),
         accept={name: (limits[0], limits[1]) for name, limits in asked.accept.items()},
         seed=asked.seed,
         starts=asked.starts,
         path=str(path),
     )
+
+
+def patient_at(name: str | Path) -> Patient | None:
+    """The patient in a folder without a problem.toml, or in a workbook; None for anything else.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        For a mistake in the patient's files.
+    """
+    path = Path(name)
+    if path.is_dir() and not (path / PROBLEM).exists():
+        if not (path / FILES["patient"]).exists():
+            raise InputError(
+                f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
+                "(crs-sim new makes one for a patient)"
+            )
+        return load_patient(path)
+    by_file = path.name == FILES["patient"] or is_workbook(path)
+    return load_patient(path) if by_file else None
+
+
+def ask(
+    patient: Patient, *, model: Model | None = None, prior: str | Path | None = None
+) -> FitProblem:
+    """What a patient's data say beside a population prior; no problem.toml is needed.
+
+    Free is what the prior frees, but not what the patient's own values state.
+
+    Parameters
+    ----------
+    patient : Patient, with at least one observation
+    model : Model  [default: the patient's]
+    prior : name or path of a prior  [default: `crs_sim.problemfiles.prior_of` the model]
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        If there is no prior for the model, or one of the two does not fit it.
+
+    Examples
+    --------
+    >>> ask(load_patient("ruemmele2025")).noise.spreads["crp"].sd
+    0.15
+    """
+    model = model_of(patient) if model is None else model
+    known = prior_of(model) if prior is None else read_prior(prior)
+    own = patient.scenario.values
+    return FitProblem(
+        name=patient.id,
+        model=model,
+        patient=check_against(patient, model),
+        free=tuple(free for free in free_of(model, known) if free.name not in own),
+        noise=noise_of(known.says),
+        path=patient.path,
+    )
+
+
+def model_of(patient: Patient) -> Model:
+    """The model a patient is meant for: a path from the patient's folder, or a shipped name."""
+    from .modelfolder import load_model
+
+    home = Path(patient.path)
+    beside = (home.parent if is_workbook(home) else home) / patient.model
+    return load_model(beside if patient.path and beside.exists() else patient.model)
 
 
 def _beside(path: Path, name: str, marker: str) -> str:
@@ -209,7 +251,33 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
     return Free(name, lower, upper, median, table.sd, table.source, table.why)
 
 
-def _noise(asked: ProblemFile) -> Noise:
+def _all_free(
+    model: Model, path: Path, asked: ProblemFile, known: Prior | None
+) -> tuple[Free, ...]:
+    own = [_free(model, path, name, table) for name, table in asked.free.items()]
+    if known is None:
+        return tuple(own)
+    others = without(known.says.free, asked.fixed, path)
+    more = [_free(model, known.path, n, t) for n, t in others.items() if n not in asked.free]
+    return (*own, *more)
+
+
+def _noise(asked: ProblemFile, known: Prior | None) -> Noise:
+    if known is None:
+        return noise_of(asked)
+    noise = over(asked.noise, known.says.noise)
+    grade = asked.grade or known.says.grade
+    return noise_of(asked.model_copy(update={"noise": noise, "grade": grade}))
+
+
+def free_of(model: Model, known: Prior) -> tuple[Free, ...]:
+    """What a prior frees, with the medians it takes from the model."""
+    tables = known.says.free.items()
+    return tuple(_free(model, known.path, name, table) for name, table in tables)
+
+
+def noise_of(asked: ProblemFile | PriorFile) -> Noise:
+    """The noise of a problem or a prior file."""
     spreads = {name: Spread(table.sd, table.source) for name, table in asked.noise.items()}
     if asked.grade is None:
         return Noise(spreads)
@@ -270,10 +338,12 @@ def _check_noise(problem: FitProblem) -> None:
         if name not in known:
             where = f"observation {observation.id}"
             raise at_place(where, unknown_name("observable", name, known))
-        if observation.kind != "grade" and name not in problem.noise.spreads:
+        own = observation.kind == "grade" or not math.isnan(observation.sd)
+        if not own and name not in problem.noise.spreads:
             raise InputError(
                 f"{problem.where(f'noise.{name}')}: is missing, but {observation.id} observes "
-                f"{name}; add [noise.{name}] with sd and source"
+                f"{name}; add [noise.{name}] with sd and source to the problem or its prior, or "
+                "fill in the column sd of the observations"
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import InputError, unknown_name
 
-KINDS = {"models": "model", "fits": "problem", "fits/data": "patient"}
+KINDS = {"models": "model", "fits": "problem", "fits/data": "patient", "fits/priors": "prior"}
 PACKAGE = Path(__file__).resolve().parent
 
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic import Field as column
 
 from .errors import CrsSimError, FileError, unknown_name
+from .workbook import is_sheet, sheet_rows
 
 __all__ = [
     "CellError",
@@ -149,8 +150,12 @@ def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
 
     >>> place(Path("case/doses.csv"), 7, "unit")
     'case/doses.csv, row 7, column unit'
+    >>> place(Path("case.xlsx/doses"), 7, "unit")
+    'case.xlsx, sheet doses, row 7, column unit'
     """
     file = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    if is_sheet(path):
+        file = f"{path.parent.name}, sheet {path.name}"
     parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
     return ", ".join(part for part in (*parts, key) if part)
 
@@ -161,7 +166,7 @@ def at_place(where: str, error: CrsSimError) -> CrsSimError:
 
 
 def read_table(path: Path, record: type[R]) -> Table[R]:
-    """Every row of a comma-separated file as a checked record.
+    """Every row of a comma-separated file, or of a sheet of a workbook, as a checked record.
 
     The first row that is neither blank nor a comment (its first cell starts with ``#``) names the
     columns, in any order; an optional one may be absent. Spaces around cells, blank rows, trailing
@@ -276,7 +281,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """The header's row, the columns, and the rows below."""
-    rows = _rows(path, _text(path))
+    rows = iter(sheet_rows(path)) if is_sheet(path) else _rows(path, _text(path))
     row, cells = next(rows, (0, []))
     if not cells:
         raise FileError(f"{place(path)}: has comments only; the first row names the columns")

@@ -14,9 +14,10 @@ PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "report"}
-COMMANDS = {"cli_models", "cli_export"}
+COMMANDS = {"cli_models", "cli_export", "cli_population"}
 DOORS = {
     "pint": {"units"},
+    "openpyxl": {"workbook"},
     "pydantic": {"tables"},
     "antimony": {"modelfile"},
     "libsbml": {"modelfile"},

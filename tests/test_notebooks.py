@@ -11,7 +11,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
 
-@pytest.mark.parametrize("name", ["01_simulate", "02_fit"])
+@pytest.mark.parametrize("name", ["01_simulate", "02_fit", "03_new_patient"])
 def test_notebook_runs(name):
     cells = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -30,6 +30,6 @@ def test_notebook_runs(name):
 
 def test_every_notebook_is_tested_and_kept_without_output():
     for path in FOLDER.glob("*.ipynb"):
-        assert path.stem in {"01_simulate", "02_fit"}
+        assert path.stem in {"01_simulate", "02_fit", "03_new_patient"}
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         assert not any(cell.get("outputs") for cell in cells)

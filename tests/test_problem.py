@@ -9,7 +9,8 @@ from small_fits import DECAY, GRADED, LEVELS, NOISE, asked, free, seen
 
 from crs_sim.errors import CrsSimError, FileError, InputError, UnknownNameError
 from crs_sim.noise import GradeScale, Noise, Spread
-from crs_sim.problem import Free, load_problem
+from crs_sim.patient import load_patient
+from crs_sim.problem import Free, ask, load_problem
 from crs_sim.scenario import Scenario
 
 MODEL = """
@@ -189,3 +190,113 @@ def test_without_fixes_a_parameter_at_its_prior_median():
 
 def test_observations_of_the_example_are_the_ones_fitted():
     assert tuple(asked(A0).patient.observations) == LEVELS
+
+
+# --- a prior --------------------------------------------------------------------------------------
+
+PRIOR = """\
+name = "assumed"
+patients = 2
+[free.a0]
+sd = 0.9
+source = "assumption: a test"
+[free.k]
+prior = 0.4
+sd = 0.3
+source = "assumption: a test"
+[noise.A]
+sd = 0.4
+source = "assumption: a test"
+"""
+
+
+@pytest.fixture
+def alone(folder):
+    """A patient without problem.toml; the prior lies beside the model."""
+    (folder / "problem.toml").unlink()
+    (folder / "prior.toml").write_text(PRIOR)
+    (folder / "patient" / "patient.toml").write_text('id = "p"\nmodel = "../model.ant"\n')
+    return folder / "patient"
+
+
+def test_a_patient_without_problem_is_asked_with_the_models_prior(alone):
+    problem = load_problem(alone)
+    assert problem.names == ("a0", "k")
+    assert [(f.median, f.sd) for f in problem.free] == [(10.0, 0.9), (0.4, 0.3)]
+    assert (problem.name, problem.path) == ("p", str(alone))
+    assert problem.noise.spreads["A"].sd == 0.4
+    assert load_problem(alone / "patient.toml") == problem == ask(load_patient(alone))
+
+
+def test_another_prior_can_be_named(alone, tmp_path):
+    (tmp_path / "other.toml").write_text(PRIOR.replace("0.9", "0.1"))
+    assert load_problem(alone, prior=tmp_path / "other.toml").free[0].sd == 0.1
+    with pytest.raises(UnknownNameError, match=r"unknown prior .* 'crz': did you mean 'crs'"):
+        load_problem(alone, prior="crz")
+
+
+def test_what_the_patients_own_values_state_is_not_fitted(alone):
+    with (alone / "patient.toml").open("a") as file:
+        file.write("[values]\na0 = 11\n")
+    assert load_problem(alone).names == ("k",)
+
+
+def test_without_any_prior_the_message_says_where_it_would_be(alone):
+    (alone.parent / "prior.toml").unlink()
+    with pytest.raises(FileError, match=r"prior.toml: is not there, .* with --prior"):
+        load_problem(alone)
+
+
+def test_one_observation_is_enough_and_its_own_spread_stands(alone):
+    only = "".join(OBSERVATIONS.splitlines(keepends=True)[:2]).replace("ng/mL,,", "ng/mL,0.1,")
+    (alone / "observations.csv").write_text(only)
+    text = PRIOR[: PRIOR.index("[noise.A]")]
+    (alone.parent / "prior.toml").write_text(text)
+    problem = load_problem(alone)
+    assert len(problem.patient.observations) == 1
+    assert problem.noise.spreads == {}
+    (alone / "observations.csv").write_text(only.replace("0.1", ""))
+    with pytest.raises(InputError, match="or fill in the column sd of the observations"):
+        load_problem(alone)
+
+
+def test_a_problem_takes_from_a_prior_what_it_does_not_say_itself(folder):
+    (folder / "prior.toml").write_text(PRIOR)
+    text = PROBLEM.replace("seed = 3", 'prior = "prior.toml"')
+    own_noise, own_k = text.index("[noise.A]"), text.index("[free.k]")
+    (folder / "problem.toml").write_text(text[:own_noise] + text[text.index("[accept]"):])
+    problem = load_problem(folder)
+    assert [(f.name, f.sd) for f in problem.free] == [("k", 0.5), ("a0", 0.3)]
+    assert problem.noise.spreads["A"].sd == 0.4
+    (folder / "problem.toml").write_text(text[:own_k] + text[text.index("[noise.A]"):])
+    problem = load_problem(folder)
+    assert [(f.name, f.sd) for f in problem.free] == [("a0", 0.9), ("k", 0.3)]
+    assert problem.noise.spreads["A"].sd == 0.2
+    fixed = text.replace("starts = 2", 'fixed = ["a0"]')
+    (folder / "problem.toml").write_text(fixed[:fixed.index("[free.a0]")])
+    assert load_problem(folder).names == ("k",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seed = 3", 'prior = "prior.toml"\nfixed = ["a1"]', "key fixed: unknown free .* 'a0'"),
+        ("seed = 3", 'fixed = ["a0"]', "key fixed: says what of a prior is not free, but there"),
+        ("seed = 3", 'prior = "crz"', "unknown prior .* did you mean 'crs'"),
+    ],
+)
+def test_mistakes_with_a_prior(folder, old, new, words):
+    (folder / "prior.toml").write_text(PRIOR)
+    (folder / "problem.toml").write_text(PROBLEM.replace(old, new))
+    with pytest.raises(CrsSimError, match=words):
+        load_problem(folder)
+
+
+def test_a_problem_is_not_asked_with_another_prior(folder):
+    with pytest.raises(InputError, match="says its own prior"):
+        load_problem(folder, prior="crs")
+
+
+def test_a_folder_that_is_neither_problem_nor_patient(tmp_path):
+    with pytest.raises(InputError, match=r"neither problem.toml nor patient.toml.*crs-sim new"):
+        load_problem(tmp_path)

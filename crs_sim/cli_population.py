@@ -1,0 +1,134 @@
+"""The command that fits several patients at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import RESEARCH_ONLY
+from .errors import CrsSimError, InputError
+
+if TYPE_CHECKING:
+    from .cohort import Outcome, PopulationFit
+    from .patient import Patient
+
+
+@click.command("fit-all", short_help="Fit several patients and their population.",
+               epilog=RESEARCH_ONLY)  # fmt: skip
+@click.argument("patients", nargs=-1, required=True, metavar="PATIENTS...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where results go, and each patient's as it is done.")
+@click.option("--prior", help="Name or file of a prior  [default: the model's]")
+@click.option("--shared", multiple=True, metavar="NAME", help="One value for all patients.")
+@click.option("--own", multiple=True, metavar="NAME",
+              help="Each patient's own: the others say nothing of it.")
+@click.option("--starts", type=int, help="Descents of each patient's first fit  [default: 8]")
+@click.option("--seed", type=int, help="Of the starts  [default: 1]")
+@click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@click.option("--resume", is_flag=True, help="Go on where a stopped fit in FOLDER was.")
+def fit_all(patients: tuple[str, ...], out: Path, resume: bool, **options: Any) -> None:
+    """Fit several patients at once, and the population they come from.
+
+    PATIENTS are folders or Excel files of patients, or a folder that holds several of them.
+    Parameters are tied (each patient's own, drawn to the population's median), or --shared, or
+    --own.
+    """
+    from .cohort import Roles
+    from .cohortfiles import Rounds, check_new, headlines, save_population
+    from .output import check_folder
+    from .population import load_population
+    from .problem import ask, model_of
+    from .rounds import fit_all as run
+
+    check_folder(out)
+    check_new(out, resume=resume)
+    people = load_patients(patients)
+    empty = [who.id for who in people if not len(who.observations)]
+    if empty:
+        raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
+    model, prior = model_of(people[0]), options["prior"]
+    known = load_population(model, prior)
+    chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
+    from dataclasses import replace
+
+    asked = [replace(ask(who, model=model, prior=prior), **chosen) for who in people]
+    result = run(asked, known, Roles(options["shared"], options["own"]),
+                 workers=options["workers"], kept=Rounds(out), progress=tell)  # fmt: skip
+    written = save_population(result, out)
+    for line in headlines(result):
+        click.echo(line.replace("**", ""))
+    print_population(result)
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(RESEARCH_ONLY)
+    if result.failures:
+        raise CrsSimError(f"{len(result.failures)} of {len(people)} patients could not be fitted")
+
+
+def load_patients(names: tuple[str, ...]) -> list[Patient]:
+    """Every patient named, or in a folder named; all mistakes in their files at once.
+
+    Raises
+    ------
+    InputError
+        With one line for each file that cannot be read.
+    """
+    from .patient import load_patient
+
+    people, wrong = [], []
+    for home in (home for name in names for home in homes(Path(name))):
+        try:
+            people.append(load_patient(home))
+        except CrsSimError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("\n".join([f"{len(wrong)} patients cannot be read:", *wrong]))
+    return people
+
+
+def homes(path: Path) -> list[Path]:
+    """The patients a path means: itself, or the folders and workbooks in it."""
+    from .patientfiles import FILES
+    from .workbook import SUFFIX
+
+    if not path.is_dir() or (path / FILES["patient"]).exists():
+        return [path]
+    inside = [
+        p for p in sorted(path.iterdir())
+        if (p / FILES["patient"]).exists()
+        or (p.suffix.lower() == SUFFIX and not p.name.startswith(("~", ".")))
+    ]  # fmt: skip
+    if not inside:
+        raise InputError(f"{path}  holds no patient: neither folders with {FILES['patient']} nor "
+                         f"{SUFFIX} files")  # fmt: skip
+    return inside
+
+
+def tell(what: str, finished: int, total: int, outcome: Outcome) -> None:
+    """One line a patient."""
+    from .cohort import Failed
+
+    words = f"failed: {outcome.reason}" if isinstance(outcome, Failed) else (
+        f"cost {outcome.cost:.4g}")  # fmt: skip
+    click.echo(f"{what}: {finished} of {total}, {outcome.patient} {words}", err=True)
+
+
+def print_population(result: PopulationFit) -> None:
+    """The population, one row a parameter."""
+    click.echo(f"{len(result.fits)} patients, {result.rounds} rounds\n")
+    lines = [("parameter", "role", "median", "sd", "shrinkage")]
+    for row in result.table().itertuples():
+        shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
+        lines.append((row.parameter, row.role, f"{row.median:.3g}{_error(row.median_error)}",
+                      f"{row.sd:.2f}{_error(row.sd_error)}", shrinkage))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    click.echo()
+
+
+def _error(value: float) -> str:
+    return "" if value != value else f" (± {100 * value:.0f} %)"

@@ -1,0 +1,140 @@
+"""Several patients fitted at once: how, and what came out.
+
+`crs_sim.rounds` fits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, unknown_name
+from .population import Population
+from .twostage import Evidence, Found
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A patient who could not be fitted, and why."""
+
+    patient: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class PatientFit:
+    """One patient's fit, given the population of a round.
+
+    Parameters
+    ----------
+    patient : str, id
+    values : mapping of parameter to its estimate, shared ones included
+    evidence : Evidence, over the population's parameters in their order
+    cost, deviance : float, -2 ln posterior and -2 ln likelihood, up to a constant
+    runs, failed : int, simulations made, and those that failed
+    agreeing : int, starts that ended within 0.5 of the best cost
+    """
+
+    patient: str
+    values: Mapping[str, float]
+    evidence: Evidence
+    cost: float
+    deviance: float
+    runs: int
+    failed: int
+    agreeing: int
+
+
+Outcome = PatientFit | Failed
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationFit:
+    """The answer for several patients.
+
+    Parameters
+    ----------
+    population : Population, medians and spreads found; the spread of a shared parameter is the
+        standard error of its value
+    assumed : Population, what was assumed before
+    shared, own : names of parameters with one value for all, and of those that were not pooled
+    found : Found, over the parameters of ``assumed``, in their order
+    fits : tuple of PatientFit, the last of each patient
+    failures : tuple of Failed
+    rounds : int
+    still : bool, whether the population stood still in the end
+    """
+
+    population: Population
+    assumed: Population
+    shared: tuple[str, ...]
+    own: tuple[str, ...]
+    found: Found = field(repr=False)
+    fits: tuple[PatientFit, ...] = field(repr=False)
+    failures: tuple[Failed, ...] = ()
+    rounds: int = 1
+    still: bool = True
+
+    def table(self) -> pd.DataFrame:
+        """One row a parameter: how it was treated, median, spread, standard errors, shrinkage.
+
+        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty where
+        nothing was estimated.
+        """
+        found, rows = self.found, []
+        for k, free in enumerate(self.assumed.free):
+            role = "shared" if free.name in self.shared else (
+                "own" if free.name in self.own else "tied")  # fmt: skip
+            rows.append({
+                "parameter": free.name,
+                "role": role,
+                "unit": self.assumed.model[free.name].unit,
+                "median": float(np.exp(found.centre[k])),
+                "median_error": found.centre_error[k],
+                "sd": found.spread[k],
+                "sd_error": found.spread_error[k],
+                "shrinkage": found.shrinkage[k] if role != "shared" else np.nan,
+                "assumed_median": free.median,
+                "assumed_sd": free.sd,
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def estimates(self) -> pd.DataFrame:
+        """One row for each patient and parameter: estimate, and standard error on the log scale."""
+        rows = [
+            {
+                "patient": one.patient,
+                "parameter": free.name,
+                "estimate": float(np.exp(self.found.patients[i, k])),
+                "standard_error": self.found.errors[i, k],
+            }
+            for i, one in enumerate(self.fits)
+            for k, free in enumerate(self.assumed.free)
+            if free.name not in self.shared
+        ]
+        return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """How parameters are treated; those in neither list are tied to the population.
+
+    Parameters
+    ----------
+    shared : one value for all patients, estimated jointly
+    own : each patient's own, with the assumed prior; the others say nothing of it
+    """
+
+    shared: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+    def check(self, population: Population) -> None:
+        """Refuse names the population does not have, or that have two roles."""
+        for name in (*self.shared, *self.own):
+            if name not in population.medians:
+                raise unknown_name("parameter of the population", name, population.medians)
+        for name in set(self.shared) & set(self.own):
+            raise InputError(f"{name} is said to be shared and own; choose one")

@@ -1,0 +1,156 @@
+"""problem.toml, a question, and prior.toml, what is known of patients before the data of one.
+
+The tables that both may hold stand here, and how a problem's own stand over those of the prior it
+names. A model's prior is found by the model's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from .errors import FileError, unknown_name
+from .model import Model
+from .shipped import locate, root
+from .tables import CellError, Record, at_place, column, place, read_toml
+
+Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
+Words = Annotated[str, column(min_length=1)]
+Entry = TypeVar("Entry")
+
+PROBLEM, PRIOR = "problem.toml", "prior.toml"
+PRIORS = "fits/priors"
+
+
+class FreeTable(Record):
+    """One ``[free.NAME]``."""
+
+    prior: Above0 | None = None
+    sd: Above0
+    lower: Above0 | None = None
+    upper: Above0 | None = None
+    source: Words
+    why: str = ""
+
+
+class NoiseTable(Record):
+    """One ``[noise.OBSERVABLE]``."""
+
+    sd: Above0
+    source: Words
+
+
+class GradeTable(Record):
+    """``[grade]``."""
+
+    latent: str
+    cuts: list[str]
+    sd: Above0
+    source: Words
+
+
+class PriorFile(Record):
+    """prior.toml."""
+
+    name: Words
+    patients: Annotated[float, column(ge=0, allow_inf_nan=False)] = 1.0
+    free: dict[str, FreeTable]
+    noise: dict[str, NoiseTable] = column(default_factory=dict)
+    grade: GradeTable | None = None
+
+    def check(self) -> None:
+        """Something varies."""
+        if not self.free:
+            raise CellError("free", "no parameter varies; add a table [free.NAME]")
+
+
+class ProblemFile(Record):
+    """problem.toml."""
+
+    name: Words
+    model: str = "crs"
+    data: Words
+    prior: Words | None = None
+    fixed: list[str] = column(default_factory=list)
+    seed: int = 1
+    starts: int = 8
+    free: dict[str, FreeTable] = column(default_factory=dict)
+    noise: dict[str, NoiseTable] = column(default_factory=dict)
+    grade: GradeTable | None = None
+    accept: dict[str, list[float]] = column(default_factory=dict)
+
+    def check(self) -> None:
+        """Something is free, and every accept is a pair."""
+        if not self.free and self.prior is None:
+            raise CellError("free", "there is nothing to fit; add a table [free.NAME], or a prior")
+        if self.fixed and self.prior is None:
+            raise CellError("fixed", "says what of a prior is not free, but there is no 'prior'")
+        for name, limits in self.accept.items():
+            if len(limits) != 2:
+                raise CellError(f"accept.{name}", "give two numbers: [lowest, highest]")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior.toml that was read: its path and what it says."""
+
+    path: Path
+    says: PriorFile
+
+
+def read_prior(name: str | Path) -> Prior:
+    """The prior in a folder or file, or the shipped one of that name.
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        Naming file and key, and the closest match for what is misspelt.
+    """
+    found = locate(name, PRIORS, PRIOR)
+    path = found / PRIOR if found.is_dir() else found
+    return Prior(path, read_toml(path, PriorFile))
+
+
+def prior_of(model: Model) -> Prior:
+    """The prior of a model: prior.toml beside its model file, else the shipped one of its name.
+
+    Raises
+    ------
+    FileError
+        If there is none.
+    """
+    beside = Path(model.path).with_name(PRIOR) if model.path else Path(PRIOR)
+    if model.path and beside.is_file():
+        return read_prior(beside)
+    if (root() / PRIORS / model.name / PRIOR).is_file():
+        return read_prior(root() / PRIORS / model.name)
+    raise FileError(
+        f"{place(beside)}: is not there, so nothing says which parameters of model {model.name} "
+        f"differ between patients; write it, name one with --prior, or write a problem.toml"
+    )
+
+
+def over(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entry]:
+    """A problem's own tables, then those of the prior that it does not replace.
+
+    >>> over({"b": 1}, {"a": 2, "b": 3})
+    {'b': 1, 'a': 2}
+    """
+    return {**own, **{name: table for name, table in prior.items() if name not in own}}
+
+
+def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[str, Entry]:
+    """The tables but those of parameters that a problem holds fixed.
+
+    Raises
+    ------
+    UnknownNameError
+        For one the prior does not free.
+    """
+    for name in fixed:
+        if name not in tables:
+            error = unknown_name("free parameter of the prior", name, tables)
+            raise at_place(place(path, key="key fixed"), error)
+    return {name: table for name, table in tables.items() if name not in fixed}

@@ -1,0 +1,286 @@
+"""Several patients fitted at once: each with the population as prior, the population from all.
+
+Rounds: every patient is fitted given the population (on several processes), then the population
+given what every patient's data say (`crs_sim.twostage`), until it stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from .cohort import Failed, Outcome, PatientFit, PopulationFit, Roles
+from .errors import CrsSimError, InputError, unknown_name
+from .fitting import Start, fit, polish
+from .model import Model
+from .objective import Array, Objective, logs
+from .population import Population
+from .problem import FitProblem, Free
+from .twostage import Assumed, Evidence, Found, two_stage
+from .workers import each
+
+MOST_ROUNDS = 30
+STILL = 0.05
+"""The rounds end when no median or spread moves by more than this share of its standard error."""
+
+
+class Kept(Protocol):
+    """Where outcomes are kept while the work goes on, see `crs_sim.cohortfiles.Rounds`."""
+
+    def load(self, number: int, problem: FitProblem) -> PatientFit | None:
+        """What was kept of a patient's fit in a round."""
+
+    def keep(self, number: int, problem: FitProblem, outcome: PatientFit) -> None:
+        """Keep it."""
+
+
+def fit_all(
+    problems: Sequence[FitProblem],
+    population: Population,
+    roles: Roles = Roles(),  # noqa: B008  frozen
+    *,
+    workers: int | None = None,
+    kept: Kept | None = None,
+    progress: Callable[[str, int, int, Outcome], None] | None = None,
+) -> PopulationFit:
+    """Fit several patients and the population they come from.
+
+    Parameters
+    ----------
+    problems : one for each patient, as `crs_sim.problem.ask` makes them; ids must differ
+    population : Population, what is assumed beforehand; it counts as ``population.patients``
+    roles : Roles, which parameters are shared or own
+    workers : int, processes (default: one for each core); the numbers do not depend on it
+    kept : where outcomes are kept, and found again, so that killed work can go on
+    progress : called as (what, finished, of how many, Outcome) after each patient
+
+    Raises
+    ------
+    InputError
+        If there is no patient, two have one id, or their equations differ.
+    CrsSimError
+        If not one patient could be fitted, with the first reason.
+
+    Examples
+    --------
+    >>> fit_all([], None)
+    Traceback (most recent call last):
+    crs_sim.errors.InputError: there is no patient to fit
+    """
+    _check(problems, population)
+    roles.check(population)
+    assumed = _assumed(population, roles)
+    centre, spread = assumed.centre, assumed.spread
+    last: dict[str, Outcome] = {}
+    round_number, still, found = 0, False, None
+    while not still and round_number < MOST_ROUNDS:
+        jobs = [
+            _job(problem, population, roles, centre, spread, last.get(problem.patient.id))
+            for problem in problems
+            if not isinstance(last.get(problem.patient.id), Failed)
+        ]
+        for outcome in _round(round_number, jobs, workers, kept, progress):
+            last[outcome.patient] = outcome
+        fits = [one for one in last.values() if isinstance(one, PatientFit)]
+        if not fits:
+            first = next(one for one in last.values() if isinstance(one, Failed))
+            raise CrsSimError(f"no patient could be fitted; {first.patient}: {first.reason}")
+        found = two_stage([one.evidence for one in fits], assumed)
+        still = _moved(found, centre, spread, assumed) < STILL
+        centre, spread = found.centre, found.spread
+        round_number += 1
+    assert found is not None
+    return _answer(population, roles, found, last, (round_number, still))
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One patient to fit in one round.
+
+    Parameters
+    ----------
+    problem : FitProblem, with the round's population as prior and shared parameters fixed
+    whole : FitProblem, the same with every parameter free, for the evidence
+    names : of the population's parameters, in their order
+    centre : (n,) log parameters where the patient says nothing
+    first : PatientFit of the round before, to begin from; None in the first round
+    """
+
+    problem: FitProblem
+    whole: FitProblem
+    names: tuple[str, ...]
+    centre: Array
+    first: PatientFit | None
+
+
+def _check(problems: Sequence[FitProblem], population: Population) -> None:
+    if not problems:
+        raise InputError("there is no patient to fit")
+    seen: set[str] = set()
+    for problem in problems:
+        id = problem.patient.id
+        if id in seen:
+            raise InputError(f"two patients have the id {id!r}; rename one in its patient file")
+        seen.add(id)
+        if problem.model.hash != population.model.hash:
+            raise InputError(
+                f"{id}: model {problem.model.name} has other equations than the population's "
+                f"{population.model.name}; fit patients of one model at once"
+            )
+
+
+def _assumed(population: Population, roles: Roles) -> Assumed:
+    names = list(population.medians)
+    return Assumed(
+        np.log(list(population.medians.values())),
+        np.array(list(population.sds.values())),
+        population.patients,
+        np.array([name not in roles.own for name in names]),
+        np.array([name in roles.shared for name in names]),
+    )
+
+
+def _job(
+    problem: FitProblem, population: Population, roles: Roles, centre: Array, spread: Array,
+    before: Outcome | None,
+) -> Job:  # fmt: skip
+    """The patient's problem, given the population as it is now."""
+    names = tuple(population.medians)
+    now = {n: (float(np.exp(c)), float(s)) for n, c, s in zip(names, centre, spread, strict=True)}
+    model = problem.model.with_values(**{name: now[name][0] for name in roles.shared})
+    first = before if isinstance(before, PatientFit) else None
+    free = [_given(f, *now[f.name]) for f in problem.free if f.name not in roles.shared]
+    whole = [
+        _given(f, now[f.name][0], now[f.name][1] or f.sd) for f in problem.free if f.name in now
+    ]
+    for f in problem.free:
+        if f.name not in now:
+            raise unknown_name("parameter of the population", f.name, names)
+    model = _inside(model, free)
+    return Job(
+        replace(problem, model=model, free=tuple(free), accept={}),
+        replace(problem, model=model, free=tuple(whole), accept={}),
+        names,
+        centre,
+        first,
+    )
+
+
+def _given(free: Free, median: float, sd: float) -> Free:
+    """The prior of this round; bounds stay, unless the population has reached them."""
+    lower, upper = min(free.lower, 0.5 * median), max(free.upper, 2.0 * median)
+    return replace(free, lower=lower, upper=upper, median=median, sd=sd)
+
+
+def _inside(model: Model, free: Sequence[Free]) -> Model:
+    """The model with every free parameter at its median, which lies inside the bounds."""
+    return model.with_values(**{f.name: f.median for f in free})
+
+
+def _round(
+    number: int, jobs: Sequence[Job], workers: int | None, kept: Kept | None,
+    progress: Callable[[str, int, int, Outcome], None] | None,
+) -> list[Outcome]:  # fmt: skip
+    """Every patient once; those that were kept are not fitted again."""
+    done: dict[str, Outcome] = {}
+
+    def tell(outcome: Outcome) -> None:
+        done[outcome.patient] = outcome
+        if progress is not None:
+            progress(f"round {number + 1}", len(done), len(jobs), outcome)
+
+    asked = {job.problem.patient.id: job for job in jobs}
+
+    def finished(outcome: Outcome) -> None:
+        if kept is not None and isinstance(outcome, PatientFit):
+            kept.keep(number, asked[outcome.patient].problem, outcome)
+        tell(outcome)
+
+    left = []
+    for job in jobs:
+        before = None if kept is None else kept.load(number, job.problem)
+        if before is None:
+            left.append(job)
+        else:
+            tell(before)
+    each(fit_one, left, workers=workers, finished=finished)
+    return [done[job.problem.patient.id] for job in jobs]
+
+
+def fit_one(job: Job) -> Outcome:
+    """One patient in one round; what goes wrong is named and takes nobody with it."""
+    try:
+        return _fitted(job)
+    except CrsSimError as error:
+        return Failed(job.problem.patient.id, str(error))
+
+
+def _fitted(job: Job) -> PatientFit:
+    problem = job.problem
+    if not problem.free:
+        values, cost, runs, failed, agreeing = {}, np.nan, 0, 0, 1
+    elif job.first is None:
+        result = fit(problem, workers=1)
+        values, cost = dict(result.values), result.cost
+        runs, failed = result.runs, result.failed_runs
+        agreeing = sum(start.cost - cost < 0.5 for start in result.starts)
+    else:
+        start = {f.name: _clipped(job.first.values[f.name], f) for f in problem.free}
+        last = polish(problem, Start(0, start, start, np.inf, "", False, 0, 0))
+        values, cost = dict(last.values), last.cost
+        runs, failed, agreeing = last.runs, last.failed, job.first.agreeing
+    everything = {**{f.name: f.median for f in job.whole.free}, **values}
+    evidence, deviance = _evidence(job, everything)
+    return PatientFit(
+        problem.patient.id, everything, evidence, float(cost), deviance, runs, failed, agreeing
+    )
+
+
+def _clipped(value: float, free: Free) -> float:
+    return min(max(value, free.lower * 1.0001), free.upper / 1.0001)
+
+
+def _evidence(job: Job, values: Mapping[str, float]) -> tuple[Evidence, float]:
+    """What the data say near these values, over all of the population's parameters."""
+    objective = Objective(job.whole)
+    x = logs(job.whole, values)
+    observed = objective.attempt(x)
+    slopes = objective.jacobian(x)[: observed.size]
+    places = [job.names.index(name) for name in job.whole.names]
+    centre, slope = job.centre.copy(), np.zeros(len(job.names))
+    information = np.zeros((len(job.names), len(job.names)))
+    centre[places], slope[places] = x, slopes.T @ observed
+    information[np.ix_(places, places)] = slopes.T @ slopes
+    return Evidence(centre, slope, information), float(observed @ observed)
+
+
+def _moved(found: Found, centre: Array, spread: Array, assumed: Assumed) -> float:
+    """The largest move of a median or spread, in standard errors."""
+    pooled, tied = assumed.estimated, assumed.tied
+    moves = [np.abs(found.centre - centre)[pooled] / found.centre_error[pooled]]
+    if tied.any():
+        ratio = np.abs(np.log(found.spread[tied] / spread[tied]))
+        moves.append(ratio / found.spread_error[tied])
+    return float(max((m.max() for m in moves if m.size), default=0.0))
+
+
+def _answer(
+    population: Population, roles: Roles, found: Found, last: Mapping[str, Outcome],
+    ended: tuple[int, bool],
+) -> PopulationFit:  # fmt: skip
+    fits = tuple(one for one in last.values() if isinstance(one, PatientFit))
+    failures = tuple(one for one in last.values() if isinstance(one, Failed))
+    medians = np.exp(found.centre).tolist()
+    source = f"fit of {len(fits)} patients with the prior {population.name}"
+    free = []
+    for k, f in enumerate(population.free):
+        shared, own = f.name in roles.shared, f.name in roles.own
+        sd = float(found.centre_error[k] if shared else found.spread[k])
+        words = f"{source}: one value for all, sd is its standard error" if shared else source
+        free.append(replace(_given(f, medians[k], sd), source=f.source if own else words))
+    new = replace(population, name=f"{population.name} and {len(fits)} patients",
+                  free=tuple(free), patients=population.patients + len(fits))  # fmt: skip
+    return PopulationFit(new, population, roles.shared, roles.own, found, fits, failures, *ended)

@@ -1,0 +1,90 @@
+"""python -m studies.recovery: make, fit and judge synthetic patients; resumes where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from crs_sim.errors import CrsSimError
+from crs_sim.workers import each
+
+from .intervals import METHODS
+from .patients import jobs, recover
+from .summary import bias, censoring, coverage, figure, page
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Run the study and write what it found."""
+    options = _options()
+    records = _records(options.patients, options.methods, options.workers, options.kept)
+    good = [r for r in records if "error" not in r]
+    failed = [r for r in records if "error" in r]
+    if not good:
+        raise SystemExit(f"no patient could be fitted: {failed[0]['error']}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, table in (("bias", bias), ("coverage", coverage), ("censoring", censoring)):
+        frame = table(good)
+        frame.to_csv(options.out / f"{name}.csv", index=False, float_format="%.5g",
+                     lineterminator="\n")  # fmt: skip
+    figure(good).savefig(options.out / "recovery.png", dpi=120)
+    command = f"make recovery (python -m studies.recovery --patients {options.patients} " \
+              f"--methods {','.join(options.methods)})"  # fmt: skip
+    (options.out / "found.md").write_text(page(good, command, failed), encoding="utf-8")
+    print(f"wrote {options.out}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m studies.recovery", description=__doc__)
+    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--methods", default=",".join(METHODS), type=lambda t: t.split(","),
+                        help=f"of {', '.join(METHODS)}")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--kept", type=Path, default=Path("build/recovery"),
+                        help="where patients are kept as they are done; delete it to begin anew")
+    parser.add_argument("--out", type=Path, default=HERE / "found")
+    options = parser.parse_args()
+    unknown = [m for m in options.methods if m not in METHODS]
+    if unknown or options.patients < 2:
+        parser.error(f"methods are {', '.join(METHODS)}; patients at least 2")
+    return options
+
+
+def _records(
+    count: int, methods: list[str], workers: int | None, kept: Path
+) -> list[dict[str, Any]]:
+    """Those kept, and the rest made now; the same numbers in any order and on any machine."""
+    kept.mkdir(parents=True, exist_ok=True)
+    path = kept / f"{'_'.join(methods)}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    done = {r["number"]: r for r in map(_read, lines) if r is not None}
+    left = [job for job in jobs(count, methods) if job.number not in done]
+    with path.open("a", encoding="utf-8") as file:
+
+        def finished(record: dict[str, Any]) -> None:
+            done[record["number"]] = record
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            print(f"{len(done)} of {count}", file=sys.stderr)
+
+        try:
+            each(recover, left, workers=workers, finished=finished)
+        except CrsSimError as error:
+            raise SystemExit(str(error)) from None
+    return [done[k] for k in range(count)]
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """A record; None of a line cut short when the study was killed."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

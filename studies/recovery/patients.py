@@ -1,0 +1,95 @@
+"""One synthetic patient: made, fitted in several ways, and asked for intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from crs_sim import CrsSimError, FitProblem, Observations, Patient, Population, fit
+from crs_sim.synthetic import synthetic_patient
+
+from .design import HIGH_LIMIT, LEVELS, SEED, STARTS, design, population
+from .intervals import METHODS
+
+ANALYSES = ("modelled", "dropped", "imputed")
+"""What is done with readings under the assay's limit: a likelihood, nothing, or limit/2."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Patient number k of the study; the numbers do not depend on who else is made."""
+
+    number: int
+    seed: np.random.SeedSequence
+    methods: tuple[str, ...]
+
+
+def jobs(count: int, methods: Sequence[str]) -> list[Job]:
+    """So many patients, each with a seed of their own."""
+    seeds = np.random.SeedSequence(SEED).spawn(count)
+    return [Job(k, seed, tuple(methods)) for k, seed in enumerate(seeds)]
+
+
+def recover(job: Job) -> dict[str, Any]:
+    """What was true of the patient, and what each analysis found."""
+    people = population()
+    rng, high = (np.random.default_rng(seed) for seed in job.seed.spawn(2))
+    truth = {name: float(value[0]) for name, value in people.sample(1, rng).items()}
+    record: dict[str, Any] = {"number": job.number, "truth": truth}
+    try:
+        asked = _problem(people, truth, design(), rng, job.number)
+        best = fit(asked, workers=1)
+        record["fit"] = _found(best) | {
+            "intervals": {m: METHODS[m](best, LEVELS) for m in job.methods},
+        }
+        censored = _problem(people, truth, design(HIGH_LIMIT), high, job.number)
+        record["censored"] = _share(censored.patient)
+        for name in ANALYSES:
+            patient = replace(censored.patient, observations=_treated(censored.patient, name))
+            record[name] = _found(fit(replace(censored, patient=patient), workers=1))
+    except CrsSimError as error:
+        record["error"] = str(error)
+    return record
+
+
+def _problem(
+    people: Population, truth: dict[str, float], what: Any, rng: np.random.Generator, number: int
+) -> FitProblem:
+    true = people.model.with_values(**truth)
+    patient = synthetic_patient(true, what, people.noise, rng, id=str(number))
+    return FitProblem(patient.id, people.model, patient, people.free, people.noise,
+                      seed=number, starts=STARTS)  # fmt: skip
+
+
+def _found(best: Any) -> dict[str, Any]:
+    errors = np.sqrt(np.diag(best.covariance)).tolist()
+    agreeing = sum(start.cost - best.cost < 0.5 for start in best.starts)
+    return {"values": dict(best.values), "errors": dict(zip(best.values, errors, strict=True)),
+            "cost": best.cost, "agreeing": agreeing, "failed_runs": best.failed_runs}  # fmt: skip
+
+
+def _share(patient: Patient) -> list[int]:
+    """How many IFN-g readings are under the limit, and how many there are."""
+    kinds = [o.kind for o in patient.observations if o.observable == "ifng"]
+    return [kinds.count("below"), len(kinds)]
+
+
+def _treated(patient: Patient, analysis: str) -> Observations:
+    """The readings as an analysis takes them."""
+    if analysis == "modelled":
+        return patient.observations
+    if analysis == "dropped":
+        return Observations(tuple(o for o in patient.observations if o.kind != "below"))
+    return Observations(tuple(
+        replace(o, kind="value", value=0.5 * o.value) if o.kind == "below" else o
+        for o in patient.observations
+    ))  # fmt: skip
+
+
+def shift(record: dict[str, Any], analysis: str, name: str) -> float:
+    """ln(estimate/truth)."""
+    return math.log(record[analysis]["values"][name] / record["truth"][name])

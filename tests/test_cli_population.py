@@ -1,0 +1,145 @@
+"""A new patient and several patients, from the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from tiny_case import FILES, write_case
+
+from crs_sim.cli import cli
+from crs_sim.modelfolder import load_model
+from crs_sim.population import load_population
+
+PRIOR = """\
+name = "tiny"
+[free.k]
+prior = 0.5
+sd = 0.4
+source = "assumption: made up"
+[free.one_mg]
+sd = 0.3
+source = "assumption: made up"
+[noise.amount]
+sd = 0.2
+source = "assumption: made up"
+[grade]
+latent = "shock"
+cuts = ["grade_1", "grade_2", "grade_3", "grade_4"]
+sd = 0.5
+source = "assumption: made up"
+"""
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three tiny patients in a folder, and the prior of their model."""
+    folder = write_case(tmp_path)
+    (folder / "model" / "prior.toml").write_text(PRIOR)
+    for k, factor in enumerate((0.8, 1.0, 1.25), start=1):
+        home = folder / "study" / f"p{k}"
+        shutil.copytree(folder / "data", home)
+        (home / "patient.toml").write_text(
+            FILES["data/patient.toml"].replace('"tiny"', f'"p{k}"').replace("../", "../../"))
+        text = (home / "observations.csv").read_text()
+        (home / "observations.csv").write_text(text.replace("5.5", f"{5.5 * factor}"))
+    return folder / "study"
+
+
+def test_fit_of_a_patient_without_problem(study):
+    result = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "one_mg" in result.output
+    made, = (study / "p1" / "runs").iterdir()
+    assert (made / "report.md").is_file()
+    assert run("simulate", study / "p1", "--from", study / "p1", "--until", 1).exit_code == 0
+
+
+def test_fit_of_one_observation(study):
+    path = study / "p1" / "observations.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    result = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 1 demands met" in result.output
+
+
+def test_fit_without_observation_is_the_prior(study):
+    (study / "p1" / "observations.csv").unlink()
+    result = run("fit", study / "p1")
+    assert result.exit_code == 0, result.stderr
+    assert result.output.startswith("p1: no observation; nothing to fit. What is known is")
+    assert "one_mg" in result.output
+    assert not (study / "p1" / "runs").exists()
+
+
+def test_new_workbook_to_fit(tmp_path, study):
+    book = study.parent / "p9.xlsx"
+    made = run("new", book)
+    assert made.exit_code == 0 and f"crs-sim fit {book}" in made.output
+    assert run("simulate", book, "--until", 1).exit_code == 0
+    assert "already" in run("new", book).stderr
+
+
+def test_fit_all_writes_a_prior_for_the_next_patient(study):
+    out = study.parent / "out"
+    result = run("fit-all", study, "--out", out, "--starts", 1, "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "3 patients" in result.output and "Research use only" in result.output
+    assert "round 1: 3 of 3, p3 cost" in result.stderr
+    table = pd.read_csv(out / "population.csv").set_index("parameter")
+    assert list(table.index) == ["k", "one_mg"]
+    known = load_population(load_model(study.parent / "model"), out / "prior.toml")
+    assert known.patients == 4
+    assert known.medians["k"] == pytest.approx(table.loc["k", "median"])
+    again = run("fit", study / "p2", "--prior", out / "prior.toml", "--starts", 1, "--no-drop",
+                "--workers", 1)  # fmt: skip
+    assert again.exit_code == 0, again.stderr
+    before = {p: p.read_bytes() for p in out.rglob("*.csv")}
+    assert "add --resume" in run("fit-all", study, "--out", out).stderr
+    resumed = run("fit-all", study, "--out", out, "--starts", 1, "--workers", 1, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert before == {p: p.read_bytes() for p in out.rglob("*.csv")}
+
+
+def test_fit_all_names_every_bad_file_before_it_begins(study):
+    (study / "p1" / "doses.csv").write_text("day,drug\n")
+    (study / "p3" / "observations.csv").write_text("id\n")
+    result = run("fit-all", study, "--out", study.parent / "out")
+    assert result.exit_code == 1
+    assert "2 patients cannot be read:" in result.stderr
+    assert "p1/doses.csv" in result.stderr and "p3/observations.csv" in result.stderr
+    assert not (study.parent / "out").exists()
+
+
+def test_fit_all_refuses_those_of_whom_nothing_was_measured(study):
+    (study / "p2" / "observations.csv").unlink()
+    result = run("fit-all", study, "--out", study.parent / "out")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no observation, so nothing to fit: p2; leave them out" in result.stderr
+
+
+BAD = {
+    ("--shared", "kk"): "did you mean 'k'",
+    ("--shared", "k", "--own", "k"): "shared and own",
+    ("--prior", "crz"): "did you mean 'crs'",
+    ("--resume",): "nothing to resume",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_options(study, words):
+    result = run("fit-all", study, "--out", study.parent / "out", *words)
+    assert result.exit_code == 1
+    assert BAD[words] in result.stderr
+
+
+def test_a_folder_without_patients(tmp_path):
+    result = run("fit-all", tmp_path, "--out", tmp_path / "out")
+    assert "holds no patient" in result.stderr

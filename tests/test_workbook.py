@@ -1,0 +1,182 @@
+"""A patient in an Excel workbook: the same patient as in files, and the same strictness."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from crs_sim.errors import CrsSimError, StorageError
+from crs_sim.modelfolder import load_model
+from crs_sim.newpatient import new_patient
+from crs_sim.patient import check_against, load_patient
+
+
+@pytest.fixture
+def book(tmp_path):
+    return new_patient(tmp_path / "p7.xlsx")
+
+
+def edit(path: Path, sheet: str, cell: str, value: object) -> None:
+    workbook = openpyxl.load_workbook(path)
+    workbook[sheet][cell] = value
+    workbook.save(path)
+
+
+def row_of(path: Path, sheet: str, first: str) -> int:
+    rows = openpyxl.load_workbook(path)[sheet].iter_rows(values_only=True)
+    return next(k for k, row in enumerate(rows, start=1) if row and row[0] == first)
+
+
+def test_a_new_workbook_is_the_patient_of_new_files(book, tmp_path):
+    from_files, from_book = load_patient(new_patient(tmp_path / "p7")), load_patient(book)
+    assert from_book.observations == from_files.observations
+    assert from_book.scenario == from_files.scenario
+    assert (from_book.id, from_book.model, from_book.path) == ("p7", "crs", str(book))
+    check_against(from_book, load_model("crs"))
+
+
+def test_new_writes_over_nothing(book):
+    with pytest.raises(StorageError, match=r"has a p7\.xlsx already; nothing was written"):
+        new_patient(book)
+    assert [path.name for path in book.parent.iterdir()] == ["p7.xlsx"]
+
+
+def test_ids_with_any_character_come_back(tmp_path):
+    assert load_patient(new_patient(tmp_path / 'Müller, "J".xlsx')).id == 'Müller, "J"'
+
+
+def test_changes_and_moments(book):
+    workbook = openpyxl.load_workbook(book)
+    sheet = workbook.create_sheet("changes")
+    sheet.append(["parameter", "first", "last", "factor"])
+    sheet.append(["k_il6", 1, 3, 0.5])
+    workbook["patient"].append(["infusion", "2024-03-11T08:30+01:00"])
+    workbook.create_sheet("# my notes").append(["anything"])
+    workbook.save(book)
+    edit(book, "doses", f"A{row_of(book, 'doses', 'day') + 1}", "2024-03-11T20:30+01:00")
+    patient = load_patient(book)
+    change, = patient.scenario.changes
+    assert (change.parameter, change.first, change.last, change.factor) == ("k_il6", 1, 3, 0.5)
+    assert next(iter(patient.scenario.doses)).day == 0.5
+
+
+def test_a_patient_without_observations(book):
+    workbook = openpyxl.load_workbook(book)
+    del workbook["observations"]
+    workbook.save(book)
+    assert len(load_patient(book).observations) == 0
+
+
+def _doses(workbook):
+    return workbook["doses"], row_of_doses(workbook)
+
+
+def row_of_doses(workbook):
+    rows = workbook["doses"].iter_rows(values_only=True)
+    return next(k for k, row in enumerate(rows, start=1) if row[0] == "day")
+
+
+def _misspelt_column(workbook):
+    sheet, row = _doses(workbook)
+    sheet.cell(row, 3).value = "amuont"
+
+
+def _no_number(workbook):
+    sheet, row = _doses(workbook)
+    sheet.cell(row + 2, 3).value = "eight"
+
+
+def _naive_date(workbook):
+    sheet, row = _doses(workbook)
+    sheet.cell(row + 2, 1).value = datetime(2024, 3, 11, 8, 30)
+
+
+def _merged(workbook):
+    sheet, row = _doses(workbook)
+    sheet.merge_cells(start_row=row + 1, end_row=row + 2, start_column=2, end_column=2)
+
+
+def _error_cell(workbook):
+    sheet, row = _doses(workbook)
+    sheet.cell(row + 1, 3).value = "#DIV/0!"
+    sheet.cell(row + 1, 3).data_type = "e"
+
+
+def _formula(workbook):
+    sheet, row = _doses(workbook)
+    sheet.cell(row + 1, 3).value = "=1+1"
+
+
+def _misspelt_sheet(workbook):
+    workbook["doses"].title = "dosis"
+
+
+def _no_patient(workbook):
+    del workbook["patient"]
+
+
+def _twice(workbook):
+    workbook["patient"].append(["weight", 80])
+
+
+def _no_value(workbook):
+    workbook["patient"].append(["age", None])
+
+
+def _text_value(workbook):
+    workbook["patient"].append(["age", "old"])
+
+
+def _unknown_parameter(workbook):
+    workbook["patient"].append(["wieght", 80])
+
+
+BAD = {
+    _misspelt_column: r"p7\.xlsx, sheet doses, row \d+: unknown column 'amuont': did you mean 'am",
+    _no_number: r"p7\.xlsx, sheet doses, row \d+, column amount: 'eight' is not a number",
+    _naive_date: r"sheet doses, row \d+, column day: '2024-03-11T08:30:00' has no time zone",
+    _merged: r"sheet doses: cells B\d+:B\d+ are merged; unmerge them",
+    _error_cell: r"sheet doses, cell C\d+: is #DIV/0!; correct its formula",
+    _formula: r"sheet doses, cell C\d+: is a formula whose value was not saved",
+    _misspelt_sheet: r"p7\.xlsx: unknown sheet 'dosis': did you mean 'doses'\?; or begin",
+    _no_patient: r"p7\.xlsx: has no sheet 'patient'",
+    _twice: r"sheet patient, row \d+, column key: 'weight' is there twice",
+    _no_value: r"sheet patient, row \d+, column value: is empty",
+    _text_value: r"sheet patient, row \d+, column value: 'old' is not a number",
+    _unknown_parameter: r"sheet patient, key values.wieght: unknown parameter .* 'weight'",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
+def test_mistakes_name_sheet_row_and_column(book, spoil):
+    workbook = openpyxl.load_workbook(book)
+    spoil(workbook)
+    workbook.save(book)
+    with pytest.raises(CrsSimError, match=BAD[spoil]):
+        check_against(load_patient(book), load_model("crs"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no workbook", "half"])
+def test_what_is_no_workbook_is_refused(book, content):
+    book.write_bytes(book.read_bytes()[:2000] if content == "half" else content)
+    with pytest.raises(CrsSimError, match=r"p7\.xlsx: is no Excel workbook"):
+        load_patient(book)
+
+
+def test_other_spreadsheets_are_refused_by_name(tmp_path):
+    (tmp_path / "p7.xls").write_bytes(b"")
+    with pytest.raises(CrsSimError, match="save it as an Excel workbook"):
+        load_patient(tmp_path / "p7.xls")
+    with pytest.raises(CrsSimError, match="save it as an Excel workbook"):
+        new_patient(tmp_path / "p8.ods")
+
+
+def test_saving_it_again_changes_nothing(book):
+    before, buffer = load_patient(book), io.BytesIO()
+    openpyxl.load_workbook(book).save(buffer)
+    book.write_bytes(buffer.getvalue())
+    assert load_patient(book) == before
