@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint clean
+.PHONY: case test lint calibration clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -19,6 +19,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
+calibration: $(VENV)/.installed
+	$(BIN)/python -m studies.calibration
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -103,9 +103,9 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
         raise StorageError(f"{folder}  holds no run of the sampler ({HEADER} is not there)")
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-        parts = []
+        parts = list[Part]()
         while (path := _path(folder, len(parts))).is_file():
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 parts.append(Part(**{name: stored[name] for name in Part.__dataclass_fields__}))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise StorageError(

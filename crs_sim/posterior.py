@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 WARM_UP = 0.3
 """Share of the draws, from the beginning, in which walkers may still be on their way."""
 FEWEST_WALKERS = 16
-WALKERS_EACH = 3
-"""Walkers in a group for each free parameter, unless told."""
+WALKERS_EACH = 2.4
+"""Walkers in a group for each free parameter, unless told; differences need more than one each."""
 SAMPLER = "emcee DEMove 0.9, DEMove gamma 1 0.1"
 ROUNDED = 50
 
@@ -48,13 +48,13 @@ class SamplePlan:
     draws : int, kept of each walker, warm-up included
     thin : int, moves of each walker from one draw to the next
     groups : int, independent groups of walkers; convergence compares them
-    walkers : int, in each group; even (default: three for each free parameter)
+    walkers : int, in each group; even (default: 2.4 for each free parameter)
     seed : int
 
     Examples
     --------
     >>> SamplePlan(draws=200).of_size(20).walkers
-    64
+    48
     """
 
     draws: int = 500

@@ -256,12 +256,14 @@ def _first(peak: Peak, plan: SamplePlan) -> Part:
     rng = np.random.default_rng(streams[-1])
     points, found = _start_points(objective, peak, plan.groups * plan.walkers, rng)
     shape = (1, plan.groups, plan.walkers)
-    states = [np.random.RandomState(s.generate_state(16)).get_state() for s in streams[:-1]]
+    states = [
+        np.random.RandomState(s.generate_state(16)).get_state(legacy=False) for s in streams[:-1]
+    ]
     return Part(
         points.reshape(*shape, -1),
         found.reshape(shape),
-        np.stack([np.asarray(state[1], dtype=np.uint32) for state in states]),
-        np.array([state[2:] for state in states], dtype=np.float64),
+        np.stack([np.asarray(s["state"]["key"], dtype=np.uint32) for s in states]),
+        np.array([(s["state"]["pos"], s["has_gauss"], s["gauss"]) for s in states], dtype=float),
         np.zeros((plan.groups, 3), dtype=np.int64),
     )
 
