@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery clean
+.PHONY: case test lint bench recovery calibration clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -28,6 +28,10 @@ bench: $(VENV)/.installed-bench
 # two cores; goes on where it was stopped.
 recovery: $(VENV)/.installed
 	$(BIN)/python -m studies.recovery
+
+# Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
+calibration: $(VENV)/.installed
+	$(BIN)/python -m studies.calibration
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -67,22 +67,32 @@ storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 study.py           a whole data set run, one row a record
 cohortfiles.py     a fit of several patients on disk, as it goes and when it is done
+chains.py          draws of a sampler on disk, part by part
+convergence.py     R-hat and effective draws; the only door to arviz-stats
+posterior.py       Posterior: draws of the parameters, and whether they can be trusted
+sampler.py         sample: walkers that wander through the posterior; the only door to emcee
+predictive.py      what a posterior says of each observation
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
 report.py          a fit in words and figures
+posterior_plots.py   pairs of parameters, and the way of the walkers
+predictive_plots.py  readings predicted beside those observed
+posterior_report.py  what was sampled in words and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
+progress.py        how far a command is
 cli_models.py      check, show, new
 cli_export.py      export
 cli_population.py  fit-all
-cli.py             the command line: simulate, fit, and the commands above; the only door to rich
+cli_sample.py      sample
+cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py, diagnostics.py, plots.py and report.py are the only doors to matplotlib, cli.py and
-cli_*.py to click.
+panels.py, diagnostics.py, plots.py, report.py and their like for posteriors are the only doors to
+matplotlib; cli.py, cli_*.py and progress.py to click, cli.py and progress.py to rich.
 """
 
 from __future__ import annotations
@@ -115,9 +125,15 @@ if TYPE_CHECKING:
     )
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
+    from .posterior import Posterior, SamplePlan, load_posterior
+    from .posterior_plots import plot_corner, plot_trace
+    from .posterior_report import write_posterior
+    from .predictive import Predicted, predictive
+    from .predictive_plots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
     from .report import report_text, write_report
     from .rounds import fit_all
+    from .sampler import Peak, sample
     from .scenario import Change, Scenario
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
@@ -146,8 +162,14 @@ _HOMES = {
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
     "population": "Population load_population",
     "problem": "FitProblem Free ask load_problem",
-    "report": "report_text write_report",
     "rounds": "fit_all",
+    "posterior": "Posterior SamplePlan load_posterior",
+    "posterior_plots": "plot_corner plot_trace",
+    "posterior_report": "write_posterior",
+    "predictive": "Predicted predictive",
+    "predictive_plots": "plot_predictive plot_predictive_grades",
+    "report": "report_text write_report",
+    "sampler": "Peak sample",
     "scenario": "Change Scenario",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
@@ -178,11 +200,15 @@ __all__ = [
     "Observations",
     "Parameter",
     "Patient",
+    "Peak",
     "Population",
     "PopulationFit",
+    "Posterior",
+    "Predicted",
     "Quantity",
     "Roles",
     "Run",
+    "SamplePlan",
     "Sampling",
     "Scenario",
     "Schedule",
@@ -205,17 +231,24 @@ __all__ = [
     "load_model",
     "load_patient",
     "load_population",
+    "load_posterior",
     "load_problem",
     "load_run",
     "new_patient",
     "peak",
     "plot_case",
+    "plot_corner",
     "plot_estimates",
+    "plot_predictive",
+    "plot_predictive_grades",
     "plot_residuals",
     "plot_simulation",
     "plot_starts",
+    "plot_trace",
+    "predictive",
     "read_model",
     "report_text",
+    "sample",
     "save_population",
     "save_run",
     "sbml",
@@ -225,6 +258,7 @@ __all__ = [
     "synthetic_patient",
     "vasopressor_days",
     "worst_grade",
+    "write_posterior",
     "write_report",
 ]
 

@@ -5,7 +5,7 @@ Nothing heavy is imported before a command needs it, so that ``crs-sim --help`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from . import RESEARCH_ONLY
 from .cli_export import export
 from .cli_models import check, new, show
 from .cli_population import fit_all
+from .cli_sample import sample
 from .errors import CrsSimError
 from .options import hours_between, parameter_values, short, whole_study
+from .progress import progress_line, progress_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from .fitting import Dropped, Fit
     from .model import Model
@@ -76,7 +77,7 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export, fit_all):
+for command in (check, show, new, export, fit_all, sample):
     cli.add_command(command)
 
 
@@ -308,32 +309,6 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
     home = path if path.is_dir() else path.parent
     inside_wheel = home.resolve().is_relative_to(PACKAGE)
     return Path("fits") / home.name if inside_wheel else home
-
-
-def progress_line() -> Progress:
-    """A line on the terminal that says how far it is; nothing where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
-               TextColumn("{task.completed} of {task.total}  {task.fields[last]}"),
-               TimeElapsedColumn())  # fmt: skip
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def progress_of(
-    progress: Progress, name: str, words: Callable[[Any], str]
-) -> Callable[[int, int, Any], None]:
-    """A function to be called as (finished, of how many, what) that moves a bar."""
-    task = progress.add_task(name, total=None, last="")
-
-    def told(finished: int, total: int, what: Any) -> None:
-        progress.update(task, completed=finished, total=total, last=words(what))
-        if not progress.console.is_terminal:
-            click.echo(f"{name}: {finished} of {total}, {words(what)}", err=True)
-
-    return told
 
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:

@@ -46,7 +46,7 @@ def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
     ax.axvline(1, color=GREY, lw=0.8)
     _log_axis(ax, estimates)
     ax.set_xlabel("estimate over prior median (no unit, log scale); value at the right")
-    return _named_rows(ax, list(estimates["parameter"]))
+    return named_rows(ax, list(estimates["parameter"]))
 
 
 def _colour(e: object) -> str:
@@ -134,7 +134,7 @@ def residuals_panel(ax: Axes, observations: pd.DataFrame) -> Axes:
     widest = max(3.0, float(table["residual"].abs().max()) * 1.1)
     ax.set_xlim(-widest, widest)
     ax.set_xlabel("residual (standard deviations; grey: -1.96 to 1.96)")
-    return _named_rows(ax, list(table["id"]))
+    return named_rows(ax, list(table["id"]))
 
 
 def by_kind(observations: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +152,8 @@ def residuals_key() -> list[Line2D]:
     ]
 
 
-def _named_rows(ax: Axes, names: list[str]) -> Axes:
+def named_rows(ax: Axes, names: list[str]) -> Axes:
+    """Rows from the top down, each with its name."""
     ax.set_yticks(range(len(names)), names, fontsize=SMALL)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)

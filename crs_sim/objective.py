@@ -116,6 +116,34 @@ class Objective:
         both = np.hstack([self._residuals(runs, points), (points - self.centre) / self.sds])
         return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
 
+    def log_posteriors(self, points: Array) -> Array:
+        """Natural logarithms of the posterior at log parameters (n, n_free), up to a constant.
+
+        Minus infinity out of the bounds and where the run fails; (n,).
+        """
+        stop_if_asked()
+        inside = ((points >= self.lower) & (points <= self.upper)).all(axis=1)
+        logs = np.full(len(points), -math.inf)
+        chosen = points[inside]
+        if len(chosen):
+            self.runs += len(chosen)
+            runs = self.kernel.run(self.line, self._values(chosen), rtol=self.rtol)
+            both = np.hstack([
+                self._residuals(runs, chosen, otherwise=math.inf),
+                (chosen - self.centre) / self.sds,
+            ])  # fmt: skip
+            logs[inside] = -0.5 * np.sum(both**2, axis=1)
+            self.failed += int(np.isneginf(logs[inside]).sum())
+        return logs
+
+    def courses(self, points: Array) -> Courses:
+        """The runs at log parameters (n, n_free), as `crs_sim.noise` reads them.
+
+        Those that fail are left out.
+        """
+        runs = self.kernel.run(self.line, self._values(points), rtol=self.rtol)
+        return self._courses(runs, self._values(points), runs.status == 0)
+
     def jacobian(self, x: Array) -> Array:
         """Derivatives (n, n_free) of `residuals`.
 

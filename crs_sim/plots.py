@@ -146,7 +146,7 @@ def plot_simulation(
     heights = [h for h in (ribbon, 0.5 * graded) if h] + [COURSE_HEIGHT] * len(courses)
     key = observation_key((o.kind for o in seen), noise=noise is not None)
     title = title or f"{sim.model.name}: {sim.scenario.name}"
-    figure, axes = _stack(heights, title, below=1.3 if key else 0.75)
+    figure, axes = stack(heights, title, below=1.3 if key else 0.75)
     rest = iter(axes)
     if given:
         dose_ribbon(next(rest), given)
@@ -180,7 +180,7 @@ def _own(sim: Simulation, name: str) -> Course:
     return Course(name, (name,), log=bool(wide))
 
 
-def _stack(
+def stack(
     heights: Sequence[float], title: str, *, below: float = 1.3
 ) -> tuple[Figure, list[Axes]]:
     """Axes above one another, as many inches high as asked, and room for a key below."""
@@ -222,26 +222,26 @@ def _key(figure: Figure, handles: Sequence[Artist]) -> None:
 @styled
 def plot_estimates(estimates: pd.DataFrame, *, title: str = "") -> Figure:
     """Estimates against priors, a row a parameter; see `estimates_panel`."""
-    return _list_figure(estimates_panel, estimates, estimates_key(), len(estimates),
+    return list_figure(estimates_panel, estimates, estimates_key(), len(estimates),
                         title=title or "Estimates against their priors")  # fmt: skip
 
 
 @styled
 def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
     """Residuals by observation, grouped by kind; see `residuals_panel`."""
-    return _list_figure(residuals_panel, observations, residuals_key(), len(by_kind(observations)),
+    return list_figure(residuals_panel, observations, residuals_key(), len(by_kind(observations)),
                         title=title or "Residuals by observation")  # fmt: skip
 
 
 @styled
 def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
     """The cost of all starts; see `starts_panel`."""
-    figure, (ax,) = _stack([2.6], title or "The cost of every start", below=0.85)
+    figure, (ax,) = stack([2.6], title or "The cost of every start", below=0.85)
     starts_panel(ax, starts)
     return figure
 
 
-def _list_figure(
+def list_figure(
     panel: Callable[[Axes, pd.DataFrame], Axes],
     table: pd.DataFrame,
     key: Sequence[Artist],
@@ -249,7 +249,8 @@ def _list_figure(
     *,
     title: str,
 ) -> Figure:
-    figure, (ax,) = _stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
+    """One panel of a row for each line of a table, with a key below."""
+    figure, (ax,) = stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
     panel(ax, table)
     figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()))  # fmt: skip

@@ -13,8 +13,9 @@ import crs_sim
 PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
-FIGURES = {"panels", "diagnostics", "plots", "report"}
-COMMANDS = {"cli_models", "cli_export", "cli_population"}
+FIGURES = {"panels", "diagnostics", "plots", "report", "posterior_plots", "predictive_plots",
+           "posterior_report"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_population", "cli_sample", "progress"}
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -28,7 +29,9 @@ DOORS = {
     "lmfit": {"fitting"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli"},
+    "rich": {"cli", "progress"},
+    "emcee": {"sampler"},
+    "arviz_stats": {"convergence"},
 }
 
 

@@ -1,0 +1,310 @@
+"""`Posterior`: draws of the parameters, each as likely as data and priors make it.
+
+It says itself whether it can be trusted: see `Posterior.verdict` and `crs_sim.convergence`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .chains import Array, Part, join, read, refuse_other
+from .convergence import (
+    ESS_NEEDED,
+    RHAT_LIMIT,
+    WALKERS_LIMIT,
+    Convergence,
+    convergence,
+)
+from .errors import InputError
+from .problem import FitProblem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WARM_UP = 0.3
+"""Share of the draws, from the beginning, in which walkers may still be on their way."""
+FEWEST_WALKERS = 16
+WALKERS_EACH = 2.4
+"""Walkers in a group for each free parameter, unless told; differences need more than one each."""
+SAMPLER = "emcee DEMove 0.9, DEMove gamma 1 0.1"
+ROUNDED = 50
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How much to sample.
+
+    Parameters
+    ----------
+    draws : int, kept of each walker, warm-up included
+    thin : int, moves of each walker from one draw to the next
+    groups : int, independent groups of walkers; convergence compares them
+    walkers : int, in each group; even (default: 2.4 for each free parameter)
+    seed : int
+
+    Examples
+    --------
+    >>> SamplePlan(draws=200).of_size(20).walkers
+    48
+    """
+
+    draws: int = 500
+    thin: int = 10
+    groups: int = 4
+    walkers: int | None = None
+    seed: int = 1
+
+    def of_size(self, n_free: int) -> SamplePlan:
+        """The plan for so many free parameters, with its number of walkers.
+
+        Raises
+        ------
+        InputError
+            If it cannot work: too few groups, walkers or draws.
+        """
+        usual = max(FEWEST_WALKERS, 8 * math.ceil(WALKERS_EACH * n_free / 8))
+        walkers = usual if self.walkers is None else self.walkers
+        if n_free == 0:
+            raise InputError("there is nothing to sample: no parameter is free")
+        for name in ("draws", "thin"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.groups < 2:
+            raise InputError(f"groups is {self.groups}; convergence needs 2 or more (4 is usual)")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; give 0 or more")
+        lowest = max(2 * n_free, 6)
+        if walkers < lowest or walkers % 2:
+            raise InputError(
+                f"walkers is {walkers}; give an even number, at least {lowest} for {n_free} free "
+                f"parameters ({usual} is usual)"
+            )
+        return SamplePlan(self.draws, self.thin, self.groups, walkers, self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Draws of the free parameters of a problem.
+
+    Parameters
+    ----------
+    problem : FitProblem
+    plan : SamplePlan, with its number of walkers
+    chain : (n_draws, n_groups, n_walkers, n_free) log parameters, warm-up included
+    log_posterior : (n_draws, n_groups, n_walkers), up to a constant
+    counts : (n_groups, 3) moves accepted, runs made, runs that failed
+    """
+
+    problem: FitProblem
+    plan: SamplePlan
+    chain: Array = field(repr=False)
+    log_posterior: Array = field(repr=False)
+    counts: np.ndarray[Any, np.dtype[np.int64]] = field(repr=False)
+
+    @property
+    def warm_up(self) -> int:
+        """Draws of each walker, from the beginning, that do not count."""
+        return math.ceil(WARM_UP * len(self.chain))
+
+    @property
+    def kept(self) -> Array:
+        """The draws that count, (n_kept, n_groups, n_walkers, n_free) log parameters."""
+        return self.chain[self.warm_up :]
+
+    @property
+    def runs(self) -> int:
+        """Simulations made."""
+        return int(self.counts[:, 1].sum())
+
+    @property
+    def failed_runs(self) -> int:
+        """Simulations that failed; such a move is never taken."""
+        return int(self.counts[:, 2].sum())
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the moves that were taken."""
+        moves = math.prod(self.log_posterior.shape) * self.plan.thin
+        return float(self.counts[:, 0].sum() / moves) if moves else math.nan
+
+    @cached_property
+    def convergence(self) -> tuple[Convergence, ...]:
+        """What can be said of each parameter's draws."""
+        return convergence(self.kept, self.problem.names, self.plan.thin)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every parameter keeps every limit."""
+        return all(c.reached for c in self.convergence)
+
+    @property
+    def more_draws(self) -> int:
+        """Draws of each walker that are still to be made, roughly; 0 once it has converged."""
+        if self.converged:
+            return 0
+        factors = [_factor(c) for c in self.convergence]
+        known = [factor for factor in factors if math.isfinite(factor)]
+        factor = max(known) if len(known) == len(factors) else 4.0
+        wanted = len(self.chain) * max(1.2, min(factor, 20.0))
+        return ROUNDED * math.ceil((wanted - len(self.chain)) / ROUNDED)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the draws can be trusted, why not, and what to do, in words."""
+        checks: tuple[tuple[str, float, str], ...] = (
+            ("rhat", RHAT_LIMIT, "R-hat of the groups is {0:.3f} for {1} (limit {2:g})"),
+            ("walkers_rhat", WALKERS_LIMIT,
+             "R-hat of single walkers is {0:.2f} for {1} (limit {2:g})"),
+            ("ess", ESS_NEEDED, "{1} has {0:.0f} effective draws ({2:g} are needed)"),
+        )  # fmt: skip
+        if any(math.isnan(c.ess) or math.isnan(c.rhat) for c in self.convergence):
+            said = ["too few draws to say anything"]
+        else:
+            said = [text for check in checks for text in self._breach(*check)]
+        if not said:
+            fewest = min(self.convergence, key=lambda c: c.ess)
+            worst = max(c.rhat for c in self.convergence)
+            return (
+                f"Converged: R-hat at most {worst:.3f}, at least {fewest.ess:.0f} effective draws "
+                f"({fewest.parameter})."
+            )
+        total = len(self.chain) + self.more_draws
+        return (
+            f"Not converged: {'; '.join(said)}. Go on with --resume --draws {total} (about "
+            f"{self.more_draws} more of each walker)."
+        )
+
+    def _breach(self, name: str, limit: float, words: str) -> list[str]:
+        sign = -1.0 if name == "ess" else 1.0
+        worst = max(self.convergence, key=lambda c: sign * float(getattr(c, name)))
+        value = float(getattr(worst, name))
+        beyond = sign * value > sign * limit
+        return [words.format(value, worst.parameter, limit)] if beyond else []
+
+    def values(self, count: int | None = None) -> pd.DataFrame:
+        """Draws of the parameters in their own units: a row a draw, a column a parameter.
+
+        Parameters
+        ----------
+        count : int, so many rows, picked at random (with the plan's seed); all of them if None
+            or if there are fewer. Each is a draw of the posterior; neighbours may be alike
+
+        Raises
+        ------
+        InputError
+            If ``count`` is below 1.
+        """
+        import pandas as pd  # slow to load
+
+        rows = self.kept.reshape(-1, self.kept.shape[-1])
+        if count is not None:
+            if count < 1:
+                raise InputError(f"count is {count}; give 1 or more")
+            if count < len(rows):
+                rng = np.random.default_rng(self.plan.seed)
+                rows = rows[np.sort(rng.choice(len(rows), count, replace=False))]
+        table = pd.DataFrame(np.exp(rows), columns=list(self.problem.names))
+        return table.rename_axis("draw")
+
+    def summary(self) -> pd.DataFrame:
+        """One row a parameter: quantiles, the prior's, and what can be said of the draws."""
+        import pandas as pd
+
+        quantiles = np.exp(np.quantile(self.kept, [0.05, 0.5, 0.95], axis=(0, 1, 2)))
+        rows = []
+        for k, (free, told) in enumerate(zip(self.problem.free, self.convergence, strict=True)):
+            parameter = self.problem.model[free.name]
+            rows.append({
+                "parameter": free.name,
+                "label": parameter.label,
+                "unit": parameter.unit,
+                **dict(zip(("q05", "q50", "q95"), quantiles[:, k].tolist(), strict=True)),
+                "sd_log": float(self.kept[..., k].std()),
+                "prior_median": free.median,
+                "prior_sd": free.sd,
+                **{name: value for name, value in asdict(told).items() if name != "parameter"},
+                "converged": told.reached,
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        """The posterior in one line."""
+        n_draws, n_groups, n_walkers, n_free = self.chain.shape
+        return (
+            f"Posterior({self.problem.name!r}: {n_free} parameters, {n_groups} groups of "
+            f"{n_walkers} walkers, {n_draws} draws each, "
+            f"{'converged' if self.converged else 'NOT converged'})"
+        )
+
+
+def _factor(told: Convergence) -> float:
+    """How many times as many draws would do, were they all like these."""
+    return max(
+        ESS_NEEDED / told.ess,
+        (told.rhat**2 - 1.0) / (RHAT_LIMIT**2 - 1.0),
+        (told.walkers_rhat**2 - 1.0) / (WALKERS_LIMIT**2 - 1.0),
+    )
+
+
+def of_parts(problem: FitProblem, plan: SamplePlan, parts: list[Part]) -> Posterior:
+    """The posterior of the parts of a run; the first is where its walkers started."""
+    first, *rest = parts
+    empty = Part(first.chain[:0], first.log_posterior[:0], first.words, first.places, first.counts)
+    whole = join([empty, *rest])
+    return Posterior(problem, plan, whole.chain, whole.log_posterior, whole.counts)
+
+
+def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
+    """The posterior that was sampled into a folder.
+
+    Raises
+    ------
+    StorageError
+        If there is none, it is damaged, or it was sampled from another problem.
+    """
+    path = Path(folder)
+    header, parts = read(path)
+    plan = SamplePlan(0, *(header[name] for name in ("thin", "groups", "walkers", "seed")))
+    refuse_other(path, header, header_of(problem, plan))
+    return of_parts(problem, plan, parts)
+
+
+def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
+    """What a run of the sampler is of: all that its numbers depend on, but where it starts."""
+    return {
+        "problem": problem.name,
+        "model_hash": problem.model.hash,
+        "problem_hash": problem_hash(problem),
+        "names": list(problem.names),
+        "seed": plan.seed,
+        "groups": plan.groups,
+        "walkers": plan.walkers,
+        "thin": plan.thin,
+        "sampler": SAMPLER,
+    }
+
+
+def problem_hash(problem: FitProblem) -> str:
+    """Twelve hexadecimal digits that change with anything the posterior depends on."""
+    patient = problem.patient
+    asked: Mapping[str, Any] = {
+        "model": problem.model.hash,
+        "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
+        "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
+        "noise": asdict(problem.noise),
+        "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
+        "doses": [asdict(dose) for dose in patient.scenario.doses],
+        "changes": [asdict(change) for change in patient.scenario.changes],
+        "values": dict(patient.scenario.values),
+    }
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

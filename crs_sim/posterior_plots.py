@@ -1,0 +1,252 @@
+"""What a posterior looks like: pairs of parameters, and the way of the walkers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from scipy.ndimage import gaussian_filter
+
+from . import RESEARCH_ONLY
+from .errors import InputError, unknown_name
+from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain
+from .plots import LEFT, WIDTH, Picture, stack, styled
+from .posterior import Posterior
+from .simulation import Array
+from .units import pretty
+
+MOST_PAIRED = 6
+"""Parameters in a corner plot, unless they are named: more cannot be read."""
+BINS = 34
+INSIDE = (0.9, 0.5)
+"""Shares of the draws within the lines of a corner plot."""
+TRACE_HEIGHT = 0.5
+SIDE = 1.35
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+@styled
+def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str = "") -> Figure:
+    """Draws of pairs of parameters, and of each by itself over its prior.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    names : parameters to show; default: `MOST_PAIRED` of those most tied to each other
+    title : str
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that was not sampled.
+    """
+    shown = tuple(dict.fromkeys(names)) or most_correlated(posterior)
+    known = posterior.problem.names
+    for name in shown:
+        if name not in known:
+            raise unknown_name("sampled parameter", name, known)
+    title = title or f"{posterior.problem.name}: pairs of parameters, " + (
+        "as named" if names else "those most tied to each other"
+    )
+    places = [known.index(name) for name in shown]
+    draws = posterior.kept.reshape(-1, len(known))[:, places]
+    labels = [_label(posterior, name) for name in shown]
+    figure, axes = _grid(len(shown), title)
+    for (row, column), ax in axes.items():
+        if row == column:
+            _alone(ax, posterior, places[row])
+        else:
+            _pair(ax, draws[:, column], draws[:, row])
+        _corner_axes(ax, labels, row, column)
+    handles = [
+        Patch(fc="#9CC7E2", label="draws"),
+        Line2D([], [], color=GREY, label="prior"),
+        Line2D([], [], color=BLUE, lw=1.2, label="half of the draws inside, and 90 %"),
+    ]
+    figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(0.99, 1 - 0.45 / figure.get_figheight()))  # fmt: skip
+    return figure
+
+
+def _label(posterior: Posterior, name: str) -> str:
+    unit = pretty(posterior.problem.model[name].unit).replace("ug", "µg")
+    return name if unit in ("", "1") else f"{name}\n{unit}"
+
+
+def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str, ...]:
+    """The parameters of the strongest correlations, in the problem's order.
+
+    Raises
+    ------
+    InputError
+        If there are no draws.
+    """
+    names = posterior.problem.names
+    draws = posterior.kept.reshape(-1, len(names))
+    if len(draws) < 2:
+        raise InputError(f"{posterior.problem.name}: there are no draws yet")
+    if len(names) <= count:
+        return names
+    strength = np.triu(np.abs(np.corrcoef(draws.T)), 1)
+    pairs = np.dstack(np.unravel_index(np.argsort(-strength, axis=None), strength.shape))[0]
+    chosen = list(dict.fromkeys(pairs[: count * len(names)].ravel().tolist()))[:count]
+    return tuple(names[k] for k in sorted(chosen))
+
+
+def _grid(count: int, title: str) -> tuple[Figure, dict[tuple[int, int], Axes]]:
+    """The lower triangle of a square of panels."""
+    left, below, above, gap = 0.95, 0.95, 0.5, 0.1
+    width = left + count * (SIDE + gap) + 0.2
+    size = (max(width, 6.2), below + count * (SIDE + gap) + above)
+    figure = Picture(figsize=size)
+    axes = {}
+    for row, column in product(range(count), repeat=2):
+        if column <= row:
+            x = left + column * (SIDE + gap)
+            y = below + (count - 1 - row) * (SIDE + gap)
+            box = (x / size[0], y / size[1], SIDE / size[0], SIDE / size[1])
+            axes[row, column] = figure.add_axes(box)
+    figure.text(0.02, 1 - 0.24 / size[1], title, fontsize=10, weight="bold", va="center")
+    figure.text(0.02, 0.1 / size[1], RESEARCH_ONLY, fontsize=SMALL, color="#555555")
+    return figure, axes
+
+
+def _alone(ax: Axes, posterior: Posterior, place: int) -> None:
+    """Density of the draws and of the prior, both on the log scale."""
+    free = posterior.problem.free[place]
+    draws = posterior.kept[..., place].ravel()
+    low, high = _limits(draws)
+    edges = np.linspace(low, high, BINS + 1)
+    density, _ = np.histogram(draws, edges, density=True)
+    ax.stairs(density, np.exp(edges), fill=True, color="#9CC7E2")
+    x = np.linspace(low, high, 200)
+    prior = np.exp(-0.5 * ((x - math.log(free.median)) / free.sd) ** 2)
+    ax.plot(np.exp(x), prior / (free.sd * math.sqrt(2 * math.pi)), color=GREY, lw=1)
+    ax.set_yticks([])
+    ax.set_ylim(0, None)
+    ax.set_xlim(math.exp(low), math.exp(high))
+
+
+def _pair(ax: Axes, across: Array, up: Array) -> None:
+    (low, high), (bottom, top) = _limits(across), _limits(up)
+    counts, x, y = np.histogram2d(across, up, BINS, ((low, high), (bottom, top)))
+    smooth = gaussian_filter(counts.T, 1.0)
+    levels = share_levels(smooth, INSIDE)
+    middle_x, middle_y = np.exp((x[1:] + x[:-1]) / 2), np.exp((y[1:] + y[:-1]) / 2)
+    ax.contourf(middle_x, middle_y, smooth, [*levels, smooth.max()], colors=("#D6E8F4", "#9CC7E2"))
+    ax.contour(middle_x, middle_y, smooth, levels, colors=BLUE, linewidths=(0.7, 1.1))
+    ax.set_xlim(math.exp(low), math.exp(high))
+    ax.set_ylim(math.exp(bottom), math.exp(top))
+
+
+def share_levels(counts: Array, shares: Sequence[float]) -> list[float]:
+    """Heights above which these shares of all counts lie, ascending.
+
+    >>> share_levels(np.array([1.0, 2.0, 3.0, 4.0]), (0.9, 0.4))
+    [2.0, 4.0]
+    """
+    ordered = np.sort(counts, axis=None)[::-1]
+    reached = np.cumsum(ordered) / ordered.sum()
+    found = [float(ordered[np.searchsorted(reached, share - 1e-9)]) for share in shares]
+    for k in range(1, len(found)):  # contours need levels that rise
+        found[k] = max(found[k], found[k - 1] * (1.0 + 1e-6))
+    return found
+
+
+def _limits(draws: Array) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.001, 0.999])
+    margin = 0.08 * (high - low) + 1e-9
+    return float(low - margin), float(high + margin)
+
+
+def _corner_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
+    ax.set_xscale("log")
+    _few_ticks(ax, "x")
+    ax.tick_params(axis="x", labelbottom=row == len(names) - 1, rotation=60)
+    ax.grid(visible=False)
+    if row != column:
+        ax.set_yscale("log")
+        _few_ticks(ax, "y")
+        ax.tick_params(axis="y", labelleft=column == 0)
+        if column == 0:
+            ax.set_ylabel(names[row], fontsize=SMALL)
+            ax.yaxis.set_label_coords(-0.42, 0.5)
+    else:
+        ax.set_title(names[row].split("\n")[0], fontsize=SMALL, pad=3)
+    if row == len(names) - 1:
+        ax.set_xlabel(names[column], fontsize=SMALL)
+        ax.xaxis.set_label_coords(0.5, -0.45)
+
+
+def _few_ticks(ax: Axes, which: str) -> None:
+    """Two to four round numbers, however narrow the range."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    wide = LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,), numticks=5)
+    axis.set_major_locator(wide if high / low > 10 else MaxNLocator(3, prune="both"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+# --- the way of the walkers -----------------------------------------------------------------------
+
+
+@styled
+def plot_trace(posterior: Posterior, *, title: str = "") -> Figure:
+    """Where each group of walkers was, draw by draw: median, and 5 to 95 % of its walkers.
+
+    Groups that lie on each other from the end of the warm-up (grey) on have found the same.
+    """
+    names = posterior.problem.names
+    rows = [("log posterior", posterior.log_posterior), *(
+        (name, np.exp(posterior.chain[..., k])) for k, name in enumerate(names)
+    )]  # fmt: skip
+    title = title or f"{posterior.problem.name}: the way of the walkers"
+    figure, axes = stack([TRACE_HEIGHT] * len(rows), title, below=0.95)
+    draws = np.arange(1.0, len(posterior.chain) + 1)
+    labels = ["log posterior", *(_label(posterior, name) for name in names)]
+    for ax, (name, values), label in zip(axes, rows, labels, strict=True):
+        _course(ax, draws, values, log=name in names)
+        ax.axvspan(1, posterior.warm_up + 0.5, color="#EEEEEE", lw=0, zorder=0)
+        ax.set_ylabel(label, fontsize=6.5, rotation=0, ha="right", va="center")
+        ax.set_xlim(1, max(2, len(draws)))
+        ax.tick_params(axis="x", labelbottom=ax is axes[-1])
+    _rhat_beside(axes[1:], posterior)
+    axes[-1].set_xlabel(f"draw of each walker ({posterior.plan.thin} moves apart)")
+    groups = range(posterior.chain.shape[1])
+    handles = [Line2D([], [], color=LINES[g % len(LINES)], label=f"group {g + 1}") for g in groups]
+    handles.append(Patch(fc="#EEEEEE", label="warm-up, not counted"))  # type: ignore[arg-type]
+    figure.legend(handles=handles, loc="lower left", ncols=6, frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(LEFT / WIDTH, 0.28 / figure.get_figheight()))  # fmt: skip
+    return figure
+
+
+def _course(ax: Axes, draws: Array, values: Array, *, log: bool) -> None:
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95], axis=2)
+    for group in range(values.shape[1]):
+        colour = LINES[group % len(LINES)]
+        ax.fill_between(draws, low[:, group], high[:, group], color=colour, alpha=0.12, lw=0)
+        ax.plot(draws, middle[:, group], color=colour, lw=0.8)
+    if log:
+        ax.set_yscale("log")
+        _few_ticks(ax, "y")
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(3))
+
+
+def _rhat_beside(axes: Sequence[Axes], posterior: Posterior) -> None:
+    for ax, told in zip(axes, posterior.convergence, strict=True):
+        text = (f"R-hat {told.rhat:.3f}, walkers {told.walkers_rhat:.2f}\n"
+                f"{told.ess:.0f} effective draws")  # fmt: skip
+        ax.annotate(text, (1.0, 0.5), (6, 0), xycoords="axes fraction", va="center",
+                    textcoords="offset points", fontsize=6.5, annotation_clip=False,
+                    color=INK if told.reached else VERMILION)  # fmt: skip

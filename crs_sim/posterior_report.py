@@ -1,0 +1,131 @@
+"""What was sampled, as a report that can be read without running anything: text and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import RESEARCH_ONLY
+from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
+from .output import write_whole
+from .panels import plain
+from .plots import figure_file
+from .posterior import Posterior
+from .posterior_plots import plot_corner, plot_trace
+from .predictive import Predicted, predictive, surprises
+from .predictive_plots import plot_predictive, plot_predictive_grades
+from .report import markdown
+from .units import pretty
+
+DRAWS_WRITTEN = 1000
+COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, walkers",
+           "effective draws", "meaning")  # fmt: skip
+
+
+def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...]:
+    """Write posterior.md, its tables (CSV) and its figures (PNG and SVG) into a folder.
+
+    ``draws.csv`` has up to `DRAWS_WRITTEN` draws, in the parameters' own units.
+
+    Returns
+    -------
+    tuple of Path, what was written
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; nothing is half-written.
+    """
+    path, rows = Path(folder), predictive(posterior)
+    files = {path / "posterior.md": posterior_text(posterior, rows).encode()}
+    tables = {
+        "posterior.csv": posterior.summary(),
+        "predictive.csv": predicted_table(rows),
+        "draws.csv": posterior.values(DRAWS_WRITTEN),
+    }
+    for name, table in tables.items():
+        files[path / name] = table.to_csv(index=False, lineterminator="\n").encode()
+    for name, figure in posterior_figures(posterior, rows).items():
+        for suffix in (".png", ".svg"):
+            files[path / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    write_whole(files)
+    return tuple(files)
+
+
+def predicted_table(rows: Sequence[Predicted]) -> pd.DataFrame:
+    """One row for each observation."""
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def posterior_figures(posterior: Posterior, rows: Sequence[Predicted]) -> dict[str, Figure]:
+    """The figures of a posterior by name."""
+    table = predicted_table(rows)
+    figures = {"corner": plot_corner(posterior), "trace": plot_trace(posterior)}
+    if (table["kind"] != "grade").any():
+        figures["predictive"] = plot_predictive(table)
+    if (table["kind"] == "grade").any():
+        figures["predictive_grades"] = plot_predictive_grades(table)
+    return figures
+
+
+def posterior_text(posterior: Posterior, rows: Sequence[Predicted]) -> str:
+    """The report, in Markdown; whether it can be trusted comes first."""
+    problem = posterior.problem
+    grades = any(row.kind == "grade" for row in rows)
+    levels = any(row.kind != "grade" for row in rows)
+    parts = [
+        f"# Posterior: {problem.name}",
+        RESEARCH_ONLY,
+        f"**{posterior.verdict}**",
+        _made_with(posterior),
+        "## Parameters",
+        "Quantiles of the draws, in the parameters' units. R-hat is rank-normalised and split, "
+        f"over the groups of walkers (limit {RHAT_LIMIT:g}) and over single walkers (limit "
+        f"{WALKERS_LIMIT:g}); effective draws are the fewer of bulk and tail (at least "
+        f"{ESS_NEEDED:g}).",
+        markdown(COLUMNS, [summary_words(row) for row in posterior.summary().to_dict("records")]),
+        "![Pairs of parameters](corner.png)",
+        "## Readings predicted",
+        f"{surprises(tuple(rows))} A percentile near 0 or 100 % is a reading the model hardly "
+        "gives, even with the parameters fitted to it.",
+        "![Levels](predictive.png)" if levels else "",
+        "![CRS grades](predictive_grades.png)" if grades else "",
+        "## The way of the walkers",
+        "![Draw by draw](trace.png)",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary_words(row: dict[str, object]) -> tuple[str, ...]:
+    """A row of `Posterior.summary` as a person would write it."""
+    unit = pretty(str(row["unit"])).replace("ug", "µg")
+    name = str(row["parameter"]) + ("" if unit in ("", "1") else f" ({unit})")
+    levels = (plain(float(f"{row[q]:.3g}")) for q in ("q05", "q50", "q95", "prior_median"))
+    ess = min(float(str(row["ess_bulk"])), float(str(row["ess_tail"])))
+    return (
+        name,
+        *levels,
+        f"{row['rhat']:.3f}",
+        f"{row['walkers_rhat']:.2f}",
+        f"{ess:.0f}",
+        str(row["label"]),
+    )
+
+
+def _made_with(posterior: Posterior) -> str:
+    problem, plan = posterior.problem, posterior.plan
+    n_draws, n_groups, n_walkers, _ = posterior.chain.shape
+    moves = [told.moves_each for told in posterior.convergence]
+    return "\n".join([
+        f"- model {problem.model.name}, equations {problem.model.hash}; patient "
+        f"{problem.patient.id}",
+        f"- {n_groups} groups of {n_walkers} walkers, {n_draws} draws of each, {plan.thin} moves "
+        f"apart; the first {posterior.warm_up} are warm-up and not counted; seed {plan.seed}",
+        f"- {posterior.runs} runs, {posterior.failed_runs} of them failed; "
+        f"{100 * posterior.acceptance:.0f} % of the moves were taken",
+        f"- one independent draw takes up to {max(moves):.0f} moves of a walker",
+    ])  # fmt: skip

@@ -1,0 +1,176 @@
+"""Posterior predictive check: what draws of the posterior, noise included, say of each observation.
+
+A reading that the model cannot give, even with the parameters fitted to it, stands out here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtr
+
+from .errors import InputError
+from .noise import Noise, days_needed, residuals
+from .objective import ROUGH_RTOL, Array, Courses, Objective
+from .patient import Observation
+from .posterior import Posterior
+from .verdict import when
+
+GRADES = 5
+COUNT = 400
+BATCH = 64
+UNUSUAL = 0.025
+"""A reading further out than this, at either end, is surprising: one in twenty is."""
+PLAIN = {"below": "value", "above": "value", "ratio_below": "ratio", "ratio_above": "ratio"}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The distribution of the reading that an observation would give, were it made again.
+
+    Parameters
+    ----------
+    id, observable, kind, when, unit : of the observation
+    observed : float, the reading; of a limit, the limit
+    low, median, high : float, 2.5, 50 and 97.5 % of the readings predicted, noise included
+    chance : float, of a reading below the observed one (its percentile); of a limit, of a reading
+        beyond it, as it was; of a grade, of just that grade
+    surprising : bool, the reading is out of the 95 %; of a limit or grade, its chance is below 5 %
+    """
+
+    id: str
+    observable: str
+    kind: str
+    when: str
+    unit: str
+    observed: float
+    low: float
+    median: float
+    high: float
+    chance: float
+    surprising: bool
+
+
+def predictive(posterior: Posterior, count: int = COUNT) -> tuple[Predicted, ...]:
+    """The predictive distribution of every observation of the posterior's patient.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    count : int, draws to run (all of them if there are fewer)
+
+    Raises
+    ------
+    InputError
+        If ``count`` is below 1, or none of the draws can be run.
+    """
+    problem, plan = posterior.problem, posterior.plan
+    points = np.log(posterior.values(count).to_numpy())
+    objective = Objective(problem, ROUGH_RTOL)
+    observations = tuple(problem.patient.observations)
+    rng = np.random.default_rng(plan.seed)
+    readings: list[list[Array]] = [[] for _ in observations]
+    chances: list[list[Array]] = [[] for _ in observations]
+    for first in range(0, len(points), BATCH):
+        courses = objective.courses(points[first : first + BATCH])
+        for k, o in enumerate(observations):
+            read, chance = _readings(o, courses, problem.noise, rng)
+            readings[k].append(read)
+            chances[k].append(chance)
+    if not sum(part.size for part in chances[0]):
+        raise InputError(f"{problem.name}: none of the draws can be run")
+    return tuple(
+        _summed(o, np.concatenate(r), np.concatenate(c))
+        for o, r, c in zip(observations, readings, chances, strict=True)
+    )
+
+
+def _summed(observation: Observation, readings: Array, chances: Array) -> Predicted:
+    low, median, high = np.quantile(readings, [UNUSUAL, 0.5, 1.0 - UNUSUAL])
+    chance = float(chances.mean())
+    one_sided = observation.kind in PLAIN or observation.kind == "grade"
+    least = chance if one_sided else min(chance, 1.0 - chance)
+    return Predicted(
+        observation.id,
+        observation.observable,
+        observation.kind,
+        when(observation),
+        "1" if observation.kind.startswith("ratio") or observation.kind == "grade"
+        else observation.unit,
+        observation.value,
+        float(low),
+        float(median),
+        float(high),
+        chance,
+        least < (2.0 * UNUSUAL if one_sided else UNUSUAL),
+    )  # fmt: skip
+
+
+def _readings(
+    observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """A reading drawn for each run, and the chance of the observed one; both (n_runs,)."""
+    if observation.kind == "grade":
+        return _grades(observation, courses, noise, rng)
+    read = _some_day if observation.kind == "sometime" else _deviations
+    return _levels(observation, courses, noise, rng, read)
+
+
+Deviations = Callable[[Observation, Courses, Noise, np.random.Generator], tuple[Array, Array]]
+
+
+def _levels(
+    observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator,
+    read: Deviations,
+) -> tuple[Array, Array]:  # fmt: skip
+    one, chance = read(observation, courses, noise, rng)
+    sd = noise.sd(observation)
+    readings = observation.value * np.exp(sd * (rng.standard_normal(one.shape) - one))
+    return readings, 1.0 - chance if observation.kind.endswith("above") else chance
+
+
+def _deviations(
+    observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """(ln observed - ln predicted)/sd, and the chance of a lower reading; of a limit too."""
+    plain = replace(observation, kind=PLAIN.get(observation.kind, observation.kind))
+    (deviation,) = residuals(plain, courses, noise)
+    return deviation, np.asarray(ndtr(deviation))
+
+
+def _some_day(
+    observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """The same, of a reading on a day of the window that nobody knows: each is as likely."""
+    days = days_needed((observation,))
+    each = np.stack([
+        _deviations(replace(observation, kind="value", day=d, until=d), courses, noise, rng)[0]
+        for d in days.tolist()
+    ])  # fmt: skip
+    chosen = rng.integers(len(days), size=each.shape[1])
+    return each[chosen, np.arange(each.shape[1])], np.asarray(ndtr(each).mean(axis=0))
+
+
+def _grades(
+    observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """A grade drawn for each run, and the chance of the observed one."""
+    chances = np.stack([
+        np.exp(-0.5 * residuals(replace(observation, value=float(g)), courses, noise)[0] ** 2)
+        for g in range(GRADES)
+    ])  # fmt: skip
+    reached = rng.random(chances.shape[1]) * chances.sum(axis=0)
+    drawn = (np.cumsum(chances, axis=0) < reached).sum(axis=0)
+    return np.minimum(drawn, GRADES - 1).astype(np.float64), chances[int(observation.value)]
+
+
+def surprises(rows: tuple[Predicted, ...]) -> str:
+    """How many readings are surprising, and which, in words."""
+    named = [row.id for row in rows if row.surprising]
+    expected = math.ceil(2.0 * UNUSUAL * len(rows))
+    text = f"{len(named)} of {len(rows)} readings lie out of their 95 %"
+    where = f": {', '.join(named)}" if named else ""
+    return f"{text}{where} (chance alone: about {expected})."

@@ -1,0 +1,136 @@
+"""Truths drawn from the prior, synthetic data made from them, and the rank of each truth.
+
+If sampler and likelihood are right, the truth is just one more draw of its posterior: its rank
+among the draws is as likely to be any as another (Talts et al. 2018, arXiv:1804.06788). The model
+is small, so that hundreds of posteriors take minutes; each kind of reading is in the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from crs_sim.model import Model, Parameter, Quantity, State
+from crs_sim.noise import GradeScale, Noise, Spread
+from crs_sim.patient import Observation, Observations, Patient
+from crs_sim.posterior import SamplePlan
+from crs_sim.problem import FitProblem, Free
+from crs_sim.sampler import Peak, sample
+from crs_sim.scenario import Scenario
+from crs_sim.workers import each
+
+Array = NDArray[np.float64]
+
+CUTS = {"grade_1": 1.0, "grade_2": 2.0, "grade_3": 4.0, "grade_4": 8.0}
+MADE_UP = "synthetic"
+MODEL = Model(
+    "calibration",
+    (State("A", "a0", "-k*A", "mg", "Amount", MADE_UP),),
+    tuple(
+        Parameter(name, value, "", "", MADE_UP)
+        for name, value in {"k": 0.5, "a0": 10.0, "gain": 3.0, **CUTS}.items()
+    ),
+    (
+        Quantity("signal", "gain*A", "mg", "", MADE_UP),
+        Quantity("crs_grade", " + ".join(f"reached(A, {cut})" for cut in CUTS), "1", "", MADE_UP),
+    ),
+)
+PRIORS = (
+    Free("k", 0.005, 50.0, 0.5, 0.4, MADE_UP),
+    Free("a0", 0.1, 1000.0, 10.0, 0.5, MADE_UP),
+    Free("gain", 0.03, 300.0, 3.0, 0.6, MADE_UP),
+)
+LEVEL_SD, SIGNAL_SD, GRADE_SD = 0.25, 0.15, 0.5
+LIMIT = 1.5
+"""Levels below it are reported as below it."""
+TOP = 40.0
+"""Signals above it are reported as above it."""
+NOISE = Noise(
+    {"A": Spread(LEVEL_SD, MADE_UP), "signal": Spread(SIGNAL_SD, MADE_UP)},
+    GradeScale("A", tuple(CUTS), GRADE_SD, MADE_UP),
+)
+RANKS = 64
+"""One draw each from 63 walkers, so that a rank is 0 to 63."""
+PLAN = SamplePlan(draws=10, thin=20, groups=2, walkers=32)
+"""Some 15 moves are worth an independent draw here: 200 are plenty to come from the prior."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranks of one synthetic patient's parameters among the draws of their posterior."""
+
+    number: int
+    truth: tuple[float, ...]
+    ranks: tuple[int, ...]
+
+
+def run(
+    count: int, plan: SamplePlan = PLAN, *, sd_factor: float = 1.0, workers: int | None = None
+) -> list[Ranked]:
+    """Rank the truths of so many synthetic patients.
+
+    Parameters
+    ----------
+    count : int
+    plan : SamplePlan, its seed is that of the patients
+    sd_factor : float, by which the noise that the sampler is told of is wrong; 1 is right
+    workers : int, processes
+    """
+    return each(partial(_one, plan, sd_factor), range(count), workers=workers)
+
+
+def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
+    rng = np.random.default_rng([plan.seed, number])
+    truth = np.array([math.log(f.median) + f.sd * rng.standard_normal() for f in PRIORS])
+    problem = asked(np.exp(truth), rng, sd_factor)
+    # not around the truth, which the sampler must not know: around the prior
+    centre = np.log([[f.median for f in PRIORS]])
+    around = Peak(problem, centre, np.diag([f.sd**2 for f in PRIORS]))
+    sized = SamplePlan(plan.draws, plan.thin, plan.groups, plan.walkers, number)
+    found = sample(around, sized, workers=1)
+    draws = found.chain[-1].reshape(-1, len(PRIORS))[: RANKS - 1]
+    ranks = tuple((draws < truth).sum(axis=0).tolist())
+    return Ranked(number, tuple(np.exp(truth).tolist()), ranks)
+
+
+def asked(values: Array, rng: np.random.Generator, sd_factor: float = 1.0) -> FitProblem:
+    """What is asked of a synthetic patient with these values of k, a0 and gain."""
+    k, a0, gain = values.tolist()
+    levels = {day: a0 * math.exp(-k * day) for day in (0.0, 1.0, 2.0, 3.0, 6.0)}
+    seen = [_level("a", day, levels[day], rng) for day in (0.0, 3.0, 6.0)]
+    seen.append(_signal(1.0, gain * levels[1.0], rng))
+    seen.append(_grade(2.0, levels[2.0], rng))
+    spreads = {name: Spread(s.sd * sd_factor, s.source) for name, s in NOISE.spreads.items()}
+    patient = Patient("synthetic", MODEL.name, Scenario("untreated"), Observations(tuple(seen)))
+    return FitProblem("calibration", MODEL, patient, PRIORS, Noise(spreads, NOISE.grade))
+
+
+def _level(name: str, day: float, level: float, rng: np.random.Generator) -> Observation:
+    reading = level * math.exp(LEVEL_SD * rng.standard_normal())
+    kind, value = ("below", LIMIT) if reading < LIMIT else ("value", reading)
+    return Observation(f"{name}{day:g}", "A", kind, day, day, math.nan, value, "mg")
+
+
+def _signal(day: float, level: float, rng: np.random.Generator) -> Observation:
+    reading = level * math.exp(SIGNAL_SD * rng.standard_normal())
+    kind, value = ("above", TOP) if reading > TOP else ("value", reading)
+    return Observation("signal", "signal", kind, day, day, math.nan, value, "mg")
+
+
+def _grade(day: float, level: float, rng: np.random.Generator) -> Observation:
+    reading = level + GRADE_SD * rng.standard_normal()
+    grade = sum(reading >= cut for cut in CUTS.values())
+    return Observation("grade", "crs_grade", "grade", day, day, math.nan, float(grade), "1")
+
+
+def chance(ranks: Sequence[int], bins: int = 8) -> float:
+    """Of ranks at least this uneven, were each as likely as another (chi-square test)."""
+    counts = np.bincount(np.asarray(ranks) * bins // RANKS, minlength=bins)
+    expected = len(ranks) / bins
+    return float(chi2.sf(np.sum((counts - expected) ** 2) / expected, bins - 1))
