@@ -39,9 +39,11 @@ odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.i
 integrate.py       one run, cut wherever something happens
 gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
+workers.py         the same work on many items, in processes or threads
+ensemble.py        what came of many runs: courses of the same members under every scenario
+batches.py         simulate_many: a table of parameter values under scenarios, on all cores
 endpoints.py       a Simulation to one number: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals
-workers.py         the same work on many items, on several processes
 problem.py         Free, FitProblem: the question asked of data
 objective.py       the vector that a fit makes small
 fitting.py         fit: the answer, with standard errors; the only door to lmfit
@@ -70,9 +72,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batches import simulate_batches, simulate_many
     from .checks import check_model, listing
     from .dosing import Dose, Schedule
     from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
+    from .ensemble import Ensemble, Failure, Sampling
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
@@ -98,9 +102,11 @@ if TYPE_CHECKING:
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
 _HOMES = {
+    "batches": "simulate_batches simulate_many",
     "checks": "check_model listing",
     "dosing": "Dose Schedule",
     "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
+    "ensemble": "Ensemble Failure Sampling",
     "errors": "CrsSimError",
     "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
@@ -125,7 +131,9 @@ __all__ = [
     "CrsSimError",
     "Dose",
     "Drug",
+    "Ensemble",
     "Exported",
+    "Failure",
     "Fit",
     "FitProblem",
     "Free",
@@ -139,6 +147,7 @@ __all__ = [
     "Patient",
     "Quantity",
     "Run",
+    "Sampling",
     "Scenario",
     "Schedule",
     "Simulation",
@@ -171,6 +180,8 @@ __all__ = [
     "save_run",
     "sbml",
     "simulate",
+    "simulate_batches",
+    "simulate_many",
     "vasopressor_days",
     "worst_grade",
     "write_report",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -21,7 +22,7 @@ from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Model
 from .odesolver import Rosenbrock, solve_ivp
-from .rosenbrock import DONE
+from .rosenbrock import DONE, NO_START, WORDS
 from .timeline import Course, Timeline, amounts, course, parameters_at_samples
 
 Array = NDArray[np.float64]
@@ -107,7 +108,7 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
     begun = kernel.begun(line, values)
     y, first, last = begun.final[0], float(line.edges[0]), float(line.edges[-1])
     if begun.status[0] != DONE:
-        _no_start(model, y)
+        raise IntegrationError(explain(model, line, values, begun))
     if first == last:
         return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0)
     seen: list[Runs] = []
@@ -117,9 +118,7 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
     )  # fmt: skip
     runs = seen[0]
     if not solution.success:
-        tables = course(line, values, kernel.n_states)
-        broken = list(segments(line, tables))[runs.segment[0]]
-        fail(model, broken, float(runs.reached[0]), runs.final[0], solution.message)
+        raise IntegrationError(explain(model, line, values, runs))
     rows = np.searchsorted(np.union1d(line.days, line.edges), line.days)
     counts = Counts(COMPILED, line.n_segments, solution.nfev, solution.njev, solution.nlu)
     return solution.y.T, runs.quantities[0, rows], counts
@@ -157,13 +156,13 @@ def _start(model: Model, code: Code, line: Timeline, tables: Course) -> Array:
             "check the parameter values"
         ) from None
     if not np.all(np.isfinite(y)):
-        _no_start(model, y)
+        raise IntegrationError(_no_start(model, y))
     return y
 
 
-def _no_start(model: Model, y: Array) -> NoReturn:
+def _no_start(model: Model, y: Array) -> str:
     bad = ", ".join(model.state_ids[k] for k in np.flatnonzero(~np.isfinite(y)))
-    raise IntegrationError(
+    return (
         f"{model.name}: the initial states cannot be computed: {bad} is not finite; "
         "check the parameter values"
     )
@@ -253,10 +252,23 @@ class Rates:
 
 def fail(model: Model, segment: Segment, day: float, states: Array, words: str) -> NoReturn:
     """Raise the error of a failed run: day, segment, worst states, the solver's words."""
+    raise IntegrationError(_failed(model, segment, day, states, words))
+
+
+def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0) -> str:
+    """Why the i-th of many compiled runs failed, given its parameters ``values``: as `fail`."""
+    if runs.status[i] == NO_START:
+        return _no_start(model, runs.final[i])
+    tables = course(line, values, len(model.states))
+    broken = next(islice(segments(line, tables), int(runs.segment[i]), None))
+    return _failed(model, broken, runs.reached[i], runs.final[i], WORDS[runs.status[i]])
+
+
+def _failed(model: Model, segment: Segment, day: float, states: Array, words: str) -> str:
     bad = np.flatnonzero(~np.isfinite(states))
     worst = bad if len(bad) else np.argsort(-np.abs(states), kind="stable")
     values = ", ".join(f"{model.state_ids[k]} = {states[k]:.4g}" for k in worst[:3])
-    raise IntegrationError(
+    return (
         f"{model.name}: the run failed on day {day:.6g}, {segment}; {values}; the solver says: "
         f"{words}. A state grows without bound or a formula leaves its range: check the values of "
         "the parameters these states depend on"

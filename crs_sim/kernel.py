@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +45,8 @@ KNOWN: dict[str, Kernel] = {}
 """Kernels of this process by key."""
 LOOPS: dict[str, Any] = {}
 """The step loop of this process by key."""
+ONE_AT_A_TIME = threading.RLock()
+"""Held while compiling: threads that ask for one kernel get one kernel."""
 DRIVERS = (
     rosenbrock.worst_error,
     rosenbrock.write_down,
@@ -186,8 +189,7 @@ class Kernel:
         final = np.zeros((n_runs, self.n_states))
         counts, clock = np.zeros((n_runs, 5), dtype=np.int64), np.zeros((n_runs, 2))
         clock[:, RTOL] = rtol
-        parameters = np.ascontiguousarray([parameter_versions(line, v) for v in values])
-        amount = np.ascontiguousarray([amounts(line, v) for v in values])
+        parameters, amount = parameter_versions(line, values), amounts(line, values)
         self.loop(
             self.model, line.edges, line.days, line.version, line.version_at,
             np.array([given.first, given.after, given.state]), given.duration, parameters, amount,
@@ -203,6 +205,8 @@ class Kernel:
 def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Kernel:
     """The compiled form of a model, made once and kept in memory and on disk.
 
+    A kernel may be run from several threads at once.
+
     Parameters
     ----------
     model : Model
@@ -216,15 +220,19 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
     """
     ours = codecache.made_by(MADE_OF, ("llvmlite",))
     key = codecache.fingerprint(code_key(model), ours, processor())
-    if key not in KNOWN:
-        loop = step_loop(say)
-        path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
-        module = codecache.load(path)
-        machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
-        places = [module.PLACES[name] for name in rosenbrock.PLACES]
-        numbers = np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
-        KNOWN[key] = Kernel(machine, numbers, loop, len(model.states), len(model.quantities))
+    with ONE_AT_A_TIME:
+        if key not in KNOWN:
+            KNOWN[key] = _kernel(model, key, step_loop(say))
     return KNOWN[key]
+
+
+def _kernel(model: Model, key: str, loop: Any) -> Kernel:
+    path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
+    module = codecache.load(path)
+    machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
+    places = [module.PLACES[name] for name in rosenbrock.PLACES]
+    numbers = np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
+    return Kernel(machine, numbers, loop, len(model.states), len(model.quantities))
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Any:

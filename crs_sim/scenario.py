@@ -9,9 +9,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from .dosing import Schedule
 from .errors import InputError
+
+Number = TypeVar("Number", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Change:
                 f"starts (day {self.first:g})"
             )
 
-    def apply(self, value: float) -> float:
-        """The parameter's value while the change lasts."""
+    def apply(self, value: Number) -> Number | float:
+        """The parameter's value (a number, or an array of them) while the change lasts."""
         return value * self.factor if self.value is None else self.value  # type: ignore[operator]
 
     def describe(self) -> str:

@@ -154,13 +154,18 @@ def simulate(
     [8.0, 4.0, 1.0]
     """
     check_method(method)
-    if not 0 < rtol < 1:
-        raise InputError(f"rtol is {rtol:g}; give a number between 0 and 1, such as 1e-6")
+    check_rtol(rtol)
     patient = model.with_values(**scenario.values)
     wanted = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
     line, ledger = timeline(patient, scenario, wanted)
     states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
     return Simulation(patient, scenario, wanted, states, quantities, ledger, counts)
+
+
+def check_rtol(rtol: float) -> None:
+    """Refuse a relative tolerance that is none."""
+    if not 0 < rtol < 1:
+        raise InputError(f"rtol is {rtol:g}; give a number between 0 and 1, such as 1e-6")
 
 
 def sample_days(until: float, every_hours: float) -> Array:

@@ -266,20 +266,28 @@ def course(line: Timeline, nominal: Array, n_states: int) -> Course:
 
 
 def amounts(line: Timeline, nominal: Array) -> Array:
-    """What arrives of each dose, (n_inputs,), in the unit of the state it enters."""
+    """What arrives of each dose, in the unit of the state it enters.
+
+    ``nominal`` (..., n_parameters) gives (..., n_inputs), one row for each set of values.
+    """
     given = line.given
-    share = np.where(given.share >= 0, nominal[given.share], 1.0) if len(nominal) else 1.0
-    heavy = given.weight_power != 0
-    weight = nominal[line.weight] ** given.weight_power if heavy.any() else 1.0
-    return np.asarray(given.amount * share * weight, dtype=float)
+    amount = np.broadcast_to(given.amount, (*nominal.shape[:-1], len(given.amount)))
+    if (given.share >= 0).any():
+        amount = amount * np.where(given.share >= 0, nominal[..., given.share], 1.0)
+    if (given.weight_power != 0).any():
+        amount = amount * nominal[..., [line.weight]] ** given.weight_power
+    return np.ascontiguousarray(amount, dtype=float)
 
 
 def parameter_versions(line: Timeline, nominal: Array) -> Array:
-    """Parameters under each set of changes, (n_versions, n_parameters), in the order written."""
-    table = np.tile(nominal, (len(line.versions), 1))
-    for row, version in zip(table, line.versions, strict=True):
+    """Parameters under each set of changes, in the order written.
+
+    ``nominal`` (..., n_parameters) gives (..., n_versions, n_parameters).
+    """
+    table = np.repeat(nominal[..., None, :], len(line.versions), axis=-2)
+    for row, version in enumerate(line.versions):
         for k, change in version:
-            row[k] = change.apply(row[k])
+            table[..., row, k] = change.apply(table[..., row, k])
     return table
 
 

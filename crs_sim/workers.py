@@ -1,7 +1,8 @@
-"""The same work on many items, on one process or several, with the same results in the same order.
+"""The same work on many items, in processes or in threads; the same results in the same order.
 
 Processes are started afresh (never forked), run nothing of the user's script, and end with it: on
 Ctrl-C each stops at its next `stop_if_asked`; if the parent is killed they notice and go too.
+Threads are for work that lets go of Python's lock, as the compiled kernel does.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
@@ -65,9 +68,7 @@ def each(
     >>> each(abs, [-1, 2], workers=1)
     [1, 2]
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}; give 1 or more")
-    count = min(workers or os.cpu_count() or 1, len(items))
+    count = min(count_of(workers), len(items))
     results = _here(work, items) if count <= 1 else _there(work, items, count)
     by_place = {}
     for place, result in results:
@@ -75,6 +76,59 @@ def each(
         if finished is not None:
             finished(result)
     return [by_place[place] for place in range(len(items))]
+
+
+def in_order(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Result]:
+    """``map(work, items)`` on several threads, a few items ahead of whoever takes the results.
+
+    Parameters
+    ----------
+    work : a function that lets go of Python's lock
+    items : taken one by one as they are needed; twice as many as there are threads wait at most
+    workers : int, threads; None takes one for each core
+    stop : set when the rest is not wanted any more (an error, Ctrl-C, the iterator closed), so
+        that long work can look at it and end; what has not begun then never does
+
+    Raises
+    ------
+    InputError
+        If ``workers`` is below 1. What ``work`` raises comes through as it is.
+
+    Examples
+    --------
+    >>> list(in_order(abs, [-1, 2], workers=2))
+    [1, 2]
+    """
+    count = count_of(workers)
+    return _threads(work, iter(items), count, stop or threading.Event())
+
+
+def _threads(
+    work: Callable[[Item], Result], items: Iterator[Item], count: int, stop: threading.Event
+) -> Iterator[Result]:
+    pool = ThreadPoolExecutor(count, "crs_sim")
+    try:
+        waiting = deque(pool.submit(work, item) for item in islice(items, 2 * count))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield result
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_of(workers: int | None) -> int:
+    """How many workers: as many as asked for, or one for each core."""
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; give 1 or more")
+    return workers or os.cpu_count() or 1
 
 
 def _here(

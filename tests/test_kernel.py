@@ -121,6 +121,29 @@ def test_many_runs_are_each_its_own(n_runs):
         assert states == pytest.approx(alone.states, rel=1e-5, abs=1e-7)
 
 
+def test_a_step_ends_at_each_sample_which_is_more_accurate_than_between_steps():
+    model = small("fast", {"A": ("0", "-k*A"), "B": ("1", "-B")}, {"k": 30.0})
+    line, _ = timeline(model, Scenario("given", Schedule((Dose(0, "A", 1),))), np.array([0.0, 4.0]))
+    engine, p, days = compile_kernel(model), nominal(model)[None], np.linspace(0.25, 0.55, 13)
+    unaware = engine.run(line, p, rtol=1e-4)
+    between = engine.replay(line.sampled(days), p, unaware.steps).states[0, :, 0]
+    landed = []
+    for day in days:
+        run = engine.run(line.sampled(np.array([0.0, day, 4.0])), p, rtol=1e-4)
+        landed.append(run.states[0, 1, 0])
+        assert np.abs(np.cumsum(run.steps) - day).min() < 1e-12
+        assert len(run.steps) <= len(unaware.steps) + 3
+    true = np.exp(-30 * days)
+    assert np.abs(landed - true).max() < 0.25 * np.abs(between - true).max()
+
+
+def test_samples_closer_than_the_clock_can_tell():
+    days = 3.0 + 1e-15 * np.array([0, 1, 2, 5e3, 1e7])
+    states = compile_kernel(ONE).run(stretch(0.0, 4.0).sampled(days), nominal(ONE)[None],
+                                     start=np.array([[8.0, 0.0]])).states  # fmt: skip
+    assert states[0, :, 0] == pytest.approx(8 * np.exp(-0.7 * days), rel=1e-6)
+
+
 def test_the_same_four_give_the_same_bits():
     values = nominal(LOOP) * np.random.default_rng(0).uniform(0.7, 1.4, (8, len(LOOP.parameters)))
     line, _ = timeline(LOOP, CASE, DAYS)

@@ -1,0 +1,352 @@
+"""Many runs, batch by batch: every member of a table of values under every one of some scenarios.
+
+Members run four side by side in vector lanes, and which four is decided by their place in the
+table alone; batches run in threads. So the numbers do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .ensemble import Ensemble, Failure, Sampling
+from .errors import InputError, unknown_name
+from .integrate import explain
+from .kernel import Runs, compile_kernel
+from .model import Model
+from .rosenbrock import DONE
+from .scenario import Scenario
+from .timeline import Timeline, timeline
+from .workers import StoppedError, in_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+BATCH = 32
+"""Members in a batch: a multiple of the four that run side by side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some members to run: all that `run_batch` needs, here or on another machine.
+
+    Parameters
+    ----------
+    model : Model
+    scenarios : tuple of Scenario
+    lines : tuple of Timeline, one for each scenario
+    sampling : Sampling, its outputs named
+    names : parameters that differ between members
+    members : ids
+    values : (n_members, n_names)
+    """
+
+    model: Model
+    scenarios: tuple[Scenario, ...]
+    lines: tuple[Timeline, ...]
+    sampling: Sampling
+    names: tuple[str, ...] = ()
+    members: tuple[Hashable, ...] = ()
+    values: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def parameters(self, scenario: Scenario) -> Array:
+        """All parameters of each member under a scenario, (n_members, n_parameters)."""
+        nominal = {**self.model.values, **scenario.values}
+        table = np.tile(np.array(list(nominal.values()), dtype=float), (len(self.members), 1))
+        table[:, [self.model.parameter_ids.index(name) for name in self.names]] = self.values
+        return table
+
+    def empty(self, n_members: int) -> Array:
+        """Room for the courses of so many members."""
+        assert self.sampling.outputs is not None
+        n_days = len(self.sampling.sample_days)
+        return np.empty((len(self.sampling.outputs), len(self.scenarios), n_members, n_days))
+
+    def result(
+        self, members: Iterable[Hashable], courses: Array, failures: Iterable[Failure]
+    ) -> Ensemble:
+        """An ensemble of these members."""
+        outputs = tuple(self.sampling.outputs or ())
+        days, finished = self.sampling.sample_days, tuple(members)
+        return Ensemble(
+            self.model, self.scenarios, days, outputs, finished, courses, tuple(failures)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Many runs, checked and cut into batches: for a cluster, or whoever runs batches elsewhere.
+
+    Parameters
+    ----------
+    batch : Batch without members, what all batches have in common
+    members : ids, n_members of them
+    columns : parameter name to (n_members,) values
+    """
+
+    batch: Batch
+    members: Sequence[Hashable]
+    columns: Mapping[str, Array]
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches in the order of the members; each travels by pickle."""
+        for first in range(0, len(self.members), BATCH):
+            rows = slice(first, first + BATCH)
+            members = tuple(self.members[rows])
+            values = np.zeros((len(members), len(self.columns)))
+            for k, column in enumerate(self.columns.values()):
+                values[:, k] = column[rows]
+            yield replace(self.batch, members=members, values=values)
+
+    def gather(self, parts: Iterable[Ensemble]) -> Ensemble:
+        """The results of all batches, in their order, as one ensemble."""
+        courses, failures = self.batch.empty(len(self.members)), list[Failure]()
+        finished: list[Hashable] = []
+        for part in parts:
+            courses[:, :, len(finished) : len(finished) + len(part.members)] = part.courses
+            finished += part.members
+            failures += part.failures
+        return self.batch.result(finished, courses[:, :, : len(finished)], failures)
+
+
+def simulate_many(
+    model: Model,
+    scenarios: Scenario | Sequence[Scenario],
+    values: pd.DataFrame | Mapping[str, ArrayLike],
+    *,
+    sampling: Sampling | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ensemble:
+    """Run every member of a table under every scenario, on all cores, and keep the results.
+
+    Parameters
+    ----------
+    model : Model
+    scenarios : one, or several of distinct names; their values are put into the model first
+    values : parameter id to (n_members,) values; of a DataFrame the index gives the members' ids.
+        Between them and a scenario's own values no parameter may be set twice
+    sampling : Sampling, by default all outputs once a day until day 40
+    workers : int, threads; None takes one for each core. Results do not depend on it
+    progress : called with the members done and their number, after each batch
+
+    Raises
+    ------
+    InputError, UnknownNameError, UnitError
+        For what cannot be run. A run that fails is not an error: see `Ensemble.failures`.
+
+    Examples
+    --------
+    >>> from crs_sim.model import Model, Parameter, State
+    >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
+    ...               (Parameter("k", 1.0, "1/day", "", ""),))
+    >>> from crs_sim.scenario import Scenario
+    >>> rates = {"k": [0.693147, 1.386294]}
+    >>> many = simulate_many(decay, Scenario("none"), rates, sampling=Sampling(until=2))
+    >>> many.course("A").round(2).tolist()
+    [[8.0, 4.0, 2.0], [8.0, 2.0, 0.5]]
+    """
+    plan = plan_of(model, scenarios, values, sampling)
+    return plan.gather(_run(plan, workers, progress))
+
+
+def simulate_batches(
+    model: Model,
+    scenarios: Scenario | Sequence[Scenario],
+    values: pd.DataFrame | Mapping[str, ArrayLike],
+    *,
+    sampling: Sampling | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Ensemble]:
+    """As `simulate_many`, but one small ensemble after another: for more than memory holds.
+
+    Batches come in the order of the members. A few run ahead of whoever takes them, so memory
+    does not grow with their number; closing the iterator ends the work.
+
+    Examples
+    --------
+    >>> from crs_sim.model import Model, Parameter, State
+    >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
+    ...               (Parameter("k", 1.0, "1/day", "", ""),))
+    >>> from crs_sim.scenario import Scenario
+    >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 50})
+    >>> [len(batch.members) for batch in batches]
+    [32, 18]
+    """
+    return _run(plan_of(model, scenarios, values, sampling), workers, progress)
+
+
+def _run(
+    plan: Plan, workers: int | None, progress: Callable[[int, int], None] | None
+) -> Iterator[Ensemble]:
+    """The results of a plan's batches in order."""
+    compile_kernel(plan.batch.model)  # before any thread, so that its message comes first
+    stop = threading.Event()
+    parts = in_order(partial(run_batch, stop=stop), plan.batches(), workers=workers, stop=stop)
+    return _told(parts, len(plan.members), progress)
+
+
+def _told(
+    parts: Iterator[Ensemble], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Ensemble]:
+    done = 0
+    try:
+        for part in parts:
+            done = min(total, done + BATCH)
+            if progress is not None:
+                progress(done, total)
+            yield part
+    finally:
+        parts.close()  # type: ignore[attr-defined]
+
+
+def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
+    """Run the members of one batch under every scenario.
+
+    Parameters
+    ----------
+    batch : Batch, from `Plan.batches`
+    stop : once it is set, the next scenario is not begun
+
+    Raises
+    ------
+    StoppedError
+        If it was told to stop.
+    """
+    kernel, outputs = compile_kernel(batch.model), batch.sampling.outputs or ()
+    courses, failures = batch.empty(len(batch.members)), list[tuple[int, Failure]]()
+    ids = batch.model.state_ids
+    for k, (scenario, line) in enumerate(zip(batch.scenarios, batch.lines, strict=True)):
+        if stop is not None and stop.is_set():
+            raise StoppedError
+        values = batch.parameters(scenario)
+        runs = kernel.run(line, values, rtol=batch.sampling.rtol)
+        for place, name in enumerate(outputs):
+            table, names = (
+                (runs.states, ids) if name in ids else (runs.quantities, batch.model.quantity_ids)
+            )
+            courses[place, k] = table[:, :, names.index(name)]
+        failures += _failures(batch, k, values, runs, courses[:, k])
+    failures.sort(key=lambda failure: failure[0])  # stable: scenarios stay in their order
+    kept = np.setdiff1d(np.arange(len(batch.members)), [i for i, _ in failures])
+    whole = courses if len(kept) == len(batch.members) else courses[:, :, kept]
+    return batch.result((batch.members[i] for i in kept), whole, (f for _, f in failures))
+
+
+def _failures(
+    batch: Batch, k: int, values: Array, runs: Runs, courses: Array
+) -> Iterator[tuple[int, Failure]]:
+    """The members that failed under scenario k, with their places in the batch."""
+    broken = (runs.status != DONE) | ~np.isfinite(courses).all(axis=(0, 2))
+    for i in np.flatnonzero(broken).tolist():
+        if runs.status[i] != DONE:
+            day, reason = runs.reached[i], explain(batch.model, batch.lines[k], values[i], runs, i)
+        else:
+            day, reason = _not_a_number(batch, courses[:, i])
+        yield i, Failure(batch.members[i], batch.scenarios[k].name, float(day), reason)
+
+
+def _not_a_number(batch: Batch, courses: Array) -> tuple[float, str]:
+    row, place = np.argwhere(~np.isfinite(courses.T))[0]
+    name, day = (batch.sampling.outputs or ())[place], batch.sampling.sample_days[row]
+    return day, (
+        f"{batch.model.name}: {name} is not a finite number on day {day:.6g}, though every state "
+        "is: its formula leaves its range; check the values of the parameters in it"
+    )
+
+
+def plan_of(
+    model: Model,
+    scenarios: Scenario | Sequence[Scenario],
+    values: pd.DataFrame | Mapping[str, ArrayLike],
+    sampling: Sampling | None = None,
+) -> Plan:
+    """Everything checked and cut, nothing run: ``gather(map(run_batch, batches()))`` runs it.
+
+    Parameters and errors are those of `simulate_many`.
+    """
+    several = (scenarios,) if isinstance(scenarios, Scenario) else tuple(scenarios)
+    members, columns = _columns(model, values)
+    _check_scenarios(several, columns)
+    sampling = sampling or Sampling()
+    known = (*model.state_ids, *model.quantity_ids)
+    outputs = known if sampling.outputs is None else tuple(dict.fromkeys(sampling.outputs))
+    for name in outputs:
+        if name not in known:
+            raise unknown_name("state or quantity", name, known, model.path)
+    days = sampling.sample_days
+    lines = tuple(timeline(model.with_values(**s.values), s, days)[0] for s in several)
+    batch = Batch(model, several, lines, replace(sampling, outputs=outputs), tuple(columns))
+    return Plan(batch, members, columns)
+
+
+def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]) -> None:
+    if not scenarios:
+        raise InputError("scenarios: give at least one")
+    names = [s.name for s in scenarios]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"scenarios: two are named {name!r}; give each a name of its own")
+    for scenario in scenarios:
+        for name in scenario.values:
+            if name in columns:
+                raise InputError(
+                    f"{name} is set both by scenario {scenario.name!r} and by the members' "
+                    f"values: delete the column {name}, or the scenario's value of it"
+                )
+
+
+def _columns(model: Model, values: Any) -> tuple[Sequence[Hashable], dict[str, Array]]:
+    """The members' ids, and their values by parameter."""
+    names = [str(name) for name in values]
+    for name in names:
+        if name not in model.values:
+            raise unknown_name("parameter", name, model.values, f"{model.path}  values:".strip())
+        if names.count(name) > 1:
+            raise InputError(f"values: column {name} is there twice; keep one")
+    columns = {name: _numbers(name, values[name]) for name in names}
+    if hasattr(values, "columns"):
+        members: Sequence[Hashable] = tuple(values.index)
+    elif columns:
+        members = range(len(next(iter(columns.values()))))
+    else:
+        raise InputError("values: give at least one parameter, or a DataFrame with an index")
+    for name, column in columns.items():
+        if len(column) != len(members):
+            raise InputError(
+                f"values: {name} has {len(column)} values, {names[0]} has {len(members)}; "
+                "give one for each member"
+            )
+        bad = np.flatnonzero(~np.isfinite(column))
+        if len(bad):
+            where, value = members[bad[0]], column[bad[0]]
+            raise InputError(f"values: {name} of member {where!r} is {value}; give a number")
+    _check_distinct(members)
+    return members, columns
+
+
+def _numbers(name: str, column: Any) -> Array:
+    try:
+        numbers = np.asarray(column, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"values: {name} holds something that is no number: {error}") from None
+    if numbers.ndim != 1:
+        raise InputError(f"values: {name} must be one row of numbers, one for each member")
+    return numbers
+
+
+def _check_distinct(members: Sequence[Hashable]) -> None:
+    seen = set[Hashable]()
+    for member in members:
+        if member in seen:
+            raise InputError(f"values: member {member!r} is there twice; give each row its own id")
+        seen.add(member)

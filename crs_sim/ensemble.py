@@ -1,0 +1,180 @@
+"""Many runs: what to keep of each, what came of them, and which of them failed.
+
+`crs_sim.batches` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError, unknown_name
+from .model import Model
+from .scenario import Scenario
+from .simulation import check_rtol, sample_days
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What to keep of each run of many: on which days, which outputs, how accurate.
+
+    Parameters
+    ----------
+    until : float, last day
+    every_hours : float, hours between samples
+    days : ascending days to sample instead of ``until`` and ``every_hours``
+    outputs : names of states and quantities to keep; None keeps all
+    rtol : float, relative tolerance; absolute ones follow from each state's size
+
+    Examples
+    --------
+    >>> Sampling(until=2).sample_days.tolist()
+    [0.0, 1.0, 2.0]
+    """
+
+    until: float = 40.0
+    every_hours: float = 24.0
+    days: Sequence[float] | None = None
+    outputs: Sequence[str] | None = None
+    rtol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_rtol(self.rtol)
+        if isinstance(self.outputs, str):
+            object.__setattr__(self, "outputs", (self.outputs,))
+        for name in ("days", "outputs"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else tuple(given))
+
+    @cached_property
+    def sample_days(self) -> Array:
+        """The days to sample, (n_days,)."""
+        if self.days is None:
+            return sample_days(self.until, self.every_hours)
+        return np.array(self.days, dtype=float)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not reach the end.
+
+    Parameters
+    ----------
+    member : the member's id
+    scenario : str, name of the scenario
+    day : float, day reached
+    reason : str, the whole message: day, segment, worst states, the solver's words
+    """
+
+    member: Hashable
+    scenario: str
+    day: float
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"member {self.member!r} under {self.scenario!r}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Many runs on the same days: the same members under every scenario.
+
+    Parameters
+    ----------
+    model : Model
+    scenarios : tuple of Scenario
+    days : (n_days,) float, day after infusion, ascending
+    outputs : names of what was kept
+    members : ids of the members that finished under every scenario, in the order of the table
+    courses : (n_outputs, n_scenarios, n_members, n_days), all of them numbers
+    failures : tuple of Failure; a member with one is left out under every scenario
+    """
+
+    model: Model
+    scenarios: tuple[Scenario, ...]
+    days: Array = field(repr=False)
+    outputs: tuple[str, ...]
+    members: tuple[Hashable, ...]
+    courses: Array = field(repr=False)
+    failures: tuple[Failure, ...] = ()
+
+    def __getitem__(self, name: str) -> Array:
+        """All courses of an output, (n_scenarios, n_members, n_days).
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        if name not in self.outputs:
+            raise unknown_name("output of the ensemble", name, self.outputs)
+        return np.asarray(self.courses[self.outputs.index(name)])
+
+    def course(self, name: str, scenario: str = "") -> Array:
+        """The courses of an output under one scenario, (n_members, n_days).
+
+        The scenario need not be named if there is only one.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+        """
+        names = [s.name for s in self.scenarios]
+        if not scenario and len(names) > 1:
+            raise InputError(f"course of {name}: name one of the scenarios {', '.join(names)}")
+        wanted = scenario or names[0]
+        if wanted not in names:
+            raise unknown_name("scenario", wanted, names)
+        return np.asarray(self[name][names.index(wanted)])
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each output, by name."""
+        return {name: self.model[name].unit for name in self.outputs}
+
+    def quantiles(self, name: str, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> Array:
+        """Quantiles of an output over the members, (n_levels, n_scenarios, n_days).
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            If no member finished, or a level is not between 0 and 1.
+        """
+        courses, asked = self[name], np.asarray(levels, dtype=float)
+        if not ((asked >= 0) & (asked <= 1)).all():
+            raise InputError(f"quantiles of {name}: levels must lie between 0 and 1, not {levels}")
+        if not self.members:
+            raise InputError(f"quantiles of {name}: no member finished")
+        return np.asarray(np.quantile(courses, asked, axis=1))
+
+    def table(self) -> pd.DataFrame:
+        """One row for each scenario, member and day; a column for each output."""
+        import pandas as pd  # slow to load, and not every ensemble becomes a table
+
+        names = [s.name for s in self.scenarios]
+        index = pd.MultiIndex.from_product(
+            [names, list(self.members), self.days], names=["scenario", "member", "day"]
+        )
+        columns = self.courses.reshape(len(self.outputs), -1)
+        named = dict(zip(self.outputs, columns, strict=True))
+        return pd.DataFrame(named, index=index).reset_index()
+
+    def __repr__(self) -> str:
+        """One line: what was run, how many finished, over which days."""
+        failed = len({failure.member for failure in self.failures})
+        return (
+            f"Ensemble({self.model.name!r}: {len(self.scenarios)} scenarios, "
+            f"{len(self.members)} of {len(self.members) + failed} members, {len(self.days)} days "
+            f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.outputs)} outputs)"
+        )
