@@ -46,7 +46,11 @@ endpoints.py       a Simulation to one number: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals
 problem.py         Free, FitProblem: the question asked of data
 objective.py       the vector that a fit makes small
-fitting.py         fit: the answer, with standard errors; the only door to lmfit
+descents.py        one descent to an optimum; the only door to lmfit
+fitting.py         fit: the answer, with standard errors
+trust.py           whether a fit can be believed: what its report says first
+profiles.py        Profile: how much worse a fit gets as one parameter is moved
+profiling.py       profiles computed, by fits of all other parameters
 verdict.py         each reported level beside the fitted one, and whether that will do
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table

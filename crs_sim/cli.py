@@ -318,6 +318,11 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         summary,
     )  # fmt: skip
 
+    from .trust import agreement_words, concerns, condition_words
+
+    for text in concerns(result):
+        click.secho(f"Take care: {text}.", bold=True)
+    click.echo(f"{agreement_words(result)}; {condition_words(result)}\n")
     levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
     grades = grades_by_day(rows)

@@ -18,6 +18,7 @@ from .panels import plain
 from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
 from .simulation import sample_days
 from .storage import estimates_table
+from .trust import agreement_words, concerns, condition_words
 from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
@@ -127,6 +128,7 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
+        _concerns(result),
         f"{RESEARCH_ONLY}",
         f"**{summary(rows)}.**",
         _made_with(result),
@@ -155,13 +157,14 @@ def _made_with(result: Fit) -> str:
         f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
         f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
         f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
-        f"- {len(result.starts)} starts, seed {result.seed}; {_agreeing(result)} of them end "
-        "within 0.5 of the best cost",
+        f"- {agreement_words(result)} (seed {result.seed}); {condition_words(result)}; "
+        f"{sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie more than {FAR:g} "
+        "prior sd from their prior",
     ])  # fmt: skip
 
 
-def _agreeing(result: Fit) -> int:
-    return sum(start.cost - result.cost < 0.5 for start in result.starts)
+def _concerns(result: Fit) -> str:
+    return "\n".join(f"- **Take care: {text}.**" for text in concerns(result))
 
 
 def _levels(rows: Iterable[Judged]) -> str:

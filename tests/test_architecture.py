@@ -24,7 +24,7 @@ DOORS = {
     "numba": {"kernel"},
     "llvmlite": {"vectors", "machinecode", "kernel"},
     "scipy.integrate": {"odesolver"},
-    "lmfit": {"fitting"},
+    "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
     "rich": {"cli"},
