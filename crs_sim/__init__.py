@@ -51,23 +51,33 @@ fitting.py         fit: the answer, with standard errors
 trust.py           whether a fit can be believed: what its report says first
 profiles.py        Profile: how much worse a fit gets as one parameter is moved
 profiling.py       profiles computed, by fits of all other parameters
+profilefiles.py    profiles on disk, one line each as it is finished
 verdict.py         each reported level beside the fitted one, and whether that will do
+draws.py           parameter values drawn around an estimate (Laplace approximation)
+predictions.py     predict: bands of every observable, under any scenario
+influence.py       how much each observation pulls on a fit
+leaveout.py        fits without some observations, and what they foretell of them
+structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
+profileplots.py    figures of profiles, and of observations left out
+bandplots.py       figures of prediction bands
 report.py          a fit in words and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 cli_models.py      check, show, new
 cli_export.py      export
+cli_profile.py     profile, leave-one-out
+cli_predict.py     predict, compare-fits
 cli.py             the command line: simulate, fit, and the commands above; the only door to rich
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py, diagnostics.py, plots.py and report.py are the only doors to matplotlib, cli.py and
-cli_*.py to click.
+panels.py, diagnostics.py, plots.py, profileplots.py, bandplots.py and report.py are the only doors
+to matplotlib, cli.py and cli_*.py to click.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ import click
 from . import RESEARCH_ONLY
 from .cli_export import export
 from .cli_models import check, new, show
+from .cli_predict import compare_fits, predict
+from .cli_profile import leave_one_out, profile, write_profiles
 from .errors import CrsSimError, InputError
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export):
+for command in (check, show, new, export, profile, leave_one_out, predict, compare_fits):
     cli.add_command(command)
 
 
@@ -241,9 +243,11 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
 @click.option("--drop/--no-drop", default=True, show_default=True,
               help="Also fit again without each free parameter, for its change of AIC.")
+@click.option("--profiles", is_flag=True,
+              help="Also profile each parameter: what the data tell of it; takes minutes.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where runs/<date>_<hash> goes  [default: the problem's folder]")  # fmt: skip
-def fit(problem: str, drop: bool, out: Path | None, **options: Any) -> None:
+def fit(problem: str, drop: bool, profiles: bool, out: Path | None, **options: Any) -> None:
     """Fit the free parameters of PROBLEM; write a run folder and print what came out."""
     from .fitting import drop_one
     from .fitting import fit as run_fit
@@ -266,6 +270,8 @@ def fit(problem: str, drop: bool, out: Path | None, **options: Any) -> None:
     written = save_run(result, folder, dropped=dropped,
                        also=lambda part: write_report(result, part, dropped))  # fmt: skip
     print_fit(result, judge(result))
+    if profiles:  # the fit is safe by now: should this be stopped, `profile --resume` goes on
+        write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
 
@@ -317,7 +323,6 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         observed_words,
         summary,
     )  # fmt: skip
-
     from .trust import agreement_words, concerns, condition_words
 
     for text in concerns(result):

@@ -247,10 +247,11 @@ def fit(
 
     found = each(partial(descend, problem), jobs, workers=workers, finished=report)
     best = min(found, key=lambda start: start.cost)
-    return _answer(problem, tuple(found), polish(problem, best), chosen)
+    return answer(problem, tuple(found), polish(problem, best), chosen)
 
 
-def _answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
+def answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
+    """The `Fit` that descents add up to: the last of them with its covariance."""
     objective = Objective(problem)
     x = logs(problem, last.values)
     observed = objective.attempt(x)

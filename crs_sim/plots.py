@@ -146,7 +146,7 @@ def plot_simulation(
     heights = [h for h in (ribbon, 0.5 * graded) if h] + [COURSE_HEIGHT] * len(courses)
     key = observation_key((o.kind for o in seen), noise=noise is not None)
     title = title or f"{sim.model.name}: {sim.scenario.name}"
-    figure, axes = _stack(heights, title, below=1.3 if key else 0.75)
+    figure, axes = stack(heights, title, below=1.3 if key else 0.75)
     rest = iter(axes)
     if given:
         dose_ribbon(next(rest), given)
@@ -154,8 +154,8 @@ def plot_simulation(
         grade_ribbon(next(rest), sim, seen)
     for course in courses:
         course_panel(next(rest), sim, course, seen, noise=noise)
-    _finish(axes, last, rare_doses(given))
-    _key(figure, key)
+    finish(axes, last, rare_doses(given))
+    key_below(figure, key)
     return figure
 
 
@@ -180,7 +180,7 @@ def _own(sim: Simulation, name: str) -> Course:
     return Course(name, (name,), log=bool(wide))
 
 
-def _stack(
+def stack(
     heights: Sequence[float], title: str, *, below: float = 1.3
 ) -> tuple[Figure, list[Axes]]:
     """Axes above one another, as many inches high as asked, and room for a key below."""
@@ -198,7 +198,8 @@ def _stack(
     return figure, axes
 
 
-def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
+def finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
+    """One axis of days for all, and a line in each panel on the days given."""
     for ax in axes:
         # a little of the time before day 0, so that what happens then is not on the axis
         ax.set_xlim(-0.012 * last, last or 1.0)
@@ -209,7 +210,8 @@ def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
     axes[-1].set_xlabel("day after infusion")
 
 
-def _key(figure: Figure, handles: Sequence[Artist]) -> None:
+def key_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the lowest panel, if there is anything to explain."""
     if handles:
         figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                       bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()),
@@ -236,7 +238,7 @@ def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
 @styled
 def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
     """The cost of all starts; see `starts_panel`."""
-    figure, (ax,) = _stack([2.6], title or "The cost of every start", below=0.85)
+    figure, (ax,) = stack([2.6], title or "The cost of every start", below=0.85)
     starts_panel(ax, starts)
     return figure
 
@@ -249,7 +251,7 @@ def _list_figure(
     *,
     title: str,
 ) -> Figure:
-    figure, (ax,) = _stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
+    figure, (ax,) = stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
     panel(ax, table)
     figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()))  # fmt: skip

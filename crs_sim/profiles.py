@@ -162,7 +162,8 @@ class Profile:
     @property
     def verdict(self) -> str:
         """What the data tell of the parameter, in words; see `meaning` for what they mean."""
-        words = [VERDICTS[tuple(end is not None for end in self.interval(own_prior=False))]]
+        low, high = self.interval(own_prior=False)
+        words = [VERDICTS[low is not None, high is not None]]
         if len(self.optima()) > 1:
             words.append("two optima")
         if self.better is not None:

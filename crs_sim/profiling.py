@@ -34,12 +34,14 @@ MOST = 40
 """Steps to one side."""
 ROUNDS = 2
 """Of mending a curve and following it further."""
-HALVINGS = 6
-"""Of a step into a place where runs fail."""
+SHORTEST = 1e-3
+"""Of the way between the bounds: a step into a place where runs fail is halved down to this."""
 TOLERANCE = 1e-6
 """Relative change of the cost at which the fit of the others ends."""
 SAME = 0.01
 """Costs that differ by less belong to one optimum."""
+CLOSE = 1e-9
+"""Logarithms that differ by less are one value."""
 
 
 class Point(NamedTuple):
@@ -113,12 +115,13 @@ def profile_one(result: Fit, level: float, name: str) -> Profile:
     for _ in range(ROUNDS):  # mending lowers costs, so an end may no longer be over the limit
         points = walk.outward(walk.outward(walk.mended(points), -1), 1)
     points = walk.mended(walk.refined(points))
+    points = walk.at_dips(walk.at_dips(points))
     free, place = result.problem.free[walk.place], result.problem.model[name]
     return Profile(
         name, place.label, place.unit, result.values[name], free.lower, free.upper, free.median,
         free.sd, result.cost, result.problem.names, np.array([p.x for p in points]),
         np.array([p.cost for p in points]), np.array([p.slope for p in points]), level,
-        walk.runs, walk.failed, "; ".join(walk.stopped),
+        walk.runs, walk.failed, "; ".join(walk.stopped.values()),
     )  # fmt: skip
 
 
@@ -136,7 +139,7 @@ class Walk:
         self.limit = limit(level)
         self.lower, self.upper = self.whole.lower[self.place], self.whole.upper[self.place]
         self._runs = self._failed = 0
-        self.stopped: dict[str, None] = {}
+        self.stopped: dict[int, str] = {}
         self._tried = set[tuple[float, float]]()
 
     @property
@@ -178,14 +181,14 @@ class Walk:
         end = self.upper if direction > 0 else self.lower
         for _ in range(MOST):
             last = found[-1].x[self.place]
-            if direction * (end - last) < 1e-9 or self._over(found):
+            if direction * (end - last) < CLOSE or direction in self.stopped or self._over(found):
                 break
             step, left = self._step(found, direction), direction * (end - last)
             following = self._moved(found, direction, left if left < 1.3 * step else step)
             if following is None:
                 reached = f"{math.exp(last):.3g} {self.problem.model[self.name].unit}".strip()
                 side = "above" if direction > 0 else "below"
-                self.stopped |= {f"runs fail {side} {reached}": None}
+                self.stopped[direction] = f"runs fail {side} {reached}"
                 break
             found.append(following)
         return found[::direction]
@@ -199,7 +202,8 @@ class Walk:
         seed = self.at(where, x)
         if seed is None:
             return found
-        found = sorted([*found, seed], key=self._where)
+        apart = [p for p in found if abs(self._where(p) - where) >= CLOSE]
+        found = sorted([*apart, seed], key=self._where)
         return found if inside else self.outward(found, 1 if seed is found[-1] else -1)
 
     def mended(self, points: Sequence[Point]) -> list[Point]:
@@ -229,6 +233,26 @@ class Walk:
                 break
         return found
 
+    def at_dips(self, points: Sequence[Point]) -> list[Point]:
+        """With a point at each dip of the curve that none of them is in."""
+        found = list(points)
+        if len(found) < 2:
+            return found
+        curve = self._curve(found)
+        for dip in curve.derivative().roots(extrapolate=False):
+            after = int(np.searchsorted([self._where(p) for p in found], dip))
+            near = min(found[max(after - 1, 0) : after + 1], key=lambda p: p.cost)
+            if curve(dip, 2) > 0.0 and curve(dip) < near.cost - SAME:
+                there = self.at(float(dip), near.x)
+                found += [] if there is None else [there]
+                found.sort(key=self._where)
+        return found
+
+    def _curve(self, found: Sequence[Point]) -> CubicHermiteSpline:
+        return CubicHermiteSpline(
+            [self._where(p) for p in found], [p.cost for p in found], [p.slope for p in found]
+        )
+
     def _apart(self, found: Sequence[Point]) -> list[tuple[Point, Point]]:
         """Neighbours between which either curve rises too fast for a cubic, under its limit."""
         whole = np.array([p.cost for p in found])
@@ -245,11 +269,10 @@ class Walk:
 
     def _known(self, found: Sequence[Point], where: float, cost: float) -> bool:
         """Whether the curve is not above this cost there: nothing would be learnt."""
-        logs = [p.x[self.place] for p in found]
-        if len(found) == 1 or min(abs(where - x) for x in logs) < 1e-9:
-            return min(p.cost for p in found) <= cost
-        spline = CubicHermiteSpline(logs, [p.cost for p in found], [p.slope for p in found])
-        return bool(spline(where) <= cost + SAME)
+        nearest = min(found, key=lambda p: abs(where - self._where(p)))
+        if abs(where - self._where(nearest)) < CLOSE:
+            return nearest.cost <= cost + SAME
+        return bool(self._curve(found)(where) <= cost + SAME)
 
     def _over(self, found: Sequence[Point]) -> bool:
         """Whether the last point is over the limit, with the parameter's own prior and without."""
@@ -274,26 +297,25 @@ class Walk:
         wanted = (above + rise) ** 2 - above**2
         slope = direction * last.slope
         if curvature <= 0.0 and slope <= 0.0:
-            return min(2.0 * before, longest)
+            return float(min(2.0 * before, longest))
         root = math.sqrt(max(slope**2 + 2.0 * curvature * wanted, 0.0))
         step = 2.0 * wanted / (slope + root) if slope + root > 0.0 else 2.0 * before
-        return min(max(step, 0.1 * before if len(found) > 1 else 0.0), 2.0 * before, longest)
+        shortest = 0.1 * before if len(found) > 1 else 0.0
+        return float(min(max(step, shortest), 2.0 * before, longest))
 
     def _moved(self, found: Sequence[Point], direction: int, step: float) -> Point | None:
         """The next point, along the line of the last two; nearer ones where runs fail."""
         last = found[-1].x
-        if len(found) > 1:
-            along = last - found[-2].x
-        else:
-            along = self.result.covariance[:, self.place]
+        tangent = self.result.covariance[:, self.place]
+        along = last - found[-2].x if len(found) > 1 else tangent
         along = along / along[self.place]
-        for _ in range(HALVINGS):
+        shortest = SHORTEST * (self.upper - self.lower)
+        while True:
             where = min(max(last[self.place] + direction * step, self.lower), self.upper)
             found_there = self.at(float(where), last + along * (where - last[self.place]))
-            if found_there is not None:
-                return found_there
             step /= 2.0
-        return None
+            if found_there is not None or step < shortest:
+                return found_there
 
     def _jump(self, a: Point, b: Point) -> bool:
         """Whether the cost between two neighbours changes by other than its slopes say."""

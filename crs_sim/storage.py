@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 
 from .descents import Start
-from .errors import StorageError, unknown_name
+from .errors import StorageError, UnknownNameError, unknown_name
 from .fitting import Dropped, Fit
 from .model import Model
 from .objective import Objective, logs
-from .problem import FitProblem
+from .problem import FitProblem, load_problem
 from .shipped import root
 from .verdict import judged_table
 
@@ -228,6 +228,24 @@ def restored(run: Run, problem: FitProblem) -> Fit:
             f"{run.problem})"
         )
     return again
+
+
+def problem_of(run: Run) -> FitProblem:
+    """The question a run answers: the problem whose folder it lies in, or the shipped one.
+
+    Raises
+    ------
+    StorageError
+        If neither is there.
+    """
+    beside = run.path.resolve().parents[1]
+    if (beside / "problem.toml").is_file():
+        return load_problem(beside)
+    try:
+        return load_problem(run.problem)
+    except UnknownNameError:
+        raise StorageError(f"{run.path}  answers the problem {run.problem}, which is not beside it "
+                           "and is not shipped; say where it is (--problem FOLDER)") from None
 
 
 def _plain(value: Any) -> Any:

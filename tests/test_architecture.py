@@ -13,8 +13,8 @@ import crs_sim
 PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
-FIGURES = {"panels", "diagnostics", "plots", "report"}
-COMMANDS = {"cli_models", "cli_export"}
+FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report"}
+COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict"}
 DOORS = {
     "pint": {"units"},
     "pydantic": {"tables"},
