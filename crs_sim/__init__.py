@@ -86,14 +86,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bandplots import plot_predictions
     from .batches import simulate_batches, simulate_many
     from .checks import check_model, listing
     from .dosing import Dose, Schedule
+    from .draws import Draws, laplace_draws, weighted_draws
     from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
     from .ensemble import Ensemble, Failure, Sampling
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
+    from .influence import influences
+    from .leaveout import Foretold, Omission, leave_out
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import load_model, read_model, sbml
     from .noise import GradeScale, Noise, Spread
@@ -106,34 +110,50 @@ if TYPE_CHECKING:
         new_patient,
     )
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
+    from .predictions import Predictions, predict
     from .problem import FitProblem, Free, load_problem
+    from .profileplots import plot_left_out, plot_profiles
+    from .profiles import Profile
+    from .profiling import profile
     from .report import report_text, write_report
     from .scenario import Change, Scenario
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
+    from .structures import compare_fits
+    from .trust import concerns
     from .verdict import judge, judged_table
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
 _HOMES = {
+    "bandplots": "plot_predictions",
     "batches": "simulate_batches simulate_many",
     "checks": "check_model listing",
     "dosing": "Dose Schedule",
+    "draws": "Draws laplace_draws weighted_draws",
     "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
     "ensemble": "Ensemble Failure Sampling",
     "errors": "CrsSimError",
     "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
+    "influence": "influences",
+    "leaveout": "Foretold Omission leave_out",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "load_model read_model sbml",
     "noise": "GradeScale Noise Spread",
     "patient": "Observation Observations Patient check_against load_patient new_patient",
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
+    "predictions": "Predictions predict",
     "problem": "FitProblem Free load_problem",
+    "profileplots": "plot_left_out plot_profiles",
+    "profiles": "Profile",
+    "profiling": "profile",
     "report": "report_text write_report",
     "scenario": "Change Scenario",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
+    "structures": "compare_fits",
+    "trust": "concerns",
     "verdict": "judge judged_table",
 }
 _HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
@@ -144,12 +164,14 @@ __all__ = [
     "Change",
     "CrsSimError",
     "Dose",
+    "Draws",
     "Drug",
     "Ensemble",
     "Exported",
     "Failure",
     "Fit",
     "FitProblem",
+    "Foretold",
     "Free",
     "GradeScale",
     "LeftOut",
@@ -157,8 +179,11 @@ __all__ = [
     "Noise",
     "Observation",
     "Observations",
+    "Omission",
     "Parameter",
     "Patient",
+    "Predictions",
+    "Profile",
     "Quantity",
     "Run",
     "Sampling",
@@ -170,13 +195,18 @@ __all__ = [
     "auc",
     "check_against",
     "check_model",
+    "compare_fits",
+    "concerns",
     "day_of_peak",
     "days_above",
     "drop_one",
     "export_petab",
     "fit",
+    "influences",
     "judge",
     "judged_table",
+    "laplace_draws",
+    "leave_out",
     "listing",
     "load_model",
     "load_patient",
@@ -186,9 +216,14 @@ __all__ = [
     "peak",
     "plot_case",
     "plot_estimates",
+    "plot_left_out",
+    "plot_predictions",
+    "plot_profiles",
     "plot_residuals",
     "plot_simulation",
     "plot_starts",
+    "predict",
+    "profile",
     "read_model",
     "report_text",
     "save_run",
@@ -197,6 +232,7 @@ __all__ = [
     "simulate_batches",
     "simulate_many",
     "vasopressor_days",
+    "weighted_draws",
     "worst_grade",
     "write_report",
 ]

@@ -44,12 +44,12 @@ class Influence:
     shift: float
 
 
-def influence(result: Fit) -> tuple[Influence, ...]:
+def influences(result: Fit) -> tuple[Influence, ...]:
     """The pull of every observation, in their order.
 
     Examples
     --------
-    ``max(influence(best), key=lambda i: i.distance).id`` is the most influential observation.
+    ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
     """
     problem, covariance = result.problem, result.covariance
     slopes = Objective(problem).jacobian(logs(problem, result.values))
@@ -73,8 +73,8 @@ def influence(result: Fit) -> tuple[Influence, ...]:
 
 
 def influence_table(result: Fit) -> pd.DataFrame:
-    """`influence` as a table, one row an observation."""
-    return pd.DataFrame([vars(i) for i in influence(result)])
+    """`influences` as a table, one row an observation."""
+    return pd.DataFrame([vars(i) for i in influences(result)])
 
 
 def blocks(result: Fit) -> list[slice]:

@@ -1,7 +1,8 @@
 """What the other observations foretell of the one that is left out: a fit's hardest test.
 
-The problem is fitted again without it, from where the fit ended and from elsewhere, and what was
-read is held against the prediction: its own noise and what the rest leave uncertain.
+The problem is fitted again without it, from where the fit ended, from the next best optimum and
+from the best of many draws of the priors, and what was read is held against the prediction: its
+own noise and what the rest leave uncertain.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, polish
+from .descents import (
+    MAX_STEPS,
+    ROUGH_TOLERANCE,
+    Start,
+    descend,
+    minimize,
+    polish,
+    start_points,
+)
 from .draws import laplace_draws
 from .errors import InputError
-from .fitting import Fit, answer
+from .fitting import DRAWS, Fit, answer
 from .influence import blocks, signed
 from .noise import RATIOS, Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Array, Objective, curves, logs, named, prior_vectors
@@ -27,10 +36,8 @@ from .problem import FitProblem
 from .verdict import when
 from .workers import each
 
-OTHER_STARTS = 2
-"""Descents from elsewhere, beside the one from where the fit ended."""
 WIDER = 2.0
-"""They begin at draws this many times as wide as the fit's own uncertainty."""
+"""Of such a draw, in terms of the fit's own uncertainty."""
 SAME_OPTIMUM = 0.1
 EXACT_KINDS = ("value", "peak", "ratio", "sometime")
 """Readings with a number of their own; the others are limits and grades, which have a chance."""
@@ -130,10 +137,13 @@ def leave_out(
 def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
     """The fit without some observations; see `leave_out`."""
     problem = result.problem.leaving_out(*ids)
-    start, lower, upper = logs(problem, result.values), *prior_vectors(problem)[2:]
-    wide = WIDER * (np.log(laplace_draws(result, OTHER_STARTS)) - start)
-    begins = [start, *np.clip(start + wide.to_numpy(), lower, upper)]
-    ends = tuple(_descent(problem, k, x) for k, x in enumerate(begins))
+    start = logs(problem, result.values)
+    afar = start_points(problem, 1 + DRAWS, result.seed)[1:]
+    ends = (
+        _descent(problem, 0, start),
+        _descent(problem, 1, _elsewhere(result)),
+        descend(problem, (2, afar)),
+    )
     best = min(ends, key=lambda end: end.cost)
     again = answer(problem, ends, polish(problem, best), result.seed)
     errors = np.sqrt(np.diag(result.covariance))
@@ -143,6 +153,18 @@ def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
         ids, again, _foretold(result, again, ids), problem.names[worst], float(moved[worst]),
         sum(end.cost - again.cost < SAME_OPTIMUM for end in ends),
     )  # fmt: skip
+
+
+def _elsewhere(result: Fit) -> Array:
+    """Another place to begin: the next best optimum that the fit's starts met, or a wide draw."""
+    problem = result.problem
+    others = [s for s in result.starts if s.cost > result.cost + SAME_OPTIMUM]
+    if others:
+        return logs(problem, min(others, key=lambda s: s.cost).values)
+    _, _, lower, upper = prior_vectors(problem)
+    centre = logs(problem, result.values)
+    drawn = np.log(laplace_draws(result, 1).to_numpy()[0])
+    return np.asarray(np.clip(centre + WIDER * (drawn - centre), lower, upper))
 
 
 def _descent(problem: FitProblem, number: int, x: Array) -> Start:
