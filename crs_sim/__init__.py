@@ -57,12 +57,22 @@ synthetic.py       patients made by the model itself, to try a fit on
 problemfiles.py    problem.toml, and prior.toml: what is known of patients before one's data
 problem.py         Free, FitProblem: the question asked of data
 objective.py       the vector that a fit makes small
-fitting.py         fit: the answer, with standard errors; the only door to lmfit
+descents.py        one descent to an optimum; the only door to lmfit
+fitting.py         fit: the answer, with standard errors
+trust.py           whether a fit can be believed: what its report says first
+profiles.py        Profile: how much worse a fit gets as one parameter is moved
+profiling.py       profiles computed, by fits of all other parameters
+profilefiles.py    profiles on disk, one line each as it is finished
 verdict.py         each reported level beside the fitted one, and whether that will do
 population.py      Population: medians and spreads between patients, to draw from or to fit with
 twostage.py        the population behind several patients, from what the data of each say
 cohort.py          several patients fitted at once: how, and what came out
 rounds.py          fit_all: patients given the population, the population given the patients
+draws.py           parameter values drawn around an estimate (Laplace approximation)
+predictions.py     predict: bands of every observable, under any scenario
+influence.py       how much each observation pulls on a fit
+leaveout.py        fits without some observations, and what they foretell of them
+structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 study.py           a whole data set run, one row a record
@@ -75,6 +85,8 @@ predictive.py      what a posterior says of each observation
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
+profileplots.py    figures of profiles, and of observations left out
+bandplots.py       figures of prediction bands
 report.py          a fit in words and figures
 posterior_plots.py   pairs of parameters, and the way of the walkers
 predictive_plots.py  readings predicted beside those observed
@@ -87,12 +99,14 @@ cli_models.py      check, show, new
 cli_export.py      export
 cli_population.py  fit-all
 cli_sample.py      sample
+cli_profile.py     profile, leave-one-out
+cli_predict.py     predict, compare-fits
 cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py, diagnostics.py, plots.py, report.py and their like for posteriors are the only doors to
-matplotlib; cli.py, cli_*.py and progress.py to click, cli.py and progress.py to rich.
+panels.py to posterior_report.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
+to click; cli.py and progress.py to rich.
 """
 
 from __future__ import annotations
@@ -101,16 +115,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bandplots import plot_predictions
     from .batches import simulate_batches, simulate_many
     from .checks import check_model, listing
     from .cohort import PopulationFit, Roles
     from .cohortfiles import save_population
     from .dosing import Dose, Schedule
+    from .draws import Draws, laplace_draws, weighted_draws
     from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
     from .ensemble import Ensemble, Failure, Sampling
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
+    from .influence import influences
+    from .leaveout import Foretold, Omission, leave_out
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
@@ -128,31 +146,41 @@ if TYPE_CHECKING:
     from .posterior import Posterior, SamplePlan, load_posterior
     from .posterior_plots import plot_corner, plot_trace
     from .posterior_report import write_posterior
+    from .predictions import Predictions, predict
     from .predictive import Predicted, predictive
     from .predictive_plots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
+    from .profileplots import plot_left_out, plot_profiles
+    from .profiles import Profile
+    from .profiling import profile
     from .report import report_text, write_report
     from .rounds import fit_all
     from .sampler import Peak, sample
     from .scenario import Change, Scenario
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
+    from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
+    from .trust import concerns
     from .verdict import judge, judged_table
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
 _HOMES = {
+    "bandplots": "plot_predictions",
     "batches": "simulate_batches simulate_many",
     "checks": "check_model listing",
     "cohort": "PopulationFit Roles",
     "cohortfiles": "save_population",
     "dosing": "Dose Schedule",
+    "draws": "Draws laplace_draws weighted_draws",
     "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
     "ensemble": "Ensemble Failure Sampling",
     "errors": "CrsSimError",
     "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
+    "influence": "influences",
+    "leaveout": "Foretold Omission leave_out",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
     "modelfolder": "load_model",
@@ -168,12 +196,18 @@ _HOMES = {
     "posterior_report": "write_posterior",
     "predictive": "Predicted predictive",
     "predictive_plots": "plot_predictive plot_predictive_grades",
+    "predictions": "Predictions predict",
+    "profileplots": "plot_left_out plot_profiles",
+    "profiles": "Profile",
+    "profiling": "profile",
     "report": "report_text write_report",
     "sampler": "Peak sample",
     "scenario": "Change Scenario",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
     "synthetic": "Design synthetic_patient",
+    "structures": "compare_fits",
+    "trust": "concerns",
     "verdict": "judge judged_table",
 }
 _HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
@@ -185,12 +219,14 @@ __all__ = [
     "CrsSimError",
     "Design",
     "Dose",
+    "Draws",
     "Drug",
     "Ensemble",
     "Exported",
     "Failure",
     "Fit",
     "FitProblem",
+    "Foretold",
     "Free",
     "GradeScale",
     "LeftOut",
@@ -198,6 +234,7 @@ __all__ = [
     "Noise",
     "Observation",
     "Observations",
+    "Omission",
     "Parameter",
     "Patient",
     "Peak",
@@ -205,6 +242,8 @@ __all__ = [
     "PopulationFit",
     "Posterior",
     "Predicted",
+    "Predictions",
+    "Profile",
     "Quantity",
     "Roles",
     "Run",
@@ -219,14 +258,19 @@ __all__ = [
     "auc",
     "check_against",
     "check_model",
+    "compare_fits",
+    "concerns",
     "day_of_peak",
     "days_above",
     "drop_one",
     "export_petab",
     "fit",
     "fit_all",
+    "influences",
     "judge",
     "judged_table",
+    "laplace_draws",
+    "leave_out",
     "listing",
     "load_model",
     "load_patient",
@@ -239,13 +283,18 @@ __all__ = [
     "plot_case",
     "plot_corner",
     "plot_estimates",
+    "plot_left_out",
+    "plot_predictions",
     "plot_predictive",
     "plot_predictive_grades",
+    "plot_profiles",
     "plot_residuals",
     "plot_simulation",
     "plot_starts",
     "plot_trace",
+    "predict",
     "predictive",
+    "profile",
     "read_model",
     "report_text",
     "sample",
@@ -257,6 +306,7 @@ __all__ = [
     "simulate_many",
     "synthetic_patient",
     "vasopressor_days",
+    "weighted_draws",
     "worst_grade",
     "write_posterior",
     "write_report",

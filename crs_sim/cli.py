@@ -15,6 +15,8 @@ from . import RESEARCH_ONLY
 from .cli_export import export
 from .cli_models import check, new, show
 from .cli_population import fit_all
+from .cli_predict import compare_fits, predict
+from .cli_profile import leave_one_out, profile, write_profiles
 from .cli_sample import sample
 from .errors import CrsSimError
 from .options import hours_between, parameter_values, short, whole_study
@@ -77,7 +79,8 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export, fit_all, sample):
+for command in (check, show, new, export, profile, leave_one_out, predict, compare_fits, sample,
+                fit_all):  # fmt: skip
     cli.add_command(command)
 
 
@@ -243,9 +246,13 @@ def print_written(files: Sequence[Path]) -> None:
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
 @click.option("--drop/--no-drop", default=True, show_default=True,
               help="Also fit again without each free parameter, for its change of AIC.")
+@click.option("--profiles", is_flag=True,
+              help="Also profile each parameter: what the data tell of it; takes minutes.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where runs/<date>_<hash> goes  [default: the problem's folder]")  # fmt: skip
-def fit(problem: str, prior: str | None, drop: bool, out: Path | None, **options: Any) -> None:
+def fit(
+    problem: str, prior: str | None, drop: bool, profiles: bool, out: Path | None, **options: Any
+) -> None:  # fmt: skip
     """Fit the free parameters of PROBLEM; write a run folder and print what came out.
 
     A PATIENT's folder or Excel file needs no problem.toml: the population prior of the model says
@@ -276,6 +283,8 @@ def fit(problem: str, prior: str | None, drop: bool, out: Path | None, **options
     written = save_run(result, folder, dropped=dropped,
                        also=lambda part: write_report(result, part, dropped))  # fmt: skip
     print_fit(result, judge(result))
+    if profiles:  # the fit is safe by now: should this be stopped, `profile --resume` goes on
+        write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
 
@@ -321,7 +330,11 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         observed_words,
         summary,
     )  # fmt: skip
+    from .trust import agreement_words, concerns, condition_words
 
+    for text in concerns(result):
+        click.secho(f"Take care: {text}.", bold=True)
+    click.echo(f"{agreement_words(result)}; {condition_words(result)}\n")
     levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
     grades = grades_by_day(rows)

@@ -2,8 +2,7 @@
 
 Least squares on log parameters: the residuals of `crs_sim.noise` and, for each free parameter,
 (ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up to a
-constant, so estimate (MAP), standard errors and covariance come from one vector. The only file
-that knows lmfit.
+constant, so estimate (MAP), standard errors and covariance come from one vector.
 """
 
 from __future__ import annotations
@@ -13,12 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import lmfit
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
-from scipy.stats import qmc
 
+from .descents import (
+    MAX_STEPS,
+    ROUGH_TOLERANCE,
+    TOLERANCE,
+    Start,
+    descend,
+    minimize,
+    polish,
+    start_points,
+)
 from .errors import InputError
 from .model import Model
 from .noise import days_needed
@@ -31,50 +37,21 @@ from .objective import (
     curves,
     logs,
     named,
-    prior_vectors,
 )
 from .problem import FitProblem
 from .simulation import Simulation
 from .workers import each
 
-TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
-"""Relative change of cost and parameters at which the last descent ends, and each one before it."""
-MAX_STEPS = 60
-"""Trial steps of one descent."""
-ROBUST_STEPS = 15
-"""Trial steps of the first, robust part of a descent."""
 DRAWS = 100
 """Points tried for each start: in most draws of the priors the loop never ignites, or always."""
 AT_BOUND = 0.01
 """An estimate closer to a bound than this fraction of the log range is at the bound."""
 PRIOR_ONLY = 0.95
+SINGULAR = 1e-10
+"""A direction told this many times less than the best told one is lost in rounding."""
 NORMAL_95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Start:
-    """One descent: where it began and how it ended.
-
-    Parameters
-    ----------
-    number : int, 0 is the prior centre
-    initial, values : mapping of parameter to value, first and last
-    cost : float, sum of squares at the end: -2 ln posterior up to a constant
-    status : str, why it ended, in the optimiser's words
-    converged : bool
-    runs, failed : int, simulations made, and those that failed
-    first_failure : str, the message of the first that did
-    """
-
-    number: int
-    initial: Mapping[str, float]
-    values: Mapping[str, float]
-    cost: float
-    status: str
-    converged: bool
-    runs: int
-    failed: int
-    first_failure: str = ""
+LARGEST = 600.0
+"""Of a logarithm: its exponential is still a number."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +95,8 @@ class Fit:
     starts : tuple of Start, as begun
     polish : Start, the last descent, from the best of them, at the tight tolerances
     seed : int
+    singular : bool, whether some combination of parameters is told by nothing; its standard
+        errors are then so large as to say nothing
     options : mapping, what else decided the numbers
     """
 
@@ -129,6 +108,7 @@ class Fit:
     polish: Start = field(repr=False)
     seed: int = 1
     options: Mapping[str, float | str] = field(default_factory=dict)
+    singular: bool = False
 
     @property
     def model(self) -> Model:
@@ -164,6 +144,19 @@ class Fit:
         """How many parameters the observations determine: n_free less what the priors carry."""
         sds = np.array([f.sd for f in self.problem.free])
         return float(len(sds) - np.sum(np.diag(self.covariance) / sds**2))
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the estimates' correlations; infinite if the fit is `singular`.
+
+        The largest eigenvalue of the correlation matrix over the smallest. Above 1000 some
+        parameters are told apart by hardly anything but their priors.
+        """
+        if self.singular:
+            return math.inf
+        errors = np.sqrt(np.diag(self.covariance))
+        eigenvalues = np.linalg.eigvalsh(self.covariance / np.outer(errors, errors))
+        return float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else math.inf
 
     @property
     def failed_runs(self) -> int:
@@ -254,10 +247,11 @@ def fit(
 
     found = each(partial(descend, problem), jobs, workers=workers, finished=report)
     best = min(found, key=lambda start: start.cost)
-    return _answer(problem, tuple(found), polish(problem, best), chosen)
+    return answer(problem, tuple(found), polish(problem, best), chosen)
 
 
-def _answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
+def answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
+    """The `Fit` that descents add up to: the last of them with its covariance."""
     objective = Objective(problem)
     x = logs(problem, last.values)
     observed = objective.attempt(x)
@@ -269,96 +263,27 @@ def _answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: i
         "tolerance": TOLERANCE,
         "max_steps": MAX_STEPS,
     }
+    covariance, singular = covariance_of(jacobian)
     return Fit(
-        problem,
-        dict(last.values),
-        np.asarray(np.linalg.inv(jacobian.T @ jacobian), dtype=np.float64),
-        observed,
-        starts,
-        last,
-        seed,
-        options,
+        problem, dict(last.values), covariance, observed, starts, last, seed, options, singular
     )
 
 
-def start_points(problem: FitProblem, count: int, seed: int) -> Array:
-    """Log parameters to start from: (count, n_free), the prior centre first.
+def covariance_of(jacobian: Array) -> tuple[Array, bool]:
+    """Covariance (n_free, n_free) from the slopes (n, n_free) of residuals of spread 1.
 
-    The others fill the priors evenly (Latin hypercube), cut off at the bounds.
+    Where the slopes leave a direction untold (second value True), its variance is set as large as
+    can be computed with, so that no standard error looks better than it is.
+
+    >>> covariance_of(np.array([[2.0, 0.0], [0.0, 0.5]]))[0].tolist()
+    [[0.25, 0.0], [0.0, 4.0]]
     """
-    centre, sds, lower, upper = prior_vectors(problem)
-    if count == 1:
-        return centre[np.newaxis, :]
-    rng = np.random.default_rng(seed)
-    unit = qmc.LatinHypercube(len(centre), rng=rng).random(count - 1)
-    low, high = ndtr((lower - centre) / sds), ndtr((upper - centre) / sds)
-    drawn = centre + sds * ndtri(low + unit * (high - low))
-    return np.vstack([centre, np.clip(drawn, lower, upper)])
-
-
-def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
-    """One descent from the best of some log parameters (n, n_free), at the rough tolerances.
-
-    Far from the answer the worst residual must not steer alone: the first part is robust.
-    """
-    number, points = job
-    objective = Objective(problem, ROUGH_RTOL)
-    x = points[int(np.argmin(objective.rough_costs(points)))]
-    near = _minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
-    result = _minimize(objective, _logs(near.params), ROUGH_TOLERANCE, MAX_STEPS)
-    return _start(number, named(problem, x), objective, result)
-
-
-def polish(problem: FitProblem, start: Start) -> Start:
-    """One more descent, from the end of another, at the tight tolerances."""
-    objective = Objective(problem)
-    result = _minimize(objective, logs(problem, start.values), TOLERANCE, MAX_STEPS)
-    return _start(start.number, start.values, objective, result)
-
-
-def _minimize(
-    objective: Objective, x: Array, tolerance: float, steps: int, **how: float | str
-) -> lmfit.minimizer.MinimizerResult:
-    """lmfit's ``least_squares`` from log parameters x (n_free,) inside their bounds."""
-    problem, parameters = objective.problem, lmfit.Parameters()
-    limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
-    for name, value, low, high in limits:
-        parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
-    return lmfit.minimize(
-        lambda current: objective.residuals(_logs(current)),
-        parameters,
-        method="least_squares",
-        scale_covar=False,
-        Dfun=lambda current: objective.jacobian(_logs(current)),
-        x_scale=objective.sds,
-        max_nfev=steps,
-        ftol=tolerance,
-        xtol=tolerance,
-        gtol=tolerance,
-        **how,
-    )
-
-
-def _logs(parameters: lmfit.Parameters) -> Array:
-    return np.array([p.value for p in parameters.values()])
-
-
-def _start(
-    number: int, initial: Mapping[str, float], objective: Objective,
-    result: lmfit.minimizer.MinimizerResult,
-) -> Start:  # fmt: skip
-    again = Objective(objective.problem).residuals(objective.best)  # all costs equally exact
-    return Start(
-        number,
-        initial=dict(initial),
-        values=named(objective.problem, objective.best),
-        cost=float(again @ again),
-        status=str(result.message),
-        converged=bool(result.success) and not result.aborted,
-        runs=objective.runs,
-        failed=objective.failed,
-        first_failure=objective.first_failure,
-    )
+    scale = np.linalg.norm(jacobian, axis=0)
+    scale[scale == 0.0] = 1.0
+    _, sizes, directions = np.linalg.svd(jacobian / scale, full_matrices=False)
+    floor = SINGULAR * sizes.max(initial=0.0) or 1.0
+    spread = directions.T / np.maximum(sizes, floor) / scale[:, None]
+    return np.asarray(spread @ spread.T), bool((sizes < floor).any())
 
 
 def drop_one(
@@ -395,7 +320,7 @@ def _drop(result: Fit, name: str) -> Dropped:
     if smaller.free:
         warm = {f.name: result.values[f.name] for f in smaller.free}
         objective = Objective(smaller, ROUGH_RTOL)
-        _minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
+        minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
         rough = named(smaller, objective.best)
         last = polish(smaller, replace(result.polish, values=rough))
         cost, failed = last.cost, objective.failed + last.failed
@@ -411,6 +336,7 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     parameter = result.problem.model[free.name]
     margin = AT_BOUND * math.log(free.upper / free.lower)
     near = min(math.log(value / free.lower), math.log(free.upper / value))
+    wide = min(NORMAL_95 * error, LARGEST)
     return Estimate(
         parameter=free.name,
         label=parameter.label,
@@ -420,8 +346,8 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         prior_sd=free.sd,
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
-        low=value * math.exp(-NORMAL_95 * error),
-        high=value * math.exp(NORMAL_95 * error),
+        low=value * float(np.exp(-wide)),
+        high=value * float(np.exp(wide)),
         at_bound=near < margin,
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )

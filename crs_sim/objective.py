@@ -32,6 +32,8 @@ ROUGH_RTOL = 3e-4
 """Of the way there: a curve is then off by a hundredth of the smallest spread met."""
 RANKING_RTOL = 1e-3
 """For ranking points that are all far from good."""
+MANY_RTOL = 1e-4
+"""For averages over draws."""
 CAP = 8.0
 """Beyond this many standard deviations one residual is as hopeless as another."""
 FAILED = 1e3
@@ -143,6 +145,14 @@ class Objective:
         """
         runs = self.kernel.run(self.line, self._values(points), rtol=self.rtol)
         return self._courses(runs, self._values(points), runs.status == 0)
+    def observed(self, points: Array) -> Array:
+        """The observations' residuals at log parameters (n, n_free): (n, n_residuals).
+
+        As exact as an ensemble; a run that failed gives `FAILED` for each observation.
+        """
+        stop_if_asked()
+        runs = self.kernel.run(self.line, self._values(points), rtol=MANY_RTOL)
+        return self._residuals(runs, points)
 
     def jacobian(self, x: Array) -> Array:
         """Derivatives (n, n_free) of `residuals`.

@@ -154,8 +154,8 @@ def plot_simulation(
         grade_ribbon(next(rest), sim, seen)
     for course in courses:
         course_panel(next(rest), sim, course, seen, noise=noise)
-    _finish(axes, last, rare_doses(given))
-    _key(figure, key)
+    finish(axes, last, rare_doses(given))
+    key_below(figure, key)
     return figure
 
 
@@ -198,7 +198,8 @@ def stack(
     return figure, axes
 
 
-def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
+def finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
+    """One axis of days for all, and a line in each panel on the days given."""
     for ax in axes:
         # a little of the time before day 0, so that what happens then is not on the axis
         ax.set_xlim(-0.012 * last, last or 1.0)
@@ -209,7 +210,8 @@ def _finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
     axes[-1].set_xlabel("day after infusion")
 
 
-def _key(figure: Figure, handles: Sequence[Artist]) -> None:
+def key_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the lowest panel, if there is anything to explain."""
     if handles:
         figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                       bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()),

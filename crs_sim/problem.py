@@ -110,11 +110,27 @@ class FitProblem:
 
     def without(self, name: str) -> FitProblem:
         """The problem with one parameter fixed at its prior median."""
+        medians = {f.name: f.median for f in self.free}
+        return self.fixed_at(name, medians.get(name, math.nan))
+
+    def fixed_at(self, name: str, value: float) -> FitProblem:
+        """The problem with one parameter fixed at a value, and no prior for it."""
         if name not in self.names:
             raise unknown_name("free parameter", name, self.names)
-        fixed = {f.name: f.median for f in self.free if f.name == name}
         rest = tuple(f for f in self.free if f.name != name)
-        return replace(self, model=self.model.with_values(**fixed), free=rest)
+        return replace(self, model=self.model.with_values(**{name: value}), free=rest)
+
+    def leaving_out(self, *ids: str) -> FitProblem:
+        """The problem without some of its observations.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            If one of them is not there, or nothing would be left.
+        """
+        rest = self.patient.observations.without(*ids)
+        accept = {name: limits for name, limits in self.accept.items() if name not in ids}
+        return replace(self, patient=replace(self.patient, observations=rest), accept=accept)
 
 
 def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitProblem:

@@ -14,14 +14,20 @@ from matplotlib.figure import Figure
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
 from .fitting import Dropped, Estimate, Fit
+from .output import write_whole
 from .panels import plain
 from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
+from .profilefiles import TABLE, profiles_table
+from .profileplots import plot_profiles
+from .profiles import MEANING, Interval, Profile
 from .simulation import sample_days
 from .storage import estimates_table
+from .trust import agreement_words, concerns, condition_words
 from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
+PROFILES = "## What the data tell of each parameter"
 DAYS_AFTER = 4.0
 """A figure goes on for this long after the last dose or observation."""
 NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
@@ -127,6 +133,7 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
+        _concerns(result),
         f"{RESEARCH_ONLY}",
         f"**{summary(rows)}.**",
         _made_with(result),
@@ -155,13 +162,14 @@ def _made_with(result: Fit) -> str:
         f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
         f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
         f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
-        f"- {len(result.starts)} starts, seed {result.seed}; {_agreeing(result)} of them end "
-        "within 0.5 of the best cost",
+        f"- {agreement_words(result)} (seed {result.seed}); {condition_words(result)}; "
+        f"{sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie more than {FAR:g} "
+        "prior sd from their prior",
     ])  # fmt: skip
 
 
-def _agreeing(result: Fit) -> int:
-    return sum(start.cost - result.cost < 0.5 for start in result.starts)
+def _concerns(result: Fit) -> str:
+    return "\n".join(f"- **Take care: {text}.**" for text in concerns(result))
 
 
 def _levels(rows: Iterable[Judged]) -> str:
@@ -230,6 +238,80 @@ def _failures(result: Fit, dropped: Sequence[Dropped]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
+
+
+# --- profiles -------------------------------------------------------------------------------------
+
+
+def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
+    """Write what profiles tell into a run folder: table, figure, and a section of report.md.
+
+    A section that is there already is replaced.
+
+    Returns
+    -------
+    tuple of Path, the files written
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written; then none is.
+    """
+    figure = plot_profiles(profiles)
+    table = profiles_table(profiles).to_csv(index=False, lineterminator="\n")
+    files = {folder / TABLE: table.encode()}
+    for suffix in (".png", ".svg"):
+        path = folder / f"profiles{suffix}"
+        files[path] = figure_file(figure, path)
+    report = folder / "report.md"
+    if report.is_file():
+        before = report.read_text(encoding="utf-8").split(f"\n{PROFILES}\n")[0]
+        lines = [line for line in before.splitlines() if "(profiles)" not in line]
+        lines[1:1] = [f"\n- **Take care: {text}.**" for text in _found_better(profiles)]
+        text = "\n".join([*lines, "", profiles_text(profiles)])
+        files[report] = text.encode()
+    write_whole(files)
+    return tuple(files)
+
+
+def profiles_text(profiles: Sequence[Profile]) -> str:
+    """The section on profiles, in markdown."""
+    rows = [profile_words(p) for p in profiles]
+    columns = ("parameter", "estimate", "95 % interval", "the data alone, 95 %", "verdict")
+    said = "The interval holds the parameter's own prior, the one of the data alone does not."
+    parts = [PROFILES, said, markdown(columns, rows), MEANING, "![profiles](profiles.png)"]
+    return "\n\n".join(parts) + "\n"
+
+
+def profile_words(p: Profile) -> tuple[str, ...]:
+    """A profile as cells: name, estimate with unit, both 95 % intervals, verdict."""
+    unit = pretty(p.unit)
+    value = f"{p.estimate:.3g}" if unit == "1" else f"{p.estimate:.3g} {unit}"
+    both = (interval_words(p.interval(own_prior=own_prior)) for own_prior in (True, False))
+    return p.parameter, value, *both, p.verdict
+
+
+def interval_words(interval: Interval) -> str:
+    """An interval as a person would write it.
+
+    >>> interval_words(Interval(None, 0.1667)), interval_words(Interval(0.3, 0.4))
+    ('up to 0.167', '0.3 to 0.4')
+    """
+    low, high = interval
+    if low is None:
+        return "any inside its bounds" if high is None else f"up to {high:.3g}"
+    return f"from {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
+
+
+def _found_better(profiles: Sequence[Profile]) -> list[str]:
+    better = [p for p in profiles if p.better is not None]
+    if not better:
+        return []
+    best = min(better, key=lambda p: float(p.costs.min()))
+    return [
+        f"the profile of {best.parameter} met a better optimum, cost {best.costs.min():.4g} "
+        f"instead of {best.fit_cost:.4g}: fit again with more starts (profiles)"
+    ]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from .cohort import Failed, Outcome, PatientFit, PopulationFit, Roles
+from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
-from .fitting import Start, fit, polish
+from .fitting import fit
 from .model import Model
 from .objective import Array, Objective, logs
 from .population import Population

@@ -11,7 +11,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import StorageError, unknown_name
+from .errors import StorageError, UnknownNameError, unknown_name
 from .model import Model
 from .shipped import root
 
@@ -28,8 +28,11 @@ if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after 
     import pandas as pd
 
     from .fitting import Dropped, Fit
+    from .problem import FitProblem
 
 RESULT = "result.json"
+SAME_COST = 1e-4
+"""Relative: runs of another machine, or of another step loop, may differ by rounding."""
 LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
 
 
@@ -196,6 +199,74 @@ def load_run(name: str | Path, model: Model | None = None) -> Run:
     return run
 
 
+def restored(run: Run, problem: FitProblem) -> Fit:
+    """The `Fit` that a run stores, to go on from: profiles, predictions, leaving out.
+
+    Parameters
+    ----------
+    run : Run
+    problem : FitProblem, the question it answers
+
+    Raises
+    ------
+    StorageError
+        If the question has changed since: equations, free parameters, priors, noise or
+        observations; the stored values would no longer be its answer.
+    """
+    run.refuse_other(problem.model)
+    stored = run.result
+    asked = {
+        "free parameters and priors": ([asdict(f) for f in problem.free], stored["free"]),
+        "noise": (_plain(asdict(problem.noise)), stored["noise"]),
+        "patient's own values": (dict(problem.patient.scenario.values), stored["patient_values"]),
+    }
+    for what, (now, then) in asked.items():
+        if _plain(now) != then:
+            raise StorageError(f"{run.path}  the {what} of {problem.name} have changed since this "
+                               f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
+    same = replace(problem, model=problem.model.with_values(**run.fixed))
+    from .descents import Start
+    from .fitting import Fit
+    from .objective import Objective, logs
+
+    observed = Objective(same).attempt(logs(same, run.values))
+    *starts, last = (Start(**start) for start in stored["starts"])
+    again = Fit(same, run.values, run.covariance, observed, tuple(starts), last, stored["seed"],
+                stored["options"], stored.get("singular", False))  # fmt: skip
+    if abs(again.cost - stored["cost"]) > SAME_COST * max(1.0, stored["cost"]):
+        raise StorageError(
+            f"{run.path}  has cost {stored['cost']:.6g}, but its values now give {again.cost:.6g}: "
+            f"the patient's doses or observations have changed; fit again (crs-sim fit "
+            f"{run.problem})"
+        )
+    return again
+
+
+def problem_of(run: Run) -> FitProblem:
+    """The question a run answers: the problem whose folder it lies in, or the shipped one.
+
+    Raises
+    ------
+    StorageError
+        If neither is there.
+    """
+    from .problem import load_problem  # a stored run is read without it
+
+    beside = run.path.resolve().parents[1]
+    if (beside / "problem.toml").is_file():
+        return load_problem(beside)
+    try:
+        return load_problem(run.problem)
+    except UnknownNameError:
+        raise StorageError(f"{run.path}  answers the problem {run.problem}, which is not beside it "
+                           "and is not shipped; say where it is (--problem FOLDER)") from None
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
 def _found(name: str | Path) -> Path:
     given = Path(name)
     parts = given.parts
@@ -255,6 +326,8 @@ def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[
         "prior_penalty": result.prior_penalty,
         "aic": result.aic,
         "effective_parameters": result.effective_parameters,
+        "condition": result.condition if math.isfinite(result.condition) else None,
+        "singular": result.singular,
         "runs": result.runs,
         "failed_runs": result.failed_runs,
         "values": dict(result.values),

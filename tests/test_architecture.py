@@ -13,9 +13,10 @@ import crs_sim
 PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
-FIGURES = {"panels", "diagnostics", "plots", "report", "posterior_plots", "predictive_plots",
-           "posterior_report"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_population", "cli_sample", "progress"}
+FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
+           "posterior_plots", "predictive_plots", "posterior_report"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
+            "cli_sample", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -26,7 +27,7 @@ DOORS = {
     "numba": {"kernel"},
     "llvmlite": {"vectors", "machinecode", "kernel"},
     "scipy.integrate": {"odesolver"},
-    "lmfit": {"fitting"},
+    "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
     "rich": {"cli", "progress"},

@@ -1,0 +1,176 @@
+"""The commands that ask how far a fit can be trusted: profiles, and observations left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import RESEARCH_ONLY
+
+if TYPE_CHECKING:
+    from .fitting import Fit
+    from .leaveout import Omission
+    from .profiles import Profile
+
+PROBLEM_OPTION = click.option(
+    "--problem", metavar="PROBLEM", help="What the run answers  [default: where it lies]"
+)
+OUT_OPTION = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where files go  [default: the run's folder]",
+)  # fmt: skip
+WORKERS_OPTION = click.option(
+    "--workers", type=int, help="Processes  [default: one for each core]"
+)
+
+
+@click.command(short_help="What the data tell of each parameter.", epilog=RESEARCH_ONLY)
+@click.argument("run")
+@click.option("--parameter", "names", multiple=True, metavar="NAME",
+              help="Only this one; may be given again  [default: all that are free]")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Keep the profiles that are finished already.")
+@PROBLEM_OPTION
+@OUT_OPTION
+@WORKERS_OPTION
+def profile(
+    run: str, names: tuple[str, ...], resume: bool, problem: str | None, out: Path | None,
+    workers: int | None,
+) -> None:  # fmt: skip
+    """Profile the likelihood of each parameter fitted in RUN (or in the latest run of a problem).
+
+    Each is moved step by step and all others are fitted again. Finished ones are kept as they
+    come: should it be stopped, go on with --resume.
+    """
+    result, folder = fit_and_folder(run, problem)
+    write_profiles(result, out or folder, names=names, resume=resume, workers=workers)
+    click.echo(RESEARCH_ONLY)
+
+
+def write_profiles(
+    result: Fit, folder: Path, *, names: Sequence[str] = (), resume: bool = False,
+    workers: int | None = None,
+) -> None:  # fmt: skip
+    """Profile a fit into a folder, print the verdicts, and say what was written."""
+    from .errors import InputError
+    from .output import check_folder
+    from .profilefiles import FILE, append_profile, read_profiles
+    from .profiling import profile as run_profiles
+    from .report import add_profiles, profile_words
+
+    check_folder(folder)
+    path = folder / FILE
+    if path.exists() and not resume:
+        raise InputError(f"{path}  holds finished profiles already; go on from them with --resume, "
+                         "or delete it")  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    done = read_profiles(path, result)
+
+    def told(finished: int, total: int, one: Profile) -> None:
+        append_profile(path, one)
+        click.echo(f"profiles: {finished} of {total}, {one.parameter}: {one.verdict}", err=True)
+
+    found = run_profiles(result, names or None, done=done, workers=workers, progress=told)
+    every = {p.parameter: p for p in (*done, *found)}
+    ordered = [every[name] for name in result.problem.names if name in every]
+    written = add_profiles(ordered, folder)
+    columns = ("parameter", "estimate", "95 %", "the data alone", "verdict")
+    print_columns([columns, *(profile_words(p) for p in found)])
+    for file in (path, *written):
+        click.echo(f"wrote {file}")
+
+
+@click.command("leave-one-out", short_help="What the others foretell of each observation.",
+               epilog=RESEARCH_ONLY)  # fmt: skip
+@click.argument("run")
+@click.option("--group", "groups", multiple=True, metavar="ID,ID,...",
+              help="Leave these out together; may be given again.")  # fmt: skip
+@click.option("--after", type=float, metavar="DAY",
+              help="Leave out together all that was observed after a day.")  # fmt: skip
+@PROBLEM_OPTION
+@OUT_OPTION
+@WORKERS_OPTION
+def leave_one_out(
+    run: str, groups: tuple[str, ...], after: float | None, problem: str | None,
+    out: Path | None, workers: int | None,
+) -> None:  # fmt: skip
+    """Fit RUN again without each of its observations in turn, and foretell the one left out.
+
+    With --group or --after, only those groups are left out.
+    """
+    from .leaveout import leave_out
+
+    result, folder = fit_and_folder(run, problem)
+    asked = groups_asked(result, groups, after)
+
+    def told(finished: int, total: int, omission: Omission) -> None:
+        said = omission.ids[0] if len(omission.ids) == 1 else f"{len(omission.ids)} observations"
+        click.echo(f"left out: {finished} of {total}, {said}", err=True)
+
+    found = leave_out(result, asked, workers=workers, progress=told)
+    write_left_out(result, found, out or folder, "leave_one_out" if asked is None else "left_out")
+    click.echo(RESEARCH_ONLY)
+
+
+def groups_asked(
+    result: Fit, groups: Sequence[str], after: float | None
+) -> list[list[str]] | None:
+    """The groups of ids to leave out together; None if none was asked for."""
+    from .errors import InputError
+
+    asked = [[name.strip() for name in text.split(",") if name.strip()] for text in groups]
+    if after is not None:
+        late = [o.id for o in result.problem.patient.observations if o.until > after]
+        if not late:
+            raise InputError(f"--after {after:g}  nothing was observed after that day")
+        asked.append(late)
+    return asked or None
+
+
+def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
+    """Write table and figures of what was left out; print the table."""
+    from .influence import influence_table
+    from .leaveout import leave_out_table
+    from .output import write_whole
+    from .plots import figure_file
+    from .profileplots import plot_left_out
+
+    table = leave_out_table(result, found)
+    files = {folder / f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode(),
+             folder / "influence.csv": influence_table(result)
+             .to_csv(index=False, lineterminator="\n").encode()}  # fmt: skip
+    figure = plot_left_out(table)
+    for suffix in (".png", ".svg"):
+        files[folder / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    write_whole(files)
+    head = ("left out", "observation", "observed", "foretold", "off by (sd)", "chance",
+            "moves most")  # fmt: skip
+    rows = [
+        (r.left_out, r.id, f"{r.observed:.4g}", f"{r.predicted:.4g}",
+         "" if r.off_by != r.off_by else f"{r.off_by:+.2f}", f"{r.chance:.2g}",
+         f"{r.most_moved} {r.moved_by:+.2f}")
+        for r in table.itertuples()
+    ]  # fmt: skip
+    print_columns([head, *rows])
+    for path in files:
+        click.echo(f"wrote {path}")
+
+
+def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
+    """The stored fit, and the folder it lies in."""
+    from .problem import load_problem
+    from .storage import load_run, problem_of, restored
+
+    stored = load_run(run)
+    asked = problem_of(stored) if problem is None else load_problem(problem)
+    return restored(stored, asked), stored.path
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """A plain table; the first row is its head."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,242 @@
+"""Prediction bands: what a fit says of every observable, for what was done and what might be done.
+
+Two bands, never to be mixed up. The band of the *curve* holds what is uncertain in the parameters:
+where the patient's true course lies, if the model is right. The band of a *reading* holds the
+spread of the readings as well: where the next one should fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+from .batches import simulate_many
+from .draws import Draws, weighted_draws
+from .ensemble import Ensemble, Sampling
+from .errors import InputError, unknown_name
+from .fitting import Fit
+from .model import Model
+from .noise import Noise
+from .objective import Array
+from .problem import FitProblem
+from .scenario import Scenario
+
+LEVELS = (0.5, 0.95)
+DRAWS = 400
+SHADES = 32
+"""Equally likely errors that stand for the spread of a reading, for each course."""
+
+
+class Band(NamedTuple):
+    """Lower end, middle (median) and upper end on each day, each (n_days,)."""
+
+    low: Array
+    middle: Array
+    high: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Bands of every observable under some scenarios.
+
+    Parameters
+    ----------
+    ensemble : Ensemble, a run for each draw that finished, under every scenario
+    draws : DataFrame, (n_draws, n_free), the parameter values
+    noise : Noise, of the readings
+    source : str, where the draws come from: every table and figure says so
+    """
+
+    ensemble: Ensemble
+    draws: pd.DataFrame = field(repr=False)
+    noise: Noise = field(repr=False)
+    source: str
+
+    @property
+    def days(self) -> Array:
+        """(n_days,) float, day after infusion, ascending."""
+        return self.ensemble.days
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios."""
+        return tuple(s.name for s in self.ensemble.scenarios)
+
+    def curve(self, name: str, level: float = 0.95, *, scenario: str = "") -> Band:
+        """The band that holds the course itself: what is uncertain in the parameters.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            For another observable or scenario, or a level not between 0 and 1.
+        """
+        return _band(self.ensemble.course(name, scenario), level)
+
+    def reading(self, name: str, level: float = 0.95, *, scenario: str = "") -> Band:
+        """The band that holds a new reading of it: parameters and the spread of readings.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            As `curve`; and if the noise says nothing of this observable.
+        """
+        if name not in self.noise.spreads:
+            raise unknown_name("noise entry", name, self.noise.spreads)
+        errors = np.exp(self.noise.spreads[name].sd * _shades())
+        courses = self.ensemble.course(name, scenario)
+        return _band((courses[:, None, :] * errors[None, :, None]).reshape(-1, courses.shape[1]),
+                     level)  # fmt: skip
+
+    def grade_chances(self, scenario: str = "") -> Array:
+        """The chance of each grade being read on each day, (n_days, 5).
+
+        Raises
+        ------
+        InputError
+            If the noise has no grade scale.
+        """
+        scale = self.noise.grade
+        if scale is None:
+            raise InputError("grades are asked for, and the noise has no grade scale; add [grade]")
+        latent = self.ensemble.course(scale.latent, scenario)
+        below = np.array([
+            ndtr((self._cut(cut, scenario) - latent) / scale.sd).mean(axis=0) for cut in scale.cuts
+        ])  # fmt: skip
+        edges = np.vstack([np.zeros_like(below[:1]), below, np.ones_like(below[:1])])
+        return np.diff(edges, axis=0).T
+
+    def table(self, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+        """One row for each scenario, observable and day, with both bands.
+
+        Columns: scenario, observable, unit, day, median, then ``curve_low_95``, ``curve_high_95``,
+        ``reading_low_95``, ... for each level; of an observable without a spread no reading.
+        """
+        parts = []
+        for scenario in self.scenarios:
+            for name in self.ensemble.outputs:
+                columns: dict[str, object] = {
+                    "scenario": scenario, "observable": name,
+                    "unit": self.ensemble.units[name], "day": self.days,
+                    "median": self.curve(name, 0.5, scenario=scenario).middle,
+                }  # fmt: skip
+                for level in levels:
+                    columns |= self._ends(name, level, scenario)
+                parts.append(pd.DataFrame(columns))
+        return pd.concat(parts, ignore_index=True)
+
+    def _ends(self, name: str, level: float, scenario: str) -> dict[str, object]:
+        curve = self.curve(name, level, scenario=scenario)
+        percent = f"{100 * level:g}"
+        ends: dict[str, object] = {f"curve_low_{percent}": curve.low,
+                                   f"curve_high_{percent}": curve.high}  # fmt: skip
+        if name in self.noise.spreads:
+            reading = self.reading(name, level, scenario=scenario)
+            ends |= {f"reading_low_{percent}": reading.low, f"reading_high_{percent}": reading.high}
+        return ends
+
+    def _cut(self, name: str, scenario: str) -> Array | float:
+        """A cut-point of the grades for each member, (n_members, 1) or (n_members, n_days)."""
+        if name in self.ensemble.outputs:
+            return self.ensemble.course(name, scenario)
+        if name in self.draws.columns:
+            drawn = self.draws[name].loc[list(self.ensemble.members)]
+            return np.asarray(drawn, dtype=np.float64)[:, None]
+        wanted = scenario or self.scenarios[0]
+        own = next(s.values for s in self.ensemble.scenarios if s.name == wanted)
+        return float(own.get(name, self.ensemble.model.values[name]))
+
+    def __repr__(self) -> str:
+        """One line."""
+        return (
+            f"Predictions({len(self.ensemble.outputs)} observables, {len(self.scenarios)} "
+            f"scenarios, {len(self.ensemble.members)} of {len(self.draws)} draws ran; "
+            f"{self.source})"
+        )
+
+
+def predict(
+    result: Fit,
+    scenarios: Scenario | Sequence[Scenario] | None = None,
+    *,
+    draws: pd.DataFrame | Draws | int = DRAWS,
+    sampling: Sampling | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Bands of every observable under what was done to the patient, or under other scenarios.
+
+    Parameters
+    ----------
+    result : Fit
+    scenarios : what to predict; None is what was done. The patient's own values (body weight, ...)
+        hold in each, unless the scenario sets them itself
+    draws : DataFrame of parameter values, a column a free parameter (draws of a posterior); or how
+        many to take from the weighted Laplace approximation (`crs_sim.draws`); or `Draws`
+    sampling : Sampling; by default every 6 h until day 40, all that is observed or has a spread
+    workers, progress : as in `crs_sim.batches.simulate_many`
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If columns are missing or not free, or no draw could be run.
+
+    Examples
+    --------
+    ``predict(best, no_emapalumab).reading("ifng")`` is the 95 % band of a reading without it.
+    """
+    problem = result.problem
+    drawn = _drawn(result, draws, workers)
+    own = problem.patient.scenario.values
+    asked = (problem.patient.scenario,) if scenarios is None else scenarios
+    several = (asked,) if isinstance(asked, Scenario) else tuple(asked)
+    mine = [replace(s, values={**own, **s.values}) for s in several]
+    sampling = sampling or Sampling(every_hours=6.0)
+    if sampling.outputs is None:
+        sampling = replace(sampling, outputs=observables(problem))
+    found = simulate_many(problem.model, mine, drawn.values, sampling=sampling, workers=workers,
+                          progress=progress)  # fmt: skip
+    if not found.members:
+        raise InputError(f"{problem.name}: no draw could be run. {found.failures[0]}")
+    return Predictions(found, drawn.values, problem.noise, drawn.source)
+
+
+def observables(problem: FitProblem) -> tuple[str, ...]:
+    """All that is observed or has a spread, and what the grades are made of."""
+    model: Model = problem.model
+    scale = problem.noise.grade
+    graded = () if scale is None else (scale.latent, *scale.cuts)
+    names = [*problem.noise.spreads, *(o.observable for o in problem.patient.observations), *graded]
+    return tuple(n for n in dict.fromkeys(names) if n in (*model.state_ids, *model.quantity_ids))
+
+
+def _drawn(result: Fit, draws: pd.DataFrame | Draws | int, workers: int | None) -> Draws:
+    if isinstance(draws, Draws):
+        return draws
+    if isinstance(draws, int):
+        return weighted_draws(result, draws, workers=workers)
+    names = result.problem.names
+    for column in draws.columns:
+        if column not in names:
+            raise unknown_name("free parameter (column of the draws)", str(column), names)
+    for name in names:
+        if name not in draws.columns:
+            raise InputError(f"draws: no column {name}, which is free in {result.problem.name}; "
+                             "give one for each free parameter")  # fmt: skip
+    return Draws(draws, f"{len(draws)} draws given", float(len(draws)))
+
+
+def _shades() -> Array:
+    """Errors of a standard normal that are equally likely, (SHADES,)."""
+    return np.asarray(ndtri((np.arange(SHADES) + 0.5) / SHADES))
+
+
+def _band(courses: Array, level: float) -> Band:
+    if not 0.0 < level < 1.0:
+        raise InputError(f"level {level:g}: give one between 0 and 1, such as 0.95")
+    tail = 0.5 * (1.0 - level)
+    return Band(*np.quantile(courses, [tail, 0.5, 1.0 - tail], axis=0))
