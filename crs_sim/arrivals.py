@@ -99,13 +99,13 @@ def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
             )
     run_ins = tuple(_run_in(item) for item in given if item.dose.steady)
     resets = {*scenario.resets, *(r.day for r in run_ins if not r.added)}
-    with_tails = [
-        part for item in given if not item.dose.constant for part in (*_tails(item), item)
-    ]
-    kept = tuple(
-        item for item in _after_resets(with_tails, sorted(resets))
-        if item.start <= last + SAME_TIME
-    )  # fmt: skip
+    with_tails = given
+    if run_ins:
+        with_tails = tuple(
+            part for item in given if not item.dose.constant for part in (*_tails(item), item)
+        )
+    left = _after_resets(with_tails, sorted(resets)) if resets else with_tails
+    kept = tuple(item for item in left if item.start <= last + SAME_TIME)
     return Arrivals(kept, tuple(sorted(resets)), tuple(r for r in run_ins if r.day <= last))
 
 

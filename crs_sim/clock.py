@@ -149,11 +149,14 @@ def track(edges: Edges, found: Arrivals) -> Track:
     """The segments of a run whose days are cut at these edges."""
     path = Track(edges)
     resets = set(edges.indices(np.array(found.resets)).tolist())
-    at = edges.indices(np.array([r.day for r in found.run_ins]))
+    starting: dict[int, list[RunIn]] = {}
+    for run, at in zip(found.run_ins, edges.indices(np.array([r.day for r in found.run_ins])),
+                       strict=True):  # fmt: skip
+        starting.setdefault(int(at), []).append(run)
     ahead = 0.0
     for k in range(path.n_real):
         day, waiting, reset = edges.days[k], 0, k in resets
-        for run in (r for r, where in zip(found.run_ins, at, strict=True) if where == k):
+        for run in starting.get(k, ()):
             ahead += run.cycle + run.rest
             if reset or not run.added:
                 _run_in(path, k, run, RESET, day + ahead)

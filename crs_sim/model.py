@@ -160,11 +160,14 @@ class Model:
             raise unknown_name("name", name, self.symbols, self.path)
         return self.symbols[name]
 
+    @cached_property
+    def _drugs(self) -> dict[str, Drug]:
+        return {drug.name: drug for drug in reversed(self.drugs)}
+
     def drug(self, name: str) -> Drug:
         """The drug of that name; a state's own id stands for a bolus straight into it."""
-        for drug in self.drugs:
-            if drug.name == name:
-                return drug
+        if name in self._drugs:
+            return self._drugs[name]
         if name in self.state_ids:
             return Drug(name, into=name, unit=self[name].unit, label=self[name].label)
         raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)

@@ -195,7 +195,11 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     parameter = {name: k for k, name in enumerate(model.parameter_ids)}
     versions, version = _versions(scenario, edges, parameter)
     path = track(edges, found)
-    moving = sorted({parameter[n] for d in scenario.doses for n in times_from(model, d)})
+    kinds = {
+        (d.drug, d.hours is None, d.rate is None, d.modelled, d.constant): d
+        for d in scenario.doses
+    }
+    moving = sorted({parameter[n] for d in kinds.values() for n in times_from(model, d)})
     line = Timeline(
         edges=np.array(path.clock),
         days=path.on_clock(days),
@@ -246,7 +250,7 @@ def _given(
 ) -> Given:
     rows = [*_rows(found.inputs, path), *path.rows]
     state = {name: k for k, name in enumerate(model.state_ids)}
-    units: dict[tuple[str, str, bool], tuple[float, int, int]] = {}
+    units: dict[tuple[str, str, bool], tuple[float, int, int, int]] = {}
     columns: list[tuple[float, ...]] = []
     ordered = [r.dose.day if r.dose.ordered is None else r.dose.ordered for r in rows]
     holds = path.edges.holding(np.array(ordered, dtype=float))
@@ -254,9 +258,9 @@ def _given(
         dose = row.dose
         kind = (dose.drug, dose.unit, dose.constant)
         if kind not in units:
-            units[kind] = _conversion(model, dose, parameter)
-        factor, power, share = units[kind]
-        into = state[model.drug(dose.drug).into]
+            into = state[model.drug(dose.drug).into]
+            units[kind] = (*_conversion(model, dose, parameter), into)
+        factor, power, share, into = units[kind]
         columns.append((row.first, row.after, into, row.amount * factor, row.duration, share,
                         power, version[int(at) + 1]))  # fmt: skip
     table = np.ascontiguousarray(np.array(columns, dtype=float).reshape(-1, 8).T)
