@@ -222,7 +222,7 @@ def ask(
     Examples
     --------
     >>> ask(load_patient("ruemmele2025")).noise.spreads["crp"].sd
-    0.15
+    0.1
     """
     model = model_of(patient) if model is None else model
     known = prior_of(model) if prior is None else read_prior(prior)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 from scipy.special import ndtri
 
-from crs_sim import CrsSimError, Fit
+from crs_sim import Fit
 
 Intervals = dict[str, list[tuple[float, float]]]
 """Of each parameter, one (low, high) a level."""
@@ -29,10 +30,8 @@ def linear(best: Fit, levels: Sequence[float]) -> Intervals:
 
 def profile(best: Fit, levels: Sequence[float]) -> Intervals:
     """Where the profile stays under the chi-square limit; a bound where it never passes it."""
-    try:
-        from crs_sim.profiling import profile as run
-    except ImportError:
-        raise CrsSimError("this crs_sim has no profiles; leave out the method profile") from None
+    from crs_sim.profiling import profile as run
+
     found: Intervals = {}
     for curve in run(best, levels=levels, workers=1):
         ends = [curve.interval(level) for level in levels]
@@ -43,7 +42,6 @@ def profile(best: Fit, levels: Sequence[float]) -> Intervals:
     return found
 
 
-METHODS: dict[str, Callable[[Fit, Sequence[float]], Intervals]] = {
-    "linear": linear,
-    "profile": profile,
-}
+METHODS: dict[str, Callable[[Fit, Sequence[float]], Intervals]] = {"linear": linear}
+if find_spec("crs_sim.profiling") is not None:
+    METHODS["profile"] = profile

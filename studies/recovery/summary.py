@@ -101,14 +101,15 @@ def _scatter(ax: Any, records: Records) -> None:
 
 def _coverage(ax: Any, table: pd.DataFrame) -> None:
     ax.plot([0, 100], [0, 100], color=GREY, lw=0.8)
-    for colour, (method, rows) in zip((BLUE, ORANGE, VERMILION), table.groupby("method"),
-                                      strict=False):  # fmt: skip
+    methods = zip((BLUE, ORANGE, VERMILION), (-1.2, 1.2, 0.0), table.groupby("method"),
+                  strict=False)  # fmt: skip
+    for colour, aside, (method, rows) in methods:
         whole = rows[rows["parameter"] == "all"]
         single = rows[rows["parameter"] != "all"]
-        ax.plot(100 * single["level"], 100 * single["coverage"], "_", ms=9, color=colour)
-        ax.errorbar(100 * whole["level"], 100 * whole["coverage"],
+        ax.plot(100 * single["level"] + aside, 100 * single["coverage"], "_", ms=9, color=colour)
+        ax.errorbar(100 * whole["level"] + aside, 100 * whole["coverage"],
                     yerr=196 * whole["error"], fmt="o", ms=5, color=colour,
-                    label=f"{method}, all")  # fmt: skip
+                    label=f"{method}; strokes: single parameters")  # fmt: skip
     ax.axhspan(90, 98, color="#EEEEEE", lw=0, zorder=0)
     ax.set_xlim(40, 100)
     ax.set_ylim(40, 101)
@@ -132,12 +133,12 @@ def _censoring(ax: Any, table: pd.DataFrame) -> None:
 def page(records: Records, command: str, failed: Records) -> str:
     """The tables in markdown, with the command that made them."""
     below, readings = np.sum([r["censored"] for r in records], axis=0)
-    first = sum(sum(r["fit"]["agreeing"] > 1 for r in [one]) for one in records)
+    agreed = sum(record["fit"]["agreeing"] > 1 for record in records)
     parts = [
         "# What was found",
         f"Made by `{command}`. All patients are synthetic. {len(records)} were fitted, "
         f"{len(failed)} failed" + "".join(f"; {r['number']}: {r['error']}" for r in failed) + ". "
-        f"In {first} both starts ended within 0.5 of the best cost.",
+        f"In {agreed} both starts ended within 0.5 of the best cost.",
         "## Bias\n\nOf ln(estimate/truth); its standard error beside it. The estimate is the most "
         "probable value under the prior the patients were drawn from.",
         markdown(bias(records)),
