@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from . import RESEARCH_ONLY
 from .progress import progress_line, progress_of
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from .posterior import Posterior
     from .problem import FitProblem
     from .sampler import Peak
@@ -30,9 +33,7 @@ RESULT, PROBLEM = "result.json", "problem.toml"
 @click.option("--groups", default=4, show_default=True, help="Independent groups of walkers.")
 @click.option("--seed", type=int, help="[default: the problem's]")
 @click.option("--workers", type=int, help="Threads  [default: one for each core]")
-def sample(
-    problem: str, out: Path, resume: bool, workers: int | None, **size: Any
-) -> None:
+def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: Any) -> None:
     """Sample the posterior of PROBLEM, around its latest fit, or around that of a RUN.
 
     Draws are kept in FOLDER/chain as they are made. Whatever ends the command, --resume goes on
@@ -48,7 +49,7 @@ def sample(
     plan = SamplePlan(**{**size, "seed": seed})
     check_folder(out)
     with progress_line() as progress:
-        told = progress_of(progress, f"{asked.name}: draws", "ln posterior {:.1f}".format)
+        told = now_and_then(progress, asked.name, plan.draws)
         question = asked if resume or run is None else peak(asked, run)
         found = draw(question, plan, folder=out / "chain", resume=resume, workers=workers,
                      progress=told)  # fmt: skip
@@ -57,6 +58,20 @@ def sample(
     for path in written:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)
+
+
+def now_and_then(
+    progress: Progress, name: str, draws: int
+) -> Callable[[int, int, float], None]:
+    """Every draw on a terminal; else some twenty lines."""
+    told = progress_of(progress, f"{name}: draws", "ln posterior {:.1f}".format)
+    step = 1 if progress.console.is_terminal else max(1, draws // 20)
+
+    def shown(done: int, total: int, height: float) -> None:
+        if done % step == 0 or done == total:
+            told(done, total, height)
+
+    return shown
 
 
 def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:

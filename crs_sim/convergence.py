@@ -130,4 +130,4 @@ def effective(values: Array) -> float:
     of_means = float(array_stats.ess(means.T, method="mean"))
     together = of_means * values.var() / means.var() if means.var() > 0 else math.nan
     alone = float(array_stats.ess(by_walker(values), method="mean"))
-    return min(together, alone, float(values.size))
+    return float(min(together, alone, values.size))

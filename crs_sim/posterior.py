@@ -304,6 +304,7 @@ def problem_hash(problem: FitProblem) -> str:
         "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
         "doses": [asdict(dose) for dose in patient.scenario.doses],
         "changes": [asdict(change) for change in patient.scenario.changes],
+        "resets": list(patient.scenario.resets),
         "values": dict(patient.scenario.values),
     }
     text = json.dumps(asked, sort_keys=True, default=str)

@@ -97,14 +97,16 @@ def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str
     if len(names) <= count:
         return names
     strength = np.triu(np.abs(np.corrcoef(draws.T)), 1)
-    pairs = np.dstack(np.unravel_index(np.argsort(-strength, axis=None), strength.shape))[0]
-    chosen = list(dict.fromkeys(pairs[: count * len(names)].ravel().tolist()))[:count]
+    chosen = set[int]()
+    for pair in np.argsort(-strength, axis=None, kind="stable").tolist():
+        both = chosen | set(divmod(pair, len(names)))
+        chosen = both if len(both) <= count else chosen  # nobody without their other half
     return tuple(names[k] for k in sorted(chosen))
 
 
 def _grid(count: int, title: str) -> tuple[Figure, dict[tuple[int, int], Axes]]:
     """The lower triangle of a square of panels."""
-    left, below, above, gap = 0.95, 0.95, 0.5, 0.1
+    left, below, above, gap = 0.95, 1.15, 0.5, 0.1
     width = left + count * (SIDE + gap) + 0.2
     size = (max(width, 6.2), below + count * (SIDE + gap) + above)
     figure = Picture(figsize=size)

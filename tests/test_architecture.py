@@ -30,7 +30,7 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "progress"},
+    "rich": {"cli", "cli_sample", "progress"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
 }

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import emcee
@@ -17,11 +17,13 @@ import pytest
 from small_fits import DECAY, NOISE, asked, free, seen
 
 from crs_sim.chains import read
+from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import InputError, StorageError
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import Peak, _moves, peak_of, sample
+from crs_sim.scenario import Change, Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
@@ -319,3 +321,15 @@ def test_the_hash_of_a_problem_changes_with_the_question_only():
         asked(FREES[0], free("gain", 3.0, 0.5), observations=READINGS),
     ):
         assert problem_hash(other) != problem_hash(problem)
+
+
+TOLD = {"changes": (Change("k", 1.0, 2.0, 2.0),), "resets": (1.0,), "values": {"k": 0.7},
+        "doses": Schedule((Dose(1.0, "A", 3.0),)), "name": "another name"}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [f.name for f in fields(Scenario)])
+def test_the_hash_of_a_problem_knows_all_of_the_scenario(part):
+    problem = linear()
+    scenario = replace(problem.patient.scenario, **{part: TOLD[part]})
+    other = replace(problem, patient=replace(problem.patient, scenario=scenario))
+    assert (problem_hash(other) != problem_hash(problem)) == (part != "name")
