@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -73,8 +74,10 @@ def plot_predictions(
     for course in courses:
         band_panel(next(rest), predictions, run, course, seen, level)
     finish(axes, last, rare_doses(given))
-    keys: list[Artist] = [*observation_key(o.kind for o in seen), *band_key(predictions, level)]
+    keys: list[Artist] = [*observation_key(o.kind for o in seen), *band_key(level)]
     key_below(figure, keys)
+    said = "\n".join(textwrap.wrap(f"Bands from {predictions.source}.", 80))
+    figure.text(0.99, 0.1 / figure.get_figheight(), said, fontsize=SMALL, ha="right", va="bottom")
     return figure
 
 
@@ -116,14 +119,13 @@ def grade_chance_panel(
     return ax
 
 
-def band_key(predictions: Predictions, level: float) -> list[Patch]:
-    """Handles for `band_panel`, saying where the draws come from."""
+def band_key(level: float) -> list[Patch]:
+    """Handles for `band_panel`."""
     percent = f"{100 * level:g} %"
     return [
         Patch(fc=BLUE, alpha=CURVE, label=f"{percent} band of the curve: parameters"),
         Patch(fc=BLUE, alpha=READING,
               label=f"{percent} band of a reading: parameters and its noise"),
-        Patch(fc="none", ec="none", label=f"from {predictions.source}"),
     ]  # fmt: skip
 
 

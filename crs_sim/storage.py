@@ -216,12 +216,12 @@ def restored(run: Run, problem: FitProblem) -> Fit:
     run.refuse_other(problem.model)
     stored = run.result
     asked = {
-        "free parameters and priors": ([asdict(f) for f in problem.free], stored["free"]),
-        "noise": (_plain(asdict(problem.noise)), stored["noise"]),
+        "free parameters or priors": (_numbers([asdict(f) for f in problem.free]),
+                                      _numbers(stored["free"])),
         "patient's own values": (dict(problem.patient.scenario.values), stored["patient_values"]),
-    }
+    }  # fmt: skip
     for what, (now, then) in asked.items():
-        if _plain(now) != then:
+        if now != then:
             raise StorageError(f"{run.path}  the {what} of {problem.name} have changed since this "
                                f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
     same = replace(problem, model=problem.model.with_values(**run.fixed))
@@ -236,8 +236,8 @@ def restored(run: Run, problem: FitProblem) -> Fit:
     if abs(again.cost - stored["cost"]) > SAME_COST * max(1.0, stored["cost"]):
         raise StorageError(
             f"{run.path}  has cost {stored['cost']:.6g}, but its values now give {again.cost:.6g}: "
-            f"the patient's doses or observations have changed; fit again (crs-sim fit "
-            f"{run.problem})"
+            "the patient's doses or observations, or their noise, have changed; fit again (crs-sim "
+            f"fit {run.problem})"
         )
     return again
 
@@ -262,9 +262,9 @@ def problem_of(run: Run) -> FitProblem:
                            "and is not shipped; say where it is (--problem FOLDER)") from None
 
 
-def _plain(value: Any) -> Any:
-    """As it comes back from JSON."""
-    return json.loads(json.dumps(value))
+def _numbers(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """What decides a fit of each free parameter: words about it may change."""
+    return [[f[key] for key in ("name", "lower", "upper", "median", "sd")] for f in free]
 
 
 def _found(name: str | Path) -> Path:

@@ -91,8 +91,9 @@ def test_what_cannot_be_profiled_is_said(problem, tmp_path):
 
 
 @pytest.mark.parametrize(("file", "old", "new", "words"), [
-    ("fit/problem.toml", "sd = ", "sd = 1", "free parameters and priors of tiny have changed"),
-    ("data/observations.csv", "5.5", "5.6", "doses or observations have changed"),
+    ("fit/problem.toml", "sd = ", "sd = 1", "free parameters or priors of tiny have changed"),
+    ("data/observations.csv", "5.5", "5.6", "doses or observations, or their noise, have changed"),
+    ("fit/problem.toml", "[noise.amount]\nsd = 0.2", "[noise.amount]\nsd = 0.3", "or their noise"),
 ])  # fmt: skip
 def test_a_run_whose_question_has_changed_is_refused(problem, file, old, new, words):
     path = problem.parent / file
@@ -103,6 +104,13 @@ def test_a_run_whose_question_has_changed_is_refused(problem, file, old, new, wo
     assert result.exit_code == 1
     assert words in result.stderr
     assert "fit again" in result.stderr
+
+
+def test_words_and_spreads_that_the_fit_did_not_use_may_change(problem):
+    path = problem / "problem.toml"
+    text = path.read_text().replace("made up", "made up, as all of it")
+    path.write_text(text + '[noise.A]\nsd = 0.4\nsource = "for what is not observed yet"\n')
+    assert run("profile", problem, "--parameter", "k", "--workers", 1).exit_code == 0
 
 
 # --- left out -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from crs_sim.leaveout import leave_out, leave_out_table
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
 from crs_sim.profileplots import plot_left_out
+from crs_sim.storage import load_run, problem_of, restored
 from crs_sim.structures import compare_fits, minus_2_ln_likelihood
 
 
@@ -182,3 +183,21 @@ def test_other_spreads_are_compared_with_their_constants(linear):
         level *= tight.values["gain"] if o.observable == "signal" else 1.0
         by_hand += (math.log(o.value / level) / 0.1) ** 2 + math.log(2 * math.pi * 0.01)
     assert minus_2_ln_likelihood(tight) == pytest.approx(by_hand, rel=1e-5)
+
+
+# --- the case -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_emapalumabs_effect_on_ifng_is_foretold_from_what_was_seen_before_it():
+    """All that was observed after the first dose is left out; day 27 had 6.0 pg/mL."""
+    run = load_run("ruemmele2025")
+    whole = restored(run, problem_of(run))
+    late = [o.id for o in whole.problem.patient.observations if o.until > 24.0]
+    (one,) = leave_out(whole, [late], workers=1)
+    foretold = {f.id: f for f in one.foretold}
+    assert {"ifng_d27", "cxcl10_fall", "grade_d27"} <= foretold.keys()
+    assert max(o.until for o in one.fit.problem.patient.observations) == 24.0
+    assert abs(foretold["ifng_d27"].off_by) < 1.96
+    peak = whole.problem.patient.observations["ifng_peak"].value
+    assert foretold["ifng_d27"].predicted < peak / 100
