@@ -224,11 +224,12 @@ class Objective:
         return np.where(np.isfinite(table), table, otherwise)
 
     def _courses(self, runs: Runs, values: Array, chosen: NDArray[np.bool_]) -> Courses:
-        by_state = np.moveaxis(runs.states[chosen], 2, 0)
-        by_quantity = np.moveaxis(runs.quantities[chosen], 2, 0)
+        rows = slice(None) if chosen.all() else chosen  # without a copy, as nearly always
+        by_state = np.moveaxis(runs.states[rows], 2, 0)
+        by_quantity = np.moveaxis(runs.quantities[rows], 2, 0)
         states = dict(zip(self.model.state_ids, by_state, strict=True))
         quantities = dict(zip(self.model.quantity_ids, by_quantity, strict=True))
-        parameters = dict(zip(self.model.parameter_ids, values[chosen].T, strict=True))
+        parameters = dict(zip(self.model.parameter_ids, values[rows].T, strict=True))
         return Courses(self.days, parameters, {**states, **quantities})
 
     def _values(self, points: Array) -> Array:
