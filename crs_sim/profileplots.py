@@ -123,7 +123,9 @@ def _shown(values: np.ndarray, lower: np.ndarray, profile: Profile) -> tuple[flo
 def _log_values(ax: Axes, low: float, high: float) -> None:
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    subs: tuple[float, ...] = (1.0, 2.0, 5.0) if high / low < 60 else (1.0,)
+    subs: tuple[float, ...] = (1.0, 3.0) if high / low < 60 else (1.0,)
+    if high / low < 12:
+        subs = (1.0, 2.0, 5.0)
     if high / low < 2.5:
         subs = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
     ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
