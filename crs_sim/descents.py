@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from .objective import ROUGH_RTOL, Array, Objective, logs, named, prior_vectors
+from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, named, prior_vectors
 from .problem import FitProblem
 
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
@@ -116,15 +116,22 @@ def _start(
     number: int, initial: Mapping[str, float], objective: Objective,
     result: lmfit.minimizer.MinimizerResult,
 ) -> Start:  # fmt: skip
-    again = Objective(objective.problem).residuals(objective.best)  # all costs equally exact
     return Start(
         number,
         initial=dict(initial),
         values=named(objective.problem, objective.best),
-        cost=float(again @ again),
+        cost=_exact_cost(objective),
         status=str(result.message),
         converged=bool(result.success) and not result.aborted,
         runs=objective.runs,
         failed=objective.failed,
         first_failure=objective.first_failure,
     )
+
+
+def _exact_cost(objective: Objective) -> float:
+    """The cost of the best point, as exact for every descent, rough or not."""
+    if objective.rtol == RTOL:
+        return objective.best_cost
+    residuals = Objective(objective.problem).residuals(objective.best)
+    return float(residuals @ residuals)

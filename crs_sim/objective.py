@@ -111,9 +111,7 @@ class Objective:
 
         To rank points that are all far from good; (n,).
         """
-        stop_if_asked()
-        self.runs += len(points)
-        runs = self.kernel.run(self.line, self._values(points), rtol=RANKING_RTOL)
+        runs = self._many(points, RANKING_RTOL)
         self.failed += int(np.sum(runs.status != 0))
         both = np.hstack([self._residuals(runs, points), (points - self.centre) / self.sds])
         return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
@@ -123,13 +121,11 @@ class Objective:
 
         Minus infinity out of the bounds and where the run fails; (n,).
         """
-        stop_if_asked()
         inside = ((points >= self.lower) & (points <= self.upper)).all(axis=1)
         logs = np.full(len(points), -math.inf)
         chosen = points[inside]
         if len(chosen):
-            self.runs += len(chosen)
-            runs = self.kernel.run(self.line, self._values(chosen), rtol=self.rtol)
+            runs = self._many(chosen, self.rtol)
             both = np.hstack([
                 self._residuals(runs, chosen, otherwise=math.inf),
                 (chosen - self.centre) / self.sds,
@@ -143,16 +139,15 @@ class Objective:
 
         Those that fail are left out.
         """
-        runs = self.kernel.run(self.line, self._values(points), rtol=self.rtol)
+        runs = self._many(points, self.rtol)
         return self._courses(runs, self._values(points), runs.status == 0)
+
     def observed(self, points: Array) -> Array:
         """The observations' residuals at log parameters (n, n_free): (n, n_residuals).
 
         As exact as an ensemble; a run that failed gives `FAILED` for each observation.
         """
-        stop_if_asked()
-        runs = self.kernel.run(self.line, self._values(points), rtol=MANY_RTOL)
-        return self._residuals(runs, points)
+        return self._residuals(self._many(points, MANY_RTOL), points)
 
     def jacobian(self, x: Array) -> Array:
         """Derivatives (n, n_free) of `residuals`.
@@ -202,15 +197,19 @@ class Objective:
         return self._last[1], self._last[2]
 
     def _run(self, x: Array) -> tuple[Array | None, Array]:
-        stop_if_asked()
-        self.runs += 1
-        runs = self.kernel.run(self.line, self._values(x[None]), rtol=self.rtol)
+        runs = self._many(x[None], self.rtol)
         observed = self._residuals(runs, x[None], otherwise=np.nan)[0]
         if np.isfinite(observed).all():
             return observed, runs.steps
         self.failed += 1
         self.first_failure = self.first_failure or self._reason(x)
         return None, runs.steps
+
+    def _many(self, points: Array, rtol: float) -> Runs:
+        """The runs at log parameters (n, n_free), counted; the only ones with error control."""
+        stop_if_asked()
+        self.runs += len(points)
+        return self.kernel.run(self.line, self._values(points), rtol=rtol)
 
     def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
         """Of each run (n_runs, n_observed); ``otherwise`` for those that failed."""
