@@ -57,6 +57,7 @@ synthetic.py       patients made by the model itself, to try a fit on
 problemfiles.py    problem.toml, and prior.toml: what is known of patients before one's data
 problem.py         Free, FitProblem: the question asked of data
 objective.py       the vector that a fit makes small
+curvature.py       the curvature that least squares leaves out, learnt from step to step
 descents.py        one descent to an optimum; the only door to lmfit
 fitting.py         fit: the answer, with standard errors
 trust.py           whether a fit can be believed: what its report says first

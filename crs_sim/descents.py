@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
+from .curvature import Curvature
 from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, named, prior_vectors
 from .problem import FitProblem
 
@@ -88,17 +89,33 @@ def polish(problem: FitProblem, start: Start) -> Start:
 def minimize(
     objective: Objective, x: Array, tolerance: float, steps: int, **how: float | str
 ) -> lmfit.minimizer.MinimizerResult:
-    """lmfit's ``least_squares`` from log parameters x (n_free,) inside their bounds."""
+    """lmfit's ``least_squares`` from log parameters x (n_free,) inside their bounds.
+
+    With `Curvature` for the plain sum of squares; a robust loss has a curvature of its own.
+    """
     problem, parameters = objective.problem, lmfit.Parameters()
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
         parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
+    known, none = Curvature(), np.zeros(x.size)
+
+    def residuals(current: lmfit.Parameters) -> Array:
+        return np.concatenate([objective.residuals(_logs(current)), none])
+
+    def slopes(current: lmfit.Parameters) -> Array:
+        nonlocal known
+        here, sds = _logs(current), objective.sds
+        scaled = objective.jacobian(here) * sds
+        known = known.after(here / sds, objective.residuals(here), scaled)
+        rows = np.zeros((x.size, x.size)) if "loss" in how else known.rows
+        return np.vstack([scaled, rows]) / sds
+
     return lmfit.minimize(
-        lambda current: objective.residuals(_logs(current)),
+        residuals,
         parameters,
         method="least_squares",
         scale_covar=False,
-        Dfun=lambda current: objective.jacobian(_logs(current)),
+        Dfun=slopes,
         x_scale=objective.sds,
         max_nfev=steps,
         ftol=tolerance,

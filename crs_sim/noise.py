@@ -8,7 +8,7 @@ log-normal with a spread (standard deviation of the natural logarithm) for each 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
@@ -153,7 +153,14 @@ def residual(observation: Observation, sim: Curves, noise: Noise) -> float:
 
 def residual_vector(observations: Iterable[Observation], sim: Curves, noise: Noise) -> Array:
     """All residuals of all observations in their order: (n,), or (n_runs, n) of many runs."""
-    parts = [r for o in observations for r in residuals(o, sim, noise)]
+    several = tuple(observations)
+    grades = [o for o in several if o.kind == "grade"]
+    each_grade = iter(np.moveaxis(_grade_residuals(grades, sim, noise), -1, 0) if grades else ())
+    parts = [
+        r
+        for o in several
+        for r in ((next(each_grade),) if o.kind == "grade" else residuals(o, sim, noise))
+    ]
     return np.stack(parts, axis=-1) if parts else np.zeros(0)
 
 
@@ -175,7 +182,7 @@ def residuals(observation: Observation, sim: Curves, noise: Noise) -> tuple[Arra
         If the run was not sampled on a day the observation needs.
     """
     if observation.kind == "grade":
-        return (_grade_residual(observation, sim, noise),)
+        return (_grade_residuals([observation], sim, noise)[..., 0],)
     sd = noise.sd(observation)
     deviations = (math.log(observation.value) - _log_predicted(observation, sim)) / sd
     if observation.kind == "sometime":
@@ -265,16 +272,23 @@ def _bound_residual(deviation: Array, *, below: bool) -> Array:
     return np.asarray(-sign * np.sqrt(-2.0 * log_ndtr(sign * deviation)))
 
 
-def _grade_residual(observation: Observation, sim: Curves, noise: Noise) -> Array:
+def _grade_residuals(grades: Sequence[Observation], sim: Curves, noise: Noise) -> Array:
+    """Of several grades, (..., n_grades), in one go: a patient has one every day."""
     scale = noise.grade
     if scale is None:
-        raise InputError(f"{observation.id} is a grade, and the noise has no grade scale; add one")
-    level = _during(observation, sim, scale.latent).max(axis=-1)
-    grade, unlimited = int(observation.value), np.full_like(level, np.inf)
-    low = _cut(observation, sim, scale.cuts[grade - 1]) if grade > 0 else -unlimited
-    high = _cut(observation, sim, scale.cuts[grade]) if grade < len(scale.cuts) else unlimited
-    chance = log_chance_between((low - level) / scale.sd, (high - level) / scale.sd)
-    return np.asarray(np.sqrt(-2.0 * chance))
+        raise InputError(f"{grades[0].id} is a grade, and the noise has no grade scale; add one")
+    limits = [_limits(grade, sim, scale) for grade in grades]
+    low, high = (np.stack(side, axis=-1) for side in zip(*limits, strict=True))
+    return np.asarray(np.sqrt(-2.0 * log_chance_between(low, high)))
+
+
+def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, Array]:
+    """Between what a standard normal error must lie for the grade to be reported, each (...)."""
+    level = _during(grade, sim, scale.latent).max(axis=-1)
+    place, unlimited = int(grade.value), np.full_like(level, np.inf)
+    low = _cut(grade, sim, scale.cuts[place - 1]) - level if place > 0 else -unlimited
+    high = _cut(grade, sim, scale.cuts[place]) - level if place < len(scale.cuts) else unlimited
+    return np.asarray(low / scale.sd), np.asarray(high / scale.sd)
 
 
 def _cut(observation: Observation, sim: Curves, name: str) -> Array:

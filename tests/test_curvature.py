@@ -1,0 +1,77 @@
+"""What Gauss-Newton leaves out, learnt: on a problem whose S is known in closed form.
+
+Two residuals, 10 (x - 1) and 5 - 3 x^2 + y, beside one for each of x and y: at the optimum the
+bent one is large, so S is far from nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from crs_sim.curvature import Array, Curvature
+
+
+def residuals(x: Array) -> Array:
+    return np.array([2.0 * (x[0] - 1.0), 5.0 + 3.0 * x[0] ** 2 + x[1], x[0], x[1]])
+
+
+def slopes(x: Array) -> Array:
+    return np.array([[2.0, 0.0], [6.0 * x[0], 1.0], [1.0, 0.0], [0.0, 1.0]])
+
+
+def left_out(x: Array) -> Array:
+    """S in closed form: the bent residual times its own second derivative."""
+    return np.array([[6.0 * residuals(x)[1], 0.0], [0.0, 0.0]])
+
+
+def descend(curved: bool) -> tuple[int, Array, Curvature]:
+    """How many slopes were asked for, where it ended, and what was learnt."""
+    known, asked = Curvature(), 0
+
+    def both(x: Array) -> Array:
+        nonlocal known, asked
+        asked += 1
+        known = known.after(x, residuals(x), slopes(x))
+        return np.vstack([slopes(x), known.rows if curved else np.zeros((2, 2))])
+
+    end = least_squares(
+        lambda x: np.concatenate([residuals(x), np.zeros(2)]), [2.0, 1.0], jac=both,
+        xtol=1e-12, ftol=1e-12, gtol=1e-10, max_nfev=500,
+    )  # fmt: skip
+    return asked, end.x, known
+
+
+def test_the_descent_ends_at_the_same_place_in_fewer_steps() -> None:
+    plain, x, _ = descend(curved=False)
+    fewer, same, _ = descend(curved=True)
+    assert same == pytest.approx(x, abs=1e-5)
+    assert fewer <= plain / 2
+
+
+def test_what_is_learnt_is_what_is_left_out_along_the_way() -> None:
+    _, x, known = descend(curved=True)
+    assert known.trusted
+    assert known.learnt[0, 0] == pytest.approx(left_out(x)[0, 0], rel=0.05)
+
+
+def test_a_step_is_explained_exactly() -> None:
+    first, second = np.array([1.0, 0.5]), np.array([0.7, 0.4])
+    known = Curvature().after(first, residuals(first), slopes(first))
+    known = known.after(second, residuals(second), slopes(second))
+    own = (slopes(second) - slopes(first)).T @ residuals(second)
+    assert known.learnt @ (second - first) == pytest.approx(own, rel=1e-12)
+
+
+def test_rows_leave_the_gradient_alone_and_hold_only_what_is_positive() -> None:
+    known = Curvature(np.zeros(2), np.zeros(4), np.zeros((4, 2)), np.diag([4.0, -9.0]), True)
+    assert known.rows.T @ known.rows == pytest.approx(np.diag([4.0, 0.0]))
+    assert not Curvature(learnt=np.eye(2)).rows.any()
+
+
+def test_standing_still_teaches_nothing() -> None:
+    here = np.array([1.0, 0.5])
+    known = Curvature().after(here, residuals(here), slopes(here))
+    again = known.after(here, residuals(here), slopes(here))
+    assert not again.learnt.any() and not again.trusted
