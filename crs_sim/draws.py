@@ -79,7 +79,10 @@ def weighted_draws(
     effective = float(1.0 / np.sum(weights**2))
     rows = np.random.default_rng([chosen, 1]).choice(len(x), size=count, p=weights)
     values = candidates.iloc[rows].reset_index(drop=True)
-    said = f"{count} draws of the Laplace approximation, weighted: worth {effective:.0f}"
+    said = (
+        f"{count} draws of the Laplace approximation, weighted; the {len(x)} they are of are worth "
+        f"{effective:.0f}"
+    )
     if effective < FEW:
         said += ", too few to trust the ends; sample the posterior"
     return Draws(values, said, effective)
