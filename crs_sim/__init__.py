@@ -16,6 +16,8 @@ formula.py         a formula as text: parsed, named, evaluated
 units.py           units as people write them; the only door to pint
 model.py           State, Parameter, Quantity, Drug, Model: names, units, sources; immutable
 dosing.py          Dose, Schedule, and their exact expansion
+edits.py           doses of a schedule taken out, moved, scaled, replaced
+triggers.py        Condition, Trigger, Hold: what is decided as a patient goes
 scenario.py        Change, Scenario: what is done to a patient
 workbook.py        an Excel workbook as rows of text; the only door to openpyxl
 tables.py          CSV and TOML into checked records; the only door to pydantic
@@ -51,7 +53,7 @@ simulation.py      simulate: a model under a scenario gives a Simulation
 workers.py         the same work on many items, in processes or threads
 ensemble.py        what came of many runs: courses of the same members under every scenario
 batches.py         simulate_many: a table of parameter values under scenarios, on all cores
-endpoints.py       a Simulation to one number: peaks, areas, worst grade
+endpoints.py       courses to one number each: peaks, areas, worst grade
 noise.py           what a measurement says of a curve: residuals
 synthetic.py       patients made by the model itself, to try a fit on
 problemfiles.py    problem.toml, and prior.toml: what is known of patients before one's data
@@ -123,7 +125,17 @@ if TYPE_CHECKING:
     from .cohortfiles import save_population
     from .dosing import Dose, Schedule
     from .draws import Draws, laplace_draws, weighted_draws
-    from .endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
+    from .endpoints import (
+        Endpoint,
+        auc,
+        day_of_peak,
+        days_above,
+        endpoint,
+        level_on,
+        peak,
+        vasopressor_days,
+        worst_grade,
+    )
     from .ensemble import Ensemble, Failure, Sampling
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
@@ -162,6 +174,7 @@ if TYPE_CHECKING:
     from .storage import Run, load_run, save_run
     from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
+    from .triggers import Condition, Hold, Trigger
     from .trust import concerns
     from .verdict import judge, judged_table
 
@@ -175,7 +188,8 @@ _HOMES = {
     "cohortfiles": "save_population",
     "dosing": "Dose Schedule",
     "draws": "Draws laplace_draws weighted_draws",
-    "endpoints": "auc day_of_peak days_above peak vasopressor_days worst_grade",
+    "endpoints": "Endpoint auc day_of_peak days_above endpoint level_on peak vasopressor_days "
+    "worst_grade",
     "ensemble": "Ensemble Failure Sampling",
     "errors": "CrsSimError",
     "export": "Exported LeftOut export_petab",
@@ -208,6 +222,7 @@ _HOMES = {
     "storage": "Run load_run save_run",
     "synthetic": "Design synthetic_patient",
     "structures": "compare_fits",
+    "triggers": "Condition Hold Trigger",
     "trust": "concerns",
     "verdict": "judge judged_table",
 }
@@ -217,11 +232,13 @@ __all__ = [
     "NO_TREATMENT",
     "RESEARCH_ONLY",
     "Change",
+    "Condition",
     "CrsSimError",
     "Design",
     "Dose",
     "Draws",
     "Drug",
+    "Endpoint",
     "Ensemble",
     "Exported",
     "Failure",
@@ -230,6 +247,7 @@ __all__ = [
     "Foretold",
     "Free",
     "GradeScale",
+    "Hold",
     "LeftOut",
     "Model",
     "Noise",
@@ -255,6 +273,7 @@ __all__ = [
     "Simulation",
     "Spread",
     "State",
+    "Trigger",
     "ask",
     "auc",
     "check_against",
@@ -264,6 +283,7 @@ __all__ = [
     "day_of_peak",
     "days_above",
     "drop_one",
+    "endpoint",
     "export_petab",
     "fit",
     "fit_all",
@@ -272,6 +292,7 @@ __all__ = [
     "judged_table",
     "laplace_draws",
     "leave_out",
+    "level_on",
     "listing",
     "load_model",
     "load_patient",

@@ -1,52 +1,142 @@
-"""A `Simulation` to one number: peaks, areas, days above a level, worst grade.
+"""Courses to one number each: peaks, areas, days above a level, worst grade.
 
-Areas and durations take the course as straight lines between samples; sample more often for more
-accuracy.
+A run is anything with ``days`` and courses by name: a `crs_sim.simulation.Simulation`, whose
+courses are (n_days,) and give a number; or many side by side (`Members`), whose courses are
+(n_members, n_days) and give (n_members,). Areas and durations take a course as straight lines
+between samples; sample more often for more accuracy.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .errors import InputError
-from .simulation import Array, Simulation
+from .ensemble import Ensemble
+from .errors import InputError, unknown_name
+from .model import Model
+
+Array = NDArray[np.float64]
+Value = Any
+"""A float of one run; (n_members,) of many."""
 
 VASOPRESSOR_GRADE = 3
 """ASTCT: from grade 3 on a vasopressor is needed (Lee 2019, doi:10.1016/j.bbmt.2018.12.758)."""
+GRADE = "crs_grade"
 
 
-def _window(sim: Simulation, name: str, first: float, last: float) -> tuple[Array, Array]:
-    rows = (sim.days >= first) & (sim.days <= last)
+class Run(Protocol):
+    """What an endpoint is taken of."""
+
+    @property
+    def days(self) -> Array:
+        """Ascending, (n_days,)."""
+
+    def __getitem__(self, name: str) -> Array:
+        """The course of a state or quantity, (..., n_days)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The members of an ensemble under one of its scenarios, as endpoints read them."""
+
+    ensemble: Ensemble
+    scenario: str
+
+    @property
+    def days(self) -> Array:
+        """Ascending, (n_days,)."""
+        return self.ensemble.days
+
+    def __getitem__(self, name: str) -> Array:
+        """The courses of an output, (n_members, n_days)."""
+        return self.ensemble.course(name, self.scenario)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A number that a run comes to, with what a table says of it.
+
+    Parameters
+    ----------
+    name : str, as tables and searches name it
+    label, unit : str
+    needs : str, the state or quantity it is taken of
+    of : callable of a `Run`
+    log : bool, whether differences are told as ratios
+
+    Examples
+    --------
+    >>> Endpoint("peak_il6", "IL-6 peak", "pg/mL", "il6", lambda run: peak(run, "il6")).name
+    'peak_il6'
+    """
+
+    name: str
+    label: str
+    unit: str
+    needs: str
+    of: Callable[[Run], Value] = field(repr=False)
+    log: bool = False
+
+
+def _window(run: Run, name: str, first: float, last: float) -> tuple[Array, Array]:
+    rows = (run.days >= first) & (run.days <= last)
     if not rows.any():
         raise InputError(
             f"{name}: no sample between day {first:g} and {last:g}; the run covers "
-            f"day {sim.days[0]:g} to {sim.days[-1]:g}"
+            f"day {run.days[0]:g} to {run.days[-1]:g}"
         )
-    return sim.days[rows], sim[name][rows]
+    return run.days[rows], run[name][..., rows]
 
 
-def peak(sim: Simulation, name: str, first: float = -math.inf, last: float = math.inf) -> float:
+def _told(values: Any) -> Value:
+    """A float where there is but one."""
+    return values if np.ndim(values) else float(values)
+
+
+def peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
     """The largest sampled value between two days (ends included), in the unit of ``name``."""
-    return float(_window(sim, name, first, last)[1].max())
+    return _told(_window(run, name, first, last)[1].max(axis=-1))
 
 
-def day_of_peak(
-    sim: Simulation, name: str, first: float = -math.inf, last: float = math.inf
-) -> float:
+def day_of_peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
     """The first day on which the largest sampled value is taken."""
-    days, values = _window(sim, name, first, last)
-    return float(days[values.argmax()])
+    days, values = _window(run, name, first, last)
+    return _told(days[values.argmax(axis=-1)])
 
 
-def auc(sim: Simulation, name: str, first: float = -math.inf, last: float = math.inf) -> float:
+def auc(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
     """Area under the curve by trapezia, in the unit of ``name`` times day."""
-    days, values = _window(sim, name, first, last)
-    return float(np.trapezoid(values, days))
+    days, values = _window(run, name, first, last)
+    return _told(np.trapezoid(values, days, axis=-1))
 
 
-def days_above(sim: Simulation, name: str, level: float) -> float:
+def level_on(run: Run, name: str, day: float) -> Value:
+    """The value on one day; on a straight line where no sample was taken.
+
+    Raises
+    ------
+    InputError
+        If the run does not cover the day.
+    """
+    if not run.days[0] <= day <= run.days[-1]:
+        raise InputError(
+            f"{name}: day {day:g} is asked for; the run covers day {run.days[0]:g} to "
+            f"{run.days[-1]:g}"
+        )
+    after = max(1, int(np.searchsorted(run.days, day)))
+    left, right = run.days[after - 1], run.days[after]
+    share = (day - left) / (right - left)
+    values = run[name]
+    return _told((1.0 - share) * values[..., after - 1] + share * values[..., after])
+
+
+def days_above(run: Run, name: str, level: float) -> Value:
     """Days the course spends at or above a level, crossings found on the straight lines between.
 
     >>> from types import SimpleNamespace
@@ -56,21 +146,97 @@ def days_above(sim: Simulation, name: str, level: float) -> float:
     >>> days_above(tent, "x", 1.0)
     1.0
     """
-    height = sim[name] - level
-    left, right, width = height[:-1], height[1:], np.diff(sim.days)
+    height = run[name] - level
+    left, right, width = height[..., :-1], height[..., 1:], np.diff(run.days)
     share = np.where((left >= 0) & (right >= 0), 1.0, 0.0)
     crosses = (left >= 0) != (right >= 0)
     upper, lower = np.maximum(left, right), np.minimum(left, right)
     share[crosses] = upper[crosses] / (upper - lower)[crosses]
-    return float(width @ share)
+    return _told(share @ width)
 
 
-def worst_grade(sim: Simulation) -> int:
+def worst_grade(run: Run) -> Value:
     """The highest CRS grade of the run."""
-    return int(sim["crs_grade"].max())
+    worst = run[GRADE].max(axis=-1)
+    return worst if np.ndim(worst) else int(worst)
 
 
-def vasopressor_days(sim: Simulation) -> float:
+def vasopressor_days(run: Run) -> Value:
     """Days at grade 3 or above: a sample's grade holds until the next sample."""
-    needed = sim["crs_grade"][:-1] >= VASOPRESSOR_GRADE
-    return float(np.diff(sim.days) @ needed)
+    needed = run[GRADE][..., :-1] >= VASOPRESSOR_GRADE
+    return _told(needed @ np.diff(run.days))
+
+
+def peak_of(model: Model, name: str) -> Endpoint:
+    """The peak of a state or quantity, as an endpoint."""
+    part = model[name]
+    return Endpoint(f"peak_{name}", f"{part.label}: peak", part.unit, name,
+                    lambda run: peak(run, name), log=True)  # fmt: skip
+
+
+def day_of_peak_of(model: Model, name: str) -> Endpoint:
+    """The day of that peak, as an endpoint."""
+    return Endpoint(f"day_of_peak_{name}", f"{model[name].label}: day of peak", "day", name,
+                    lambda run: day_of_peak(run, name))  # fmt: skip
+
+
+def auc_of(model: Model, name: str) -> Endpoint:
+    """The area under the course of a state or quantity, as an endpoint."""
+    part = model[name]
+    return Endpoint(f"auc_{name}", f"{part.label}: area under the curve", f"{part.unit} * day",
+                    name, lambda run: auc(run, name), log=True)  # fmt: skip
+
+
+def level_of(model: Model, name: str, day: float) -> Endpoint:
+    """The level on a day, as an endpoint."""
+    part = model[name]
+    return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", part.unit, name,
+                    lambda run: level_on(run, name, day), log=True)  # fmt: skip
+
+
+def graded() -> tuple[Endpoint, ...]:
+    """The worst grade, and the days that need a vasopressor, as endpoints."""
+    return (
+        Endpoint("worst_grade", "Worst CRS grade", "1", GRADE, worst_grade),
+        Endpoint("vasopressor_days", f"Days at grade {VASOPRESSOR_GRADE} or more (vasopressor)",
+                 "day", GRADE, vasopressor_days),
+    )  # fmt: skip
+
+
+KINDS = {"peak": peak_of, "day_of_peak": day_of_peak_of, "auc": auc_of}
+ON_A_DAY = re.compile(r"(\w+)_d(\d+(?:\.\d+)?)")
+
+
+def endpoint(model: Model, name: str) -> Endpoint:
+    """The endpoint of a name: worst_grade, vasopressor_days, peak_X, day_of_peak_X, auc_X, X_dDAY.
+
+    Raises
+    ------
+    UnknownNameError
+        With the closest match, if X is neither state nor quantity of the model, or there is no
+        such endpoint.
+
+    Examples
+    --------
+    >>> from crs_sim import load_model
+    >>> endpoint(load_model("crs"), "psa_d30").label
+    'PSA, serum on day 30'
+    """
+    known = (*model.state_ids, *model.quantity_ids)
+    single = {e.name: e for e in graded()} if GRADE in known else {}
+    if name in single:
+        return single[name]
+    on_day = ON_A_DAY.fullmatch(name)
+    if on_day:
+        return level_of(model, _checked(on_day[1], known, name), float(on_day[2]))
+    for kind in sorted(KINDS, key=len, reverse=True):
+        if name.startswith(f"{kind}_"):
+            return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), known, name))
+    all_of = [*(f"{kind}_{x}" for kind in KINDS for x in known), *(f"{x}_d30" for x in known)]
+    raise unknown_name("endpoint", name, [*single, *all_of])
+
+
+def _checked(part: str, known: tuple[str, ...], name: str) -> str:
+    if part not in known:
+        raise unknown_name(f"state or quantity (of endpoint {name})", part, known)
+    return part

@@ -1,4 +1,4 @@
-"""What is done to a patient: doses, resets, changes of a parameter for some days, patient values.
+"""What is done to a patient: doses, triggers, resets, changes of a parameter, patient values.
 
 A `Scenario` says nothing of what is measured, and nothing of how it is solved.
 """
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .dosing import Schedule
 from .errors import InputError
+from .triggers import Hold, Trigger
 
 Number = TypeVar("Number", bound=Any)
 
@@ -65,6 +66,8 @@ class Scenario:
     values : mapping of parameter id to value, the patient's own (body weight, ...)
     resets : tuple of float, days on which all states go back to their initial values; what was
         given before is gone, whether it still runs or has yet to arrive
+    triggers : tuple of Trigger, doses decided on as the patient goes, the first before the next
+    holds : tuple of Hold, doses left out where a condition holds
     """
 
     name: str
@@ -72,12 +75,22 @@ class Scenario:
     changes: tuple[Change, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
     resets: tuple[float, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
     def __post_init__(self) -> None:
         for day in self.resets:
             if not (math.isfinite(day) and day >= 0):
                 raise InputError(f"{self.name}: reset on day {day:g}; a run starts on day 0")
+        names = [trigger.name for trigger in self.triggers]
+        if len(set(names)) < len(names):
+            raise InputError(f"{self.name}: two triggers have one name; give each its own")
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    @property
+    def decided(self) -> bool:
+        """Whether all that is given is known beforehand."""
+        return not (self.triggers or self.holds)
 
     def with_doses(self, doses: Schedule, name: str = "") -> Scenario:
         """The same patient under another schedule."""
