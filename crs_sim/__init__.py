@@ -73,6 +73,8 @@ cohort.py          several patients fitted at once: how, and what came out
 rounds.py          fit_all: patients given the population, the population given the patients
 draws.py           parameter values drawn around an estimate (Laplace approximation)
 predictions.py     predict: bands of every observable, under any scenario
+scenariofile.py    scenarios.toml: what might have been done, as edits of what was
+comparison.py      compare: endpoints under scenarios, and paired differences
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
 structures.py      fits of the same observations by different models, compared
@@ -90,6 +92,7 @@ diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
 profileplots.py    figures of profiles, and of observations left out
 bandplots.py       figures of prediction bands
+comparisonplots.py  the figure of a comparison
 report.py          a fit in words and figures
 posterior_plots.py   pairs of parameters, and the way of the walkers
 predictive_plots.py  readings predicted beside those observed
@@ -104,6 +107,7 @@ cli_population.py  fit-all
 cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare-fits
+cli_compare.py     compare
 cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
@@ -123,6 +127,8 @@ if TYPE_CHECKING:
     from .checks import check_model, listing
     from .cohort import PopulationFit, Roles
     from .cohortfiles import save_population
+    from .comparison import Comparison, compare
+    from .comparisonplots import plot_comparison
     from .dosing import Dose, Schedule
     from .draws import Draws, laplace_draws, weighted_draws
     from .endpoints import (
@@ -170,6 +176,7 @@ if TYPE_CHECKING:
     from .rounds import fit_all
     from .sampler import Peak, sample
     from .scenario import Change, Scenario
+    from .scenariofile import Questions, load_scenarios
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
     from .structures import compare_fits
@@ -186,6 +193,8 @@ _HOMES = {
     "checks": "check_model listing",
     "cohort": "PopulationFit Roles",
     "cohortfiles": "save_population",
+    "comparison": "Comparison compare",
+    "comparisonplots": "plot_comparison",
     "dosing": "Dose Schedule",
     "draws": "Draws laplace_draws weighted_draws",
     "endpoints": "Endpoint auc day_of_peak days_above endpoint level_on peak vasopressor_days "
@@ -218,6 +227,7 @@ _HOMES = {
     "report": "report_text write_report",
     "sampler": "Peak sample",
     "scenario": "Change Scenario",
+    "scenariofile": "Questions load_scenarios",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
     "synthetic": "Design synthetic_patient",
@@ -232,6 +242,7 @@ __all__ = [
     "NO_TREATMENT",
     "RESEARCH_ONLY",
     "Change",
+    "Comparison",
     "Condition",
     "CrsSimError",
     "Design",
@@ -264,6 +275,7 @@ __all__ = [
     "Predictions",
     "Profile",
     "Quantity",
+    "Questions",
     "Roles",
     "Run",
     "SamplePlan",
@@ -278,6 +290,7 @@ __all__ = [
     "auc",
     "check_against",
     "check_model",
+    "compare",
     "compare_fits",
     "concerns",
     "day_of_peak",
@@ -300,9 +313,11 @@ __all__ = [
     "load_posterior",
     "load_problem",
     "load_run",
+    "load_scenarios",
     "new_patient",
     "peak",
     "plot_case",
+    "plot_comparison",
     "plot_corner",
     "plot_estimates",
     "plot_left_out",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
+from .cli_compare import compare
 from .cli_export import export
 from .cli_models import check, new, show
 from .cli_population import fit_all
@@ -79,8 +80,8 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export, profile, leave_one_out, predict, compare_fits, sample,
-                fit_all):  # fmt: skip
+for command in (check, show, new, export, profile, leave_one_out, predict, compare, compare_fits,
+                sample, fit_all):  # fmt: skip
     cli.add_command(command)
 
 

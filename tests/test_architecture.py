@@ -14,8 +14,10 @@ PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
-           "posterior_plots", "predictive_plots", "posterior_report"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
+           "posterior_plots", "predictive_plots", "posterior_report",
+           "comparisonplots"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_compare",
+            "cli_population",
             "cli_sample", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},

@@ -1,0 +1,113 @@
+"""compare: what might have been done instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import RESEARCH_ONLY
+from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .comparison import Comparison
+    from .fitting import Fit
+    from .scenariofile import Questions
+
+
+@click.command(short_help="What might have been done instead.", epilog=RESEARCH_ONLY)
+@click.argument("run")
+@click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
+              help="What to compare  [default: scenarios.toml of the problem]")  # fmt: skip
+@click.option("--draws", default=400, show_default=True,
+              help="Of the Laplace approximation, weighted.")  # fmt: skip
+@click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
+              help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
+@click.option("--level", default=0.95, show_default=True, help="Of intervals and bands.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where comparison.csv and the figure go  [default: print only]")  # fmt: skip
+@click.option("--workers", type=int, help="Threads  [default: one for each core]")
+@PROBLEM_OPTION
+def compare(
+    run: str, file: Path | None, level: float, out: Path | None, workers: int | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Compare what was done to the patient of RUN with what might have been done.
+
+    RUN is a fit, or a problem: then its latest fit. The same draws of the parameters run under
+    every scenario, so that differences are within one patient. The first row is what was done.
+    """
+    from .comparison import compare as run_compare
+    from .ensemble import Sampling
+    from .progress import progress_line
+    from .scenariofile import load_scenarios
+
+    result, folder = fit_and_folder(run, options["problem"])
+    asked = load_scenarios(file or _beside(folder), result.problem.patient.scenario, result.model)
+    with progress_line() as line:
+        task = line.add_task("draws", total=None, last="")
+        found = run_compare(
+            result, asked.scenarios, asked.endpoints, draws=_draws(options),
+            sampling=Sampling(until=asked.until, every_hours=6.0), workers=workers,
+            progress=lambda done, total: line.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _print(found)
+    if out is not None:
+        _write(found, asked, result, out, level)
+    click.echo(RESEARCH_ONLY)
+
+
+def _beside(folder: Path) -> Path:
+    """The problem's scenarios.toml, over the run's folder."""
+    from .errors import InputError
+    from .scenariofile import SCENARIOS
+
+    for above in (folder, *folder.resolve().parents[:2]):
+        if (above / SCENARIOS).is_file():
+            return above / SCENARIOS
+    raise InputError(
+        f"{folder}  has no {SCENARIOS} beside it, so nothing is asked; write one (see the README) "
+        "or name it with --scenarios"
+    )
+
+
+def _draws(options: dict[str, Any]) -> pd.DataFrame | int:
+    from .cli_predict import read_draws
+
+    return options["draws"] if options["table"] is None else read_draws(options["table"])
+
+
+def _print(found: Comparison) -> None:
+    """Medians; what is extrapolated; where the draws come from."""
+    medians = found.medians()
+    names = [e.name for e in found.endpoints]
+    rows = [[str(name), *(f"{x:.3g}" for x in row)]
+            for name, row in zip(medians.index, medians.to_numpy(), strict=True)]  # fmt: skip
+    print_columns([["median", *names], ["", *(e.unit for e in found.endpoints)], *rows])
+    click.echo()
+    for scenario, text in zip(found.scenarios, found.outside, strict=True):
+        if text:
+            click.echo(f"{scenario}: extrapolated: {text}")
+    failed = len(found.predictions.ensemble.failures)
+    click.echo(f"{found.predictions.source}; {failed} runs failed")
+
+
+def _write(
+    found: Comparison, asked: Questions, result: Fit, out: Path, level: float
+) -> None:
+    from .comparisonplots import plot_comparison
+    from .output import write_whole
+    from .plots import figure_file
+
+    title = f"{result.problem.name}: what was done, and what might have been"
+    figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
+    text = found.table(level).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    files = {out / "comparison.csv": text.encode()}
+    for suffix in (".png", ".svg"):
+        files[out / f"comparison{suffix}"] = figure_file(figure, f"comparison{suffix}")
+    write_whole(files)
+    for path in files:
+        click.echo(f"wrote {path}")

@@ -1,0 +1,215 @@
+"""`compare`: what would have happened instead, told by endpoints, with how sure each answer is.
+
+Every draw of the parameters runs under every scenario, so a difference is between two courses of
+one and the same patient. Where a scenario leads out of the range that the data informed, the
+answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from .draws import Draws
+from .endpoints import Endpoint, Members
+from .ensemble import Sampling
+from .errors import InputError, unknown_name
+from .fitting import Fit
+from .objective import METHOD, RTOL, Array
+from .predictions import DRAWS, Predictions, observables, predict
+from .scenario import Scenario
+from .simulation import Simulation, simulate
+
+AS_GIVEN = "as given"
+LEVEL = 0.95
+OUTSIDE = 1.1
+"""A state that goes further than this times its range under what was done is extrapolated."""
+VANISHED = 0.01
+"""Of its largest value: below it a state's smallest value says nothing."""
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Endpoints under scenarios, the first of which is what was done.
+
+    Parameters
+    ----------
+    predictions : Predictions, the runs of every draw under every scenario
+    runs : tuple of Simulation, at the estimates, one for each scenario
+    endpoints : tuple of Endpoint
+    estimates : (n_scenarios, n_endpoints) of those runs
+    draws : (n_scenarios, n_endpoints, n_draws)
+    outside : what of each scenario is extrapolated, in words; "" where nothing is
+    """
+
+    predictions: Predictions = field(repr=False)
+    runs: tuple[Simulation, ...] = field(repr=False)
+    endpoints: tuple[Endpoint, ...]
+    estimates: Array = field(repr=False)
+    draws: Array = field(repr=False)
+    outside: tuple[str, ...]
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Their names; the first is what was done."""
+        return self.predictions.scenarios
+
+    def of(self, scenario: str, endpoint: str) -> Array:
+        """An endpoint of every draw under a scenario, (n_draws,).
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        return np.asarray(self.draws[self._place(scenario, endpoint)])
+
+    def difference(self, scenario: str, endpoint: str) -> Array:
+        """How much larger it is than as given, draw by draw, (n_draws,)."""
+        return self.of(scenario, endpoint) - self.of(self.scenarios[0], endpoint)
+
+    def table(self, level: float = LEVEL) -> pd.DataFrame:
+        """One row for each scenario and endpoint.
+
+        ``estimate`` is of the run at the estimates; ``median``, ``low`` and ``high`` are of the
+        draws; ``difference`` is what was done taken off, draw by draw, ``ratio`` divided by it
+        (where the endpoint is told in ratios), and ``chance_lower`` the share of draws in which
+        it is below what was done. Both ends hold ``level`` of the draws between them.
+
+        Raises
+        ------
+        InputError
+            For a level not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level is {level:g}; give one between 0 and 1")
+        tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)
+        return pd.DataFrame(list(self._rows(tails)))
+
+    def medians(self) -> pd.DataFrame:
+        """A row a scenario, a column an endpoint: the medians of the draws."""
+        return pd.DataFrame(
+            np.median(self.draws, axis=2), index=pd.Index(self.scenarios, name="scenario"),
+            columns=[endpoint.name for endpoint in self.endpoints],
+        )  # fmt: skip
+
+    def _rows(self, tails: tuple[float, float, float]) -> Iterator[dict[str, object]]:
+        for i, scenario in enumerate(self.scenarios):
+            for j, endpoint in enumerate(self.endpoints):
+                mine, given = self.draws[i, j], self.draws[0, j]
+                row: dict[str, object] = {
+                    "scenario": scenario, "endpoint": endpoint.name, "label": endpoint.label,
+                    "unit": endpoint.unit, "estimate": self.estimates[i, j],
+                    **_named(("median", "low", "high"), np.quantile(mine, tails)),
+                }  # fmt: skip
+                off = np.quantile(mine - given, tails)
+                row |= _named(("difference", "difference_low", "difference_high"), off)
+                if endpoint.log and (given > 0).all():
+                    by = np.quantile(mine / given, tails)
+                    row |= _named(("ratio", "ratio_low", "ratio_high"), by)
+                yield row | {
+                    "chance_lower": float(np.mean(mine < given)), "outside": self.outside[i]
+                }
+
+    def _place(self, scenario: str, endpoint: str) -> tuple[int, int]:
+        names = [e.name for e in self.endpoints]
+        if scenario not in self.scenarios:
+            raise unknown_name("scenario", scenario, self.scenarios)
+        if endpoint not in names:
+            raise unknown_name("endpoint", endpoint, names)
+        return self.scenarios.index(scenario), names.index(endpoint)
+
+    def __repr__(self) -> str:
+        """One line."""
+        return (
+            f"Comparison({len(self.scenarios)} scenarios, {len(self.endpoints)} endpoints; "
+            f"{self.predictions.source})"
+        )
+
+
+def compare(
+    result: Fit,
+    scenarios: Sequence[Scenario],
+    endpoints: Sequence[Endpoint],
+    *,
+    draws: pd.DataFrame | Draws | int = DRAWS,
+    sampling: Sampling | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Endpoints of what was done to a patient, and of what might have been done instead.
+
+    Parameters
+    ----------
+    result : Fit
+    scenarios : without what was done, which is always the first
+    endpoints : see `crs_sim.endpoints.endpoint`
+    draws : as in `crs_sim.predictions.predict`; the same in every scenario
+    sampling : Sampling, by default every 6 h until day 40; its outputs are seen to
+    workers, progress : as in `crs_sim.batches.simulate_many`
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compare, or two scenarios have one name.
+    UnknownNameError, IntegrationError
+        As `predict` and `crs_sim.simulation.simulate`.
+
+    Examples
+    --------
+    ``compare(best, [without], [endpoint(best.model, "peak_ifng")]).table()``
+    """
+    if not scenarios or not endpoints:
+        raise InputError("a comparison needs at least one other scenario and one endpoint")
+    problem, own = result.problem, result.problem.patient.scenario
+    several = [
+        replace(s, values={**own.values, **s.values})
+        for s in (replace(own, name=AS_GIVEN), *scenarios)
+    ]
+    wanted = sampling or Sampling(every_hours=6.0)
+    outputs = dict.fromkeys((*observables(problem), *(e.needs for e in endpoints)))
+    predictions = predict(
+        result, several, draws=draws, sampling=replace(wanted, outputs=tuple(outputs)),
+        workers=workers, progress=progress,
+    )  # fmt: skip
+    runs = tuple(
+        simulate(result.model, s, days=predictions.days, method=METHOD, rtol=RTOL) for s in several
+    )
+    estimates = np.array([[float(e.of(run)) for e in endpoints] for run in runs])
+    members = [Members(predictions.ensemble, s.name) for s in several]
+    drawn = np.array([[e.of(m) for e in endpoints] for m in members], dtype=np.float64)
+    outside = ("", *(_outside(run, runs[0]) for run in runs[1:]))
+    return Comparison(predictions, runs, tuple(endpoints), estimates, drawn, outside)
+
+
+def _named(names: Sequence[str], values: Array) -> Mapping[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _outside(run: Simulation, given: Simulation) -> str:
+    """In which states a run leaves the range it had under what was done; the worst first."""
+    found = []
+    for name in run.model.state_ids:
+        far, label = _how_far(run[name], given[name]), run.model[name].label
+        if far > OUTSIDE:
+            beyond = "never met" if np.isinf(far) else f"{far:.1f} x its range"
+            found.append((far, f"{label} {beyond}"))
+    changed = [c.parameter for c in run.scenario.changes if c not in given.scenario.changes]
+    found.sort(key=lambda pair: -pair[0])
+    told = [text for _, text in found[:MOST_NAMED]] + [f"{name} changed" for name in changed]
+    more = len(found) - MOST_NAMED
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _how_far(course: Array, given: Array) -> float:
+    """How many times as high, or as low, as it ever was; 1 inside, infinite if it never was."""
+    top, most = float(course.max()), float(given.max())
+    if most <= 0.0:
+        return float("inf") if top > 0.0 else 1.0
+    low, least = float(course.min()), float(given.min())
+    down = least / low if least > VANISHED * most and low > 0.0 else 1.0
+    return max(top / most, down, 1.0)

@@ -1,0 +1,281 @@
+"""The figure of a comparison: a row a scenario; doses, courses over what was done, endpoints.
+
+The courses of what was done stand in grey in every row, so that each row can be read by itself;
+on the right each endpoint has a column, as in a forest plot.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from . import RESEARCH_ONLY
+from .comparison import LEVEL, Comparison
+from .dosing import Input
+from .endpoints import GRADE, Endpoint
+from .errors import InputError, unknown_name
+from .panels import BLUE, COURSES, DRUGS, GREY, INK, SMALL, VERMILION
+from .plots import Picture, styled
+from .predictions import Band
+from .simulation import Array
+from .units import pretty
+
+ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
+"""Inches: a row, between rows, and the margins."""
+NAME, RIBBON, COURSE, FOREST, BETWEEN = 1.75, 1.5, 1.35, 1.15, 0.42
+"""Inches across: the name, the doses, a course, an endpoint, between columns."""
+MOST_COURSES, MOST_ENDPOINTS = 3, 6
+DECADES = 5.0
+KNOWN = {course.ids[0]: course.name for course in COURSES}
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where things stand on a figure of so many rows, in inches from its top left corner."""
+
+    figure: Figure
+    rows: int
+    width: float
+
+    @property
+    def height(self) -> float:
+        return ABOVE + BELOW + self.rows * (ROW + GAP) - GAP
+
+    def axes(self, left: float, width: float, row: int | None = None) -> Axes:
+        """Axes in one row, or over all of them."""
+        top = ABOVE + (0 if row is None else row * (ROW + GAP))
+        tall = ROW if row is not None else self.height - ABOVE - BELOW
+        box = (left / self.width, 1 - (top + tall) / self.height, width / self.width,
+               tall / self.height)  # fmt: skip
+        return self.figure.add_axes(box)
+
+    def middle(self, row: int) -> float:
+        """The middle of a row, in inches from the top of the first."""
+        return row * (ROW + GAP) + ROW / 2
+
+
+@styled
+def plot_comparison(
+    comparison: Comparison,
+    *,
+    courses: Sequence[str] = (),
+    endpoints: Sequence[str] = (),
+    level: float = LEVEL,
+    title: str = "",
+) -> Figure:
+    """Scenarios as rows: doses, courses with bands over what was done, and endpoints.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    courses : names of what was predicted (default: what the first endpoints are taken of)
+    endpoints : names of the comparison's (default: the first `MOST_ENDPOINTS`, no days of peaks)
+    level : float, of bands and bars
+    title : str
+
+    Raises
+    ------
+    UnknownNameError, InputError
+        For a course or endpoint that the comparison has not.
+    """
+    shown = _courses(comparison, courses)
+    ends = _endpoints(comparison, endpoints)
+    width = (NAME + RIBBON + len(shown) * COURSE + len(ends) * FOREST
+             + (1 + len(shown) + len(ends)) * BETWEEN)  # fmt: skip
+    sheet = _Sheet(Picture(), len(comparison.scenarios), width)
+    sheet.figure.set_size_inches(width, sheet.height)
+    _names(sheet, comparison)
+    left = NAME
+    drugs = _drugs(comparison)
+    for row in range(sheet.rows):
+        _ribbon(sheet.axes(left, RIBBON, row), comparison, row, drugs)
+    left += RIBBON + BETWEEN
+    for name in shown:
+        for row, ax in enumerate(_column(sheet, left, COURSE)):
+            _course(ax, comparison, name, row, level)
+        left += COURSE + BETWEEN
+    for end in ends:
+        _forest(sheet.axes(left, FOREST), sheet, comparison, end, level)
+        left += FOREST + BETWEEN
+    _words(sheet, comparison, drugs, level, title)
+    return sheet.figure
+
+
+def _courses(comparison: Comparison, names: Sequence[str]) -> tuple[str, ...]:
+    known = comparison.predictions.ensemble.outputs
+    for name in names:
+        if name not in known:
+            raise unknown_name("course of the comparison", name, known)
+    needed = dict.fromkeys(e.needs for e in comparison.endpoints if e.needs != GRADE)
+    return tuple(names) or tuple(needed)[:MOST_COURSES]
+
+
+def _endpoints(comparison: Comparison, names: Sequence[str]) -> tuple[Endpoint, ...]:
+    by_name = {e.name: e for e in comparison.endpoints}
+    for name in names:
+        if name not in by_name:
+            raise unknown_name("endpoint", name, by_name)
+    if len(names) > 2 * MOST_ENDPOINTS:
+        raise InputError(f"{len(names)} endpoints do not fit a figure; name fewer")
+    usual = [name for name in by_name if not name.startswith("day_of_peak")]
+    graded = [name for name in usual if by_name[name].needs == GRADE]
+    first = [*graded, *(name for name in usual if name not in graded)][:MOST_ENDPOINTS]
+    return tuple(by_name[name] for name in names or first)
+
+
+def _drugs(comparison: Comparison) -> list[str]:
+    """Those that are not given in one and the same way in every scenario."""
+    given = [run.ledger for run in comparison.runs]
+    drugs = dict.fromkeys(i.drug for doses in given for i in doses)
+    return [drug for drug in drugs if len({_days_of(doses, drug) for doses in given}) > 1]
+
+
+def _days_of(given: Sequence[Input], drug: str) -> tuple[tuple[float, float], ...]:
+    return tuple((i.start, i.amount) for i in given if i.drug == drug)
+
+
+def _column(sheet: _Sheet, left: float, width: float) -> Iterator[Axes]:
+    for row in range(sheet.rows):
+        yield sheet.axes(left, width, row)
+
+
+def _names(sheet: _Sheet, comparison: Comparison) -> None:
+    for row, name in enumerate(comparison.scenarios):
+        text = "\n".join(textwrap.wrap(name, 25))
+        if comparison.outside[row]:
+            text += "\n(extrapolated)"
+        height = 1 - (ABOVE + sheet.middle(row)) / sheet.height
+        sheet.figure.text(0.08 / sheet.width, height, text, fontsize=SMALL, va="center",
+                          weight="bold" if row == 0 else "normal")  # fmt: skip
+
+
+def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Sequence[str]) -> None:
+    """The doses of a scenario, a line a drug."""
+    for place, drug in enumerate(drugs):
+        days = [i.start for i in comparison.runs[row].ledger if i.drug == drug]
+        ax.vlines(days, place - 0.42, place + 0.42, color=DRUGS[place % len(DRUGS)], lw=0.9)
+    ax.set_ylim(len(drugs) - 0.4, -0.6)
+    ax.set_yticks([])
+    ax.grid(axis="y", visible=False)
+    _days(ax, comparison, row)
+    if row == 0:
+        ax.set_title("doses (lines: drugs, see below)", fontsize=SMALL)
+
+
+def _course(ax: Axes, comparison: Comparison, name: str, row: int, level: float) -> None:
+    """The band of a course, over that of what was done."""
+    predictions = comparison.predictions
+    given = predictions.curve(name, level, scenario=comparison.scenarios[0])
+    mine = predictions.curve(name, level, scenario=comparison.scenarios[row])
+    days, log = comparison.predictions.days, _log(name)
+    for band, run, colour in ((given, 0, GREY), (mine, row, BLUE)):
+        if run or colour == GREY:
+            low = np.maximum(band.low, 1e-300) if log else band.low
+            ax.fill_between(days, low, band.high, color=colour, alpha=0.3, lw=0)
+            ax.plot(days, comparison.runs[run][name], color=colour if run else INK, lw=1.1)
+    _scale(ax, comparison, name, level, log=log)
+    _days(ax, comparison, row)
+    if row == 0:
+        ax.set_title(_title(comparison, name), fontsize=SMALL)
+
+
+def _scale(ax: Axes, comparison: Comparison, name: str, level: float, *, log: bool) -> None:
+    """The same in every row."""
+    bands: list[Band] = [
+        comparison.predictions.curve(name, level, scenario=s) for s in comparison.scenarios
+    ]
+    top = max(float(band.high.max()) for band in bands) or 1.0
+    if not log:
+        ax.set_ylim(0.0, 1.05 * top)
+        return
+    positive = [float(band.low[band.low > 0].min(initial=top)) for band in bands]
+    ax.set_yscale("log")
+    ax.set_ylim(max(min(positive), top * 10.0**-DECADES), 1.5 * top)
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _forest(
+    ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, level: float
+) -> None:
+    """Medians and bars of an endpoint, a row a scenario; filled where it surely differs."""
+    place = comparison.endpoints.index(end)
+    tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)
+    ends = np.quantile(comparison.draws[:, place], tails, axis=1)
+    ax.axvspan(ends[1, 0], ends[2, 0], color=GREY, alpha=0.25, lw=0)
+    ax.axvline(ends[0, 0], color=INK, lw=0.8)
+    for row in range(sheet.rows):
+        height, colour = sheet.middle(row), INK if row == 0 else VERMILION
+        ax.plot(ends[1:, row], [height, height], color=colour, lw=1.4, solid_capstyle="butt")
+        sure = row == 0 or _sure(comparison.draws[row, place] - comparison.draws[0, place], level)
+        ax.plot(ends[0, row], height, "o", ms=4.5, mec=colour, mfc=colour if sure else "white")
+        ax.plot(comparison.estimates[row, place], height, "|", ms=7, color=colour, mew=0.9)
+    ax.set_ylim(sheet.height - ABOVE - BELOW, 0.0)
+    ax.set_yticks([])
+    ax.grid(axis="y", visible=False)
+    if end.log and float(ends.min()) > 0 and float(ends.max()) > 20 * float(ends.min()):
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+    unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
+    ax.set_title("\n".join(textwrap.wrap(_label(comparison, end), 19)), fontsize=SMALL)
+    ax.set_xlabel(unit if unit not in ("", "1") else "(no unit)", fontsize=SMALL)
+
+
+def _sure(differences: Array, level: float) -> bool:
+    """Whether zero lies outside the interval of the paired differences."""
+    low, high = np.quantile(differences, (0.5 - level / 2, 0.5 + level / 2))
+    return bool(low > 0 or high < 0)
+
+
+def _words(
+    sheet: _Sheet, comparison: Comparison, drugs: Sequence[str], level: float, title: str
+) -> None:
+    figure, percent = sheet.figure, f"{100 * level:g} %"
+    figure.text(0.08 / sheet.width, 1 - 0.2 / sheet.height, title or "What might have been",
+                fontsize=10, weight="bold", va="center")  # fmt: skip
+    key: list[Line2D | Patch] = [
+        Patch(fc=GREY, alpha=0.4, label=f"as given: {percent} band of the parameters"),
+        Patch(fc=BLUE, alpha=0.4, label=f"scenario: {percent} band; line: at the estimates"),
+        Line2D([], [], color=VERMILION, marker="o", ms=4.5,
+               label=f"median and {percent}; filled: the paired difference from as given is sure"),
+        Line2D([], [], color=VERMILION, marker="|", ms=7, lw=0, label="at the estimates"),
+        *(Line2D([], [], color=DRUGS[n % len(DRUGS)], marker="|", ms=7, mew=1.2, lw=0, label=drug)
+          for n, drug in enumerate(drugs)),
+    ]  # fmt: skip
+    figure.legend(handles=key, loc="lower left", ncols=4, frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(0.0, 0.24 / sheet.height))  # fmt: skip
+    figure.text(0.08 / sheet.width, 0.1 / sheet.height, RESEARCH_ONLY, fontsize=SMALL,
+                color="#555555")  # fmt: skip
+    said = f"Bands from {comparison.predictions.source}."
+    figure.text(1 - 0.08 / sheet.width, 0.1 / sheet.height, said, fontsize=SMALL, ha="right")
+
+
+def _days(ax: Axes, comparison: Comparison, row: int) -> None:
+    days = comparison.predictions.days
+    ax.set_xlim(float(days[0]) - 0.01 * float(days[-1]), float(days[-1]))
+    last = row == len(comparison.scenarios) - 1
+    ax.tick_params(axis="x", labelbottom=last)
+    if last:
+        ax.set_xlabel("day after infusion", fontsize=SMALL)
+
+
+def _title(comparison: Comparison, name: str) -> str:
+    part = comparison.predictions.ensemble.model[name]
+    return f"{KNOWN.get(name, part.label)}, {pretty(part.unit)}"
+
+
+def _label(comparison: Comparison, end: Endpoint) -> str:
+    """As the endpoint says it, with the short name of what it is taken of."""
+    part = comparison.predictions.ensemble.model[end.needs]
+    return end.label.replace(part.label, KNOWN.get(end.needs, part.label))
+
+
+def _log(name: str) -> bool:
+    return next((c.log for c in COURSES if c.ids[0] == name), True)

@@ -1,0 +1,347 @@
+"""scenarios.toml: what might have been done instead, each as a few edits of what was.
+
+In each scenario the edits apply in this order, however they are written: keep, remove, scale,
+resize, replace, move, add; then changes, holds and triggers are put in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from . import edits
+from .dosing import Dose, Schedule
+from .edits import Pick
+from .endpoints import Endpoint, endpoint
+from .errors import CrsSimError, InputError, unknown_name
+from .model import Model
+from .scenario import Change, Scenario
+from .tables import CellError, Record, at_place, column, place, read_toml
+from .triggers import Condition, Hold, Trigger
+
+Words = Annotated[str, column(min_length=1)]
+Real = Annotated[float, column(allow_inf_nan=False)]
+Positive = Annotated[float, column(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, column(ge=0, allow_inf_nan=False)]
+
+SCENARIOS = "scenarios.toml"
+EDITS = ("remove", "scale", "resize", "replace", "move", "add")
+
+
+class PickTable(Record):
+    """Which doses: of a drug; on a day, or from a first day to a last one."""
+
+    drug: Words
+    day: Real | None = None
+    first: Real | None = None
+    last: Real | None = None
+
+    def pick(self) -> Pick:
+        """The pick it says."""
+        first = -math.inf if self.first is None else self.first
+        return Pick(self.drug, self.day, first, math.inf if self.last is None else self.last)
+
+
+class RemoveTable(PickTable):
+    """Doses left out."""
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule without them."""
+        return edits.removed(schedule, self.pick())
+
+
+class ScaleTable(PickTable):
+    """Doses times a factor."""
+
+    factor: NotNegative
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule with their amounts scaled."""
+        return edits.scaled(schedule, self.pick(), self.factor)
+
+
+class ResizeTable(PickTable):
+    """Doses of another amount."""
+
+    amount: NotNegative
+    unit: str = ""
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule with this amount instead of theirs."""
+        return edits.resized(schedule, self.pick(), self.amount, self.unit)
+
+
+class MoveTable(PickTable):
+    """Doses on another day."""
+
+    to: Real | None = None
+    by: Real | None = None
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule with them moved."""
+        return edits.moved(schedule, self.pick(), to=self.to, by=self.by)
+
+
+class GiveTable(Record):
+    """A dose, perhaps repeated."""
+
+    drug: Words
+    amount: NotNegative
+    unit: str = ""
+    hours: NotNegative | None = None
+    every: Positive | None = None
+    doses: Annotated[int, column(ge=1, le=10_000)] | None = None
+
+    def check(self) -> None:
+        """Both of a repetition, or none."""
+        if (self.every is None) != (self.doses is None):
+            raise CellError("every", "'every' (hours) and 'doses' belong together; give both")
+
+    def given(self, day: float) -> Schedule:
+        """As a schedule from a day on."""
+        dose = Dose(day, self.drug, self.amount, self.unit, self.hours)
+        if self.every is None or self.doses is None:
+            return Schedule((dose,))
+        return dose.repeated(self.every, self.doses)
+
+
+class AddTable(GiveTable):
+    """A dose that was not given."""
+
+    day: NotNegative
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule with it too."""
+        return schedule + self.given(self.day)
+
+
+class ReplaceTable(PickTable):
+    """Doses that give way to others."""
+
+    by: GiveTable
+
+    def edit(self, schedule: Schedule) -> Schedule:
+        """The schedule with the other doses instead."""
+        return edits.replaced(schedule, self.pick(), self.by.given(0.0))
+
+
+class WhatIfChange(Record):
+    """A parameter changed between two days."""
+
+    parameter: Words
+    first: Real | None = None
+    last: Real | None = None
+    factor: Real | None = None
+    value: Real | None = None
+
+    def change(self) -> Change:
+        """The change it says."""
+        first = -math.inf if self.first is None else self.first
+        last = math.inf if self.last is None else self.last
+        return Change(self.parameter, first, last, self.factor, self.value)
+
+
+class HoldTable(Record):
+    """A drug left out while a condition holds."""
+
+    drug: Words
+    when: Words
+
+
+class TriggerTable(Record):
+    """A dose given when a condition is found to hold."""
+
+    name: Words
+    when: Words
+    give: GiveTable
+    at_most: int
+    hours_apart: Real | None = None
+    every_hours: Positive | None = None
+    first: NotNegative = 0.0
+    last: Real | None = None
+
+    def check(self) -> None:
+        """A cool-down, and one dose at a time."""
+        if self.hours_apart is None:
+            raise CellError(
+                "hours_apart", "is missing; a trigger without hours from one dose to the next "
+                "would fire for ever",
+            )  # fmt: skip
+        if self.give.every is not None:
+            raise CellError("give.every", "a trigger gives one dose each time; use at_most")
+
+
+class ScenarioTable(Record):
+    """One ``[[scenario]]``."""
+
+    name: Words
+    keep: list[str] | None = None
+    remove: list[RemoveTable] = column(default_factory=list)
+    scale: list[ScaleTable] = column(default_factory=list)
+    resize: list[ResizeTable] = column(default_factory=list)
+    replace: list[ReplaceTable] = column(default_factory=list)
+    move: list[MoveTable] = column(default_factory=list)
+    add: list[AddTable] = column(default_factory=list)
+    change: list[WhatIfChange] = column(default_factory=list)
+    hold: list[HoldTable] = column(default_factory=list)
+    trigger: list[TriggerTable] = column(default_factory=list)
+    values: dict[str, Real] = column(default_factory=dict)
+
+
+class ScenarioFile(Record):
+    """scenarios.toml."""
+
+    until: Positive = 40.0
+    endpoints: Annotated[list[str], column(min_length=1)]
+    courses: list[str] = column(default_factory=list)
+    scenario: list[ScenarioTable]
+
+    def check(self) -> None:
+        """Something is asked, and every name is used once."""
+        if not self.scenario:
+            raise CellError("scenario", "none is there; add a table [[scenario]]")
+        names = [table.name for table in self.scenario]
+        for name in names:
+            if names.count(name) > 1:
+                raise CellError("scenario", f"two are named {name!r}; give each its own name")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a scenarios.toml asks.
+
+    Parameters
+    ----------
+    scenarios : tuple of Scenario
+    endpoints : tuple of Endpoint
+    courses : names of what a figure shows
+    until : float, last day
+    """
+
+    scenarios: tuple[Scenario, ...]
+    endpoints: tuple[Endpoint, ...]
+    courses: tuple[str, ...]
+    until: float
+
+
+def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
+    """The scenarios of a file, each made from what was done to a patient.
+
+    Parameters
+    ----------
+    path : file, or the folder it is in
+    base : Scenario, what was done
+    model : Model, whose drugs, parameters and quantities are meant
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        Naming the file, the scenario and the key: a dose that is not there, overlapping changes
+        of one parameter, a window that ends before it starts, a misspelt name.
+    """
+    file = Path(path) / SCENARIOS if Path(path).is_dir() else Path(path)
+    says = read_toml(file, ScenarioFile)
+    found = tuple(_scenario(table, base, model, file) for table in says.scenario)
+    with _key(place(file, key="endpoints")):
+        endpoints = tuple(endpoint(model, name) for name in says.endpoints)
+    with _key(place(file, key="courses")):
+        for name in says.courses:
+            _check_course(name, model)
+    return Questions(found, endpoints, tuple(says.courses), says.until)
+
+
+def _scenario(table: ScenarioTable, base: Scenario, model: Model, file: Path) -> Scenario:
+    """One scenario, made of what was done."""
+    doses, changes = _edited(table, base.doses, file), base.changes
+    for number, asked in enumerate(table.change, start=1):
+        with _at(file, table, f"change {number}"):
+            changes += (_apart(_known(asked.change(), model), changes),)
+    with _at(file, table, "add, replace"):
+        for drug in doses.drugs:
+            model.drug(drug)
+    with _at(file, table, "values"):
+        for name in table.values:
+            _check_parameter(name, model)
+    return replace(
+        base, name=table.name, doses=doses, changes=changes,
+        values={**base.values, **table.values},
+        holds=tuple(_hold(h, n, table, model, file) for n, h in enumerate(table.hold, start=1)),
+        triggers=tuple(_trigger(t, table, model, file) for t in table.trigger),
+    )  # fmt: skip
+
+
+def _edited(table: ScenarioTable, doses: Schedule, file: Path) -> Schedule:
+    if table.keep is not None:
+        with _at(file, table, "keep"):
+            doses = edits.kept(doses, table.keep)
+    for key in EDITS:
+        for number, asked in enumerate(getattr(table, key), start=1):
+            with _at(file, table, f"{key} {number}"):
+                doses = asked.edit(doses)
+    return doses
+
+
+def _hold(asked: HoldTable, number: int, table: ScenarioTable, model: Model, file: Path) -> Hold:
+    with _at(file, table, f"hold {number}"):
+        model.drug(asked.drug)
+        return Hold(asked.drug, _watched(asked.when, model))
+
+
+def _trigger(asked: TriggerTable, table: ScenarioTable, model: Model, file: Path) -> Trigger:
+    with _at(file, table, f"trigger {asked.name!r}"):
+        model.drug(asked.give.drug)
+        return Trigger(
+            asked.name, _watched(asked.when, model), asked.give.given(0.0).doses[0],
+            at_most=asked.at_most, hours_apart=asked.hours_apart or 0.0,
+            every_hours=asked.every_hours, first=asked.first,
+            last=math.inf if asked.last is None else asked.last,
+        )  # fmt: skip
+
+
+def _watched(text: str, model: Model) -> Condition:
+    condition = Condition.read(text)
+    _check_course(condition.quantity, model)
+    return condition
+
+
+def _check_course(name: str, model: Model) -> None:
+    known = (*model.state_ids, *model.quantity_ids)
+    if name not in known:
+        raise unknown_name("state or quantity", name, known)
+
+
+def _known(change: Change, model: Model) -> Change:
+    _check_parameter(change.parameter, model)
+    return change
+
+
+def _check_parameter(name: str, model: Model) -> None:
+    if name not in model.values:
+        raise unknown_name("parameter", name, model.values)
+
+
+def _apart(change: Change, others: tuple[Change, ...]) -> Change:
+    for other in others:
+        same = other.parameter == change.parameter
+        if same and change.first < other.last and other.first < change.last:
+            raise InputError(
+                f"{change.describe()} overlaps with {other.describe()}; end one before the other"
+            )
+    return change
+
+
+def _at(file: Path, table: ScenarioTable, key: str) -> AbstractContextManager[None]:
+    return _key(place(file, key=f"scenario {table.name!r}, {key}"))
+
+
+@contextmanager
+def _key(where: str) -> Iterator[None]:
+    """Says where in the file an error is."""
+    try:
+        yield
+    except CrsSimError as error:
+        raise at_place(where, error) from None
