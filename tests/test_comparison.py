@@ -1,0 +1,143 @@
+"""Scenarios compared: paired, the same numbers as the fit's own, flagged where extrapolated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_case import write_case
+
+from crs_sim import endpoints as ends
+from crs_sim.cli import cli
+from crs_sim.comparison import compare
+from crs_sim.comparisonplots import plot_comparison
+from crs_sim.dosing import Dose
+from crs_sim.edits import Pick, moved, scaled
+from crs_sim.ensemble import Sampling
+from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.fitting import fit
+from crs_sim.problem import load_problem
+from crs_sim.scenario import Change
+from crs_sim.simulation import simulate
+from crs_sim.storage import save_run
+
+NAMES = ("peak_amount", "day_of_peak_amount", "auc_amount", "worst_grade", "vasopressor_days",
+         "amount_d9")  # fmt: skip
+SCENARIOS = """
+endpoints = ["peak_amount", "worst_grade"]
+until = 12
+[[scenario]]
+name = "half"
+scale = [{ drug = "pill", factor = 0.5 }]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_case(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def best(folder):
+    return fit(load_problem(folder / "fit"), workers=1)
+
+
+@pytest.fixture(scope="module")
+def found(best):
+    given = best.problem.patient.scenario
+    plan = given.doses
+    others = [
+        given.with_doses(scaled(plan, Pick("pill"), 1.0), "times one"),
+        given.with_doses(scaled(plan, Pick("pill"), 0.5), "half"),
+        given.with_doses(plan + Dose(6, "pill", 60, "mg"), "much more"),
+        given.with_doses(moved(plan, Pick("pill", day=0), to=1), "a day later"),
+        given.with_changes(Change("k", 3, 5, factor=1.0), name="k times one"),
+    ]
+    asked = [ends.endpoint(best.model, name) for name in NAMES]
+    return compare(best, others, asked, draws=200, sampling=Sampling(until=12, every_hours=6))
+
+
+def test_as_given_is_the_fits_own_run_to_the_last_digit(best, found):
+    run = best.simulation(found.predictions.days)
+    assert found.scenarios[0] == "as given"
+    for place, end in enumerate(found.endpoints):
+        assert found.estimates[0, place] == float(end.of(run))
+
+
+def test_times_one_is_no_change_at_all(found):
+    for scenario in ("times one", "k times one"):
+        for name in NAMES:
+            assert np.abs(found.difference(scenario, name)).max() < 1e-4
+    assert (found.estimates[1] == found.estimates[0]).all()
+    assert not found.difference("times one", "peak_amount").any()
+
+
+def test_endpoints_of_many_runs_are_those_of_each_alone(best, found):
+    values = found.predictions.draws.iloc[7]
+    given = best.problem.patient.scenario
+    half = given.with_doses(scaled(given.doses, Pick("pill"), 0.5))
+    run = simulate(best.problem.model.with_values(**values), half, days=found.predictions.days)
+    for end in found.endpoints:
+        assert found.of("half", end.name)[7] == pytest.approx(float(end.of(run)), rel=1e-3)
+
+
+def test_pairing_narrows_a_difference(found):
+    mine, given = found.of("a day later", "auc_amount"), found.of("as given", "auc_amount")
+    shuffled = np.random.default_rng(1).permutation(given)
+    assert np.std(mine - given) < 0.5 * np.std(mine - shuffled)
+
+
+def test_the_table_says_it_all(found):
+    table = found.table(0.9).set_index(["scenario", "endpoint"])
+    assert len(table) == 6 * len(NAMES)
+    row = table.loc[("half", "peak_amount")]
+    assert row["ratio"] == pytest.approx(0.5, rel=0.01)
+    assert row["low"] < row["median"] < row["high"]
+    assert row["difference"] == pytest.approx(np.median(found.difference("half", "peak_amount")))
+    assert row["chance_lower"] == 1.0
+    assert table.loc[("as given", "peak_amount"), "difference"] == 0.0
+    assert np.isnan(table.loc[("half", "worst_grade"), "ratio"])
+
+
+def test_what_leaves_the_range_of_the_data_is_flagged(found):
+    flags = dict(zip(found.scenarios, found.outside, strict=True))
+    assert flags["as given"] == flags["half"] == ""
+    assert flags["much more"].startswith("Amount ") and "x its range" in flags["much more"]
+    assert flags["k times one"] == "k changed"
+
+
+def test_questions_without_an_answer(best, found):
+    with pytest.raises(InputError, match="at least one other scenario"):
+        compare(best, [], found.endpoints)
+    with pytest.raises(UnknownNameError, match="did you mean 'half'"):
+        found.of("halff", "peak_amount")
+    with pytest.raises(UnknownNameError, match="did you mean 'peak_amount'"):
+        found.of("half", "peak_amuont")
+    with pytest.raises(InputError, match="level is 95"):
+        found.table(95)
+
+
+def test_the_figure_has_a_row_for_each_scenario_and_a_unit_on_every_axis(found):
+    figure = plot_comparison(found, courses=["amount"], endpoints=["peak_amount", "worst_grade"])
+    texts = [text.get_text() for text in figure.texts]
+    for name in found.scenarios:
+        assert any(text.startswith(name) for text in texts)
+    assert any("Research use only" in text for text in texts)
+    labels = {ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()}
+    assert labels == {"day after infusion", "mg", "(no unit)"}
+    with pytest.raises(UnknownNameError):
+        plot_comparison(found, courses=["amuont"])
+
+
+def test_the_command_prints_and_writes(best, folder, tmp_path):
+    save_run(best, folder / "fit")
+    command = ["compare", str(folder / "fit"), "--draws", "50", "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(cli, command)
+    assert refused.exit_code == 1 and "scenarios.toml" in refused.output
+    (folder / "fit" / "scenarios.toml").write_text(SCENARIOS, encoding="utf-8")
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert "as given" in done.output and "half" in done.output
+    assert "Research use only" in done.output
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["comparison.csv", "comparison.png", "comparison.svg"]

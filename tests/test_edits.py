@@ -1,0 +1,69 @@
+"""Doses taken out, moved, scaled and replaced; and edits that find nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from crs_sim.dosing import Dose, Schedule
+from crs_sim.edits import Pick, kept, moved, removed, replaced, resized, scaled
+from crs_sim.errors import InputError, UnknownNameError
+
+PLAN = Schedule((
+    Dose(0, "cart", 5e6, "cells/kg"),
+    Dose(11, "rimiducid", 0.4, "mg/kg", hours=2),
+    Dose(18, "rimiducid", 0.4, "mg/kg", hours=2),
+    Dose(24, "emapalumab", 1, "mg/kg"),
+    Dose(27, "emapalumab", 1, "mg/kg"),
+))  # fmt: skip
+
+
+def told(schedule):
+    return [(d.day, d.drug, d.amount) for d in schedule]
+
+
+def test_only_what_is_picked_is_removed():
+    assert told(removed(PLAN, Pick("rimiducid", day=18))) == told(PLAN)[:2] + told(PLAN)[3:]
+    assert removed(PLAN, Pick("rimiducid", first=11, last=18)).drugs == ("cart", "emapalumab")
+    assert removed(PLAN, Pick("emapalumab")).drugs == ("cart", "rimiducid")
+
+
+def test_several_doses_move_together():
+    assert [d.day for d in moved(PLAN, Pick("emapalumab"), to=13)][3:] == [13, 16]
+    assert [d.day for d in moved(PLAN, Pick("emapalumab"), by=-5.0)][3:] == [19, 22]
+    assert moved(PLAN, Pick("rimiducid", day=18), to=18) == PLAN
+
+
+def test_scaling_by_one_is_no_change_and_keeps_the_infusion():
+    assert scaled(PLAN, Pick("rimiducid"), 1.0) == PLAN
+    half = scaled(PLAN, Pick("rimiducid", day=18), 0.5).doses
+    assert (half[1].amount, half[2].amount, half[2].hours) == (0.4, 0.2, 2)
+
+
+def test_another_amount_and_another_drug():
+    assert [d.amount for d in resized(PLAN, Pick("emapalumab"), 3)][3:] == [3, 3]
+    other = replaced(PLAN, Pick("emapalumab"), Dose(0, "anakinra", 200, "mg").repeated(6, 2))
+    assert told(other)[3:] == [(24.0, "anakinra", 200), (24.25, "anakinra", 200)]
+    assert kept(PLAN, ["cart"]).drugs == ("cart",)
+
+
+@pytest.mark.parametrize(("edit", "words"), [
+    (lambda: removed(PLAN, Pick("rimiducid", day=17)),
+     "there is no dose of rimiducid on day 17; it is given on day 11, 18"),
+    (lambda: moved(PLAN, Pick("emapalumab"), by=-25), "would be given on day -1"),
+    (lambda: moved(PLAN, Pick("emapalumab")), "give either the day 'to' which, or 'by'"),
+    (lambda: moved(PLAN, Pick("emapalumab", day=2), to=3), "there is no dose of emapalumab on day"),
+    (lambda: scaled(PLAN, Pick("emapalumab"), -1), "factor is -1"),
+    (lambda: Pick("emapalumab", first=9, last=2), "ends (day 2) before it begins (day 9)"),
+    (lambda: Pick("emapalumab", day=1, last=2), "either a day, or first and last"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_refused(edit, words):
+    with pytest.raises(InputError) as caught:
+        edit()
+    assert words in str(caught.value)
+
+
+def test_a_misspelt_drug_gets_its_closest_match():
+    with pytest.raises(UnknownNameError, match="did you mean 'rimiducid'"):
+        removed(PLAN, Pick("rimiducod"))
+    with pytest.raises(UnknownNameError, match="did you mean 'cart'"):
+        kept(PLAN, ["carts"])

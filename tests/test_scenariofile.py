@@ -1,0 +1,126 @@
+"""scenarios.toml: what it says is what is run; what is wrong is refused by name and place."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from tiny_case import write_case
+
+from crs_sim.errors import CrsSimError
+from crs_sim.problem import load_problem
+from crs_sim.scenariofile import load_scenarios
+
+HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    return load_problem(write_case(tmp_path_factory.mktemp("tiny")) / "fit")
+
+
+def read(problem, tmp_path, text, head=HEAD):
+    path = tmp_path / "scenarios.toml"
+    path.write_text(head + text, encoding="utf-8")
+    return load_scenarios(path, problem.patient.scenario, problem.model)
+
+
+def test_every_edit_in_its_order(problem, tmp_path):
+    asked = read(problem, tmp_path, """
+[[scenario]]
+name = "all"
+remove = [{ drug = "pill", day = 0 }]
+scale = [{ drug = "pill", day = 2, factor = 2 }]
+resize = [{ drug = "pill", day = 3, amount = 7, unit = "mg" }]
+move = [{ drug = "pill", day = 5, by = 0.5 }]
+add = [{ day = 9, drug = "pill", amount = 3, unit = "mg", hours = 1 }]
+change = [{ parameter = "k", first = 3, last = 5, factor = 0 }]
+values = { weight = 80 }
+[[scenario.replace]]
+drug = "pill"
+day = 4
+by = { drug = "pill", amount = 1, unit = "mg", every = 12, doses = 2 }
+""")  # fmt: skip
+    (all_of_it,) = asked.scenarios
+    assert [(d.day, d.amount, d.unit) for d in all_of_it.doses] == [
+        (2.0, 0.1, "mg/kg"), (3.0, 7.0, "mg"), (5.5, 0.05, "mg/kg"), (4.0, 1.0, "mg"),
+        (4.5, 1.0, "mg"), (9.0, 3.0, "mg"),
+    ]  # fmt: skip
+    assert all_of_it.changes[0].describe() == "k x 0 from day 3 to 5"
+    assert all_of_it.values["weight"] == 80
+    assert [e.name for e in asked.endpoints] == ["peak_amount", "worst_grade"]
+
+
+def test_triggers_and_holds(problem, tmp_path):
+    (scenario,) = read(problem, tmp_path, """
+[[scenario]]
+name = "rescue"
+hold = [{ drug = "pill", when = "amount > 3,000" }]
+[[scenario.trigger]]
+name = "more"
+when = "crs_grade >= 2"
+give = { drug = "pill", amount = 8, unit = "mg" }
+at_most = 4
+hours_apart = 8
+every_hours = 12
+""").scenarios  # fmt: skip
+    (trigger,) = scenario.triggers
+    assert (trigger.at_most, trigger.hours_apart, trigger.every_hours) == (4, 8, 12)
+    assert math.isinf(trigger.last) and trigger.dose.amount == 8
+    assert str(scenario.holds[0]) == "no pill while amount > 3000"
+    assert not scenario.decided
+
+
+ONE = '[[scenario]]\nname = "one"\n'
+TRIGGER = ONE + """[[scenario.trigger]]
+name = "more"
+when = "{when}"
+give = {{ drug = "pill", amount = 8, unit = "mg" }}
+at_most = {most}
+{apart}
+{window}
+"""
+
+
+def trigger(when="amount >= 2", most=4, apart="hours_apart = 8", window=""):
+    return TRIGGER.format(when=when, most=most, apart=apart, window=window)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (ONE + 'remove = [{ drug = "pill", day = 1 }]',
+     ("scenario 'one', remove 1", "there is no dose of pill on day 1", "it is given on day 0, 2")),
+    (ONE + 'remove = [{ drug = "pil" }]', ("scenario 'one', remove 1", "did you mean 'pill'")),
+    (ONE + 'add = [{ day = 1, drug = "pilll", amount = 1 }]',
+     ("scenario 'one', add, replace", "did you mean 'pill'")),
+    (ONE + 'change = [{ parameter = "k", first = 1, last = 5, factor = 0 }, '
+           '{ parameter = "k", first = 4, last = 6, value = 1 }]',
+     ("change 2", "k = 1 from day 4 to 6 overlaps with k x 0 from day 1 to 5")),
+    (ONE + 'change = [{ parameter = "k", first = 5, last = 4, factor = 0 }]',
+     ("change 1", "ends (day 4) before it starts (day 5)")),
+    (ONE + 'change = [{ parameter = "kk", factor = 0 }]', ("change 1", "did you mean 'k'")),
+    (ONE + 'remove = [{ drug = "pill", first = 4, last = 2 }]',
+     ("the window ends (day 2) before it begins (day 4)",)),
+    (trigger(when="amuont >= 2"), ("trigger 'more'", "did you mean 'amount'")),
+    (trigger(when="amount is 2"), ("trigger 'more'", "is no condition", "crs_grade >= 2")),
+    (trigger(apart=""), ("hours_apart", "would fire for ever")),
+    (trigger(apart="hours_apart = 0"), ("trigger 'more'", "would fire for ever")),
+    (trigger(most=0), ("at_most is 0",)),
+    (trigger(window="first = 5\nlast = 4"), ("from day 5 to day 4",)),
+    (ONE + ONE, ("two are named 'one'",)),
+    (ONE + "remvoe = []", ("remvoe",)),
+    ("", ("scenario",)),
+])  # fmt: skip
+def test_what_is_wrong_is_said_with_its_place(problem, tmp_path, text, words):
+    with pytest.raises(CrsSimError) as caught:
+        read(problem, tmp_path, text)
+    said = str(caught.value)
+    assert "scenarios.toml" in said
+    for word in words:
+        assert word in said
+
+
+def test_endpoints_are_checked_too(problem, tmp_path):
+    with pytest.raises(CrsSimError, match="did you mean 'peak_amount'"):
+        read(problem, tmp_path, ONE, head='endpoints = ["peek_amount"]\n')
+    with pytest.raises(CrsSimError, match="of endpoint peak_amonut"):
+        read(problem, tmp_path, ONE, head='endpoints = ["peak_amonut"]\n')
