@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+NAMES = ("01_simulate", "02_fit", "03_new_patient", "04_compare")
 
 
-@pytest.mark.parametrize("name", ["01_simulate", "02_fit", "03_new_patient"])
+@pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs(name):
     cells = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -30,6 +31,6 @@ def test_notebook_runs(name):
 
 def test_every_notebook_is_tested_and_kept_without_output():
     for path in FOLDER.glob("*.ipynb"):
-        assert path.stem in {"01_simulate", "02_fit", "03_new_patient"}
+        assert path.stem in NAMES
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         assert not any(cell.get("outputs") for cell in cells)
