@@ -30,25 +30,26 @@ def processor() -> str:
     return f"{llvm.get_host_cpu_name()} {features} {llvmlite.__version__}"
 
 
-def optimized(text: str) -> bytes:
-    """The object file of a module."""
+def object_file(text: str, *, optimized: bool = False) -> bytes:
+    """The object file of a module; its instructions are optimized first unless they are already."""
     module = llvm.parse_assembly(text)
     module.triple = _target().triple
     module.data_layout = str(_target().target_data)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    builder = llvm.create_pass_builder(_target(), options)
-    builder.getModulePassManager().run(module, builder)
+    if not optimized:
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        builder = llvm.create_pass_builder(_target(), options)
+        builder.getModulePassManager().run(module, builder)
     return bytes(_target().emit_object(module))
 
 
 class Machine:
     """Loaded machine code; the addresses hold as long as this lives."""
 
-    def __init__(self, name: str, write: Callable[[], str]) -> None:
-        """The code kept under ``name``, compiled from the text of ``write`` if it is not there."""
+    def __init__(self, name: str, build: Callable[[], bytes]) -> None:
+        """The object file kept under ``name``, built if it is not there."""
         _target()
-        path = codecache.stored_bytes(f"{name}.o", lambda: optimized(write()))
+        path = codecache.stored_bytes(f"{name}.o", build)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _own_target())
         content = codecache.read_bytes(path)
         self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(content))
