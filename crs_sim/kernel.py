@@ -7,10 +7,15 @@ folder, called by address: what made it is loaded only when it is not there.
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 
 from . import codecache, rosenbrock
 from .codegen import code_key
+from .errors import CrsSimError
 from .machinecode import Machine, object_file, processor
 from .model import Model
 from .rosenbrock import (
@@ -246,17 +252,21 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
     key = codecache.fingerprint(code_key(model), ours, processor())
     with ONE_AT_A_TIME:
         if key not in KNOWN:
-            KNOWN[key] = _kernel(model, key, step_loop(say))
+            with ThreadPoolExecutor(1) as beside:
+                loop = beside.submit(step_loop, say)
+                machine, numbers = _functions(model, key)
+            sizes = len(model.states), len(model.quantities)
+            KNOWN[key] = Kernel(machine, numbers, loop.result(), *sizes)
     return KNOWN[key]
 
 
-def _kernel(model: Model, key: str, loop: Loop) -> Kernel:
+def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
+    """A model's machine code, and what the step loop needs to know of it."""
     path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
     module = codecache.load(path)
     machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
     places = [module.PLACES[name] for name in rosenbrock.PLACES]
-    numbers = np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
-    return Kernel(machine, numbers, loop, len(model.states), len(model.quantities))
+    return machine, np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Loop:
@@ -272,10 +282,23 @@ def step_loop(say: Callable[[str], None] | None = None) -> Loop:
 
 
 def _compiled_loop(say: Callable[[str], None]) -> bytes:
-    say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
-    from .steploop import loop_text  # numba: slow to load
+    """The object file of the step loop, made by another process, while this one does its own part.
 
-    return object_file(loop_text("step_loop"), optimized=True)
+    It also keeps numba, and what it is told to leave to us, out of this one.
+    """
+    say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
+    paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))
+    told = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
+    with suppress(OSError):
+        command = [sys.executable, "-P", "-m", "crs_sim.steploop"]
+        done = subprocess.run(command, env=told, capture_output=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        if done.returncode < 0:
+            raise CrsSimError(f"the compiler was stopped (signal {-done.returncode}): run it again")
+    from .steploop import machine_code  # where no other process can be started
+
+    return machine_code()
 
 
 def _write(model: Model) -> str:

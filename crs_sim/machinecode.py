@@ -30,16 +30,15 @@ def processor() -> str:
     return f"{llvm.get_host_cpu_name()} {features} {llvmlite.__version__}"
 
 
-def object_file(text: str, *, optimized: bool = False) -> bytes:
-    """The object file of a module; its instructions are optimized first unless they are already."""
+def object_file(text: str) -> bytes:
+    """The object file of a module, optimized."""
     module = llvm.parse_assembly(text)
     module.triple = _target().triple
     module.data_layout = str(_target().target_data)
     module.verify()
-    if not optimized:
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        builder = llvm.create_pass_builder(_target(), options)
-        builder.getModulePassManager().run(module, builder)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(_target(), options)
+    builder.getModulePassManager().run(module, builder)
     return bytes(_target().emit_object(module))
 
 

@@ -1,12 +1,15 @@
-"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk` made into instructions.
+"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk` made into machine code.
 
 The only door to numba, which is loaded when there is no machine code yet and never again: the
-first run ever on a machine compiles.
+first run ever on a machine compiles. As a program it writes the machine code to standard output;
+it may then be told to optimize nothing (``NUMBA_OPT=0``), since `object_file` does so at once for
+the whole.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -19,6 +22,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from . import rosenbrock, walk
+from .machinecode import object_file
 from .rosenbrock import Array, Counters
 from .walk import run_many
 
@@ -53,8 +57,7 @@ POINTERS = {"i": types.CPointer(types.int64), "f": types.CPointer(types.float64)
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    address, array, *numbers = args
-    data = context.make_array(signature.args[1])(context, builder, array).data
+    address, data, *numbers = args
     double = ir.DoubleType()
     kind = ir.FunctionType(ir.VoidType(), [double.as_pointer(), *[double] * len(numbers)])
     builder.call(builder.inttoptr(address, kind.as_pointer()), [data, *numbers])
@@ -100,26 +103,27 @@ def enter(
     """`walk.run_many` for pointers: ``n`` says whether steps are followed, then each array's
     lengths."""
     run_many(
-        view(m, (n[1],)), view(edges, (n[2],)), view(marks, (n[3], n[4])),
-        view(days, (n[5],)), view(version, (n[6],)), view(version_at, (n[7],)),
-        view(given, (n[8], n[9])), view(duration, (n[10],)),
+        m, view(edges, (n[2],)), view(marks, (n[3], n[4])), view(days, (n[5],)), version,
+        version_at, view(given, (n[8], n[9])), view(duration, (n[10],)),
         view(parameters, (n[11], n[12], n[13])), view(amount, (n[14], n[15])),
         view(start, (n[16], n[17])), n[0] != 0, view(states, (n[18], n[19], n[20])),
         view(named, (n[21], n[22], n[23])), view(steps, (n[24],)),
         view(final, (n[25], n[26])), view(counts, (n[27], n[28])),
-        view(clock, (n[29], n[30])), view(w, (n[31],)), view(before, (n[32],)),
-        view(aside, (n[33],)),
+        view(clock, (n[29], n[30])), w, before, aside,
     )  # fmt: skip
 
 
-def loop_text(name: str) -> str:
-    """The optimized LLVM text of the loops, with `enter` under this name."""
+def machine_code() -> bytes:
+    """The object file of the loops, with `enter` as ``step_loop``."""
     known = {**vars(rosenbrock), **vars(walk), "call": call, "call_with": call_with, "view": view}
     for driver in DRIVERS:
         known[driver.__name__] = compiled(FunctionType(driver.__code__, known))
     whole = compiled(FunctionType(enter.__code__, known))
-    kinds = [POINTERS[array[0]] for array in ("i1", *walk.ARRAYS)]
-    whole.compile(types.void(*kinds))
+    whole.compile(types.void(*(POINTERS[array[0]] for array in ("i1", *walk.ARRAYS))))
     text = str(whole.inspect_llvm(whole.signatures[0]))
     (mangled,) = re.findall(r"^define [^@\n]*@(\w*enter\w*)\(", text, re.MULTILINE)
-    return re.sub(rf"@{mangled}\b", f"@{name}", text)
+    return object_file(re.sub(rf"@{mangled}\b", "@step_loop", text))
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(machine_code())
