@@ -2,7 +2,7 @@
 
 Doses and changes are put in place as a segment begins; `crs_sim.rosenbrock` steps through it. On
 the way to a steady state the same segments are walked again until the states repeat themselves.
-`crs_sim.kernel` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
+`crs_sim.steploop` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
 """
 
 from __future__ import annotations
