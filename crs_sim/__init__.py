@@ -43,7 +43,8 @@ walk.py            from segment to segment, and round and round to a steady stat
 vectors.py         straight-line Python recorded as vector instructions
 lanes.py           a model's equations written for speed, as such straight lines
 machinecode.py     those instructions made into machine code, kept on disk
-kernel.py          the step loop compiled and joined to a model; the only door to numba
+steploop.py        the step loop as machine code; the only door to numba
+kernel.py          the step loop compiled and joined to a model
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
 integrate.py       one run, cut wherever something happens
 gradients.py       derivatives of a run by its parameters

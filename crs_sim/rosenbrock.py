@@ -3,7 +3,7 @@
 Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly accurate, embedded
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
-`crs_sim.walk` goes from segment to segment. `crs_sim.kernel` compiles both, once for all models;
+`crs_sim.walk` goes from segment to segment. `crs_sim.steploop` compiles both, once for all models;
 what belongs to one model is machine code they call, by its address in ``m``. Everything lives in
 one flat array ``w``, in rows of four lanes. The lanes take the same steps: the worst of the four
 decides.

@@ -2,12 +2,10 @@
 
 Doses and changes are put in place as a segment begins; `crs_sim.rosenbrock` steps through it. On
 the way to a steady state the same segments are walked again until the states repeat themselves.
-`crs_sim.kernel` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
+`crs_sim.steploop` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
@@ -43,8 +41,38 @@ from .rosenbrock import (
     write_down,
 )  # fmt: skip
 
+ARRAYS = (
+    "i1", "f1", "i2", "f1", "i1", "i1", "i2", "f1", "f3", "f2", "f2", "f3", "f3", "f1", "f2", "i2",
+    "f2", "f1", "f1", "f1",
+)  # fmt: skip
+"""Kind (integers, floats) and dimensions of the arrays of `run_many`, in their order."""
 STEADY, STEADY_AT_BEST = 1e-3, 1e-10
 """A state is steady when what is left to come is this times rtol, or the second, of its size."""
+
+
+# Arrays are copied number by number: what numba compiles for `a[:] = b`, for the sake of the error
+# it may end in, takes longer to compile than all of this file.
+
+
+def clear(m: Counters, w: Array) -> None:
+    """Set the work array to zeros."""
+    for q in range(m[WORK]):
+        w[q] = 0.0
+
+
+def keep(m: Counters, w: Array, before: Array) -> None:
+    """Remember the states."""
+    for q in range(m[NL]):
+        before[q] = w[m[NOW] + q]
+
+
+def share(counts: Counters, clock: Array, group: int) -> None:
+    """What was counted for the first run of a group holds for its others."""
+    for i in range(group + 1, min(group + LANES, len(counts))):
+        for k in range(counts.shape[1]):
+            counts[i, k] = counts[group, k]
+        for k in range(clock.shape[1]):
+            clock[i, k] = clock[group, k]
 
 
 def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
@@ -196,17 +224,20 @@ def run_many(
     final: Array,
     counts: Counters,
     clock: Array,
+    w: Array,
+    before: Array,
+    aside: Array,
 ) -> None:
     """Run a timeline for every row of parameters, four at a time.
 
     ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs) go in;
     ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
-    (n_runs, n_states), where each run ended, are filled.
+    (n_runs, n_states), where each run ended, are filled; ``w`` (m[WORK],), ``before`` and
+    ``aside`` (m[NL],) are room to work in.
     """
-    w, before, aside = np.zeros(m[WORK]), np.zeros(m[NL]), np.zeros(m[NL])
     for group in range(0, len(parameters), LANES):
         mine, time = counts[group], clock[group]
-        w[:] = 0.0
+        clear(m, w)
         choose(m, w, parameters, group, version[0])
         status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
         segment, row, cycles, change = 0, 0, 0, HUGE
@@ -217,7 +248,7 @@ def run_many(
             if cycles == 0:
                 arrange(m, w, marks[0, segment], aside)
             if marks[0, segment] & CYCLE:
-                before[:] = w[m[NOW] : m[NOW] + m[NL]]
+                keep(m, w, before)
                 row = mine[ROW] if cycles == 0 else row
                 mine[ROW] = row
             give(m, w, segment, given, duration, amount, group)
@@ -242,6 +273,4 @@ def run_many(
         for k in range(parameters.shape[1]):
             choose(m, w, parameters, group, k)
             name(m, w, k, version_at, mine[ROW], states, named, group)
-        for i in range(group + 1, min(group + LANES, len(parameters))):
-            counts[i] = mine
-            clock[i] = time
+        share(counts, clock, group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from crs_sim import codecache, kernel
 from crs_sim.codegen import compile_model
 from crs_sim.dosing import Dose, Schedule
+from crs_sim.errors import CrsSimError
 from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
 from crs_sim.odesolver import Rosenbrock
@@ -23,6 +25,7 @@ from crs_sim.rosenbrock import DONE, WORDS
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.timeline import stretch, timeline
+from crs_sim.walk import ARRAYS
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
 CASE = Scenario("case", DOSES, (Change("r", first=1.2, last=3, factor=0.4),))
@@ -226,6 +229,48 @@ def test_machine_code_that_is_damaged_is_made_again(tmp_path, monkeypatch):
     kernel.KNOWN.clear()
     assert compile_kernel(ONE).n_states == 2
     assert codecache.is_whole(file)
+
+
+def test_what_compiles_is_loaded_only_to_compile():
+    compile_kernel(LOOP)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from small_models import LOOP; from crs_sim.simulation import simulate\n"
+        "simulate(LOOP, until=3); print('numba' in sys.modules, 'sympy' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                         cwd=Path(__file__).parent.parent)  # fmt: skip
+    assert run.stdout.split() == ["False", "False"]
+    assert run.stderr == ""
+
+
+@pytest.mark.slow
+def test_loop_is_compiled_here_where_no_process_can_be_started(tmp_path, monkeypatch):
+    (line, _), values = timeline(LOOP, CASE, DAYS), nominal(LOOP)[None]
+    wanted = compile_kernel(LOOP).run(line, values)
+    for name in ("KNOWN", "LOOPS"):
+        monkeypatch.setattr(kernel, name, {})
+    monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    said = []
+    runs = compile_kernel(LOOP, said.append).run(line, values)
+    assert runs.states == pytest.approx(wanted.states, rel=1e-12)
+    assert "once for this machine" in said[0]
+
+
+def test_compiler_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel, "LOOPS", {})
+    monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
+    stopped = subprocess.CompletedProcess([], -2, b"half", b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: stopped)
+    with pytest.raises(CrsSimError, match=r"stopped \(signal 2\)"):
+        kernel.step_loop(lambda _: None)
+    assert not list(tmp_path.glob("*.o"))
+
+
+def test_array_of_another_kind_never_reaches_machine_code():
+    with pytest.raises(ctypes.ArgumentError, match="int64"):
+        compile_kernel(LOOP).loop(False, *[np.zeros(2)] * len(ARRAYS))
 
 
 @pytest.mark.slow
