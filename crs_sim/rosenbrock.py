@@ -170,9 +170,11 @@ def next_step(
 ) -> float:
     """Take steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
 
-    The step after it should be ``w[m[WANTED]]`` long.
+    The step after it should be ``w[m[WANTED]]`` long. In the fast fading of a stiff state, which
+    a dose may set off, the error hardly falls as h does: from the second rejection on, it is not
+    asked how far to go.
     """
-    left = last - day
+    left, rejected = last - day, counts[REJECTED]
     call(m[JACOBIAN], w)
     while True:
         h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
@@ -182,8 +184,11 @@ def next_step(
             longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
             w[m[WANTED]] = longer if h >= wanted else max(wanted, longer)
             return h
+        shorter = SHRINK
+        if counts[REJECTED] == rejected and error < HUGE:
+            shorter = max(SHRINK, SAFETY * error ** (-1.0 / ORDER))
         counts[REJECTED] += 1
-        wanted = h * (max(SHRINK, SAFETY * error ** (-1.0 / ORDER)) if error < HUGE else 0.1)
+        wanted = h * shorter
         if wanted < SMALLEST_STEP * max(1.0, day):
             return 0.0
 
