@@ -59,6 +59,7 @@ LOOPS: dict[str, Any] = {}
 ONE_AT_A_TIME = threading.RLock()
 """Held while compiling: threads that ask for one kernel get one kernel."""
 DRIVERS = (
+    rosenbrock.fraction,
     rosenbrock.worst_error,
     rosenbrock.write_down,
     rosenbrock.sample,
@@ -78,6 +79,7 @@ DRIVERS = (
 )
 HEAD = """\"\"\"The step loop, for numba to keep its machine code beside.\"\"\"
 from __future__ import annotations
+import math
 import numpy as np
 from crs_sim.kernel import call, call_with, compiled
 from crs_sim.rosenbrock import {names}

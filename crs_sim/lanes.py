@@ -13,7 +13,7 @@ from typing import Any
 
 from . import sparse
 from .model import Model
-from .rosenbrock import DENSE, FRACTION, GAMMA, LANES, STAGES, A, C
+from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
 from .sourcecode import Function, jacobian_lines, refuse_steps, written
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
 from .vectors import Memory, Vector, assemble
@@ -137,15 +137,15 @@ def generate(model: Model) -> str:
 
 
 def _worst_error(layout: Layout) -> str:
-    """Source of the error of the last step, lane by lane, in units of the tolerance."""
+    """Source of the error of the last step, lane by lane, in units of states."""
     lines = []
     for q in range(layout.n_states):
         now, new = f"magnitude({layout.at('NOW', q)})", f"magnitude({layout.at('NEW', q)})"
-        size = f"larger({now}, {new}) + {FRACTION!r} * {layout.at('SIZE', q)}"
-        error = f"magnitude(w[{7 * layout.n_states + q}]) / (rtol * ({size}))"
+        size = f"larger({now}, {new}) + fraction * {layout.at('SIZE', q)}"
+        error = f"magnitude(w[{7 * layout.n_states + q}]) / ({size})"
         lines.append(f"worst = {error if q == 0 else f'larger({error}, worst)'}")
     lines.append(f"{layout.at('WORST', 0)} = worst")
-    return written("lane_errors(w, rtol)", "Largest error of the last step into WORST.", lines)
+    return written("lane_errors(w, fraction)", "Largest error of the last step into WORST.", lines)
 
 
 def _dense_output(layout: Layout) -> list[str]:

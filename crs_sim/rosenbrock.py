@@ -11,6 +11,8 @@ decides.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,8 +59,10 @@ DENSE = np.array([
 """Between the ends: (1-x) y0 + x (y1 + (1-x) (b[0] + x (b[1] + x b[2]))), b = DENSE k."""
 # fmt: on
 
-FRACTION = 0.003
-"""A state's absolute tolerance is this times rtol times its typical size."""
+FRACTION, TIGHT = 0.05, 3.6e-7
+"""A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
+than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
+smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
 SMALLEST_SIZE = 1e-6
 """No state is taken as typically smaller than this."""
 SOON = 1.0 / 24.0
@@ -114,14 +118,19 @@ def call_with(address: int, w: Array, number: float) -> None:
     """Stands for a call of machine code with a number."""
 
 
+def fraction(rtol: float) -> float:
+    """How small, next to its typical size, a state is that absolute tolerance takes over."""
+    return FRACTION * math.sqrt(TIGHT / max(rtol, TIGHT))
+
+
 def worst_error(m: Counters, w: Array, rtol: float) -> float:
     """The last step's largest error over states and lanes, in units of the tolerance."""
-    call_with(m[ERRORS], w, rtol)
+    call_with(m[ERRORS], w, fraction(rtol))
     worst = w[m[WORST]]
     for lane in range(1, LANES):
         if not w[m[WORST] + lane] <= worst:
             worst = w[m[WORST] + lane]
-    return float(worst)
+    return float(worst / rtol)
 
 
 def sample(

@@ -13,7 +13,6 @@ from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
     DONE,
-    FRACTION,
     HUGE,
     INFLOW,
     INITIAL,
@@ -40,6 +39,7 @@ from .rosenbrock import (
     advance,
     call,
     finite,
+    fraction,
     write_down,
 )  # fmt: skip
 
@@ -68,12 +68,12 @@ def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
         call(m[INITIAL], w)
 
 
-def moved(m: Counters, w: Array, before: Array, counts: Counters) -> float:
+def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
     """The largest change of a state in a cycle, relative to its size; notes which state it was."""
-    largest = 0.0
+    largest, small = 0.0, fraction(rtol)
     for q in range(m[NL]):
         now = w[m[NOW] + q]
-        size = max(abs(now), abs(before[q])) + FRACTION * w[m[SIZE] + q]
+        size = max(abs(now), abs(before[q])) + small * w[m[SIZE] + q]
         change = abs(now - before[q]) / size
         if not change <= largest:
             largest = change
@@ -225,7 +225,7 @@ def run_many(
             status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
             coming = segment + 1
             if status == DONE and marks[1, segment] >= 0:
-                latest = moved(m, w, before, mine)
+                latest = moved(m, w, before, mine, time[RTOL])
                 settled = steady(latest, change, time[RTOL])
                 cycles, change = cycles + 1, latest
                 if leave(mine, steps, settled, following):
