@@ -33,6 +33,7 @@ OPTIONS = {
 """No array is made inside and nothing is called from Python: what serves these is left out."""
 compiled = partial(numba.njit, **OPTIONS)
 DRIVERS = (
+    rosenbrock.fraction,
     rosenbrock.worst_error,
     rosenbrock.write_down,
     rosenbrock.sample,

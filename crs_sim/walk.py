@@ -11,7 +11,6 @@ from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
     DONE,
-    FRACTION,
     HUGE,
     INFLOW,
     INITIAL,
@@ -38,6 +37,7 @@ from .rosenbrock import (
     advance,
     call,
     finite,
+    fraction,
     write_down,
 )  # fmt: skip
 
@@ -96,12 +96,12 @@ def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
         call(m[INITIAL], w)
 
 
-def moved(m: Counters, w: Array, before: Array, counts: Counters) -> float:
+def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
     """The largest change of a state in a cycle, relative to its size; notes which state it was."""
-    largest = 0.0
+    largest, small = 0.0, fraction(rtol)
     for q in range(m[NL]):
         now = w[m[NOW] + q]
-        size = max(abs(now), abs(before[q])) + FRACTION * w[m[SIZE] + q]
+        size = max(abs(now), abs(before[q])) + small * w[m[SIZE] + q]
         change = abs(now - before[q]) / size
         if not change <= largest:
             largest = change
@@ -119,7 +119,9 @@ def steady(change: float, last: float, rtol: float) -> bool:
     return change == 0.0 or change <= limit * (1.0 - min(1.0, change / last))
 
 
-def leave(counts: Counters, steps: Array, settled: bool, following: bool) -> bool:
+def leave(
+    counts: Counters, steps: Array, settled: bool, following: bool, group: int
+) -> bool:
     """Whether a steady state is reached, told by the steps of another run if they are followed.
 
     A step of length 0 says so.
@@ -127,7 +129,7 @@ def leave(counts: Counters, steps: Array, settled: bool, following: bool) -> boo
     used = counts[USED]
     if following:
         settled = used < len(steps) and steps[used] == 0.0
-    elif settled and used < len(steps):
+    elif settled and group == 0 and used < len(steps):
         steps[used] = 0.0
     if settled:
         counts[USED] += 1
@@ -256,10 +258,10 @@ def run_many(
             status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
             coming = segment + 1
             if status == DONE and marks[1, segment] >= 0:
-                latest = moved(m, w, before, mine)
+                latest = moved(m, w, before, mine, time[RTOL])
                 settled = steady(latest, change, time[RTOL])
                 cycles, change = cycles + 1, latest
-                if leave(mine, steps, settled, following):
+                if leave(mine, steps, settled, following, group):
                     cycles, change = 0, HUGE
                 elif cycles == MOST_CYCLES:
                     status = NOT_STEADY

@@ -20,8 +20,10 @@ from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError
 from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
+from crs_sim.modelfolder import load_model
 from crs_sim.odesolver import Rosenbrock
-from crs_sim.rosenbrock import DONE, WORDS
+from crs_sim.patient import load_patient
+from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.timeline import stretch, timeline
@@ -138,6 +140,23 @@ def test_a_step_ends_at_each_sample_which_is_more_accurate_than_between_steps():
         assert len(run.steps) <= len(unaware.steps) + 3
     true = np.exp(-30 * days)
     assert np.abs(landed - true).max() < 0.25 * np.abs(between - true).max()
+
+
+def test_few_steps_are_rejected_where_doses_set_off_stiff_states():
+    scenario = load_patient("ruemmele2025").scenario
+    model = load_model("crs").with_values(**scenario.values)
+    line, _ = timeline(model, scenario, np.arange(41.0))
+    run = compile_kernel(model).run(line, nominal(model)[None], rtol=1e-5)
+    assert run.status[0] == DONE
+    assert run.rejected[0] < 0.1 * run.accepted[0]
+
+
+def test_a_tighter_tolerance_asks_more_of_a_state_the_smaller_it_is():
+    rtols = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-9])
+    small_ones = np.array([fraction(rtol) for rtol in rtols])
+    assert small_ones[1] == pytest.approx(0.003)
+    assert (np.diff(small_ones) >= 0).all()
+    assert (np.diff(small_ones * rtols) < 0).all()
 
 
 def test_samples_closer_than_the_clock_can_tell():
@@ -291,3 +310,12 @@ def test_two_processes_compile_everything_at_once(tmp_path):
     assert "[" in one
     assert one == two
     assert "once for this machine" in first
+
+
+def test_the_steps_kept_are_the_first_runs_however_many_run():
+    engine, (line, _) = compile_kernel(LOOP), timeline(LOOP, CASE, DAYS)
+    values = nominal(LOOP)
+    others = values * np.linspace(1.0, 1.02, 9)[:, None]
+    alone = engine.run(line, np.tile(values, (4, 1)))
+    many = engine.run(line, np.vstack([np.tile(values, (4, 1)), others]))
+    assert many.steps.tolist() == alone.steps.tolist()
