@@ -76,6 +76,7 @@ structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 study.py           a whole data set run, one row a record
+subjects.py        a subject of a data set as a problem of its own
 cohortfiles.py     a fit of several patients on disk, as it goes and when it is done
 chains.py          draws of a sampler on disk, part by part
 convergence.py     R-hat and effective draws; the only door to arviz-stats
@@ -95,18 +96,20 @@ experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
 progress.py        how far a command is
+screen.py          a table on the screen
 cli_models.py      check, show, new
 cli_export.py      export
 cli_population.py  fit-all
 cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare-fits
-cli.py             the command line: simulate, fit, and the commands above
+cli_fit.py         fit
+cli.py             the command line: simulate, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
 panels.py to posterior_report.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
-to click; cli.py and progress.py to rich.
+to click; cli.py, progress.py and screen.py to rich.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__ini
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posterior_plots", "predictive_plots", "posterior_report"}  # fmt: skip
 COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
-            "cli_sample", "progress"}  # fmt: skip
+            "cli_sample", "cli_fit", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -30,7 +30,7 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "progress"},
+    "rich": {"cli", "cli_sample", "progress", "screen"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
 }
