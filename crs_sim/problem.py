@@ -139,8 +139,8 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     """The problem in a folder, or the shipped one of that name; or a patient, as `ask`ed.
 
     ``model``, ``data`` and ``prior`` of a problem.toml are names of shipped ones, or paths from its
-    folder; ``data`` may also be a data set (.csv), with ``subject`` and the map ``columns``. Its own
-    tables stand over those of the prior, except those in ``fixed``.
+    folder; ``data`` may also be a data set (.csv), with ``subject`` and the map ``columns``. What
+    the file says itself stands over the tables of the prior, except those in ``fixed``.
 
     Parameters
     ----------
