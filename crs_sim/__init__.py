@@ -69,7 +69,7 @@ twostage.py        the population behind several patients, from what the data of
 cohort.py          several patients fitted at once: how, and what came out
 rounds.py          fit_all: patients given the population, the population given the patients
 draws.py           parameter values drawn around an estimate (Laplace approximation)
-predictions.py     predict: bands of every observable, under any scenario
+predictions.py     predict: bands of every observable, under any scenario, or of a prior
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
 structures.py      fits of the same observations by different models, compared
@@ -149,7 +149,7 @@ if TYPE_CHECKING:
     from .posterior import Posterior, SamplePlan, load_posterior
     from .posterior_plots import plot_corner, plot_trace
     from .posterior_report import write_posterior
-    from .predictions import Predictions, predict
+    from .predictions import Predictions, predict, predict_prior
     from .predictive import Predicted, predictive
     from .predictive_plots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
@@ -199,7 +199,7 @@ _HOMES = {
     "posterior_report": "write_posterior",
     "predictive": "Predicted predictive",
     "predictive_plots": "plot_predictive plot_predictive_grades",
-    "predictions": "Predictions predict",
+    "predictions": "Predictions predict predict_prior",
     "profileplots": "plot_left_out plot_profiles",
     "profiles": "Profile",
     "profiling": "profile",
@@ -296,6 +296,7 @@ __all__ = [
     "plot_starts",
     "plot_trace",
     "predict",
+    "predict_prior",
     "predictive",
     "profile",
     "read_model",

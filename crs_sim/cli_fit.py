@@ -136,8 +136,11 @@ def print_prior(patient: Patient, model: Model, name: str | None) -> None:
     rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
             for row in known.table().itertuples() if row.parameter not in own]  # fmt: skip
     print_table(("parameter", "median", "95 % of patients"), rows)
-    click.echo(f"\nIts medians are the model's own: crs-sim simulate {patient.path}\n"
-               f"{RESEARCH_ONLY}")  # fmt: skip
+    if patient.path:
+        asked = "" if name is None else f" --prior {name}"
+        click.echo(f"\nWhat it foretells, with bands: crs-sim predict {patient.path}{asked} "
+                   "--out bands/")  # fmt: skip
+    click.echo(RESEARCH_ONLY)
 
 
 def run_folder(problem: FitProblem, out: Path | None) -> Path:

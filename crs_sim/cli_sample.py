@@ -40,7 +40,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     from there, with the numbers of a run that was never interrupted.
     """
     from .output import check_folder
-    from .posterior import SamplePlan
+    from .posterior import CHAIN, SamplePlan
     from .posterior_report import write_posterior
     from .sampler import sample as draw
 
@@ -51,7 +51,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     with progress_line() as progress:
         told = now_and_then(progress, asked.name, plan.draws)
         question = asked if resume or run is None else peak(asked, run)
-        found = draw(question, plan, folder=out / "chain", resume=resume, workers=workers,
+        found = draw(question, plan, folder=out / CHAIN, resume=resume, workers=workers,
                      progress=told)  # fmt: skip
     written = write_posterior(found, out)
     print_posterior(found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -157,8 +159,104 @@ def test_draws_of_a_posterior_can_be_given(problem, tmp_path):
     result = run("predict", problem, "--from", tmp_path / "draws.csv", "--out", tmp_path / "p")
     assert result.exit_code == 0, result.output
     assert "2 draws given" in result.output
-    missing = run("predict", problem, "--from", tmp_path / "no.csv", "--out", tmp_path / "p")
-    assert "no.csv  is no table of draws" in missing.stderr
+
+
+def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
+    """`sample`, then `predict --from`: each from the command line, with the other's files."""
+    out = tmp_path / "posterior"
+    size = ("--draws", 10, "--walkers", 8, "--groups", 2, "--workers", 1)
+    sampled = run("sample", problem, "--out", out, *size)
+    assert sampled.exit_code == 0, sampled.stderr
+    table = pd.read_csv(out / "draws.csv")
+    for k, given in enumerate((out / "draws.csv", out)):
+        to = tmp_path / f"bands{k}"
+        result = run("predict", problem, "--from", given, "--until", 4, "--out", to)
+        assert result.exit_code == 0, result.stderr
+        said = f"{len(table)} draws of the posterior. Not converged: too few draws"
+        assert said in result.output and "0 could not be run" in result.output
+        bands = pd.read_csv(to / "predictions.csv").set_index(["observable", "day"])
+        # at day 1, before the second course of doses, A = 10 exp(-k)
+        expected = np.quantile(10 * np.exp(-table["k"]), [0.025, 0.5, 0.975])
+        row = bands.loc[("amount", 1.0)]
+        assert [row["curve_low_95"], row["median"], row["curve_high_95"]] == pytest.approx(
+            expected, rel=1e-3)  # fmt: skip
+    moved = Path(shutil.copy(out / "draws.csv", tmp_path / "moved.csv"))
+    alone = run("predict", problem, "--from", moved, "--until", 4, "--out", tmp_path / "bands2")
+    assert f"{len(table)} draws given in moved.csv" in alone.output
+
+
+BAD_DRAWS = {
+    "k,one_mg\n": "has a header but no rows",
+    "k,one_mg\n0.5,1\n0.5,a\n": "draws.csv, row 3, column one_mg: ",
+    "k,one_mg\n0.5,-1\n": "row 2, column one_mg: -1 is no finite number above 0",
+    "k,one_mg\n0.5,\n": "row 2, column one_mg: ",
+    "k\n0.5\n": "no column one_mg, which is free in tiny",
+    "k,one_mh\n0.5,1\n": "did you mean 'one_mg'",
+    None: "draws.csv: cannot be read",
+}
+
+
+@pytest.mark.parametrize("text", BAD_DRAWS)
+def test_bad_draws_are_refused(problem, tmp_path, text):
+    if text is not None:
+        (tmp_path / "draws.csv").write_text(text)
+    result = run("predict", problem, "--from", tmp_path / "draws.csv", "--out", tmp_path / "p")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1 and BAD_DRAWS[text] in result.stderr
+    assert not (tmp_path / "p").exists()
+
+
+# --- before anything is measured ------------------------------------------------------------------
+
+PRIOR = """\
+name = "tiny prior"
+[free.k]
+prior = 0.5
+sd = 0.4
+source = "assumption: made up"
+[noise.amount]
+sd = 0.2
+source = "assumption: made up"
+"""
+
+
+@pytest.fixture
+def unmeasured(tmp_path) -> Path:
+    folder = write_case(tmp_path)
+    (folder / "model" / "prior.toml").write_text(PRIOR)
+    (folder / "data" / "observations.csv").unlink()
+    return folder / "data"
+
+
+def test_a_patient_without_observations_gets_the_bands_of_the_prior(unmeasured, tmp_path):
+    told = run("fit", unmeasured)
+    assert f"with bands: crs-sim predict {unmeasured} --out bands/" in told.output
+    result = run("predict", unmeasured, "--until", 2, "--draws", 4000, "--out", tmp_path / "p")
+    assert result.exit_code == 0, result.stderr
+    assert ("4000 patients drawn from the prior tiny prior, without any observation of tiny; "
+            "0 could not be run") in result.output  # fmt: skip
+    bands = pd.read_csv(tmp_path / "p" / "predictions.csv").set_index(["observable", "day"])
+    row = bands.loc[("amount", 1.0)]
+    ends = [10 * math.exp(-0.5 * math.exp(0.4 * z)) for z in (1.96, 0.0, -1.96)]  # closed form
+    assert [row["curve_low_95"], row["median"], row["curve_high_95"]] == pytest.approx(
+        ends, rel=0.05)  # fmt: skip
+    assert row["reading_low_95"] < row["curve_low_95"]
+    assert (tmp_path / "p" / "predictions.png").is_file()
+
+
+def test_a_prior_may_be_asked_for_where_something_was_measured(problem, tmp_path):
+    (tmp_path / "other.toml").write_text(PRIOR)
+    result = run("predict", problem.parent / "data", "--prior", tmp_path / "other.toml", "--until",
+                 2, "--draws", 20, "--out", tmp_path / "p")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "20 patients drawn from the prior tiny prior" in result.output
+
+
+@pytest.mark.parametrize("option", ["--from", "--problem"])
+def test_a_prior_has_neither_draws_nor_a_problem(unmeasured, tmp_path, option):
+    result = run("predict", unmeasured, option, tmp_path, "--out", tmp_path / "p")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{option}  belongs to a fit, and these bands are a prior's" in result.stderr
 
 
 # --- compared -------------------------------------------------------------------------------------
