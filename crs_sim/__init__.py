@@ -72,6 +72,7 @@ draws.py           parameter values drawn around an estimate (Laplace approximat
 predictions.py     predict: bands of every observable, under any scenario, or of a prior
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
+leaveoutfiles.py   what was left out on disk, one line each as it is finished
 structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table

@@ -116,8 +116,8 @@ def fit_problem(
         if drop:
             told = progress_of(progress, "without one parameter", str)
             dropped = drop_one(result, workers=options["workers"], progress=told)
-    written = save_run(result, folder, dropped=dropped,
-                       also=lambda part: write_report(result, part, dropped))  # fmt: skip
+    written = save_run(result, folder, dropped=dropped, also=lambda part: write_report(
+        result, part, dropped, profiled=profiles))  # fmt: skip
     print_fit(result, judge(result))
     if profiles:  # the fit is safe by now: should this be stopped, `profile --resume` goes on
         write_profiles(result, written, workers=options["workers"])

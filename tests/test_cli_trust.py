@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,8 @@ from click.testing import CliRunner, Result
 from tiny_case import write_case
 
 from crs_sim.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*words: str | Path) -> Result:
@@ -43,23 +50,26 @@ def test_every_command_has_help(command):
 # --- profile --------------------------------------------------------------------------------------
 
 
-def test_profiles_join_the_run_and_its_report(problem):
+def test_profiles_lie_beside_the_run_and_do_not_touch_it(problem):
+    folder = of(problem)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     result = run("profile", problem, "--workers", 1)
     assert result.exit_code == 0, result.output
-    folder = of(problem)
+    assert all(path.read_bytes() == content for path, content in before.items())
     verdicts = set(pd.read_csv(folder / "profiles.csv")["verdict"])
     assert all(verdict in result.output for verdict in verdicts)
     assert "profiles: 2 of 2" in result.stderr
-    report = (folder / "report.md").read_text()
-    assert report.count("## What the data tell of each parameter") == 1
-    assert report.startswith("# Fit of tiny")
+    report = (folder / "profiles.md").read_text()
+    assert report.startswith("# What the data tell of each parameter")
+    assert "Research use only" in report and "![profiles](profiles.png)" in report
+    assert all(verdict in report for verdict in verdicts)
     assert (folder / "profiles.png").is_file()
     again = run("profile", problem)
     assert (again.exit_code, again.output.count("--resume")) == (1, 1)
     resumed = run("profile", problem, "--resume")
     assert resumed.exit_code == 0
     assert "profiles:" not in resumed.stderr  # nothing was left to do
-    assert (folder / "report.md").read_text() == report
+    assert (folder / "profiles.md").read_text() == report
 
 
 def test_a_run_that_was_killed_goes_on(problem):
@@ -79,7 +89,10 @@ def test_fit_profiles_and_reports_in_one(problem, tmp_path):
                  "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 0, result.output
     (folder,) = (tmp_path / "out" / "runs").iterdir()
-    assert "## What the data tell of each parameter" in (folder / "report.md").read_text()
+    link = "What the data tell of each parameter: [profiles.md](profiles.md)."
+    assert link in (folder / "report.md").read_text()
+    assert (folder / "profiles.md").is_file()
+    assert link not in (of(problem) / "report.md").read_text()  # a fit without --profiles
 
 
 def test_what_cannot_be_profiled_is_said(problem, tmp_path):
@@ -129,10 +142,54 @@ def test_each_observation_is_left_out(problem):
     assert (of(problem) / "leave_one_out.png").is_file()
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_left_out_before_a_kill_is_not_made_again(problem, tmp_path, how):
+    whole = run("leave-one-out", problem, "--workers", 1, "--out", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.stderr
+    out = tmp_path / "out"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "crs_sim", "leave-one-out", str(problem), "--workers", "1", "--out",
+         str(out)], cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    lines, patience = out / "leave_one_out.jsonl", time.monotonic() + 120
+    while not lines.exists() or lines.read_bytes().count(b"\n") < 2:
+        assert child.poll() is None and time.monotonic() < patience
+        time.sleep(0.005)
+    child.send_signal(how)
+    assert child.wait(timeout=60) != 0
+    kept = lines.read_text()
+    made = kept.count("\n")
+    assert 2 <= made < 11 and not (out / "leave_one_out.csv").exists()
+    lines.write_text(kept + kept[:200])  # and the next one was cut off
+    refused = run("leave-one-out", problem, "--out", out)
+    assert (refused.exit_code, "--resume" in refused.stderr) == (1, True)
+    result = run("leave-one-out", problem, "--workers", 1, "--out", out, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert f"left out: {made + 1} of 11" in result.stderr
+    assert f"left out: {made} of 11" not in result.stderr
+    assert lines.read_text().startswith(kept)
+    for name in ("leave_one_out.csv", "influence.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_left_out_of_another_fit_is_refused(problem, tmp_path):
+    out = tmp_path / "out"
+    assert run("leave-one-out", problem, "--group", "a1", "--workers", 1, "--out",
+               out).exit_code == 0  # fmt: skip
+    path = problem / "problem.toml"
+    path.write_text(path.read_text().replace("sd = 0.25", "sd = 0.35"))
+    assert run("fit", problem, "--starts", 1, "--no-drop", "--workers", 1).exit_code == 0
+    result = run("leave-one-out", problem, "--group", "a2", "--out", out, "--resume")
+    assert result.exit_code == 1
+    assert "holds what was left out of another fit" in result.stderr
+
+
 def test_groups_are_left_out(problem, tmp_path):
     result = run("leave-one-out", problem, "--group", "a1,b1", "--after", 3, "--workers", 1,
                  "--out", tmp_path)  # fmt: skip
     assert result.exit_code == 1  # b1 is not there
+    assert not (tmp_path / "left_out.jsonl").exists()
     assert "unknown observation 'b1'" in result.stderr
     result = run("leave-one-out", problem, "--after", 3, "--workers", 1, "--out", tmp_path)
     assert result.exit_code == 0, result.output
