@@ -146,16 +146,14 @@ def print_prior(patient: Patient, model: Model, name: str | None) -> None:
 def run_folder(problem: FitProblem, out: Path | None) -> Path:
     """The folder that gets ``runs/``: as asked; else the problem's or the patient's; for a shipped
     problem, one of ours."""
-    from .shipped import PACKAGE
+    from .shipped import outside
 
     if out is not None:
         return run_parent(out)
     path = Path(problem.path)
     if path.suffix == ".xlsx":
         return path.with_suffix("")
-    home = path if path.is_dir() else path.parent
-    inside_wheel = home.resolve().is_relative_to(PACKAGE)
-    return Path("fits") / home.name if inside_wheel else home
+    return outside(path if path.is_dir() else path.parent)
 
 
 def run_parent(out: Path) -> Path:

@@ -173,13 +173,12 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
 
 
 def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
-    """The stored fit, and the folder it lies in."""
-    from .problem import load_problem
+    """The stored fit, and the folder for what is added to it."""
+    from .shipped import outside
     from .storage import load_run, problem_of, restored
 
     stored = load_run(run)
-    asked = problem_of(stored) if problem is None else load_problem(problem)
-    return restored(stored, asked), stored.path
+    return restored(stored, problem_of(stored, problem)), outside(stored.path)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

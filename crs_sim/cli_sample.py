@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .sampler import Peak
     from .storage import Run
 
-RESULT, PROBLEM = "result.json", "problem.toml"
+RESULT = "result.json"
 
 
 @click.command(short_help="Sample the posterior of a problem.", epilog=RESEARCH_ONLY)
@@ -78,12 +78,11 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     """A problem and its latest fit of the same model, if there is one; or those of a run."""
     from .errors import StorageError, UnknownNameError
     from .problem import load_problem
-    from .storage import load_run
+    from .storage import load_run, problem_of
 
     given = Path(name)
     if (given / RESULT).is_file():  # <problem>/runs/<run>
-        home = given.resolve().parent.parent
-        asked = load_problem(home if (home / PROBLEM).is_file() else load_run(given).problem)
+        asked = problem_of(load_run(given))
         return asked, load_run(given, asked.model)
     asked = load_problem(name)
     try:
