@@ -90,9 +90,9 @@ plots.py           whole figures
 profileplots.py    figures of profiles, and of observations left out
 bandplots.py       figures of prediction bands
 report.py          a fit in words and figures
-posterior_plots.py   pairs of parameters, and the way of the walkers
-predictive_plots.py  readings predicted beside those observed
-posterior_report.py  what was sampled in words and figures
+posteriorplots.py   pairs of parameters, and the way of the walkers
+predictiveplots.py  readings predicted beside those observed
+posteriorreport.py  what was sampled in words and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
@@ -109,7 +109,7 @@ cli.py             the command line: simulate, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py to posterior_report.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
+panels.py to posteriorreport.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
 to click; cli.py, progress.py and screen.py to rich.
 """
 
@@ -148,11 +148,11 @@ if TYPE_CHECKING:
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
     from .posterior import Posterior, SamplePlan, load_posterior
-    from .posterior_plots import plot_corner, plot_trace
-    from .posterior_report import write_posterior
+    from .posteriorplots import plot_corner, plot_trace
+    from .posteriorreport import write_posterior
     from .predictions import Predictions, predict, predict_prior
     from .predictive import Predicted, predictive
-    from .predictive_plots import plot_predictive, plot_predictive_grades
+    from .predictiveplots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
     from .profileplots import plot_left_out, plot_profiles
     from .profiles import Profile
@@ -196,10 +196,10 @@ _HOMES = {
     "problem": "FitProblem Free ask load_problem",
     "rounds": "fit_all",
     "posterior": "Posterior SamplePlan load_posterior",
-    "posterior_plots": "plot_corner plot_trace",
-    "posterior_report": "write_posterior",
+    "posteriorplots": "plot_corner plot_trace",
+    "posteriorreport": "write_posterior",
     "predictive": "Predicted predictive",
-    "predictive_plots": "plot_predictive plot_predictive_grades",
+    "predictiveplots": "plot_predictive plot_predictive_grades",
     "predictions": "Predictions predict predict_prior",
     "profileplots": "plot_left_out plot_profiles",
     "profiles": "Profile",

@@ -41,7 +41,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     """
     from .output import check_folder
     from .posterior import CHAIN, SamplePlan
-    from .posterior_report import write_posterior
+    from .posteriorreport import write_posterior
     from .sampler import sample as draw
 
     asked, run = problem_and_run(problem)
@@ -102,7 +102,7 @@ def peak(problem: FitProblem, run: Run) -> Peak:
 
 def print_posterior(found: Posterior) -> None:
     """Quantiles, R-hat and effective draws of each parameter, then the verdict."""
-    from .posterior_report import COLUMNS, summary_words
+    from .posteriorreport import COLUMNS, summary_words
 
     rows = [COLUMNS[:-1], *(
         summary_words(row)[:-1] for row in found.summary().to_dict("records")

@@ -15,9 +15,9 @@ from .output import write_whole
 from .panels import plain
 from .plots import figure_file
 from .posterior import DRAWS_FILE, Posterior
-from .posterior_plots import plot_corner, plot_trace
+from .posteriorplots import plot_corner, plot_trace
 from .predictive import Predicted, predictive, surprises
-from .predictive_plots import plot_predictive, plot_predictive_grades
+from .predictiveplots import plot_predictive, plot_predictive_grades
 from .report import markdown
 from .units import pretty
 
