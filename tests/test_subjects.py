@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from petab_referee import minus_two_log_likelihood
 
 from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
+from crs_sim.export import export_petab
 from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem, subject_of
 from crs_sim.problem import load_problem
@@ -113,6 +115,28 @@ def test_a_problem_file_names_data_map_model_and_prior(tmp_path, study):
         assert line in text.splitlines()
     assert asked.patient.observations == found.patients[2].observations
     assert load_problem(tmp_path / "deep" / "three") == asked
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # petab 0.8
+def test_a_subject_can_be_taken_to_other_tools(tmp_path, study):
+    """A dose lags, and a share of it is lost: PEtab and libRoadRunner find our number."""
+    found = read_nonmem(study, ONE)
+    asked = subject_problem(found, found.patients[0], ONE, tmp_path / "one")
+    made = export_petab(asked, tmp_path / "petab", values=TRUTHS[0])
+    assert made.left_out == () and len(made.stated) == len(HOURS)
+    total = minus_two_log_likelihood(tmp_path / "petab", TRUTHS[0])
+    assert total == pytest.approx(made.deviance + made.constant, abs=1e-4)
+    readme = (tmp_path / "petab" / "README.md").read_text()
+    assert "## Not in it\n\n- nothing\n\n## How it compares" in readme
+
+
+def test_a_steady_state_cannot_be_taken_there(tmp_path, study):
+    study.write_text("ID,TIME,AMT,CMT,DV,SS,II\n1,0,100,2,.,1,12\n1,2,.,2,2.6,.,.\n")
+    found = read_nonmem(study, ONE)
+    asked = subject_problem(found, found.patients[0], ONE, tmp_path / "one")
+    with pytest.raises(InputError, match=r"a steady state .* cannot be stated in PEtab"):
+        export_petab(asked, tmp_path / "petab")
+    assert not (tmp_path / "petab").exists()
 
 
 def test_what_a_covariate_states_is_not_fitted(tmp_path):
