@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from petab_referee import minus_two_log_likelihood
 
 from crs_sim.cli import cli
+from crs_sim.ensemble import Sampling
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.export import export_petab
 from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem, subject_of
+from crs_sim.population import load_population
+from crs_sim.predictions import predict_prior
 from crs_sim.problem import load_problem
 from crs_sim.storage import load_run
 from crs_sim.subjects import measured_in, subject_problem
@@ -183,12 +186,22 @@ def test_a_model_without_a_prior_says_how_to_write_one(tmp_path, study):
 
 @pytest.mark.parametrize("name", ["one_compartment", "two_compartment"])
 def test_the_shipped_priors_of_the_textbook_models_say_that_they_are_assumptions(name):
-    from crs_sim.population import load_population
-
     known = load_population(load_model(name))
     assert {"cl", "ka"} <= set(known.medians)
     assert all(f.source.startswith("assumption:") for f in known.free)
     assert all(s.source.startswith("assumption:") for s in known.noise.spreads.values())
+
+
+def test_of_a_subject_without_observations_the_prior_foretells(study):
+    (unmeasured,) = measured_in(read_nonmem(study, ONE), "4")
+    bands = predict_prior(load_population(ONE), unmeasured, count=2000,
+                          sampling=Sampling(days=(0.001,)), workers=1)  # fmt: skip
+    # just after a bolus the level is 100 mg / v: as spread as the prior of v, then as a reading
+    curve, reading = bands.curve("c_central", 0.95), bands.reading("c_central", 0.95)
+    assert math.log(curve.high[0] / curve.low[0]) == pytest.approx(2 * 1.96 * 0.5, rel=0.1)
+    assert math.log(reading.high[0] / reading.low[0]) == pytest.approx(
+        2 * 1.96 * math.hypot(0.5, SD), rel=0.1)  # fmt: skip
+    assert bands.source.endswith("without any observation of 4")
 
 
 # --- several --------------------------------------------------------------------------------------
