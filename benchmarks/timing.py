@@ -84,6 +84,7 @@ def process(
     """
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     variables = {**os.environ, "PYTHONPATH": paths, **(environment or {})}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its byte code
     begun = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, *arguments], env=variables,

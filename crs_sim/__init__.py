@@ -45,7 +45,8 @@ walk.py            from segment to segment, and round and round to a steady stat
 vectors.py         straight-line Python recorded as vector instructions
 lanes.py           a model's equations written for speed, as such straight lines
 machinecode.py     those instructions made into machine code, kept on disk
-kernel.py          the step loop compiled and joined to a model; the only door to numba
+steploop.py        the step loop as machine code; the only door to numba
+kernel.py          the step loop compiled and joined to a model
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
 integrate.py       one run, cut wherever something happens
 gradients.py       derivatives of a run by its parameters
@@ -72,15 +73,17 @@ twostage.py        the population behind several patients, from what the data of
 cohort.py          several patients fitted at once: how, and what came out
 rounds.py          fit_all: patients given the population, the population given the patients
 draws.py           parameter values drawn around an estimate (Laplace approximation)
-predictions.py     predict: bands of every observable, under any scenario
+predictions.py     predict: bands of every observable, under any scenario, or of a prior
 scenariofile.py    scenarios.toml: what might have been done, as edits of what was
 comparison.py      compare: endpoints under scenarios, and paired differences
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
+leaveoutfiles.py   what was left out on disk, one line each as it is finished
 structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
 study.py           a whole data set run, one row a record
+subjects.py        a subject of a data set as a problem of its own
 cohortfiles.py     a fit of several patients on disk, as it goes and when it is done
 chains.py          draws of a sampler on disk, part by part
 convergence.py     R-hat and effective draws; the only door to arviz-stats
@@ -94,13 +97,14 @@ profileplots.py    figures of profiles, and of observations left out
 bandplots.py       figures of prediction bands
 comparisonplots.py  the figure of a comparison
 report.py          a fit in words and figures
-posterior_plots.py   pairs of parameters, and the way of the walkers
-predictive_plots.py  readings predicted beside those observed
-posterior_report.py  what was sampled in words and figures
+posteriorplots.py   pairs of parameters, and the way of the walkers
+predictiveplots.py  readings predicted beside those observed
+posteriorreport.py  what was sampled in words and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
 progress.py        how far a command is
+screen.py          a table on the screen
 cli_models.py      check, show, new
 cli_export.py      export
 cli_population.py  fit-all
@@ -108,12 +112,13 @@ cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare-fits
 cli_compare.py     compare
-cli.py             the command line: simulate, fit, and the commands above
+cli_fit.py         fit
+cli.py             the command line: simulate, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
-panels.py to posterior_report.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
-to click; cli.py and progress.py to rich.
+panels.py to posteriorreport.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
+to click; cli.py, progress.py and screen.py to rich.
 """
 
 from __future__ import annotations
@@ -163,11 +168,11 @@ if TYPE_CHECKING:
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
     from .posterior import Posterior, SamplePlan, load_posterior
-    from .posterior_plots import plot_corner, plot_trace
-    from .posterior_report import write_posterior
-    from .predictions import Predictions, predict
+    from .posteriorplots import plot_corner, plot_trace
+    from .posteriorreport import write_posterior
+    from .predictions import Predictions, predict, predict_prior
     from .predictive import Predicted, predictive
-    from .predictive_plots import plot_predictive, plot_predictive_grades
+    from .predictiveplots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
     from .profileplots import plot_left_out, plot_profiles
     from .profiles import Profile
@@ -216,11 +221,11 @@ _HOMES = {
     "problem": "FitProblem Free ask load_problem",
     "rounds": "fit_all",
     "posterior": "Posterior SamplePlan load_posterior",
-    "posterior_plots": "plot_corner plot_trace",
-    "posterior_report": "write_posterior",
+    "posteriorplots": "plot_corner plot_trace",
+    "posteriorreport": "write_posterior",
     "predictive": "Predicted predictive",
-    "predictive_plots": "plot_predictive plot_predictive_grades",
-    "predictions": "Predictions predict",
+    "predictiveplots": "plot_predictive plot_predictive_grades",
+    "predictions": "Predictions predict predict_prior",
     "profileplots": "plot_left_out plot_profiles",
     "profiles": "Profile",
     "profiling": "profile",
@@ -330,6 +335,7 @@ __all__ = [
     "plot_starts",
     "plot_trace",
     "predict",
+    "predict_prior",
     "predictive",
     "profile",
     "read_model",

@@ -14,30 +14,25 @@ import click
 from . import RESEARCH_ONLY
 from .cli_compare import compare
 from .cli_export import export
+from .cli_fit import fit
 from .cli_models import check, new, show
-from .cli_population import fit_all
+from .cli_population import data_set_options, fit_all
 from .cli_predict import compare_fits, predict
-from .cli_profile import leave_one_out, profile, write_profiles
+from .cli_profile import leave_one_out, profile
 from .cli_sample import sample
 from .errors import CrsSimError
-from .options import hours_between, parameter_values, short, whole_study
-from .progress import progress_line, progress_of
+from .options import DataSetAsked, data_set, hours_between, parameter_values, short
+from .screen import print_table, screen
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .fitting import Dropped, Fit
     from .model import Model
     from .patient import Patient
-    from .problem import FitProblem
     from .simulation import Simulation
     from .storage import Run
-    from .verdict import Judged
 
 MAIN = ("vcn", "ifng", "ifng_total", "il6", "cxcl10", "ferritin", "sil2r", "crp", "psa", "shock",
         "crs_grade")  # fmt: skip
 COLUMNS = 8
-WIDE = 118
 STOPPED = 130
 
 
@@ -80,8 +75,8 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, export, profile, leave_one_out, predict, compare, compare_fits,
-                sample, fit_all):  # fmt: skip
+for command in (check, show, new, fit, fit_all, export, profile, leave_one_out, predict, compare,
+                compare_fits, sample):  # fmt: skip
     cli.add_command(command)
 
 
@@ -90,11 +85,7 @@ for command in (check, show, new, export, profile, leave_one_out, predict, compa
 
 @cli.command(short_help="Simulate what was done to a patient, or to a study.", epilog=RESEARCH_ONLY)
 @click.argument("patient", required=False)
-@click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
-              help="A NONMEM or Monolix data set instead of PATIENT; with --model.")  # fmt: skip
-@click.option("--model", metavar="MODEL", help="The model for --data.")
-@click.option("--columns", type=click.Path(path_type=Path), metavar="MAP.toml",
-              help="What the columns of --data mean, where their names do not say.")  # fmt: skip
+@data_set_options
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
@@ -110,21 +101,21 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 
     With --data, simulate every subject of a data set at its own records.
     """
-    data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
     typed = click.core.ParameterSource.COMMANDLINE
     given = [name for name in options if ctx.get_parameter_source(name) is typed]
-    if whole_study(patient, data, model, columns, given=given):
-        simulate_data(data, model, columns, options)
-    else:
+    asked = data_set("simulate", patient, options, given)
+    if asked is None:
         simulate_patient(str(patient), options)
+    else:
+        simulate_data(asked, options)
 
 
-def simulate_data(data: Path, model: str, columns: Path | None, options: dict[str, Any]) -> None:
+def simulate_data(asked: DataSetAsked, options: dict[str, Any]) -> None:
     """Run a data set; print what was predicted of each record, or write a table."""
     from .output import write_whole
     from .study import failed, simulated, study_files, summary, what_ran
 
-    run = simulated(data, model, columns, parameter_values(options["changes"]), options["method"])
+    run = simulated(*asked, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
     write_whole(files)
     for note in run.study.notes:
@@ -234,139 +225,3 @@ def print_written(files: Sequence[Path]) -> None:
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)
-
-
-# --- fit ------------------------------------------------------------------------------------------
-
-
-@cli.command(short_help="Fit a model to a patient.", epilog=RESEARCH_ONLY)
-@click.argument("problem", metavar="PROBLEM|PATIENT")
-@click.option("--prior", help="For a patient: name or file of a prior  [default: the model's]")
-@click.option("--starts", type=int, help="Descents  [default: the problem's]")
-@click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
-@click.option("--workers", type=int, help="Processes  [default: one for each core]")
-@click.option("--drop/--no-drop", default=True, show_default=True,
-              help="Also fit again without each free parameter, for its change of AIC.")
-@click.option("--profiles", is_flag=True,
-              help="Also profile each parameter: what the data tell of it; takes minutes.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where runs/<date>_<hash> goes  [default: the problem's folder]")  # fmt: skip
-def fit(
-    problem: str, prior: str | None, drop: bool, profiles: bool, out: Path | None, **options: Any
-) -> None:  # fmt: skip
-    """Fit the free parameters of PROBLEM; write a run folder and print what came out.
-
-    A PATIENT's folder or Excel file needs no problem.toml: the population prior of the model says
-    what is free, and how far from its median it may be.
-    """
-    from .fitting import drop_one
-    from .fitting import fit as run_fit
-    from .output import check_folder
-    from .problem import load_problem, patient_at
-    from .report import write_report
-    from .storage import save_run
-    from .verdict import judge
-
-    who = patient_at(problem)
-    if who is not None and not len(who.observations):
-        print_prior(who, prior)
-        return
-    asked = load_problem(problem, prior=prior)
-    folder = run_folder(asked, out)
-    check_folder(folder)
-    with progress_line() as progress:
-        told = progress_of(progress, f"{asked.name}: starts", lambda s: f"cost {s.cost:.4g}")
-        result = run_fit(asked, progress=told, **options)
-        dropped: tuple[Dropped, ...] = ()
-        if drop:
-            told = progress_of(progress, "without one parameter", str)
-            dropped = drop_one(result, workers=options["workers"], progress=told)
-    written = save_run(result, folder, dropped=dropped,
-                       also=lambda part: write_report(result, part, dropped))  # fmt: skip
-    print_fit(result, judge(result))
-    if profiles:  # the fit is safe by now: should this be stopped, `profile --resume` goes on
-        write_profiles(result, written, workers=options["workers"])
-    click.echo(f"tables, figures and report.md are in {written}")
-    click.echo(RESEARCH_ONLY)
-
-
-def print_prior(patient: Patient, name: str | None) -> None:
-    """What is known of a patient of whom nothing was measured: the prior."""
-    from .population import load_population
-    from .problem import model_of
-
-    known = load_population(model_of(patient), name)
-    own = patient.scenario.values
-    click.echo(f"{patient.id}: no observation; nothing to fit. What is known is the prior "
-               f"{known.name}:\n")  # fmt: skip
-    rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
-            for row in known.table().itertuples() if row.parameter not in own]  # fmt: skip
-    print_table(("parameter", "median", "95 % of patients"), rows)
-    click.echo(f"\nIts medians are the model's own: crs-sim simulate {patient.path}\n"
-               f"{RESEARCH_ONLY}")  # fmt: skip
-
-
-def run_folder(problem: FitProblem, out: Path | None) -> Path:
-    """The folder that gets ``runs/``: as asked; else the problem's or the patient's; for a shipped
-    problem, one of ours."""
-    from .shipped import PACKAGE
-
-    if out is not None:
-        return out.parent if out.name == "runs" else out
-    path = Path(problem.path)
-    if path.suffix == ".xlsx":
-        return path.with_suffix("")
-    home = path if path.is_dir() else path.parent
-    inside_wheel = home.resolve().is_relative_to(PACKAGE)
-    return Path("fits") / home.name if inside_wheel else home
-
-
-def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
-    """One screen: levels beside the fitted ones, grades by day, estimates, the verdict."""
-    from .report import (
-        demands,
-        estimate_words,
-        fitted_words,
-        grades_by_day,
-        observed_words,
-        summary,
-    )  # fmt: skip
-    from .trust import agreement_words, concerns, condition_words
-
-    for text in concerns(result):
-        click.secho(f"Take care: {text}.", bold=True)
-    click.echo(f"{agreement_words(result)}; {condition_words(result)}\n")
-    levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
-    print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
-    grades = grades_by_day(rows)
-    if grades:
-        days, observed, fitted = zip(*grades, strict=True)
-        lines = [("day", days), ("reported", observed), ("fitted", fitted)]
-        click.echo("\nCRS grade by day")
-        for name, cells in lines:
-            click.echo(f"{name:>9}" + "".join(f"{cell!s:>3}" for cell in cells))
-    click.echo()
-    print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""),
-                [estimate_words(e) for e in result.estimates])  # fmt: skip
-    click.echo(f"\n{result.runs} runs, {result.failed_runs} failed; cost {result.cost:.4g}, AIC "
-               f"{result.aic:.4g}\n{summary(rows)}")  # fmt: skip
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; misses stand out."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        style = "bold red" if "miss" in row else ""
-        table.add_row(*(Text(cell, style=style) for cell in row))
-    screen().print(table)
-
-
-def screen() -> Console:
-    """Standard output; wide enough for our tables where nobody said how wide it is."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)

@@ -11,9 +11,8 @@ from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .comparison import Comparison
+    from .draws import Draws
     from .fitting import Fit
     from .scenariofile import Questions
 
@@ -42,15 +41,18 @@ def compare(
     """
     from .comparison import compare as run_compare
     from .ensemble import Sampling
+    from .output import check_folder
     from .progress import progress_line
     from .scenariofile import load_scenarios
 
+    if out is not None:
+        check_folder(out)
     result, folder = fit_and_folder(run, options["problem"])
     asked = load_scenarios(file or _beside(folder), result.problem.patient.scenario, result.model)
     with progress_line() as line:
         task = line.add_task("draws", total=None, last="")
         found = run_compare(
-            result, asked.scenarios, asked.endpoints, draws=_draws(options),
+            result, asked.scenarios, asked.endpoints, draws=_draws(options, result),
             sampling=Sampling(until=asked.until, every_hours=6.0), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
@@ -74,10 +76,11 @@ def _beside(folder: Path) -> Path:
     )
 
 
-def _draws(options: dict[str, Any]) -> pd.DataFrame | int:
-    from .cli_predict import read_draws
+def _draws(options: dict[str, Any], result: Fit) -> Draws | int:
+    from .posterior import read_draws
 
-    return options["draws"] if options["table"] is None else read_draws(options["table"])
+    table = options["table"]
+    return options["draws"] if table is None else read_draws(table, result.problem)
 
 
 def _print(found: Comparison) -> None:

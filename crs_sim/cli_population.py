@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,31 @@ import click
 
 from . import RESEARCH_ONLY
 from .errors import CrsSimError, InputError
+from .options import DataSetAsked, data_set
 
 if TYPE_CHECKING:
     from .cohort import Outcome, PopulationFit
+    from .model import Model
     from .patient import Patient
+
+
+def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that name a data set instead of patients."""
+    for option in (
+        click.option("--columns", "--map", type=click.Path(path_type=Path), metavar="MAP.toml",
+                     help="What the columns of --data mean, where their names do not say."),
+        click.option("--model", metavar="MODEL", help="The model for --data."),
+        click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
+                     help="A NONMEM or Monolix data set instead of PATIENT; with --model."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 @click.command("fit-all", short_help="Fit several patients and their population.",
                epilog=RESEARCH_ONLY)  # fmt: skip
-@click.argument("patients", nargs=-1, required=True, metavar="PATIENTS...")
+@click.argument("patients", nargs=-1, metavar="PATIENTS...")
+@data_set_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where results go, and each patient's as it is done.")
 @click.option("--prior", help="Name or file of a prior  [default: the model's]")
@@ -28,34 +45,65 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Of the starts  [default: 1]")
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
 @click.option("--resume", is_flag=True, help="Go on where a stopped fit in FOLDER was.")
-def fit_all(patients: tuple[str, ...], out: Path, resume: bool, **options: Any) -> None:
+def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     """Fit several patients at once, and the population they come from.
 
-    PATIENTS are folders or Excel files of patients, or a folder that holds several of them.
-    Parameters are tied (each patient's own, drawn to the population's median), or --shared, or
-    --own.
+    PATIENTS are folders or Excel files of patients, or a folder that holds several of them; or
+    --data names a data set. Parameters are tied (each patient's own, drawn to the population's
+    median), or --shared, or --own.
     """
+    from .problem import model_of
+
+    asked = data_set("fit-all", patients, options)
+    if asked is not None:
+        people, model = subjects_asked(asked)
+    else:
+        people = load_patients(patients)
+        model = model_of(people[0])
+    fit_patients(people, model, out, **options)
+
+
+def subjects_asked(asked: DataSetAsked) -> tuple[list[Patient], Model]:
+    """All subjects of a data set of whom something was measured, and the model."""
+    from .modelfolder import load_model
+    from .nonmem import read_nonmem
+    from .subjects import measured_in
+
+    model = load_model(asked.model)
+    study = read_nonmem(asked.data, model, columns=asked.columns)
+    for note in study.notes:
+        click.echo(f"Note: {note}", err=True)
+    people = measured_in(study)
+    if not people:
+        raise InputError(f"{asked.data}  has no observation, so there is nothing to fit")
+    return list(people), model
+
+
+def fit_patients(
+    people: Sequence[Patient], model: Model, out: Path, *, resume: bool, prior: str | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Fit patients and their population into a folder, and print what came out."""
+    from dataclasses import replace
+
     from .cohort import Roles
     from .cohortfiles import Rounds, check_new, headlines, save_population
     from .output import check_folder
     from .population import load_population
-    from .problem import ask, model_of
+    from .problem import ask
     from .rounds import fit_all as run
 
     check_folder(out)
     check_new(out, resume=resume)
-    people = load_patients(patients)
     empty = [who.id for who in people if not len(who.observations)]
     if empty:
         raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
-    model, prior = model_of(people[0]), options["prior"]
     known = load_population(model, prior)
+    roles = Roles(options.get("shared", ()), options.get("own", ()))
     chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
-    from dataclasses import replace
-
     asked = [replace(ask(who, model=model, prior=prior), **chosen) for who in people]
-    result = run(asked, known, Roles(options["shared"], options["own"]),
-                 workers=options["workers"], kept=Rounds(out), progress=tell)  # fmt: skip
+    result = run(asked, known, roles, workers=options["workers"], kept=Rounds(out),
+                 progress=tell)  # fmt: skip
     written = save_population(result, out)
     for line in headlines(result):
         click.echo(line.replace("**", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,36 +11,98 @@ from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from .ensemble import Sampling
+    from .patient import Observations, Patient
+    from .predictions import Predictions
+    from .simulation import Simulation
 
 
-@click.command(short_help="Prediction bands of a fit.", epilog=RESEARCH_ONLY)
-@click.argument("run")
+@click.command(short_help="Prediction bands of a fit, or of a prior.", epilog=RESEARCH_ONLY)
+@click.argument("run", metavar="RUN|PATIENT")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--draws", default=400, show_default=True,
-              help="Of the Laplace approximation, weighted.")  # fmt: skip
+              help="Of the Laplace approximation, weighted; or of a prior.")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
-              help="Draws of a posterior instead: a column for each free parameter.")  # fmt: skip
+              help="Draws of a posterior instead (crs-sim sample), or the folder that holds them.")
+@click.option("--prior", metavar="NAME", help="Draw patients from this prior, without any fit.")
 @click.option("--level", default=0.95, show_default=True, help="Of the bands in the figure.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where predictions.csv and the figure go.")  # fmt: skip
 @PROBLEM_OPTION
-def predict(run: str, until: float, level: float, out: Path, **options: object) -> None:
-    """Bands of every observable of RUN for what was done: of the curve, and of a reading."""
-    from .bandplots import plot_predictions
+def predict(run: str, prior: str | None, **options: Any) -> None:
+    """Bands of every observable of RUN for what was done: of the curve, and of a reading.
+
+    Of a PATIENT without any observation, or with --prior, they are those of patients drawn from
+    the prior.
+    """
     from .ensemble import Sampling
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import check_folder
+
+    check_folder(options["out"])
+    sampling = Sampling(until=options["until"], every_hours=6.0)
+    who = unmeasured(run, prior)
+    if who is not None:
+        predict_from_prior(who, prior, sampling, options)
+        return
+    from .posterior import read_draws
     from .predictions import predict as run_predict
 
-    result, _ = fit_and_folder(run, options["problem"])  # type: ignore[arg-type]
-    draws = options["draws"] if options["table"] is None else read_draws(options["table"])  # type: ignore[arg-type]
-    bands = run_predict(result, draws=draws,  # type: ignore[arg-type]
-                        sampling=Sampling(until=until, every_hours=6.0))  # fmt: skip
-    figure = plot_predictions(
-        bands, result.simulation(bands.days), observations=result.problem.patient.observations,
-        level=level, title=f"{result.problem.name}: prediction bands and what was observed",
-    )  # fmt: skip
+    result, _ = fit_and_folder(run, options["problem"])
+    problem, table = result.problem, options["table"]
+    draws = options["draws"] if table is None else read_draws(table, problem)
+    bands = run_predict(result, draws=draws, sampling=sampling)
+    write_bands(bands, result.simulation(bands.days), problem.patient.observations,
+                f"{problem.name}: prediction bands and what was observed", options)  # fmt: skip
+
+
+def unmeasured(name: str, prior: str | None) -> Patient | None:
+    """The patient to predict from a prior; None if ``name`` is a run, or there is data to fit."""
+    from .patient import load_patient
+    from .patientfiles import FILES
+    from .problem import patient_at
+    from .workbook import is_workbook
+
+    if prior is not None:
+        return load_patient(name)
+    home = Path(name)
+    if not (is_workbook(home) or (home / FILES["patient"]).exists()):
+        return None
+    who = patient_at(home)
+    return None if who is None or len(who.observations) else who
+
+
+def predict_from_prior(
+    who: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
+) -> None:
+    """Bands of patients drawn from a prior, under what was done to this one."""
+    from .errors import InputError
+    from .patient import check_against
+    from .population import load_population
+    from .predictions import predict_prior
+    from .problem import model_of
+    from .simulation import simulate
+
+    for name, option in (("table", "--from"), ("problem", "--problem")):
+        if options[name] is not None:
+            raise InputError(f"{option}  belongs to a fit, and these bands are a prior's")
+    known = load_population(model_of(who), prior)
+    bands = predict_prior(known, who, count=options["draws"], sampling=sampling)
+    who = check_against(who, known.model)
+    middle = simulate(known.model.with_values(**known.medians), who.scenario, days=bands.days)
+    write_bands(bands, middle, who.observations, f"{who.id}: bands of the prior alone", options)
+
+
+def write_bands(
+    bands: Predictions, middle: Simulation, observed: Observations, title: str,
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write the table and the figure, and say where the bands come from."""
+    from .bandplots import plot_predictions
+    from .output import write_whole
+    from .plots import figure_file
+
+    level, out = options["level"], options["out"]
+    figure = plot_predictions(bands, middle, observations=observed, level=level, title=title)
     text = bands.table(sorted({0.5, 0.95, level})).to_csv(index=False, lineterminator="\n")
     files = {out / "predictions.csv": text.encode()}
     for suffix in (".png", ".svg"):
@@ -50,18 +112,6 @@ def predict(run: str, until: float, level: float, out: Path, **options: object) 
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)
-
-
-def read_draws(path: Path) -> pd.DataFrame:
-    """A table of parameter values."""
-    import pandas as pd
-
-    from .errors import StorageError
-
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{path}  is no table of draws: {error}") from None
 
 
 @click.command("compare-fits", short_help="Fits of the same observations, compared.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,18 +54,11 @@ def write_profiles(
     workers: int | None = None,
 ) -> None:  # fmt: skip
     """Profile a fit into a folder, print the verdicts, and say what was written."""
-    from .errors import InputError
-    from .output import check_folder
     from .profilefiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
-    from .report import add_profiles, profile_words
+    from .report import add_profiles, better_optima, profile_words
 
-    check_folder(folder)
-    path = folder / FILE
-    if path.exists() and not resume:
-        raise InputError(f"{path}  holds finished profiles already; go on from them with --resume, "
-                         "or delete it")  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
+    path = lines_to_add(folder / FILE, resume)
     done = read_profiles(path, result)
 
     def told(finished: int, total: int, one: Profile) -> None:
@@ -76,6 +69,8 @@ def write_profiles(
     every = {p.parameter: p for p in (*done, *found)}
     ordered = [every[name] for name in result.problem.names if name in every]
     written = add_profiles(ordered, folder)
+    for text in better_optima(ordered):
+        click.secho(f"Take care: {text}.", bold=True)
     columns = ("parameter", "estimate", "95 %", "the data alone", "verdict")
     print_columns([columns, *(profile_words(p) for p in found)])
     for file in (path, *written):
@@ -89,29 +84,48 @@ def write_profiles(
               help="Leave these out together; may be given again.")  # fmt: skip
 @click.option("--after", type=float, metavar="DAY",
               help="Leave out together all that was observed after a day.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Keep those that are finished already.")
 @PROBLEM_OPTION
 @OUT_OPTION
 @WORKERS_OPTION
 def leave_one_out(
-    run: str, groups: tuple[str, ...], after: float | None, problem: str | None,
-    out: Path | None, workers: int | None,
-) -> None:  # fmt: skip
+    run: str, groups: tuple[str, ...], after: float | None, resume: bool, **options: Any
+) -> None:
     """Fit RUN again without each of its observations in turn, and foretell the one left out.
 
-    With --group or --after, only those groups are left out.
+    With --group or --after, only those groups are left out. Finished ones are kept as they come:
+    should it be stopped, go on with --resume.
     """
     from .leaveout import leave_out
+    from .leaveoutfiles import append_omission, read_omissions
 
-    result, folder = fit_and_folder(run, problem)
+    result, folder = fit_and_folder(run, options["problem"])
+    folder = options["out"] or folder
     asked = groups_asked(result, groups, after)
+    name = "leave_one_out" if asked is None else "left_out"
+    path = lines_to_add(folder / f"{name}.jsonl", resume)
+    done = read_omissions(path, result)
 
     def told(finished: int, total: int, omission: Omission) -> None:
+        append_omission(path, omission, result)
         said = omission.ids[0] if len(omission.ids) == 1 else f"{len(omission.ids)} observations"
         click.echo(f"left out: {finished} of {total}, {said}", err=True)
 
-    found = leave_out(result, asked, workers=workers, progress=told)
-    write_left_out(result, found, out or folder, "leave_one_out" if asked is None else "left_out")
-    click.echo(RESEARCH_ONLY)
+    found = leave_out(result, asked, done=done, workers=options["workers"], progress=told)
+    write_left_out(result, found, folder, name)
+    click.echo(f"wrote {path}\n{RESEARCH_ONLY}")
+
+
+def lines_to_add(path: Path, resume: bool) -> Path:
+    """The file that gets a line for each one finished; refused if it is there and not to go on."""
+    from .errors import InputError
+    from .output import check_folder
+
+    check_folder(path.parent)
+    if path.exists() and not resume:
+        raise InputError(f"{path}  holds finished ones already; go on from them with --resume, or "
+                         "delete it")  # fmt: skip
+    return path
 
 
 def groups_asked(
@@ -159,13 +173,12 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
 
 
 def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
-    """The stored fit, and the folder it lies in."""
-    from .problem import load_problem
+    """The stored fit, and the folder for what is added to it."""
+    from .shipped import outside
     from .storage import load_run, problem_of, restored
 
     stored = load_run(run)
-    asked = problem_of(stored) if problem is None else load_problem(problem)
-    return restored(stored, asked), stored.path
+    return restored(stored, problem_of(stored, problem)), outside(stored.path)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .sampler import Peak
     from .storage import Run
 
-RESULT, PROBLEM = "result.json", "problem.toml"
+RESULT = "result.json"
 
 
 @click.command(short_help="Sample the posterior of a problem.", epilog=RESEARCH_ONLY)
@@ -40,8 +40,8 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     from there, with the numbers of a run that was never interrupted.
     """
     from .output import check_folder
-    from .posterior import SamplePlan
-    from .posterior_report import write_posterior
+    from .posterior import CHAIN, SamplePlan
+    from .posteriorreport import write_posterior
     from .sampler import sample as draw
 
     asked, run = problem_and_run(problem)
@@ -51,7 +51,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     with progress_line() as progress:
         told = now_and_then(progress, asked.name, plan.draws)
         question = asked if resume or run is None else peak(asked, run)
-        found = draw(question, plan, folder=out / "chain", resume=resume, workers=workers,
+        found = draw(question, plan, folder=out / CHAIN, resume=resume, workers=workers,
                      progress=told)  # fmt: skip
     written = write_posterior(found, out)
     print_posterior(found)
@@ -78,12 +78,11 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     """A problem and its latest fit of the same model, if there is one; or those of a run."""
     from .errors import StorageError, UnknownNameError
     from .problem import load_problem
-    from .storage import load_run
+    from .storage import load_run, problem_of
 
     given = Path(name)
     if (given / RESULT).is_file():  # <problem>/runs/<run>
-        home = given.resolve().parent.parent
-        asked = load_problem(home if (home / PROBLEM).is_file() else load_run(given).problem)
+        asked = problem_of(load_run(given))
         return asked, load_run(given, asked.model)
     asked = load_problem(name)
     try:
@@ -103,7 +102,7 @@ def peak(problem: FitProblem, run: Run) -> Peak:
 
 def print_posterior(found: Posterior) -> None:
     """Quantiles, R-hat and effective draws of each parameter, then the verdict."""
-    from .posterior_report import COLUMNS, summary_words
+    from .posteriorreport import COLUMNS, summary_words
 
     rows = [COLUMNS[:-1], *(
         summary_words(row)[:-1] for row in found.summary().to_dict("records")

@@ -171,7 +171,8 @@ def compare(
         for s in (replace(own, name=AS_GIVEN), *scenarios)
     ]
     wanted = sampling or Sampling(every_hours=6.0)
-    outputs = dict.fromkeys((*observables(problem), *(e.needs for e in endpoints)))
+    shown = observables(problem.model, problem.noise, problem.patient)
+    outputs = dict.fromkeys((*shown, *(e.needs for e in endpoints)))
     predictions = predict(
         result, several, draws=draws, sampling=replace(wanted, outputs=tuple(outputs)),
         workers=workers, progress=progress,

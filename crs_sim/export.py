@@ -318,7 +318,7 @@ def _readme(problem: FitProblem, made: Exported) -> str:
         hash=problem.model.hash,
         patient=problem.patient.id,
         stated=", ".join(made.stated),
-        missing=missing or "- nothing\n",
+        missing=f"{missing}\n{PART}" if missing else "- nothing\n",
         left_out=LEFT_OUT,
         deviance=made.deviance,
         constant=made.constant,
@@ -327,6 +327,7 @@ def _readme(problem: FitProblem, made: Exported) -> str:
     )
 
 
+PART = "A fit of this folder is therefore not a fit of the whole problem.\n"
 README = """\
 # {name}, as a PEtab v2 problem
 
@@ -350,8 +351,6 @@ Time is in days after the CAR-T infusion. Check the folder with `petablint probl
 ## Not in it
 
 {missing}
-A fit of this folder is therefore not a fit of the whole problem.
-
 ## How it compares
 
 At the nominal values crs_sim's -2 log-likelihood of the observations in it is {deviance:.8g}, up to

@@ -1,119 +1,86 @@
-"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled. The only door to numba.
+"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled and joined to a model.
 
-Per model one file is written into the cache folder: the model's functions, then the step loop, so
-that numba can keep its machine code beside it. The first run ever on a machine compiles.
+Both the step loop, one for all models, and a model's functions are machine code in the cache
+folder, called by address: what made it is loaded only when it is not there.
 """
 
 from __future__ import annotations
 
-import inspect
-import pickle
+import ctypes
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from . import codecache, rosenbrock, walk
+from . import codecache, rosenbrock
 from .codegen import code_key
-from .machinecode import Machine, processor
+from .errors import CrsSimError
+from .machinecode import Machine, object_file, processor
 from .model import Model
 from .rosenbrock import (
     DAY,
     DONE,
     ENTRIES,
     MOVING,
+    NL,
     OTHER_ORDER,
     REJECTED,
     RTOL,
     SEGMENT,
     STATUS,
     USED,
+    WORK,
 )  # fmt: skip
 from .timeline import Timeline, amounts, parameter_versions
+from .walk import ARRAYS
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 MADE_OF = ("rosenbrock", "lanes", "vectors", "machinecode")
 """The modules, beside those of the plain code, whose text decides what is compiled."""
+LOOP_MADE_OF = ("clock", "rosenbrock", "walk", "steploop", "machinecode")
+"""The same for the step loop."""
 MOST_KEPT = 100_000
 """Steps kept for a replay."""
-OPTIONS = {"error_model": "numpy", "nogil": True, "fastmath": {"contract"}}
-compiled = partial(numba.njit, **OPTIONS)
-
 
 KNOWN: dict[str, Kernel] = {}
 """Kernels of this process by key."""
-LOOPS: dict[str, Any] = {}
+LOOPS: dict[str, Loop] = {}
 """The step loop of this process by key."""
 ONE_AT_A_TIME = threading.RLock()
 """Held while compiling: threads that ask for one kernel get one kernel."""
-DRIVERS = (
-    rosenbrock.worst_error,
-    rosenbrock.write_down,
-    rosenbrock.sample,
-    rosenbrock.first_step,
-    rosenbrock.next_step,
-    rosenbrock.finite,
-    rosenbrock.advance,
-    walk.choose,
-    walk.arrange,
-    walk.moved,
-    walk.steady,
-    walk.leave,
-    walk.give,
-    walk.begin,
-    walk.name,
-    walk.run_many,
-)
-HEAD = """\"\"\"The step loop, for numba to keep its machine code beside.\"\"\"
-from __future__ import annotations
-import numpy as np
-from crs_sim.kernel import call, call_with, compiled
-from crs_sim.rosenbrock import {names}
-from crs_sim.walk import {more}
-"""
+
+KINDS = {"i": np.int64, "f": np.float64}
+POINTERS = [
+    np.ctypeslib.ndpointer(KINDS[array[0]], int(array[1]), flags="C_CONTIGUOUS")
+    for array in ("i1", *ARRAYS)
+]
+"""What `crs_sim.steploop.enter` takes: lengths, then the arrays; no other kind gets there."""
 
 
-def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    address, array, *numbers = args
-    data = context.make_array(signature.args[1])(context, builder, array).data
-    double = ir.DoubleType()
-    kind = ir.FunctionType(ir.VoidType(), [double.as_pointer(), *[double] * len(numbers)])
-    builder.call(builder.inttoptr(address, kind.as_pointer()), [data, *numbers])
-    return context.get_dummy_value()
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """The compiled `walk.run_many`."""
 
+    machine: Machine
+    function: Callable[..., int]
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call(typing: Any, address: Any, w: Any) -> Any:
-    """Call the machine code at an address on a work array."""
-    return types.void(types.int64, w), _emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_with(typing: Any, address: Any, w: Any, number: Any) -> Any:
-    """Call the machine code at an address on a work array and a number."""
-    return types.void(types.int64, w, types.float64), _emit
-
-
-ARRAY = types.float64[::1]
-INDICES = types.int64[::1]
-TABLE, INTEGERS, STACK = types.float64[:, ::1], types.int64[:, ::1], types.float64[:, :, ::1]
-SIGNATURE = types.void(
-    INDICES, ARRAY, INTEGERS, ARRAY, INDICES, INDICES, INTEGERS, ARRAY, STACK, TABLE, TABLE,
-    types.boolean, STACK, STACK, ARRAY, TABLE, INTEGERS, TABLE,
-)  # fmt: skip
-"""Of `walk.run_many`: given beforehand, so that nothing is compiled at the first call."""
+    def __call__(self, following: bool, *arrays: Array | Indices) -> None:
+        """Call it, with other threads running on; an array of the wrong kind is refused."""
+        lengths = [n for array in arrays for n in array.shape]
+        nothing = ctypes.byref(ctypes.c_void_p())  # for the result and the error that never come
+        status = self.function(nothing, nothing, np.array([following, *lengths]), *arrays)
+        assert status == 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +119,7 @@ class Kernel:
 
     machine: Machine
     model: Indices
-    loop: Any
+    loop: Loop
     n_states: int
     n_quantities: int
 
@@ -228,11 +195,14 @@ class Kernel:
         counts, clock = np.zeros((n_runs, ENTRIES), dtype=np.int64), np.zeros((n_runs, 2))
         clock[:, RTOL] = rtol
         parameters, amount = parameter_versions(line, values), amounts(line, values)
+        work, row = self.model[WORK], self.model[NL]
         self.loop(
-            self.model, line.edges, line.marks, line.days, line.version, line.version_at,
-            np.array([given.first, given.after, given.state]), given.duration, parameters, amount,
+            following, self.model, line.edges, line.marks, line.days, line.version,
+            line.version_at, np.array([given.first, given.after, given.state]), given.duration,
+            parameters, amount,
             np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start),
-            following, states, named, steps, final, counts, clock,
+            states, named, steps, final, counts, clock, np.zeros(work), np.zeros(row),
+            np.zeros(row),
         )  # fmt: skip
         return Runs(
             states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
@@ -282,52 +252,53 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
     key = codecache.fingerprint(code_key(model), ours, processor())
     with ONE_AT_A_TIME:
         if key not in KNOWN:
-            KNOWN[key] = _kernel(model, key, step_loop(say))
+            with ThreadPoolExecutor(1) as beside:
+                loop = beside.submit(step_loop, say)
+                machine, numbers = _functions(model, key)
+            sizes = len(model.states), len(model.quantities)
+            KNOWN[key] = Kernel(machine, numbers, loop.result(), *sizes)
     return KNOWN[key]
 
 
-def _kernel(model: Model, key: str, loop: Any) -> Kernel:
+def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
+    """A model's machine code, and what the step loop needs to know of it."""
     path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
     module = codecache.load(path)
     machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
     places = [module.PLACES[name] for name in rosenbrock.PLACES]
-    numbers = np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
-    return Kernel(machine, numbers, loop, len(model.states), len(model.quantities))
+    return machine, np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
 
 
-def step_loop(say: Callable[[str], None] | None = None) -> Any:
-    """The compiled `walk.run_many`, from numba's cache if it is there and sound."""
-    ours = codecache.made_by(("rosenbrock", "walk", "kernel"), ("numba", "numpy"))
+def step_loop(say: Callable[[str], None] | None = None) -> Loop:
+    """The compiled `walk.run_many`, from the cache if it is there and sound."""
+    ours = codecache.made_by(LOOP_MADE_OF, ("numba", "llvmlite"))
     key = codecache.fingerprint(ours, processor())
     if key not in LOOPS:
-        LOOPS[key] = _step_loop(key, say or _to_stderr)
+        machine = Machine(f"step_loop_{key}", lambda: _compiled_loop(say or _to_stderr))
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *POINTERS)
+        (address,) = machine.addresses(["step_loop"])
+        LOOPS[key] = Loop(machine, kind(address))
     return LOOPS[key]
 
 
-def _step_loop(key: str, say: Callable[[str], None]) -> Any:
-    path = codecache.stored(f"step_loop_{key}.py", _loop_text)
-    run_many = codecache.load(path).run_many
-    kept = Path(run_many.stats.cache_path)
-    if not list(kept.glob(f"{path.stem}*.nbc")):
-        say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
-    try:
-        run_many.compile(SIGNATURE)
-    except (EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError):
-        for broken in kept.glob(f"{path.stem}*.nb?"):
-            broken.unlink(missing_ok=True)
-        run_many = codecache.load(path).run_many
-        run_many.compile(SIGNATURE)
-    return run_many
+def _compiled_loop(say: Callable[[str], None]) -> bytes:
+    """The object file of the step loop, made by another process, while this one does its own part.
 
+    It also keeps numba, and what it is told to leave to us, out of this one.
+    """
+    say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
+    paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))
+    told = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
+    with suppress(OSError):
+        command = [sys.executable, "-P", "-m", "crs_sim.steploop"]
+        done = subprocess.run(command, env=told, capture_output=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        if done.returncode < 0:
+            raise CrsSimError(f"the compiler was stopped (signal {-done.returncode}): run it again")
+    from .steploop import machine_code  # where no other process can be started
 
-def _loop_text() -> str:
-    names = ["Array", "Counters", *(n for n in vars(rosenbrock) if n.isupper())]
-    more = [n for n in vars(walk) if n.isupper() and n not in names]
-    texts = [inspect.getsource(function) for function in DRIVERS]
-    marked = [f"@compiled()\n{text}" for text in texts[:-1]] + [
-        f"@compiled(cache=True)\n{texts[-1]}"
-    ]
-    return "\n\n".join([HEAD.format(names=", ".join(names), more=", ".join(more)), *marked])
+    return machine_code()
 
 
 def _write(model: Model) -> str:
@@ -336,10 +307,10 @@ def _write(model: Model) -> str:
     return generate(model)
 
 
-def _instructions(module: Any) -> str:
+def _instructions(module: Any) -> bytes:
     from .lanes import machine_text
 
-    return machine_text(module)
+    return object_file(machine_text(module))
 
 
 def _to_stderr(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import sparse
 from .model import Model
-from .rosenbrock import DENSE, FRACTION, GAMMA, LANES, STAGES, A, C
+from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
 from .sourcecode import Function, jacobian_lines, refuse_steps, written
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
 from .vectors import Memory, Vector, assemble
@@ -46,9 +46,10 @@ class Layout:
             "NOW": 14,
             "INFLOW": 15,
             "BETWEEN": 16,
+            "START": 17,
         }
         first = {name: row * n for name, row in rows.items()}
-        first["WORST"] = 17 * n
+        first["WORST"] = 18 * n
         first["WANTED"] = first["WORST"] + 1
         first["FACTOR"] = first["WANTED"] + 1
         first["Q"] = first["FACTOR"] + self.n_factor
@@ -78,15 +79,18 @@ class Writer:
         self.constants = Constants(fixed, lambda _, k: layout.at("CONSTANTS", k))
 
     def function(
-        self, name: str, states: str, lines: Iterable[Line], into: str, values: Iterable[Expression]
+        self, name: str, states: str, lines: Iterable[Line], **into: Iterable[Expression]
     ) -> str:
-        """The source of one function: reads the states at one place, writes to another."""
+        """The source of one function: reads the states at one place, writes to others."""
         lines, known = self.constants.lines(lines)
-        out = [self.constants.out_of(value.xreplace(known)) for value in values]
-        stores = [(self.layout.at(into, k), value) for k, value in enumerate(out)]
+        stores = [
+            (self.layout.at(place, k), self.constants.out_of(value.xreplace(known)))
+            for place, values in into.items()
+            for k, value in enumerate(values)
+        ]
         ids = self.eq.model.state_ids
         loads = {self.eq.symbols[n]: self.layout.at(states, k) for k, n in enumerate(ids)}
-        purpose = f"{name.capitalize()} into {into}, states at {states}."
+        purpose = f"{name.capitalize()} into {' and '.join(into)}, states at {states}."
         taken = set(self.taken)
         return Function(f"{name}(w)", purpose, loads, lines, stores, taken, plain=False).source()
 
@@ -119,10 +123,10 @@ def generate(model: Model) -> str:
     write = Writer(eq, layout)
     named = [eq.symbols[n] for n in model.quantity_ids]
     functions = [
-        write.function("initial", "NOW", [], "NOW", eq.initial.values()),
-        write.function("rates", "NEW", eq.varying(), "RATE", eq.rates.values()),
-        write.function("jacobian", "NOW", lines, "FACTOR", slopes),
-        write.function("quantities", "NOW", eq.varying(), "Q", named),
+        write.function("initial", "NOW", [], NOW=eq.initial.values()),
+        write.function("rates", "NEW", eq.varying(), RATE=eq.rates.values()),
+        write.function("jacobian", "NOW", lines, FACTOR=slopes, START=eq.rates.values()),
+        write.function("quantities", "NOW", eq.varying(), Q=named),
         write.constant_values(),
         *_elimination(steps, layout),
         _worst_error(layout),
@@ -137,15 +141,15 @@ def generate(model: Model) -> str:
 
 
 def _worst_error(layout: Layout) -> str:
-    """Source of the error of the last step, lane by lane, in units of the tolerance."""
+    """Source of the error of the last step, lane by lane, in units of states."""
     lines = []
     for q in range(layout.n_states):
         now, new = f"magnitude({layout.at('NOW', q)})", f"magnitude({layout.at('NEW', q)})"
-        size = f"larger({now}, {new}) + {FRACTION!r} * {layout.at('SIZE', q)}"
-        error = f"magnitude(w[{7 * layout.n_states + q}]) / (rtol * ({size}))"
+        size = f"larger({now}, {new}) + fraction * {layout.at('SIZE', q)}"
+        error = f"magnitude(w[{7 * layout.n_states + q}]) / ({size})"
         lines.append(f"worst = {error if q == 0 else f'larger({error}, worst)'}")
     lines.append(f"{layout.at('WORST', 0)} = worst")
-    return written("lane_errors(w, rtol)", "Largest error of the last step into WORST.", lines)
+    return written("lane_errors(w, fraction)", "Largest error of the last step into WORST.", lines)
 
 
 def _dense_output(layout: Layout) -> list[str]:
@@ -193,8 +197,9 @@ def machine_text(module: Any) -> str:
         per_step = 1.0 / h
         w.call("factor", per_step / GAMMA)
         for i in range(STAGES):
-            w.sweep(n, partial(_point, row=row, n=n, i=i))
-            w.call("rates")
+            if i:
+                w.sweep(n, partial(_point, row=row, n=n, i=i))
+                w.call("rates")
             w.sweep(n, partial(_slope, row=row, n=n, i=i, per_step=per_step))
             w.call("solve")
         w.sweep(n, partial(_end, row=row, n=n))
@@ -209,8 +214,7 @@ def machine_text(module: Any) -> str:
 def _point(r: Memory, row: dict[str, int], n: int, i: int) -> None:
     """Keep the stage before, and go to the point of stage i."""
     last = r[row["RATE"]]
-    if i:
-        r[(i - 1) * n] = last
+    r[(i - 1) * n] = last
     point = r[row["NOW"]] if i < 6 else r[row["NEW"]] + last
     for k in range(min(i, len(A[0])) if i < 6 else 0):
         point = point + float(A[i, k]) * (last if k == i - 1 else r[k * n])
@@ -218,8 +222,8 @@ def _point(r: Memory, row: dict[str, int], n: int, i: int) -> None:
 
 
 def _slope(r: Memory, row: dict[str, int], n: int, i: int, per_step: Vector) -> None:
-    """Add the inflow and what stage i takes from those before."""
-    slope = r[row["RATE"]] + r[row["INFLOW"]]
+    """Add the inflow and what stage i takes from those before; the first came with the Jacobian."""
+    slope = r[row["RATE" if i else "START"]] + r[row["INFLOW"]]
     for k in range(i):
         slope = slope + (float(C[i, k]) * per_step) * r[k * n]
     r[row["RATE"]] = slope

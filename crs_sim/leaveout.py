@@ -99,6 +99,7 @@ def leave_out(
     result: Fit,
     groups: Sequence[Sequence[str]] | None = None,
     *,
+    done: Sequence[Omission] = (),
     workers: int | None = None,
     progress: Callable[[int, int, Omission], None] | None = None,
 ) -> tuple[Omission, ...]:
@@ -108,8 +109,9 @@ def leave_out(
     ----------
     result : Fit, with all observations
     groups : ids to leave out together; None leaves out each observation in turn
+    done : those of this fit that are there already, and are not made again
     workers : int, processes (default: one for each core); the numbers do not depend on it
-    progress : called as (finished, of how many, Omission)
+    progress : called as (finished, of how many, Omission) after each that is made
 
     Raises
     ------
@@ -123,15 +125,19 @@ def leave_out(
         if not group or len(set(group)) == len(ids):
             raise InputError(f"{result.problem.name}: leave out at least one of the {len(ids)} "
                              "observations, and keep one")  # fmt: skip
-    count = 0
+    ready = {omission.ids: omission for omission in done}
+    left = [group for group in dict.fromkeys(asked) if group not in ready]
+    count = len(set(asked)) - len(left)
 
     def report(omission: Omission) -> None:
         nonlocal count
         count += 1
         if progress is not None:
-            progress(count, len(asked), omission)
+            progress(count, len(set(asked)), omission)
 
-    return tuple(each(partial(leave_out_one, result), asked, workers=workers, finished=report))
+    made = each(partial(leave_out_one, result), left, workers=workers, finished=report)
+    ready |= {omission.ids: omission for omission in made}
+    return tuple(ready[group] for group in asked)
 
 
 def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:

@@ -30,8 +30,8 @@ def processor() -> str:
     return f"{llvm.get_host_cpu_name()} {features} {llvmlite.__version__}"
 
 
-def optimized(text: str) -> bytes:
-    """The object file of a module."""
+def object_file(text: str) -> bytes:
+    """The object file of a module, optimized."""
     module = llvm.parse_assembly(text)
     module.triple = _target().triple
     module.data_layout = str(_target().target_data)
@@ -45,10 +45,10 @@ def optimized(text: str) -> bytes:
 class Machine:
     """Loaded machine code; the addresses hold as long as this lives."""
 
-    def __init__(self, name: str, write: Callable[[], str]) -> None:
-        """The code kept under ``name``, compiled from the text of ``write`` if it is not there."""
+    def __init__(self, name: str, build: Callable[[], bytes]) -> None:
+        """The object file kept under ``name``, built if it is not there."""
         _target()
-        path = codecache.stored_bytes(f"{name}.o", lambda: optimized(write()))
+        path = codecache.stored_bytes(f"{name}.o", build)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _own_target())
         content = codecache.read_bytes(path)
         self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(content))

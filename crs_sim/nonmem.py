@@ -28,13 +28,13 @@ from pathlib import Path
 from .arrivals import SAME_TIME
 from .clock import just_after
 from .dosing import HOURS_PER_DAY, Dose, Schedule
-from .errors import FileError
+from .errors import FileError, InputError, unknown_name
 from .model import Model
 from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
 from .nonmemrecord import drug_of, measured, time_of
 from .patient import Observation, Observations, Patient
 from .scenario import Change, Scenario
-from .tables import number
+from .tables import at_place, number
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
 """How far the records of one instant have come: samples, then resets, doses, and samples again."""
@@ -129,6 +129,25 @@ def patients_from(
 ) -> tuple[Patient, ...]:
     """The patients alone; see `read_nonmem`."""
     return read_nonmem(path, model, columns=columns).patients
+
+
+def subject_of(
+    path: str | Path, model: Model, id: str = "", *, columns: str | Path | None = None
+) -> Patient:
+    """One subject of a data set; its only one, if no id is given.
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError, UnitError
+        As `read_nonmem`; and if it is not said which of several, or there is none of that id.
+    """
+    known = {patient.id: patient for patient in read_nonmem(path, model, columns=columns)}
+    if not id and len(known) > 1:
+        raise InputError(f"{path}  holds {len(known)} subjects; say which is meant: subject = "
+                         f'"{next(iter(known))}"')  # fmt: skip
+    if id and id not in known:
+        raise at_place(str(path), unknown_name("subject", id, known))
+    return known[id or next(iter(known))]
 
 
 def _gathered(notes: list[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from .errors import InputError
 
@@ -58,24 +59,32 @@ def short(value: float) -> str:
     return f"{float(f'{value:.3g}'):.6g}"
 
 
-def whole_study(
-    patient: str | None, data: Path | None, model: str | None, columns: Path | None,
-    *, given: Collection[str],
-) -> bool:  # fmt: skip
-    """Whether a data set is to be run, and not a patient.
+class DataSetAsked(NamedTuple):
+    """A data set as it was asked for: the file, the model, and what maps one to the other."""
+
+    data: Path
+    model: str
+    columns: Path | None
+
+
+def data_set(
+    command: str, patients: object, options: dict[str, Any], given: Collection[str] = ()
+) -> DataSetAsked | None:
+    """The data set to be used, taken out of the options; None if it is ``patients`` instead.
 
     Raises
     ------
     InputError
         If it is neither or both, or ``given`` holds an option that says nothing of a data set.
     """
-    if patient is not None and not (data or model or columns):
-        return False
-    if patient is not None or data is None or model is None:
-        raise InputError("simulate  takes a PATIENT, or --data STUDY.csv with --model MODEL")
+    data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
+    if patients and not (data or model or columns):
+        return None
+    if patients or data is None or model is None:
+        raise InputError(f"{command}  takes a PATIENT, or --data STUDY.csv with --model MODEL")
     for name in given:
         if name in ALONE:
             raise InputError(
                 f"{ALONE[name]}  says nothing with --data, which is sampled at its own records"
             )
-    return True
+    return DataSetAsked(data, model, columns)

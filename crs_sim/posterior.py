@@ -24,8 +24,10 @@ from .convergence import (
     Convergence,
     convergence,
 )
-from .errors import InputError
+from .draws import Draws
+from .errors import FileError, InputError, unknown_name
 from .problem import FitProblem
+from .tables import at_place, number, place, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,8 @@ WALKERS_EACH = 2.4
 """Walkers in a group for each free parameter, unless told; differences need more than one each."""
 SAMPLER = "emcee DEMove 0.9, DEMove gamma 1 0.1"
 ROUNDED = 50
+DRAWS_FILE, CHAIN = "draws.csv", "chain"
+"""Draws written for others, and the folder of all of them, as `crs-sim sample` leaves them."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +280,55 @@ def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
     plan = SamplePlan(0, *(header[name] for name in ("thin", "groups", "walkers", "seed")))
     refuse_other(path, header, header_of(problem, plan))
     return of_parts(problem, plan, parts)
+
+
+def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
+    """Draws of a problem's parameters from a CSV, such as the ``draws.csv`` of `crs-sim sample`.
+
+    Where the sampler's own chain lies beside it, its verdict is told too.
+
+    Parameters
+    ----------
+    place_of : the file, or the folder that holds draws.csv
+    problem : FitProblem, whose free parameters are the columns, in any order
+
+    Raises
+    ------
+    FileError, StorageError, UnknownNameError
+        Naming file, row and column; or if the chain is of another problem.
+    """
+    path = Path(place_of)
+    path = path / DRAWS_FILE if path.is_dir() else path
+    head, header, rows = read_cells(path)
+    for name in header:
+        if name not in problem.names:
+            known = unknown_name("free parameter", name, problem.names)
+            raise at_place(place(path, head), known)
+    for name in problem.names:
+        if name not in header:
+            raise FileError(f"{place(path, head)}: no column {name}, which is free in "
+                            f"{problem.name}; give one for each free parameter")  # fmt: skip
+    values = [[_drawn(path, row, name, cells.get(name, "")) for name in problem.names]
+              for row, cells in rows]  # fmt: skip
+    said = f"{len(rows)} draws given in {path.name}"
+    chain = path.parent / CHAIN
+    if chain.is_dir():
+        said = f"{len(rows)} draws of the posterior. {load_posterior(chain, problem).verdict}"
+    import pandas as pd
+
+    return Draws(pd.DataFrame(values, columns=list(problem.names)), said, float(len(rows)))
+
+
+def _drawn(path: Path, row: int, name: str, text: str) -> float:
+    """One value of a table of draws."""
+    try:
+        value = number(text)
+    except ValueError as error:
+        raise FileError(f"{place(path, row, name)}: {error}") from None
+    if not 0.0 < value < math.inf:
+        raise FileError(f"{place(path, row, name)}: {value:g} is no finite number above 0, and a "
+                        "free parameter is one")  # fmt: skip
+    return value
 
 
 def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,8 @@ from .fitting import Fit
 from .model import Model
 from .noise import Noise
 from .objective import Array
-from .problem import FitProblem
+from .patient import Patient, check_against
+from .population import Population
 from .scenario import Scenario
 
 LEVELS = (0.5, 0.95)
@@ -191,27 +192,88 @@ def predict(
     """
     problem = result.problem
     drawn = _drawn(result, draws, workers)
-    own = problem.patient.scenario.values
-    asked = (problem.patient.scenario,) if scenarios is None else scenarios
-    several = (asked,) if isinstance(asked, Scenario) else tuple(asked)
-    mine = [replace(s, values={**own, **s.values}) for s in several]
+    about = Population(problem.name, problem.model, problem.free, problem.noise)
+    return _predicted(about, problem.patient, drawn, scenarios, sampling=sampling, workers=workers,
+                      progress=progress)  # fmt: skip
+
+
+def predict_prior(
+    population: Population,
+    patient: Patient,
+    *,
+    count: int = DRAWS,
+    seed: int = 1,
+    sampling: Sampling | None = None,
+    workers: int | None = None,
+) -> Predictions:
+    """Bands of every observable before anything is measured: patients drawn from the prior.
+
+    Parameters
+    ----------
+    population : Population, what is assumed of patients
+    patient : Patient, under whose doses; their own values (body weight, ...) hold in every draw,
+        and their observations are not used
+    count : int, patients drawn
+    seed : int
+    sampling, workers : as in `predict`
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        If the patient does not fit the model, everything that varies is stated, or no draw could
+        be run.
+
+    Examples
+    --------
+    >>> from crs_sim.modelfolder import load_model
+    >>> from crs_sim.population import load_population
+    >>> from crs_sim.dosing import Dose, Schedule
+    >>> doses = Schedule((Dose(0, "iv", 100),))
+    >>> who = Patient("next", "one_compartment", Scenario("100 mg", doses))
+    >>> known = load_population(load_model("one_compartment"))
+    >>> bands = predict_prior(known, who, count=50, sampling=Sampling(until=1), workers=1)
+    >>> band = bands.reading("c_central", 0.95)
+    >>> bool(band.low[1] < band.middle[1] < band.high[1])
+    True
+    >>> bands.source
+    '50 patients drawn from the prior one_compartment, without any observation of next'
+    """
+    checked, own = check_against(patient, population.model), patient.scenario.values
+    drawn = population.sample(count, np.random.default_rng(seed))
+    values = pd.DataFrame({name: v for name, v in drawn.items() if name not in own})
+    if values.empty:
+        raise InputError(f"{patient.id}  states all that the prior {population.name} lets vary")
+    said = (f"{count} patients drawn from the prior {population.name}, without any observation of "
+            f"{patient.id}")  # fmt: skip
+    drawn_from = Draws(values, said, float(count))
+    return _predicted(population, checked, drawn_from, sampling=sampling, workers=workers)
+
+
+def _predicted(
+    about: Population, patient: Patient, drawn: Draws,
+    scenarios: Scenario | Sequence[Scenario] | None = None,
+    *, sampling: Sampling | None, **how: Any,
+) -> Predictions:  # fmt: skip
+    """The draws run; the patient's own values hold unless a scenario sets them itself."""
+    scenarios = patient.scenario if scenarios is None else scenarios
+    several = (scenarios,) if isinstance(scenarios, Scenario) else tuple(scenarios)
+    mine = [replace(s, values={**patient.scenario.values, **s.values}) for s in several]
     sampling = sampling or Sampling(every_hours=6.0)
     if sampling.outputs is None:
-        sampling = replace(sampling, outputs=observables(problem))
-    found = simulate_many(problem.model, mine, drawn.values, sampling=sampling, workers=workers,
-                          progress=progress)  # fmt: skip
+        sampling = replace(sampling, outputs=observables(about.model, about.noise, patient))
+    found = simulate_many(about.model, mine, drawn.values, sampling=sampling, **how)
     if not found.members:
-        raise InputError(f"{problem.name}: no draw could be run. {found.failures[0]}")
-    return Predictions(found, drawn.values, problem.noise, drawn.source)
+        raise InputError(f"{patient.id}: no draw could be run. {found.failures[0]}")
+    return Predictions(found, drawn.values, about.noise, drawn.source)
 
 
-def observables(problem: FitProblem) -> tuple[str, ...]:
+def observables(model: Model, noise: Noise, patient: Patient) -> tuple[str, ...]:
     """All that is observed or has a spread, and what the grades are made of."""
-    model: Model = problem.model
-    scale = problem.noise.grade
+    scale = noise.grade
     graded = () if scale is None else (scale.latent, *scale.cuts)
-    names = [*problem.noise.spreads, *(o.observable for o in problem.patient.observations), *graded]
-    return tuple(n for n in dict.fromkeys(names) if n in (*model.state_ids, *model.quantity_ids))
+    observed = (o.observable for o in patient.observations)
+    names = dict.fromkeys((*noise.spreads, *observed, *graded))
+    return tuple(n for n in names if n in (*model.state_ids, *model.quantity_ids))
 
 
 def _drawn(result: Fit, draws: pd.DataFrame | Draws | int, workers: int | None) -> Draws:
@@ -219,6 +281,8 @@ def _drawn(result: Fit, draws: pd.DataFrame | Draws | int, workers: int | None) 
         return draws
     if isinstance(draws, int):
         return weighted_draws(result, draws, workers=workers)
+    if draws.empty:
+        raise InputError("draws: the table has no row; give one or more")
     names = result.problem.names
     for column in draws.columns:
         if column not in names:

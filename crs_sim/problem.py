@@ -15,9 +15,11 @@ from .errors import FileError, InputError, unknown_name
 from .formula import evaluate, names
 from .model import Model
 from .noise import GradeScale, Noise, Spread
+from .nonmem import subject_of
 from .patient import Patient, check_against, load_patient
 from .patientfiles import FILES
 from .problemfiles import (
+    DATA_SET,
     PRIOR,
     PROBLEM,
     FreeTable,
@@ -137,7 +139,8 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     """The problem in a folder, or the shipped one of that name; or a patient, as `ask`ed.
 
     ``model``, ``data`` and ``prior`` of a problem.toml are names of shipped ones, or paths from its
-    folder. Its own tables stand over those of the prior, except those in ``fixed``.
+    folder; ``data`` may also be a data set (.csv), with ``subject`` and the map ``columns``. What
+    the file says itself stands over the tables of the prior, except those in ``fixed``.
 
     Parameters
     ----------
@@ -171,7 +174,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     return FitProblem(
         name=asked.name,
         model=model,
-        patient=check_against(load_patient(_beside(path, asked.data, "patient.toml")), model),
+        patient=check_against(_patient(path, asked, model), model),
         free=_all_free(model, path, asked, known),
         noise=_noise(asked, known),
         accept={name: (limits[0], limits[1]) for name, limits in asked.accept.items()},
@@ -244,6 +247,14 @@ def model_of(patient: Patient) -> Model:
     home = Path(patient.path)
     beside = (home.parent if is_workbook(home) else home) / patient.model
     return load_model(beside if patient.path and beside.exists() else patient.model)
+
+
+def _patient(path: Path, asked: ProblemFile, model: Model) -> Patient:
+    """Whom a problem is about: a patient's folder or workbook, or a subject of a data set."""
+    if not asked.data.lower().endswith(DATA_SET):
+        return load_patient(_beside(path, asked.data, "patient.toml"))
+    columns = None if asked.columns is None else path.parent / asked.columns
+    return subject_of(path.parent / asked.data, model, asked.subject or "", columns=columns)
 
 
 def _beside(path: Path, name: str, marker: str) -> str:

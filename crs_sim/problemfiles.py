@@ -22,6 +22,8 @@ Entry = TypeVar("Entry")
 
 PROBLEM, PRIOR = "problem.toml", "prior.toml"
 PRIORS = "fits/priors"
+DATA_SET = ".csv"
+"""What ``data`` ends with where it names a data set, and not a patient."""
 
 
 class FreeTable(Record):
@@ -72,6 +74,8 @@ class ProblemFile(Record):
     name: Words
     model: str = "crs"
     data: Words
+    columns: Words | None = None
+    subject: Words | None = None
     prior: Words | None = None
     fixed: list[str] = column(default_factory=list)
     seed: int = 1
@@ -82,7 +86,10 @@ class ProblemFile(Record):
     accept: dict[str, list[float]] = column(default_factory=dict)
 
     def check(self) -> None:
-        """Something is free, and every accept is a pair."""
+        """Something is free, a subject is one of a data set, and every accept is a pair."""
+        for key in ("columns", "subject"):
+            if getattr(self, key) is not None and not self.data.lower().endswith(DATA_SET):
+                raise CellError(key, f"belongs to a data set, but data = {self.data!r} is no .csv")
         if not self.free and self.prior is None:
             raise CellError("free", "there is nothing to fit; add a table [free.NAME], or a prior")
         if self.fixed and self.prior is None:
@@ -128,7 +135,8 @@ def prior_of(model: Model) -> Prior:
         return read_prior(root() / PRIORS / model.name)
     raise FileError(
         f"{place(beside)}: is not there, so nothing says which parameters of model {model.name} "
-        f"differ between patients; write it, name one with --prior, or write a problem.toml"
+        "differ between patients. Write it ([free.NAME] with sd and source for each of them, "
+        "[noise.OBSERVABLE] with sd and source for all that is measured), or name one with --prior"
     )
 
 

@@ -6,7 +6,7 @@ What a killed run leaves is good: a line that was cut off is passed over and mad
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,12 @@ SAME_COST = 1e-6
 
 
 def append_profile(path: Path, profile: Profile) -> None:
-    """Add one finished profile to a file.
+    """Add one finished profile to a file; see `append_line`."""
+    append_line(path, _stored(profile))
+
+
+def append_line(path: Path, stored: Mapping[str, Any]) -> None:
+    """Add one JSON line to a file; it begins anew where a killed run cut the last one off.
 
     Raises
     ------
@@ -32,12 +37,34 @@ def append_profile(path: Path, profile: Profile) -> None:
         If it cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_bytes() if path.exists() else b""
         gap = b"" if before.endswith(b"\n") or not before else b"\n"
         with path.open("ab") as file:
-            file.write(gap + json.dumps(_stored(profile)).encode() + b"\n")
+            file.write(gap + json.dumps(stored).encode() + b"\n")
     except OSError as error:
         raise StorageError(f"{path}  cannot be written: {error.strerror or error}") from None
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON lines of a file that are whole; none if there is no file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except OSError as error:
+        raise StorageError(f"{path}  cannot be read: {error.strerror or error}") from None
+    for line in lines:
+        try:
+            stored = json.loads(line)
+        except ValueError:
+            continue  # cut off when the run was killed
+        if isinstance(stored, dict):
+            yield stored
 
 
 def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
@@ -50,16 +77,12 @@ def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
     StorageError
         If they are profiles of another fit.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    except OSError as error:
-        raise StorageError(f"{path}  cannot be read: {error.strerror or error}") from None
     found = dict[str, Profile]()
-    for line in lines:
+    for stored in read_lines(path):
         try:
-            profile = _profile(json.loads(line))
+            profile = _profile(stored)
         except (ValueError, TypeError, KeyError):
-            continue  # cut off when the run was killed
+            continue
         if not _same(profile, result):
             raise StorageError(
                 f"{path}  holds profiles of another fit (cost {profile.fit_cost:.6g}, this one's "

@@ -27,7 +27,7 @@ from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
-PROFILES = "## What the data tell of each parameter"
+PROFILES = "profiles.md"
 DAYS_AFTER = 4.0
 """A figure goes on for this long after the last dose or observation."""
 NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
@@ -35,7 +35,9 @@ OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio
             "ratio": "× {}"}  # fmt: skip
 
 
-def write_report(result: Fit, folder: Path, dropped: Sequence[Dropped] = ()) -> None:
+def write_report(
+    result: Fit, folder: Path, dropped: Sequence[Dropped] = (), *, profiled: bool = False
+) -> None:
     """Write report.md and its figures (PNG and SVG) into a folder.
 
     Parameters
@@ -43,12 +45,13 @@ def write_report(result: Fit, folder: Path, dropped: Sequence[Dropped] = ()) -> 
     result : Fit
     folder : Path, of the run
     dropped : what `drop_one` found, if it was asked
+    profiled : bool, whether profiles follow, for the report to name them
     """
     for name, figure in figures(result).items():
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
             path.write_bytes(figure_file(figure, path))
-    text = report_text(result, dropped)
+    text = report_text(result, dropped, profiled=profiled)
     (folder / "report.md").write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -128,8 +131,11 @@ def estimate_words(e: Estimate) -> tuple[str, ...]:
     return e.parameter, value, interval, f"{e.prior_median:.3g}", f"{e.shift:+.2f}", notes(e)
 
 
-def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
+def report_text(
+    result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool = False
+) -> str:
     """The report in markdown."""
+    profiles = f"What the data tell of each parameter: [{PROFILES}]({PROFILES})."
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
@@ -147,6 +153,7 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = ()) -> str:
         "scale. The column on AIC is its change when the parameter is fixed at its prior median "
         "and the rest fitted again: above 0, it earns its place.",
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
+        profiles if profiled else "",
         "## What to know about these numbers",
         *_caveats(result, dropped),
         *(f"![{name}]({name}.png)" for name in FIGURES[1:]),
@@ -244,9 +251,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
-    """Write what profiles tell into a run folder: table, figure, and a section of report.md.
-
-    A section that is there already is replaced.
+    """Write what profiles tell beside a run: text, table and figure. The run itself stays as it is.
 
     Returns
     -------
@@ -259,28 +264,24 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
     """
     figure = plot_profiles(profiles)
     table = profiles_table(profiles).to_csv(index=False, lineterminator="\n")
-    files = {folder / TABLE: table.encode()}
+    files = {folder / PROFILES: profiles_text(profiles).encode(), folder / TABLE: table.encode()}
     for suffix in (".png", ".svg"):
         path = folder / f"profiles{suffix}"
         files[path] = figure_file(figure, path)
-    report = folder / "report.md"
-    if report.is_file():
-        before = report.read_text(encoding="utf-8").split(f"\n{PROFILES}\n")[0]
-        lines = [line for line in before.splitlines() if "(profiles)" not in line]
-        lines[1:1] = [f"\n- **Take care: {text}.**" for text in _found_better(profiles)]
-        text = "\n".join([*lines, "", profiles_text(profiles)])
-        files[report] = text.encode()
     write_whole(files)
     return tuple(files)
 
 
 def profiles_text(profiles: Sequence[Profile]) -> str:
-    """The section on profiles, in markdown."""
+    """What profiles tell, in markdown; what speaks against the fit comes first."""
     rows = [profile_words(p) for p in profiles]
     columns = ("parameter", "estimate", "95 % interval", "the data alone, 95 %", "verdict")
     said = "The interval holds the parameter's own prior, the one of the data alone does not."
-    parts = [PROFILES, said, markdown(columns, rows), MEANING, "![profiles](profiles.png)"]
-    return "\n\n".join(parts) + "\n"
+    better = "\n".join(f"- **Take care: {text}.**" for text in better_optima(profiles))
+    cost = f"Profile likelihoods of the fit of cost {profiles[0].fit_cost:.4g}." if profiles else ""
+    parts = ["# What the data tell of each parameter", better, RESEARCH_ONLY, cost, said,
+             markdown(columns, rows), MEANING, "![profiles](profiles.png)"]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def profile_words(p: Profile) -> tuple[str, ...]:
@@ -303,14 +304,15 @@ def interval_words(interval: Interval) -> str:
     return f"from {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
 
 
-def _found_better(profiles: Sequence[Profile]) -> list[str]:
+def better_optima(profiles: Sequence[Profile]) -> list[str]:
+    """That a profile met a better optimum than the fit's, if one did."""
     better = [p for p in profiles if p.better is not None]
     if not better:
         return []
     best = min(better, key=lambda p: float(p.costs.min()))
     return [
         f"the profile of {best.parameter} met a better optimum, cost {best.costs.min():.4g} "
-        f"instead of {best.fit_cost:.4g}: fit again with more starts (profiles)"
+        f"instead of {best.fit_cost:.4g}: fit again with more starts"
     ]
 
 

@@ -3,13 +3,15 @@
 Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly accurate, embedded
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
-`crs_sim.walk` goes from segment to segment. `crs_sim.kernel` compiles both, once for all models;
+`crs_sim.walk` goes from segment to segment. `crs_sim.steploop` compiles both, once for all models;
 what belongs to one model is machine code they call, by its address in ``m``. Everything lives in
 one flat array ``w``, in rows of four lanes. The lanes take the same steps: the worst of the four
 decides.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +59,10 @@ DENSE = np.array([
 """Between the ends: (1-x) y0 + x (y1 + (1-x) (b[0] + x (b[1] + x b[2]))), b = DENSE k."""
 # fmt: on
 
-FRACTION = 0.003
-"""A state's absolute tolerance is this times rtol times its typical size."""
+FRACTION, TIGHT = 0.05, 3.6e-7
+"""A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
+than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
+smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
 SMALLEST_SIZE = 1e-6
 """No state is taken as typically smaller than this."""
 SOON = 1.0 / 24.0
@@ -114,14 +118,19 @@ def call_with(address: int, w: Array, number: float) -> None:
     """Stands for a call of machine code with a number."""
 
 
+def fraction(rtol: float) -> float:
+    """How small, next to its typical size, a state is that absolute tolerance takes over."""
+    return FRACTION * math.sqrt(TIGHT / max(rtol, TIGHT))
+
+
 def worst_error(m: Counters, w: Array, rtol: float) -> float:
     """The last step's largest error over states and lanes, in units of the tolerance."""
-    call_with(m[ERRORS], w, rtol)
+    call_with(m[ERRORS], w, fraction(rtol))
     worst = w[m[WORST]]
     for lane in range(1, LANES):
         if not w[m[WORST] + lane] <= worst:
             worst = w[m[WORST] + lane]
-    return float(worst)
+    return float(worst / rtol)
 
 
 def sample(
@@ -170,9 +179,11 @@ def next_step(
 ) -> float:
     """Take steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
 
-    The step after it should be ``w[m[WANTED]]`` long.
+    The step after it should be ``w[m[WANTED]]`` long. In the fast fading of a stiff state, which
+    a dose may set off, the error hardly falls as h does: from the second rejection on, it is not
+    asked how far to go.
     """
-    left = last - day
+    left, rejected = last - day, counts[REJECTED]
     call(m[JACOBIAN], w)
     while True:
         h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
@@ -182,8 +193,11 @@ def next_step(
             longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
             w[m[WANTED]] = longer if h >= wanted else max(wanted, longer)
             return h
+        shorter = SHRINK
+        if counts[REJECTED] == rejected and error < HUGE:
+            shorter = max(SHRINK, SAFETY * error ** (-1.0 / ORDER))
         counts[REJECTED] += 1
-        wanted = h * (max(SHRINK, SAFETY * error ** (-1.0 / ORDER)) if error < HUGE else 0.1)
+        wanted = h * shorter
         if wanted < SMALLEST_STEP * max(1.0, day):
             return 0.0
 
@@ -203,9 +217,9 @@ def advance(
 ) -> int:
     """Run one segment; the status it ended with.
 
-    With error control, writing down the steps taken where there is room; or following the steps
-    that another run wrote down. A step ends at each sample: between the ends of a step the states
-    of a drug that vanishes within it are far less accurate than at them.
+    With error control, writing down the first group's steps where there is room; or following
+    those that another run wrote down. A step ends at each sample: between the
+    ends of a step the states of a drug that vanishes within it are far less accurate than at them.
     """
     day = first
     w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, clock[RTOL])
@@ -223,7 +237,7 @@ def advance(
             h = next_step(m, w, day, stop, w[m[WANTED]], counts, clock[RTOL])
             if h == 0.0:
                 return TOO_SMALL
-            if counts[USED] < len(steps):
+            if group == 0 and counts[USED] < len(steps):
                 steps[counts[USED]] = h
         counts[USED] += 1
         end = day + h

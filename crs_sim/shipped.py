@@ -19,6 +19,17 @@ def root() -> Path:
     return inside_wheel if inside_wheel.is_dir() else PACKAGE.parent
 
 
+def outside(path: Path) -> Path:
+    """Where results about a path go: there; for what the wheel holds, the same place under here.
+
+    >>> outside(Path("p7/runs")).as_posix()
+    'p7/runs'
+    """
+    wheel = PACKAGE / "_shipped"
+    inside = path.resolve()
+    return inside.relative_to(wheel) if inside.is_relative_to(wheel) else path
+
+
 def locate(name: str | Path, folder: str, marker: str) -> Path:
     """The folder a user means: a path (to the folder or its marker file), or a shipped name.
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after 
     import pandas as pd
 
     from .fitting import Dropped, Fit
+    from .patient import Patient
     from .problem import FitProblem
 
 RESULT = "result.json"
@@ -242,24 +243,49 @@ def restored(run: Run, problem: FitProblem) -> Fit:
     return again
 
 
-def problem_of(run: Run) -> FitProblem:
-    """The question a run answers: the problem whose folder it lies in, or the shipped one.
+def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
+    """The question a run answers: its problem's, or its patient's with the prior that it tells.
+
+    Parameters
+    ----------
+    run : Run
+    name : the problem or patient  [default: whose folder it lies in, or the shipped one]
 
     Raises
     ------
     StorageError
-        If neither is there.
+        If it is not there.
     """
-    from .problem import load_problem  # a stored run is read without it
+    from .problem import load_problem, patient_at  # a stored run is read without it
 
-    beside = run.path.resolve().parents[1]
-    if (beside / "problem.toml").is_file():
-        return load_problem(beside)
+    home = run.path.resolve().parents[1]
+    book = home.with_name(f"{home.name}.xlsx")  # whose runs lie in a folder of its name
+    if name is None:
+        has = [home / "problem.toml", home / "patient.toml", book]
+        beside = next((path for path in has if path.is_file()), None)
+        name = run.problem if beside is None else beside
     try:
-        return load_problem(run.problem)
+        who = patient_at(name)
+        return load_problem(name) if who is None else _question(run, who)
     except UnknownNameError:
         raise StorageError(f"{run.path}  answers the problem {run.problem}, which is not beside it "
                            "and is not shipped; say where it is (--problem FOLDER)") from None
+
+
+def _question(run: Run, patient: Patient) -> FitProblem:
+    """What was asked of a patient without a problem.toml: with the priors and noise of the run."""
+    from .noise import GradeScale, Noise, Spread
+    from .patient import check_against
+    from .problem import FitProblem, Free, model_of
+
+    model, noise = model_of(patient), run.result["noise"]
+    told = noise["grade"]
+    grade = None if told is None else GradeScale(**{**told, "cuts": tuple(told["cuts"])})
+    spreads = {name: Spread(**spread) for name, spread in noise["spreads"].items()}
+    free = tuple(Free(**f) for f in run.result["free"])
+    run.refuse_other(model)
+    return FitProblem(patient.id, model, check_against(patient, model), free,
+                      Noise(spreads, grade), path=patient.path)  # fmt: skip
 
 
 def _numbers(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

@@ -220,7 +220,6 @@ def ratio(unit: Unit, target: Unit) -> float | None:
     return short if math.isclose(factor, short, rel_tol=4e-15) else factor
 
 
-@lru_cache(maxsize=4096)
 def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, int]:
     """Factor from ``unit`` to ``target``, and the power of body weight (kg) that goes with it.
 
@@ -241,7 +240,15 @@ def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, i
     >>> conversion_factor("cells", "cells/kg"), conversion_factor("ng/mL", "pg_per_mL")
     ((1.0, -1), (1000.0, 0))
     """
-    have, want = read_unit(unit, where), read_unit(target, where)
+    try:
+        return _conversion_factor(unit, target)
+    except UnitError as error:
+        raise UnitError(f"{_at(where)}{error}") from None
+
+
+@lru_cache(maxsize=4096)
+def _conversion_factor(unit: str, target: str) -> tuple[float, int]:
+    have, want = read_unit(unit), read_unit(target)
     candidates = [(0, want)]
     if _divides_by_kg(unit):
         candidates.append((1, want * PER_KG))
@@ -252,7 +259,7 @@ def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, i
         if factor is not None:
             return factor, power
     raise UnitError(
-        f"{_at(where)}{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
+        f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
         f"one is {_dimension(have)}, the other {_dimension(want)}"
     )
 
@@ -370,6 +377,7 @@ def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
     return units
 
 
+@lru_cache(maxsize=1024)
 def named_unit(name: str) -> Unit | None:
     """What a unit's name says it is (``pg_per_mL`` is pg/mL); None if it says nothing."""
     try:

@@ -8,7 +8,7 @@ instruction that acts on four lanes at once. Numbers in, numbers out, it is plai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -18,8 +18,8 @@ DOUBLE = ir.VectorType(ir.DoubleType(), LANES)
 WHOLE = ir.VectorType(ir.IntType(64), LANES)
 FUSE = ("contract",)
 """Lets a product and a sum become one instruction."""
-EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
-LOG_TERMS = tuple(1.0 / k for k in range(21, 2, -2))
+EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(14))
+LOG_TERMS = tuple(1.0 / k for k in range(3, 22, 2))
 
 
 class Vector:
@@ -169,6 +169,16 @@ def larger(x: Vector, y: Vector) -> Vector:
     return choose(x, "<=", y, y, x)
 
 
+def polynomial(terms: Sequence[float], x: Vector) -> Vector:
+    """The sum of terms[k] x^k, by halves: a processor works on all pairs of terms at once."""
+    parts = [x.like(term) for term in terms]
+    while len(parts) > 1:
+        pairs = [low + high * x for low, high in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[2 * len(pairs) :]
+        x = x * x
+    return parts[0]
+
+
 def exp(x: Vector) -> Vector:
     """e^x within 2 ulp: x = k ln 2 + r, Taylor to r^13; held at its values at -708 and 709."""
     x = choose(x, "<", -708.0, -708.0, x)
@@ -176,9 +186,7 @@ def exp(x: Vector) -> Vector:
     shifted = x * 1.4426950408889634 + 6755399441055744.0
     k = shifted - 6755399441055744.0
     r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
-    p = x.like(EXP_TERMS[0])
-    for term in EXP_TERMS[1:]:
-        p = p * r + term
+    p = polynomial(EXP_TERMS, r)
     builder = x.builder
     exponent = builder.add(shifted.integer(), ir.Constant(WHOLE, [1023] * LANES))
     return p * x.from_integer(builder.shl(exponent, ir.Constant(WHOLE, [52] * LANES)))
@@ -196,9 +204,7 @@ def log(x: Vector) -> Vector:
     m = choose(m, ">", math.sqrt(2.0), m * 0.5, m)
     f = (m - 1.0) / (m + 1.0)
     s = f * f
-    p = x.like(LOG_TERMS[0])
-    for term in LOG_TERMS[1:]:
-        p = p * s + term
+    p = polynomial(LOG_TERMS, s)
     value = e * math.log(2.0) + (2.0 * f + 2.0 * f * s * p)
     value = choose(x, ">", 0.0, value, math.nan)
     return choose(x, "==", 0.0, -math.inf, value)

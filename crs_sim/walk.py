@@ -2,18 +2,15 @@
 
 Doses and changes are put in place as a segment begins; `crs_sim.rosenbrock` steps through it. On
 the way to a steady state the same segments are walked again until the states repeat themselves.
-`crs_sim.kernel` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
+`crs_sim.steploop` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
     DONE,
-    FRACTION,
     HUGE,
     INFLOW,
     INITIAL,
@@ -40,11 +37,42 @@ from .rosenbrock import (
     advance,
     call,
     finite,
+    fraction,
     write_down,
 )  # fmt: skip
 
+ARRAYS = (
+    "i1", "f1", "i2", "f1", "i1", "i1", "i2", "f1", "f3", "f2", "f2", "f3", "f3", "f1", "f2", "i2",
+    "f2", "f1", "f1", "f1",
+)  # fmt: skip
+"""Kind (integers, floats) and dimensions of the arrays of `run_many`, in their order."""
 STEADY, STEADY_AT_BEST = 1e-3, 1e-10
 """A state is steady when what is left to come is this times rtol, or the second, of its size."""
+
+
+# Arrays are copied number by number: what numba compiles for `a[:] = b`, for the sake of the error
+# it may end in, takes longer to compile than all of this file.
+
+
+def clear(m: Counters, w: Array) -> None:
+    """Set the work array to zeros."""
+    for q in range(m[WORK]):
+        w[q] = 0.0
+
+
+def keep(m: Counters, w: Array, before: Array) -> None:
+    """Remember the states."""
+    for q in range(m[NL]):
+        before[q] = w[m[NOW] + q]
+
+
+def share(counts: Counters, clock: Array, group: int) -> None:
+    """What was counted for the first run of a group holds for its others."""
+    for i in range(group + 1, min(group + LANES, len(counts))):
+        for k in range(counts.shape[1]):
+            counts[i, k] = counts[group, k]
+        for k in range(clock.shape[1]):
+            clock[i, k] = clock[group, k]
 
 
 def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
@@ -68,12 +96,12 @@ def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
         call(m[INITIAL], w)
 
 
-def moved(m: Counters, w: Array, before: Array, counts: Counters) -> float:
+def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
     """The largest change of a state in a cycle, relative to its size; notes which state it was."""
-    largest = 0.0
+    largest, small = 0.0, fraction(rtol)
     for q in range(m[NL]):
         now = w[m[NOW] + q]
-        size = max(abs(now), abs(before[q])) + FRACTION * w[m[SIZE] + q]
+        size = max(abs(now), abs(before[q])) + small * w[m[SIZE] + q]
         change = abs(now - before[q]) / size
         if not change <= largest:
             largest = change
@@ -91,7 +119,9 @@ def steady(change: float, last: float, rtol: float) -> bool:
     return change == 0.0 or change <= limit * (1.0 - min(1.0, change / last))
 
 
-def leave(counts: Counters, steps: Array, settled: bool, following: bool) -> bool:
+def leave(
+    counts: Counters, steps: Array, settled: bool, following: bool, group: int
+) -> bool:
     """Whether a steady state is reached, told by the steps of another run if they are followed.
 
     A step of length 0 says so.
@@ -99,7 +129,7 @@ def leave(counts: Counters, steps: Array, settled: bool, following: bool) -> boo
     used = counts[USED]
     if following:
         settled = used < len(steps) and steps[used] == 0.0
-    elif settled and used < len(steps):
+    elif settled and group == 0 and used < len(steps):
         steps[used] = 0.0
     if settled:
         counts[USED] += 1
@@ -196,17 +226,20 @@ def run_many(
     final: Array,
     counts: Counters,
     clock: Array,
+    w: Array,
+    before: Array,
+    aside: Array,
 ) -> None:
     """Run a timeline for every row of parameters, four at a time.
 
     ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs) go in;
     ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
-    (n_runs, n_states), where each run ended, are filled.
+    (n_runs, n_states), where each run ended, are filled; ``w`` (m[WORK],), ``before`` and
+    ``aside`` (m[NL],) are room to work in.
     """
-    w, before, aside = np.zeros(m[WORK]), np.zeros(m[NL]), np.zeros(m[NL])
     for group in range(0, len(parameters), LANES):
         mine, time = counts[group], clock[group]
-        w[:] = 0.0
+        clear(m, w)
         choose(m, w, parameters, group, version[0])
         status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
         segment, row, cycles, change = 0, 0, 0, HUGE
@@ -217,7 +250,7 @@ def run_many(
             if cycles == 0:
                 arrange(m, w, marks[0, segment], aside)
             if marks[0, segment] & CYCLE:
-                before[:] = w[m[NOW] : m[NOW] + m[NL]]
+                keep(m, w, before)
                 row = mine[ROW] if cycles == 0 else row
                 mine[ROW] = row
             give(m, w, segment, given, duration, amount, group)
@@ -225,10 +258,10 @@ def run_many(
             status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
             coming = segment + 1
             if status == DONE and marks[1, segment] >= 0:
-                latest = moved(m, w, before, mine)
+                latest = moved(m, w, before, mine, time[RTOL])
                 settled = steady(latest, change, time[RTOL])
                 cycles, change = cycles + 1, latest
-                if leave(mine, steps, settled, following):
+                if leave(mine, steps, settled, following, group):
                     cycles, change = 0, HUGE
                 elif cycles == MOST_CYCLES:
                     status = NOT_STEADY
@@ -242,6 +275,4 @@ def run_many(
         for k in range(parameters.shape[1]):
             choose(m, w, parameters, group, k)
             name(m, w, k, version_at, mine[ROW], states, named, group)
-        for i in range(group + 1, min(group + LANES, len(parameters))):
-            counts[i] = mine
-            clock[i] = time
+        share(counts, clock, group)

@@ -14,11 +14,9 @@ PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
-           "posterior_plots", "predictive_plots", "posterior_report",
-           "comparisonplots"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_compare",
-            "cli_population",
-            "cli_sample", "progress"}  # fmt: skip
+           "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
+            "cli_sample", "cli_fit", "cli_compare", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -26,13 +24,13 @@ DOORS = {
     "antimony": {"modelfile"},
     "libsbml": {"modelfile"},
     "sympy": {"symbolic"},
-    "numba": {"kernel"},
-    "llvmlite": {"vectors", "machinecode", "kernel"},
+    "numba": {"steploop"},
+    "llvmlite": {"vectors", "machinecode", "steploop"},
     "scipy.integrate": {"odesolver"},
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "progress"},
+    "rich": {"cli", "cli_sample", "progress", "screen"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
 }

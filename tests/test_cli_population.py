@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tiny_case import FILES, write_case
 from crs_sim.cli import cli
 from crs_sim.modelfolder import load_model
 from crs_sim.population import load_population
+from crs_sim.workbook import workbook
 
 PRIOR = """\
 name = "tiny"
@@ -60,6 +62,42 @@ def test_fit_of_a_patient_without_problem(study):
     made, = (study / "p1" / "runs").iterdir()
     assert (made / "report.md").is_file()
     assert run("simulate", study / "p1", "--from", study / "p1", "--until", 1).exit_code == 0
+
+
+@pytest.mark.parametrize("asked", [".", "run"])
+def test_the_fit_of_a_patient_is_gone_on_with_from_anywhere(study, monkeypatch, tmp_path, asked):
+    """No problem.toml says what was asked: the run itself tells its priors and noise."""
+    (study / "other.toml").write_text(PRIOR.replace("sd = 0.4", "sd = 0.6"))
+    fitted = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1, "--prior",
+                 study / "other.toml")  # fmt: skip
+    assert fitted.exit_code == 0, fitted.stderr
+    (study / "other.toml").unlink()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    (made,) = (study / "p1" / "runs").iterdir()
+    what = made if asked == "run" else study / "p1"
+    result = run("predict", what, "--draws", 20, "--until", 3, "--out", "bands")
+    assert result.exit_code == 0, result.stderr
+    assert run("profile", what, "--parameter", "k", "--workers", 1).exit_code == 0
+    moved = Path(shutil.move(made, elsewhere / "made"))
+    lost = run("predict", moved, "--draws", 20, "--until", 3, "--out", "bands")
+    assert (lost.exit_code, "--problem FOLDER" in lost.stderr) == (1, True)
+    told = run("predict", moved, "--problem", study / "p1", "--draws", 20, "--until", 3, "--out",
+               "bands")  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+
+
+def test_the_fit_of_a_workbook_is_gone_on_with(study, monkeypatch, tmp_path):
+    book = study.parent / "p9.xlsx"
+    sheets = {part: list(csv.reader((study / "p1" / f"{part}.csv").read_text().splitlines()))
+              for part in ("doses", "observations")}  # fmt: skip
+    about = [["id", "p9"], ["model", str(study.parent / "model")], ["weight", "70"]]
+    book.write_bytes(workbook({"patient": [["key", "value"], *about], **sheets}))
+    fitted = run("fit", book, "--starts", 1, "--no-drop", "--workers", 1)
+    assert fitted.exit_code == 0, fitted.stderr
+    monkeypatch.chdir(tmp_path)
+    result = run("predict", study.parent / "p9", "--draws", 20, "--until", 3, "--out", "bands")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_fit_of_one_observation(study):

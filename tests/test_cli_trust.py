@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from tiny_case import write_case
 
 from crs_sim.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*words: str | Path) -> Result:
@@ -41,23 +50,26 @@ def test_every_command_has_help(command):
 # --- profile --------------------------------------------------------------------------------------
 
 
-def test_profiles_join_the_run_and_its_report(problem):
+def test_profiles_lie_beside_the_run_and_do_not_touch_it(problem):
+    folder = of(problem)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     result = run("profile", problem, "--workers", 1)
     assert result.exit_code == 0, result.output
-    folder = of(problem)
+    assert all(path.read_bytes() == content for path, content in before.items())
     verdicts = set(pd.read_csv(folder / "profiles.csv")["verdict"])
     assert all(verdict in result.output for verdict in verdicts)
     assert "profiles: 2 of 2" in result.stderr
-    report = (folder / "report.md").read_text()
-    assert report.count("## What the data tell of each parameter") == 1
-    assert report.startswith("# Fit of tiny")
+    report = (folder / "profiles.md").read_text()
+    assert report.startswith("# What the data tell of each parameter")
+    assert "Research use only" in report and "![profiles](profiles.png)" in report
+    assert all(verdict in report for verdict in verdicts)
     assert (folder / "profiles.png").is_file()
     again = run("profile", problem)
     assert (again.exit_code, again.output.count("--resume")) == (1, 1)
     resumed = run("profile", problem, "--resume")
     assert resumed.exit_code == 0
     assert "profiles:" not in resumed.stderr  # nothing was left to do
-    assert (folder / "report.md").read_text() == report
+    assert (folder / "profiles.md").read_text() == report
 
 
 def test_a_run_that_was_killed_goes_on(problem):
@@ -77,7 +89,10 @@ def test_fit_profiles_and_reports_in_one(problem, tmp_path):
                  "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 0, result.output
     (folder,) = (tmp_path / "out" / "runs").iterdir()
-    assert "## What the data tell of each parameter" in (folder / "report.md").read_text()
+    link = "What the data tell of each parameter: [profiles.md](profiles.md)."
+    assert link in (folder / "report.md").read_text()
+    assert (folder / "profiles.md").is_file()
+    assert link not in (of(problem) / "report.md").read_text()  # a fit without --profiles
 
 
 def test_what_cannot_be_profiled_is_said(problem, tmp_path):
@@ -127,10 +142,54 @@ def test_each_observation_is_left_out(problem):
     assert (of(problem) / "leave_one_out.png").is_file()
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_left_out_before_a_kill_is_not_made_again(problem, tmp_path, how):
+    whole = run("leave-one-out", problem, "--workers", 1, "--out", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.stderr
+    out = tmp_path / "out"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "crs_sim", "leave-one-out", str(problem), "--workers", "1", "--out",
+         str(out)], cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    lines, patience = out / "leave_one_out.jsonl", time.monotonic() + 120
+    while not lines.exists() or lines.read_bytes().count(b"\n") < 2:
+        assert child.poll() is None and time.monotonic() < patience
+        time.sleep(0.005)
+    child.send_signal(how)
+    assert child.wait(timeout=60) != 0
+    kept = lines.read_text()
+    made = kept.count("\n")
+    assert 2 <= made < 11 and not (out / "leave_one_out.csv").exists()
+    lines.write_text(kept + kept[:200])  # and the next one was cut off
+    refused = run("leave-one-out", problem, "--out", out)
+    assert (refused.exit_code, "--resume" in refused.stderr) == (1, True)
+    result = run("leave-one-out", problem, "--workers", 1, "--out", out, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert f"left out: {made + 1} of 11" in result.stderr
+    assert f"left out: {made} of 11" not in result.stderr
+    assert lines.read_text().startswith(kept)
+    for name in ("leave_one_out.csv", "influence.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_left_out_of_another_fit_is_refused(problem, tmp_path):
+    out = tmp_path / "out"
+    assert run("leave-one-out", problem, "--group", "a1", "--workers", 1, "--out",
+               out).exit_code == 0  # fmt: skip
+    path = problem / "problem.toml"
+    path.write_text(path.read_text().replace("sd = 0.25", "sd = 0.35"))
+    assert run("fit", problem, "--starts", 1, "--no-drop", "--workers", 1).exit_code == 0
+    result = run("leave-one-out", problem, "--group", "a2", "--out", out, "--resume")
+    assert result.exit_code == 1
+    assert "holds what was left out of another fit" in result.stderr
+
+
 def test_groups_are_left_out(problem, tmp_path):
     result = run("leave-one-out", problem, "--group", "a1,b1", "--after", 3, "--workers", 1,
                  "--out", tmp_path)  # fmt: skip
     assert result.exit_code == 1  # b1 is not there
+    assert not (tmp_path / "left_out.jsonl").exists()
     assert "unknown observation 'b1'" in result.stderr
     result = run("leave-one-out", problem, "--after", 3, "--workers", 1, "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -157,8 +216,104 @@ def test_draws_of_a_posterior_can_be_given(problem, tmp_path):
     result = run("predict", problem, "--from", tmp_path / "draws.csv", "--out", tmp_path / "p")
     assert result.exit_code == 0, result.output
     assert "2 draws given" in result.output
-    missing = run("predict", problem, "--from", tmp_path / "no.csv", "--out", tmp_path / "p")
-    assert "no.csv  is no table of draws" in missing.stderr
+
+
+def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
+    """`sample`, then `predict --from`: each from the command line, with the other's files."""
+    out = tmp_path / "posterior"
+    size = ("--draws", 10, "--walkers", 8, "--groups", 2, "--workers", 1)
+    sampled = run("sample", problem, "--out", out, *size)
+    assert sampled.exit_code == 0, sampled.stderr
+    table = pd.read_csv(out / "draws.csv")
+    for k, given in enumerate((out / "draws.csv", out)):
+        to = tmp_path / f"bands{k}"
+        result = run("predict", problem, "--from", given, "--until", 4, "--out", to)
+        assert result.exit_code == 0, result.stderr
+        said = f"{len(table)} draws of the posterior. Not converged: too few draws"
+        assert said in result.output and "0 could not be run" in result.output
+        bands = pd.read_csv(to / "predictions.csv").set_index(["observable", "day"])
+        # at day 1, before the second course of doses, A = 10 exp(-k)
+        expected = np.quantile(10 * np.exp(-table["k"]), [0.025, 0.5, 0.975])
+        row = bands.loc[("amount", 1.0)]
+        assert [row["curve_low_95"], row["median"], row["curve_high_95"]] == pytest.approx(
+            expected, rel=1e-3)  # fmt: skip
+    moved = Path(shutil.copy(out / "draws.csv", tmp_path / "moved.csv"))
+    alone = run("predict", problem, "--from", moved, "--until", 4, "--out", tmp_path / "bands2")
+    assert f"{len(table)} draws given in moved.csv" in alone.output
+
+
+BAD_DRAWS = {
+    "k,one_mg\n": "has a header but no rows",
+    "k,one_mg\n0.5,1\n0.5,a\n": "draws.csv, row 3, column one_mg: ",
+    "k,one_mg\n0.5,-1\n": "row 2, column one_mg: -1 is no finite number above 0",
+    "k,one_mg\n0.5,\n": "row 2, column one_mg: ",
+    "k\n0.5\n": "no column one_mg, which is free in tiny",
+    "k,one_mh\n0.5,1\n": "did you mean 'one_mg'",
+    None: "draws.csv: cannot be read",
+}
+
+
+@pytest.mark.parametrize("text", BAD_DRAWS)
+def test_bad_draws_are_refused(problem, tmp_path, text):
+    if text is not None:
+        (tmp_path / "draws.csv").write_text(text)
+    result = run("predict", problem, "--from", tmp_path / "draws.csv", "--out", tmp_path / "p")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1 and BAD_DRAWS[text] in result.stderr
+    assert not (tmp_path / "p").exists()
+
+
+# --- before anything is measured ------------------------------------------------------------------
+
+PRIOR = """\
+name = "tiny prior"
+[free.k]
+prior = 0.5
+sd = 0.4
+source = "assumption: made up"
+[noise.amount]
+sd = 0.2
+source = "assumption: made up"
+"""
+
+
+@pytest.fixture
+def unmeasured(tmp_path) -> Path:
+    folder = write_case(tmp_path)
+    (folder / "model" / "prior.toml").write_text(PRIOR)
+    (folder / "data" / "observations.csv").unlink()
+    return folder / "data"
+
+
+def test_a_patient_without_observations_gets_the_bands_of_the_prior(unmeasured, tmp_path):
+    told = run("fit", unmeasured)
+    assert f"with bands: crs-sim predict {unmeasured} --out bands/" in told.output
+    result = run("predict", unmeasured, "--until", 2, "--draws", 4000, "--out", tmp_path / "p")
+    assert result.exit_code == 0, result.stderr
+    assert ("4000 patients drawn from the prior tiny prior, without any observation of tiny; "
+            "0 could not be run") in result.output  # fmt: skip
+    bands = pd.read_csv(tmp_path / "p" / "predictions.csv").set_index(["observable", "day"])
+    row = bands.loc[("amount", 1.0)]
+    ends = [10 * math.exp(-0.5 * math.exp(0.4 * z)) for z in (1.96, 0.0, -1.96)]  # closed form
+    assert [row["curve_low_95"], row["median"], row["curve_high_95"]] == pytest.approx(
+        ends, rel=0.05)  # fmt: skip
+    assert row["reading_low_95"] < row["curve_low_95"]
+    assert (tmp_path / "p" / "predictions.png").is_file()
+
+
+def test_a_prior_may_be_asked_for_where_something_was_measured(problem, tmp_path):
+    (tmp_path / "other.toml").write_text(PRIOR)
+    result = run("predict", problem.parent / "data", "--prior", tmp_path / "other.toml", "--until",
+                 2, "--draws", 20, "--out", tmp_path / "p")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "20 patients drawn from the prior tiny prior" in result.output
+
+
+@pytest.mark.parametrize("option", ["--from", "--problem"])
+def test_a_prior_has_neither_draws_nor_a_problem(unmeasured, tmp_path, option):
+    result = run("predict", unmeasured, option, tmp_path, "--out", tmp_path / "p")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{option}  belongs to a fit, and these bands are a prior's" in result.stderr
 
 
 # --- compared -------------------------------------------------------------------------------------

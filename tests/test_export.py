@@ -285,6 +285,7 @@ def test_what_petab_cannot_state_is_named(tmp_path: Path) -> None:
     readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "an ordinal grade: PEtab has no such error: g1, g2, g3" in readme
     assert f"there finds {made.deviance + made.constant:.8g}" in readme
+    assert "is therefore not a fit of the whole problem" in readme
 
 
 def test_ratios_whose_reference_cannot_be_kept() -> None:

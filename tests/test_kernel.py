@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,17 @@ from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from crs_sim import codecache, kernel
 from crs_sim.codegen import compile_model
 from crs_sim.dosing import Dose, Schedule
+from crs_sim.errors import CrsSimError
 from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
+from crs_sim.modelfolder import load_model
 from crs_sim.odesolver import Rosenbrock
-from crs_sim.rosenbrock import DONE, WORDS
+from crs_sim.patient import load_patient
+from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.timeline import stretch, timeline
+from crs_sim.walk import ARRAYS
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
 CASE = Scenario("case", DOSES, (Change("r", first=1.2, last=3, factor=0.4),))
@@ -137,6 +142,23 @@ def test_a_step_ends_at_each_sample_which_is_more_accurate_than_between_steps():
     assert np.abs(landed - true).max() < 0.25 * np.abs(between - true).max()
 
 
+def test_few_steps_are_rejected_where_doses_set_off_stiff_states():
+    scenario = load_patient("ruemmele2025").scenario
+    model = load_model("crs").with_values(**scenario.values)
+    line, _ = timeline(model, scenario, np.arange(41.0))
+    run = compile_kernel(model).run(line, nominal(model)[None], rtol=1e-5)
+    assert run.status[0] == DONE
+    assert run.rejected[0] < 0.1 * run.accepted[0]
+
+
+def test_a_tighter_tolerance_asks_more_of_a_state_the_smaller_it_is():
+    rtols = np.array([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-9])
+    small_ones = np.array([fraction(rtol) for rtol in rtols])
+    assert small_ones[1] == pytest.approx(0.003)
+    assert (np.diff(small_ones) >= 0).all()
+    assert (np.diff(small_ones * rtols) < 0).all()
+
+
 def test_samples_closer_than_the_clock_can_tell():
     days = 3.0 + 1e-15 * np.array([0, 1, 2, 5e3, 1e7])
     states = compile_kernel(ONE).run(stretch(0.0, 4.0).sampled(days), nominal(ONE)[None],
@@ -228,6 +250,48 @@ def test_machine_code_that_is_damaged_is_made_again(tmp_path, monkeypatch):
     assert codecache.is_whole(file)
 
 
+def test_what_compiles_is_loaded_only_to_compile():
+    compile_kernel(LOOP)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from small_models import LOOP; from crs_sim.simulation import simulate\n"
+        "simulate(LOOP, until=3); print('numba' in sys.modules, 'sympy' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                         cwd=Path(__file__).parent.parent)  # fmt: skip
+    assert run.stdout.split() == ["False", "False"]
+    assert run.stderr == ""
+
+
+@pytest.mark.slow
+def test_loop_is_compiled_here_where_no_process_can_be_started(tmp_path, monkeypatch):
+    (line, _), values = timeline(LOOP, CASE, DAYS), nominal(LOOP)[None]
+    wanted = compile_kernel(LOOP).run(line, values)
+    for name in ("KNOWN", "LOOPS"):
+        monkeypatch.setattr(kernel, name, {})
+    monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    said = []
+    runs = compile_kernel(LOOP, said.append).run(line, values)
+    assert runs.states == pytest.approx(wanted.states, rel=1e-12)
+    assert "once for this machine" in said[0]
+
+
+def test_compiler_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel, "LOOPS", {})
+    monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
+    stopped = subprocess.CompletedProcess([], -2, b"half", b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: stopped)
+    with pytest.raises(CrsSimError, match=r"stopped \(signal 2\)"):
+        kernel.step_loop(lambda _: None)
+    assert not list(tmp_path.glob("*.o"))
+
+
+def test_array_of_another_kind_never_reaches_machine_code():
+    with pytest.raises(ctypes.ArgumentError, match="int64"):
+        compile_kernel(LOOP).loop(False, *[np.zeros(2)] * len(ARRAYS))
+
+
 @pytest.mark.slow
 def test_two_processes_compile_everything_at_once(tmp_path):
     script = (
@@ -246,3 +310,12 @@ def test_two_processes_compile_everything_at_once(tmp_path):
     assert "[" in one
     assert one == two
     assert "once for this machine" in first
+
+
+def test_the_steps_kept_are_the_first_runs_however_many_run():
+    engine, (line, _) = compile_kernel(LOOP), timeline(LOOP, CASE, DAYS)
+    values = nominal(LOOP)
+    others = values * np.linspace(1.0, 1.02, 9)[:, None]
+    alone = engine.run(line, np.tile(values, (4, 1)))
+    many = engine.run(line, np.vstack([np.tile(values, (4, 1)), others]))
+    assert many.steps.tolist() == alone.steps.tolist()

@@ -11,6 +11,7 @@ from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import fit
 from crs_sim.influence import influence_table, influences
 from crs_sim.leaveout import leave_out, leave_out_table
+from crs_sim.leaveoutfiles import append_omission, read_omissions
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
 from crs_sim.profileplots import plot_left_out
@@ -109,6 +110,25 @@ def test_the_numbers_are_the_same_on_any_number_of_workers(linear, omitted):
     two = leave_out(linear, workers=2, progress=lambda n, of, o: told.append((n, of)))
     assert [o.foretold for o in two] == [o.foretold for o in omitted]
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_comes_back_from_disk_is_what_was_written(linear, omitted, tmp_path):
+    path = tmp_path / "deep" / "left.jsonl"
+    for one in omitted[:2]:
+        append_omission(path, one, linear)
+    back = read_omissions(path, linear)
+    told = []
+    again = leave_out(linear, done=back, workers=1, progress=lambda n, of, o: told.append((n, of)))
+    assert told == [(3, 3)]
+    for one, other in zip(again, omitted, strict=True):
+        assert (one.ids, one.foretold, one.parameter, one.shift, one.agreeing) == (
+            other.ids, other.foretold, other.parameter, other.shift, other.agreeing)  # fmt: skip
+        assert one.fit.values == other.fit.values and one.fit.cost == other.fit.cost
+        assert one.fit.starts == other.fit.starts and one.fit.polish == other.fit.polish
+        np.testing.assert_array_equal(one.fit.covariance, other.fit.covariance)
+        assert one.fit.problem == other.fit.problem
+    assert leave_out_table(linear, again).equals(leave_out_table(linear, omitted))
+    assert read_omissions(tmp_path / "none.jsonl", linear) == ()
 
 
 def test_what_cannot_be_left_out_is_said(linear):

@@ -18,10 +18,10 @@ from tiny_case import write_case
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.posterior import Posterior, SamplePlan, load_posterior
-from crs_sim.posterior_plots import most_correlated, plot_corner, plot_trace, share_levels
-from crs_sim.posterior_report import posterior_text, predicted_table
+from crs_sim.posteriorplots import most_correlated, plot_corner, plot_trace, share_levels
+from crs_sim.posteriorreport import posterior_text, predicted_table
 from crs_sim.predictive import predictive
-from crs_sim.predictive_plots import plot_predictive, plot_predictive_grades
+from crs_sim.predictiveplots import plot_predictive, plot_predictive_grades
 from crs_sim.problem import load_problem
 from crs_sim.sampler import sample
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from small_models import small
 import crs_sim.storage
 from crs_sim.errors import StorageError, UnknownNameError
 from crs_sim.fitting import drop_one, fit
+from crs_sim.shipped import outside
 from crs_sim.storage import load_run, save_run
 
 OTHER = small("decay", {"A": ("a0", "-k*A*A")}, {"k": 0.5, "a0": 10.0, "gain": 3.0})
@@ -131,3 +133,10 @@ def test_what_is_no_run_is_said(answer, problem, tmp_path):
     (path / "result.json").write_text(json.dumps(stored))
     with pytest.raises(StorageError, match="is no complete result"):
         load_run(path)
+
+
+def test_nothing_is_written_into_a_wheel(tmp_path, monkeypatch):
+    monkeypatch.setattr("crs_sim.shipped.PACKAGE", tmp_path)
+    inside = tmp_path / "_shipped" / "fits" / "ruemmele2025" / "runs" / "one"
+    assert outside(inside) == Path("fits/ruemmele2025/runs/one")
+    assert outside(tmp_path / "p7") == tmp_path / "p7"

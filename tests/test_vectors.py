@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from crs_sim import primitives, vectors
-from crs_sim.machinecode import Machine
+from crs_sim.machinecode import Machine, object_file
 
 
 def run(function, columns, tmp_path, monkeypatch):
     """Trace, compile and run a function of rows 0, 1, ... into row 9."""
     monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
-    machine = Machine("test", lambda: vectors.assemble([function]))
+    machine = Machine("test", lambda: object_file(vectors.assemble([function])))
     (address,) = machine.addresses([function.__name__])
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
     w = np.zeros((10, vectors.LANES))
@@ -96,7 +96,7 @@ def test_arithmetic_sweep_and_call(tmp_path, monkeypatch):
         w.call("double")
 
     monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
-    machine = Machine("pair", lambda: vectors.assemble([double, twice]))
+    machine = Machine("pair", lambda: object_file(vectors.assemble([double, twice])))
     (address,) = machine.addresses(["twice"])
     w = np.arange(40.0).reshape(10, 4) + 2
     a, b = w[0].copy(), w[1].copy()

@@ -14,10 +14,10 @@ from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
 from .output import write_whole
 from .panels import plain
 from .plots import figure_file
-from .posterior import Posterior
-from .posterior_plots import plot_corner, plot_trace
+from .posterior import DRAWS_FILE, Posterior
+from .posteriorplots import plot_corner, plot_trace
 from .predictive import Predicted, predictive, surprises
-from .predictive_plots import plot_predictive, plot_predictive_grades
+from .predictiveplots import plot_predictive, plot_predictive_grades
 from .report import markdown
 from .units import pretty
 
@@ -45,7 +45,7 @@ def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...
     tables = {
         "posterior.csv": posterior.summary(),
         "predictive.csv": predicted_table(rows),
-        "draws.csv": posterior.values(DRAWS_WRITTEN),
+        DRAWS_FILE: posterior.values(DRAWS_WRITTEN),
     }
     for name, table in tables.items():
         files[path / name] = table.to_csv(index=False, lineterminator="\n").encode()
