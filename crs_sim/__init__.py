@@ -183,7 +183,7 @@ if TYPE_CHECKING:
     from .scenario import Change, Scenario
     from .scenariofile import Questions, load_scenarios
     from .simulation import NO_TREATMENT, Simulation, simulate
-    from .storage import Run, load_run, save_run
+    from .storage import Run, load_fit, load_run, save_run
     from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
     from .triggers import Condition, Hold, Trigger
@@ -234,7 +234,7 @@ _HOMES = {
     "scenario": "Change Scenario",
     "scenariofile": "Questions load_scenarios",
     "simulation": "NO_TREATMENT Simulation simulate",
-    "storage": "Run load_run save_run",
+    "storage": "Run load_fit load_run save_run",
     "synthetic": "Design synthetic_patient",
     "structures": "compare_fits",
     "triggers": "Condition Hold Trigger",
@@ -312,6 +312,7 @@ __all__ = [
     "leave_out",
     "level_on",
     "listing",
+    "load_fit",
     "load_model",
     "load_patient",
     "load_population",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+from .cli_profile import PROBLEM_OPTION, print_columns
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -44,10 +44,11 @@ def compare(
     from .output import check_folder
     from .progress import progress_line
     from .scenariofile import load_scenarios
+    from .storage import load_fit, load_run
 
     if out is not None:
         check_folder(out)
-    result, folder = fit_and_folder(run, options["problem"])
+    result, folder = load_fit(run, options["problem"]), load_run(run).path
     asked = load_scenarios(file or _beside(folder), result.problem.patient.scenario, result.model)
     with progress_line() as line:
         task = line.add_task("draws", total=None, last="")

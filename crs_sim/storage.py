@@ -272,6 +272,28 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
                            "and is not shipped; say where it is (--problem FOLDER)") from None
 
 
+def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
+    """A stored fit, to go on from.
+
+    Parameters
+    ----------
+    name : as in `load_run`
+    problem : as in `problem_of`
+
+    Raises
+    ------
+    StorageError, UnknownNameError
+        As `load_run` and `restored`.
+
+    Examples
+    --------
+    >>> load_fit("ruemmele2025").values["k_ifng_host"] > 1e4
+    True
+    """
+    run = load_run(name)
+    return restored(run, problem_of(run, problem))
+
+
 def _question(run: Run, patient: Patient) -> FitProblem:
     """What was asked of a patient without a problem.toml: with the priors and noise of the run."""
     from .noise import GradeScale, Noise, Spread
