@@ -89,7 +89,7 @@ chains.py          draws of a sampler on disk, part by part
 convergence.py     R-hat and effective draws; the only door to arviz-stats
 posterior.py       Posterior: draws of the parameters, and whether they can be trusted
 sampler.py         sample: walkers that wander through the posterior; the only door to emcee
-predictive.py      what a posterior says of each observation
+predictivecheck.py  what a posterior says of each observation
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
@@ -171,7 +171,7 @@ if TYPE_CHECKING:
     from .posteriorplots import plot_corner, plot_trace
     from .posteriorreport import write_posterior
     from .predictions import Predictions, predict, predict_prior
-    from .predictive import Predicted, predictive
+    from .predictivecheck import Predicted, predictive
     from .predictiveplots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, ask, load_problem
     from .profileplots import plot_left_out, plot_profiles
@@ -223,7 +223,7 @@ _HOMES = {
     "posterior": "Posterior SamplePlan load_posterior",
     "posteriorplots": "plot_corner plot_trace",
     "posteriorreport": "write_posterior",
-    "predictive": "Predicted predictive",
+    "predictivecheck": "Predicted predictive",
     "predictiveplots": "plot_predictive plot_predictive_grades",
     "predictions": "Predictions predict predict_prior",
     "profileplots": "plot_left_out plot_profiles",

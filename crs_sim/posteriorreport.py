@@ -16,7 +16,7 @@ from .panels import plain
 from .plots import figure_file
 from .posterior import DRAWS_FILE, Posterior
 from .posteriorplots import plot_corner, plot_trace
-from .predictive import Predicted, predictive, surprises
+from .predictivecheck import Predicted, predictive, surprises
 from .predictiveplots import plot_predictive, plot_predictive_grades
 from .report import markdown
 from .units import pretty

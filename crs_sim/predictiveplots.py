@@ -25,7 +25,7 @@ def plot_predictive(predicted: pd.DataFrame, *, title: str = "") -> Figure:
 
     Parameters
     ----------
-    predicted : a row for each `crs_sim.predictive.Predicted`; grades are passed over
+    predicted : a row for each `crs_sim.predictivecheck.Predicted`; grades are passed over
     title : str
     """
     table = predicted[predicted["kind"] != "grade"]
@@ -47,7 +47,7 @@ def predictive_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
     Parameters
     ----------
     ax : Axes
-    predicted : columns as the fields of `crs_sim.predictive.Predicted`
+    predicted : columns as the fields of `crs_sim.predictivecheck.Predicted`
     """
     ax.axvline(1, color=GREY, lw=0.8, zorder=1)
     for row, p in enumerate(predicted.itertuples()):
@@ -77,7 +77,7 @@ def grades_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
     Parameters
     ----------
     ax : Axes
-    predicted : columns as the fields of `crs_sim.predictive.Predicted`
+    predicted : columns as the fields of `crs_sim.predictivecheck.Predicted`
     """
     for row, p in enumerate(predicted.itertuples()):
         low, high = float(p.low), float(p.high)  # type: ignore[arg-type]

@@ -78,3 +78,9 @@ def test_five_lines_and_their_reprs(tmp_path):
     assert list(run.table())[:2] == ["day", "A"]
     for thing in (problem, stored):
         assert type(thing).__name__ in repr(thing)
+
+
+def test_no_public_name_is_a_file_of_the_package():
+    """Importing the file would put it in the name's place."""
+    files = {path.stem for path in SOURCE.parent.glob("*.py")}
+    assert not files & set(crs_sim.__all__)

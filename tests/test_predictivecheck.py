@@ -13,7 +13,7 @@ from small_fits import GRADED, asked, free, seen
 from crs_sim.noise import Noise, Spread
 from crs_sim.patient import Observation
 from crs_sim.posterior import Posterior, SamplePlan
-from crs_sim.predictive import predictive, surprises
+from crs_sim.predictivecheck import predictive, surprises
 
 WIDE = Noise({"A": Spread(0.2), "signal": Spread(0.1)}, GRADED.grade)
 
