@@ -37,6 +37,7 @@ unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
 arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
 clock.py           the days of a run, and the time that steady states take
+decisions.py       what triggers and holds decide, given levels
 nonmemrecord.py    what one record of such a data set says of a model
 nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
@@ -48,6 +49,7 @@ machinecode.py     those instructions made into machine code, kept on disk
 kernel.py          the step loop compiled and joined to a model; the only door to numba
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
 integrate.py       one run, cut wherever something happens
+ledger.py          every dose given or held, and the runs that decide on them
 gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 workers.py         the same work on many items, in processes or threads
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
     from .fitting import Fit, drop_one, fit
     from .influence import influences
     from .leaveout import Foretold, Omission, leave_out
+    from .ledger import Entry, Ledger, settled
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
@@ -196,6 +199,7 @@ _HOMES = {
     "fitting": "Fit drop_one fit",
     "influence": "influences",
     "leaveout": "Foretold Omission leave_out",
+    "ledger": "Entry Ledger settled",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
     "modelfolder": "load_model",
@@ -240,6 +244,7 @@ __all__ = [
     "Drug",
     "Endpoint",
     "Ensemble",
+    "Entry",
     "Exported",
     "Failure",
     "Fit",
@@ -248,6 +253,7 @@ __all__ = [
     "Free",
     "GradeScale",
     "Hold",
+    "Ledger",
     "LeftOut",
     "Model",
     "Noise",
@@ -323,6 +329,7 @@ __all__ = [
     "save_population",
     "save_run",
     "sbml",
+    "settled",
     "simulate",
     "simulate_batches",
     "simulate_many",
