@@ -20,7 +20,7 @@ What triggers and holds mean (`crs_sim.triggers` has them as values):
 
 The run is made, the first instant found at which something is decided, that written down, and the
 run made again, until there is nothing more to decide: what remains is a scenario like any other.
-Levels are computed with a relative tolerance of `DECIDING` or finer, so that all solvers and all
+Levels are computed with a relative tolerance of `DECIDING` or finer (`DECIDING_PLAIN` by SciPy), so that all solvers and all
 ensembles come to the same ledger. Where a level passes its threshold within that tolerance of a
 look, solvers may differ; so may a member of an ensemble whose neighbours are others, since four
 members share their steps. The number of workers never matters.
@@ -51,7 +51,9 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 DECIDING = 1e-6
-"""Relative tolerance of the runs that decide."""
+"""Relative tolerance of the runs that decide: levels are right to a fraction of a second."""
+DECIDING_PLAIN = 1e-8
+"""The same for SciPy's methods: BDF is a hundred times less accurate than its tolerance."""
 COLUMNS = ("day", "drug", "amount", "unit", "hours", "given", "why")
 """Of the ledger as a table."""
 
@@ -193,11 +195,12 @@ def settled(
     if scenario.decided:
         return scenario, ledger_of(patient, scenario, until=until)
     check_rules(patient, scenario, until)
-    rules, rtol = Rules(scenario, until), min(rtol, DECIDING)
+    rules = Rules(scenario, until)
     if method == COMPILED:
-        see = _compiled(patient, rules, np.array([list(patient.values.values())]), rtol)
+        values = np.array([list(patient.values.values())])
+        see = _compiled(patient, rules, values, min(rtol, DECIDING))
     else:
-        see = _plain(patient, rules, method, rtol)
+        see = _plain(patient, rules, method, min(rtol, DECIDING_PLAIN))
     found = _courses(rules, 1, see)[0]
     return found.scenario, ledger_of(patient, scenario, found.book, until=until)
 
