@@ -20,10 +20,10 @@ What triggers and holds mean (`crs_sim.triggers` has them as values):
 
 The run is made, the first instant found at which something is decided, that written down, and the
 run made again, until there is nothing more to decide: what remains is a scenario like any other.
-Levels are computed with a relative tolerance of `DECIDING` or finer (`DECIDING_PLAIN` by SciPy), so that all solvers and all
-ensembles come to the same ledger. Where a level passes its threshold within that tolerance of a
-look, solvers may differ; so may a member of an ensemble whose neighbours are others, since four
-members share their steps. The number of workers never matters.
+Levels are computed with a relative tolerance of `DECIDING` or finer (`DECIDING_PLAIN` by SciPy's
+methods), so that all solvers and ensembles come to the same ledger. Where a level passes its
+threshold within that tolerance of a look, solvers may differ; so may a member of an ensemble whose
+neighbours are others, since four members share their steps. The number of workers never matters.
 """
 
 from __future__ import annotations

@@ -9,20 +9,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from small_fits import DECAY, NOISE, asked, free
 from small_models import small
 
 from crs_sim.batches import plan_of, run_batch, simulate_many
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnitError, UnknownNameError
+from crs_sim.export import petab_files
 from crs_sim.integrate import METHODS
 from crs_sim.ledger import Ledger, settled
 from crs_sim.model import Drug, Model, Parameter, State
 from crs_sim.modelfolder import load_model
+from crs_sim.objective import Objective
 from crs_sim.output import table_files
 from crs_sim.patient import load_patient
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import simulate
+from crs_sim.synthetic import Design, synthetic_patient
 from crs_sim.timeline import timeline
 from crs_sim.triggers import Condition, Hold, Trigger
 
@@ -110,7 +114,8 @@ def test_a_round_gives_its_dose_at_that_round():
 def test_the_last_instant_fires_and_the_one_after_does_not(every):
     last = 1.7
     level = 8 * 2**-last * (1 + 1e-5)  # reached about a second before the last instant
-    scenario = falling(trigger(f"A <= {level!r}", every_hours=every, first=0.2 if every == 12 else 0))
+    first = 0.2 if every == 12 else 0.0
+    scenario = falling(trigger(f"A <= {level!r}", every_hours=every, first=first))
     assert days(simulate(TURNOVER, scenario, until=last).ledger) == [last]
     closed = replace(scenario, triggers=(replace(scenario.triggers[0], last=last),))
     assert days(simulate(TURNOVER, closed, until=3).ledger) == [last]
@@ -277,8 +282,10 @@ MIXED = falling(ROUNDS, ALWAYS, holds=[HELD], doses=[Dose(1.3, "drip", 2), Dose(
 def test_every_path_gives_the_same_ledger():
     found = by_every_path(TURNOVER, MIXED, 9)
     kinds = {entry.why for entry in found["Rosenbrock"]}
-    assert kinds == {"planned", "trigger rounds", "trigger always",
-                     "held: no drip while A > 4.1", "trigger rounds, held: no drip while A > 4.1"}  # fmt: skip
+    held = "held: no drip while A > 4.1"
+    assert kinds == {
+        "planned", "trigger rounds", "trigger always", held, f"trigger rounds, {held}"
+    }  # fmt: skip
     for path, ledger in found.items():
         assert ledger == found["Rosenbrock"], path
 
@@ -302,7 +309,8 @@ def test_a_run_cut_short_has_the_beginning_of_the_ledger():
 
 
 def test_how_it_is_sampled_changes_nothing():
-    sims = [simulate(TURNOVER, MIXED, days=d) for d in ([9.0], [0.1, 1.3, 9.0], np.linspace(0, 9, 999))]
+    sampled = ([9.0], [0.1, 1.3, 9.0], np.linspace(0, 9, 999))
+    sims = [simulate(TURNOVER, MIXED, days=some) for some in sampled]
     assert sims[0].ledger == sims[1].ledger == sims[2].ledger
     assert sims[0].at([9.0]).ledger == sims[0].ledger
 
@@ -400,7 +408,8 @@ def test_the_ledger_in_words_and_as_a_table(tmp_path):
 def test_infusion_times_that_parameters_decide_are_each_members_own():
     model = Model(
         "pump", (State("A", "0", "-A", "mg", "", ""),),
-        (Parameter("speed", 2.0, "mg/day", "", ""),), drugs=(Drug("pump", "A", "mg", rate="speed"),),
+        (Parameter("speed", 2.0, "mg/day", "", ""),),
+        drugs=(Drug("pump", "A", "mg", rate="speed"),),
     )  # fmt: skip
     scenario = Scenario("pumped", triggers=(trigger("A < 1", Dose(0, "pump", 1)),))
     assert simulate(model, scenario, until=1).ledger.entries[0].hours == pytest.approx(12)
@@ -456,8 +465,23 @@ def test_a_dose_per_kg_needs_a_weight():
 
 def test_what_needs_known_doses_refuses_triggers_and_holds():
     scenario = falling(trigger("A > 1"), holds=[Hold("pill", when("A > 1"))])
-    with pytest.raises(InputError, match=r"falling: trigger 'low', hold 'no pill while A > 1': what"):
+    words = r"falling: trigger 'low', hold 'no pill while A > 1': what is given is decided"
+    with pytest.raises(InputError, match=words):
         timeline(TURNOVER, scenario, np.array([0.0, 1.0]))
+    problem = asked(free("k", 0.5, 1.0), model=DECAY)
+    untold = replace(problem, patient=replace(problem.patient, scenario=Scenario(
+        "untold", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
+    for use in (Objective, petab_files):
+        with pytest.raises(InputError, match="untold: trigger 'low': what is given is decided"):
+            use(untold)
+
+
+def test_a_synthetic_patient_has_the_doses_that_were_given():
+    scenario = Scenario("rescued", triggers=(trigger("A < 3", Dose(0, "A", 5)),))
+    design = Design(scenario, {"A": (1.0, 4.0)}, {})
+    patient = synthetic_patient(DECAY, design, NOISE, np.random.default_rng(1))
+    given, = patient.scenario.doses
+    assert patient.scenario.decided and given.day == minute_after(2 * math.log(10 / 3))
 
 
 # --- the model of the case ------------------------------------------------------------------------
