@@ -38,6 +38,7 @@ checks.py          what may be wrong with a model; its listing
 arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
 clock.py           the days of a run, and the time that steady states take
 decisions.py       what triggers and holds decide, given levels
+ledger.py          Ledger: every dose given or held, and why
 nonmemrecord.py    what one record of such a data set says of a model
 nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
@@ -49,7 +50,7 @@ machinecode.py     those instructions made into machine code, kept on disk
 kernel.py          the step loop compiled and joined to a model; the only door to numba
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
 integrate.py       one run, cut wherever something happens
-ledger.py          every dose given or held, and the runs that decide on them
+settling.py        triggers and holds settled: runs until there is nothing more to decide
 gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 workers.py         the same work on many items, in processes or threads
@@ -144,7 +145,7 @@ if TYPE_CHECKING:
     from .fitting import Fit, drop_one, fit
     from .influence import influences
     from .leaveout import Foretold, Omission, leave_out
-    from .ledger import Entry, Ledger, settled
+    from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
@@ -173,6 +174,7 @@ if TYPE_CHECKING:
     from .rounds import fit_all
     from .sampler import Peak, sample
     from .scenario import Change, Scenario
+    from .settling import settled
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_run, save_run
     from .structures import compare_fits
@@ -199,7 +201,7 @@ _HOMES = {
     "fitting": "Fit drop_one fit",
     "influence": "influences",
     "leaveout": "Foretold Omission leave_out",
-    "ledger": "Entry Ledger settled",
+    "ledger": "Entry Ledger",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
     "modelfolder": "load_model",
@@ -222,6 +224,7 @@ _HOMES = {
     "report": "report_text write_report",
     "sampler": "Peak sample",
     "scenario": "Change Scenario",
+    "settling": "settled",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_run save_run",
     "synthetic": "Design synthetic_patient",

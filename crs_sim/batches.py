@@ -20,10 +20,11 @@ from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
 from .integrate import explain
 from .kernel import compile_kernel
-from .ledger import Ledger, ledgers_of, settled_members
+from .ledger import Ledger, ledgers_of
 from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
+from .settling import settled_members
 from .timeline import Timeline, check_days, timeline
 from .workers import StoppedError, in_order
 
@@ -261,7 +262,7 @@ def _settled(
     for course in courses:
         rows = course.members
         lines.append((rows, timeline(model, course.scenario, days)[0]))
-        found = ledgers_of(model, scenario, course, values[rows], until=until)
+        found = ledgers_of(model, course.orders, scenario, values[rows], until=until)
         ledgers.update(zip((batch.members[i] for i in rows), found, strict=True))
     return lines, ledgers
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ MINUTES = 1440
 MINUTES_BETWEEN = 60
 """From one look to the next of a trigger that watches all the time, until a condition holds."""
 ALMOST = 1e-6
-"""Of a minute or a round: as near as this to a whole one is whole."""
+"""Of a minute: as near as this to a whole one is whole."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ class Book:
 
     Parameters
     ----------
-    orders : tuple of Order, the plan's first, then in the order in which triggers fired
     fired : for each trigger the days on which it fired
+    ordered : tuple of Order, what they ordered, in that order
+    held : (place in the plan, the hold in words), planned doses that were not given
     settled : float, day
     """
 
-    orders: tuple[Order, ...]
     fired: tuple[tuple[float, ...], ...]
+    ordered: tuple[Order, ...] = ()
+    held: tuple[tuple[int, str], ...] = ()
     settled: float = -math.inf
 
 
@@ -109,20 +112,35 @@ class Rules:
         conditions += [hold.when for hold in self.scenario.holds]
         return tuple(dict.fromkeys(when.quantity for when in conditions))
 
+    @property
     def opened(self) -> Book:
-        """The book before the run: the plan."""
-        orders = tuple(Order(dose) for dose in self.scenario.doses)
-        return Book(orders, ((),) * len(self.scenario.triggers))
+        """The book before the run."""
+        return Book(((),) * len(self.scenario.triggers))
+
+    def orders(self, book: Book) -> tuple[Order, ...]:
+        """All doses, given or held: the plan's first, then those of triggers."""
+        held = dict(book.held)
+        planned = [Order(d, held=held.get(i, "")) for i, d in enumerate(self.scenario.doses)]
+        return (*planned, *book.ordered)
 
     def decided(self, book: Book) -> Scenario:
         """The scenario with the doses of a book, and nothing left to decide."""
-        given = tuple(order.dose for order in book.orders if not order.held)
+        given = tuple(order.dose for order in self.orders(book) if not order.held)
         return replace(self.scenario, doses=Schedule(given), triggers=(), holds=())
+
+    @cached_property
+    def _may_be_held(self) -> tuple[tuple[int, Dose], ...]:
+        """Planned doses of drugs that have a hold, and their places."""
+        return tuple((i, d) for i, d in enumerate(self.scenario.doses) if d.drug in self._on_hold)
+
+    @cached_property
+    def _on_hold(self) -> frozenset[str]:
+        return frozenset(hold.drug for hold in self.scenario.holds)
 
     def looks(self, book: Book) -> Array:
         """The days to look at, ascending: rounds, whole hours, doses that may be held."""
         days = [self._looks(book, k) for k in range(len(self.scenario.triggers))]
-        due = [order.dose.day for order in self._due(book)]
+        due = [dose.day for dose in self._due(book)]
         return distinct(np.concatenate([*days, np.array(due, dtype=float)]))
 
     def minutes(self, book: Book, seen: Levels) -> Array:
@@ -145,7 +163,7 @@ class Rules:
             if closer is not None and len(days):
                 days = days[closer.hold(self.scenario.triggers[finding.trigger].when, days)]
             fires.append((float(days[0]) if len(days) else finding.at, finding.trigger))
-        held = [order.dose.day for order in self._due(book) if self._reason(order.dose, seen)]
+        held = [dose.day for dose in self._due(book) if self._reason(dose, seen)]
         now = min([day for day, _ in fires] + held, default=math.inf)
         if math.isinf(now):
             return None
@@ -165,17 +183,18 @@ class Rules:
             hours = np.arange(math.ceil(opens * HOURS_PER_DAY), last * HOURS_PER_DAY)
             days = distinct(np.array([opens, *hours / HOURS_PER_DAY, last]))
         else:
-            rounds = (last - trigger.first) * HOURS_PER_DAY / trigger.every_hours
-            counted = np.arange(math.floor(rounds + ALMOST) + 1)
+            rounds = (last - trigger.first + SAME_TIME) * HOURS_PER_DAY / trigger.every_hours
+            counted = np.arange(math.floor(rounds) + 1)
             days = np.minimum(trigger.first + counted * trigger.every_hours / HOURS_PER_DAY, last)
         after = max(opens, book.settled + 2 * SAME_TIME)
         return np.asarray(days[(days >= after - SAME_TIME) & (days <= last + SAME_TIME)])
 
-    def _due(self, book: Book) -> list[Order]:
-        """The orders that a hold may yet keep back."""
-        drugs = {hold.drug for hold in self.scenario.holds}
+    def _due(self, book: Book) -> list[Dose]:
+        """The doses that a hold may yet keep back."""
+        doses = [dose for _, dose in self._may_be_held]
+        doses += [order.dose for order in book.ordered if order.dose.drug in self._on_hold]
         first, last = book.settled + SAME_TIME, self.until + SAME_TIME
-        return [o for o in book.orders if o.dose.drug in drugs and first < o.dose.day <= last]
+        return [dose for dose in doses if first < dose.day <= last]
 
     def _reason(self, dose: Dose, levels: Levels) -> str:
         """The hold that keeps a dose back; "" if there is none."""
@@ -200,7 +219,7 @@ class Rules:
             if trigger.every_hours is not None or before < opens - SAME_TIME:
                 before = at  # nothing to look at in between
             found.append(Finding(k, before, at))
-        held = [order.dose.day for order in self._due(book) if self._reason(order.dose, seen)]
+        held = [dose.day for dose in self._due(book) if self._reason(dose, seen)]
         first = min([finding.at for finding in found] + held, default=math.inf)
         return [f for f in found if f.before < first or f.at <= first + SAME_TIME]
 
@@ -209,16 +228,21 @@ class Rules:
         trigger = self.scenario.triggers[k]
         order = Order(replace(trigger.dose, day=day + trigger.dose.day), f"trigger {trigger.name}")
         fired = tuple((*f, day) if i == k else f for i, f in enumerate(book.fired))
-        return replace(book, orders=(*book.orders, order), fired=fired)
+        return replace(book, ordered=(*book.ordered, order), fired=fired)
 
     def _settled(self, book: Book, now: float, levels: Levels) -> Book:
         """The book with the doses that are due now given or held."""
-        orders = tuple(
+        held = [
+            (i, self._reason(dose, levels))
+            for i, dose in self._may_be_held if abs(dose.day - now) <= SAME_TIME
+        ]  # fmt: skip
+        ordered = tuple(
             replace(order, held=self._reason(order.dose, levels))
             if abs(order.dose.day - now) <= SAME_TIME else order
-            for order in book.orders
+            for order in book.ordered
         )  # fmt: skip
-        return replace(book, orders=orders, settled=now)
+        kept = tuple((i, reason) for i, reason in held if reason)
+        return replace(book, ordered=ordered, held=book.held + kept, settled=now)
 
 
 def _opens(trigger: Trigger, fired: tuple[float, ...]) -> float:

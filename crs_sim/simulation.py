@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
 from .integrate import Counts, check_method, integrate
-from .ledger import Ledger, settled
+from .ledger import Ledger
 from .model import Model
 from .scenario import Scenario
+from .settling import settled
 from .timeline import check_days, timeline
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.random import Generator
 
 from .errors import InputError
-from .ledger import settled
 from .model import Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .patientfiles import GRADE
 from .scenario import Scenario
+from .settling import settled
 from .simulation import Simulation, simulate
 
 SYNTHETIC = "synthetic"

@@ -18,13 +18,14 @@ from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnitError, UnknownNameError
 from crs_sim.export import petab_files
 from crs_sim.integrate import METHODS
-from crs_sim.ledger import Ledger, settled
+from crs_sim.ledger import Ledger
 from crs_sim.model import Drug, Model, Parameter, State
 from crs_sim.modelfolder import load_model
 from crs_sim.objective import Objective
 from crs_sim.output import table_files
 from crs_sim.patient import load_patient
 from crs_sim.scenario import Scenario
+from crs_sim.settling import settled
 from crs_sim.simulation import simulate
 from crs_sim.synthetic import Design, synthetic_patient
 from crs_sim.timeline import timeline
