@@ -137,6 +137,15 @@ class Rules:
     def _on_hold(self) -> frozenset[str]:
         return frozenset(hold.drug for hold in self.scenario.holds)
 
+    def over(self, book: Book) -> bool:
+        """Whether there is nothing more to look at."""
+        for trigger, fired in zip(self.scenario.triggers, book.fired, strict=True):
+            last = min(trigger.last, self.until) + SAME_TIME
+            opens = max(_opens(trigger, fired), book.settled + 2 * SAME_TIME)
+            if len(fired) < trigger.at_most and opens <= last:
+                return False
+        return not self._due(book)
+
     def looks(self, book: Book) -> Array:
         """The days to look at, ascending: rounds, whole hours, doses that may be held."""
         days = [self._looks(book, k) for k in range(len(self.scenario.triggers))]
@@ -255,8 +264,10 @@ def _opens(trigger: Trigger, fired: tuple[float, ...]) -> float:
 
 def distinct(days: Array) -> Array:
     """The days ascending, each instant once."""
-    ascending = np.unique(days)
-    return np.asarray(ascending[np.diff(ascending, prepend=-np.inf) > SAME_TIME])
+    ascending = np.sort(days)
+    first = np.ones(len(days), dtype=bool)
+    first[1:] = ascending[1:] - ascending[:-1] > SAME_TIME
+    return np.asarray(ascending[first])
 
 
 def check_rules(model: Model, scenario: Scenario, until: float) -> None:

@@ -166,10 +166,17 @@ def ledgers_of(
 
     ``values`` (n_members, n_parameters) are theirs; the others as of `ledger_of`.
     """
-    if not any(times_from(model, order.dose) for order in orders):
+    if not timed_by_parameters(model, scenario):
         return [ledger_of(model, orders, scenario, until=until)] * len(values)
     own = (model.with_values(**dict(zip(model.parameter_ids, row, strict=True))) for row in values)
     return [ledger_of(one, orders, scenario, until=until) for one in own]
+
+
+def timed_by_parameters(model: Model, scenario: Scenario) -> bool:
+    """Whether parameters decide when some dose begins or ends."""
+    doses = (*scenario.doses, *(trigger.dose for trigger in scenario.triggers))
+    kinds = {(d.drug, d.hours is None, d.rate is None, d.modelled): d for d in doses}
+    return any(times_from(model, dose) for dose in kinds.values())
 
 
 def _hours(model: Model, scenario: Scenario, dose: Dose) -> float:

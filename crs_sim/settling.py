@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from .arrivals import SAME_TIME, values_on
 from .decisions import Book, Levels, Order, Rules, check_rules, distinct
-from .dosing import Dose, Schedule, expand, times_from
+from .dosing import Dose, Schedule, expand
 from .integrate import COMPILED, integrate
 from .kernel import compile_kernel
-from .ledger import Ledger, ledger_of
+from .ledger import Ledger, ledger_of, timed_by_parameters
 from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
@@ -179,17 +179,13 @@ class Compiled:
     rules: Rules
     values: Array
     rtol: float
-    _lasting: dict[Dose, tuple[float, float]] = field(default_factory=dict)
-    _planned: dict[tuple[float, float], tuple[tuple[int, Dose], ...]] = field(default_factory=dict)
 
     @cached_property
     def in_windows(self) -> bool:
         """Whether a run may begin anywhere."""
         scenario = self.rules.scenario
-        doses = (*scenario.doses, *(trigger.dose for trigger in scenario.triggers))
-        kinds = {replace(dose, day=0.0): dose for dose in doses}.values()
-        plain = not any(d.steady or times_from(self.model, d) for d in kinds)
-        return plain and not scenario.resets
+        steady = any(dose.steady for dose in scenario.doses)
+        return not (steady or scenario.resets or timed_by_parameters(self.model, scenario))
 
     def stretch(self, book: Book) -> Stretch:
         """The next window, or the rest of one; all of it where there are no windows."""
@@ -198,30 +194,37 @@ class Compiled:
             return Stretch(-math.inf, until, _given(self.rules, book))
         whole = math.floor((max(first, 0.0) + SAME_TIME) / WINDOW) + 1
         last = min(until, whole * WINDOW)
-        ordered = tuple(o.dose for o in book.ordered if not o.held)
-        held = tuple(i for i, _ in book.held if self._runs(self.rules.scenario.doses.doses[i],
-                                                           first, last))  # fmt: skip
-        return Stretch(first, last, tuple(d for d in ordered if self._runs(d, first, last)), held)
+        ordered = tuple(order.dose for order in book.ordered if not order.held)
+        running = self._running(self._times(ordered), first, last)
+        planned = set(self._running(self._planned, first, last)) if book.held else ()
+        held = tuple(i for i, _ in book.held if i in planned)
+        return Stretch(first, last, tuple(ordered[i] for i in running), held)
 
-    def _runs(self, dose: Dose, first: float, last: float) -> bool:
-        """Whether a dose arrives, or is still running, in a stretch."""
-        if dose not in self._lasting:
-            scenario = self.rules.scenario
-            given = expand(self.model, Schedule((dose,)), values_on(self.model, scenario))[0]
-            self._lasting[dose] = given.start, given.stop
-        start, stop = self._lasting[dose]
-        return start <= last + SAME_TIME and stop >= first - SAME_TIME
+    @cached_property
+    def _planned(self) -> tuple[Array, Array]:
+        """When the planned doses arrive and end, (n_doses,) each."""
+        return self._times(self.rules.scenario.doses)
+
+    def _times(self, doses: Iterable[Dose]) -> tuple[Array, Array]:
+        scenario, given = self.rules.scenario, Schedule(tuple(doses))
+        inputs = expand(self.model, given, values_on(self.model, scenario))
+        return np.array([i.start for i in inputs]), np.array([i.stop for i in inputs])
+
+    @staticmethod
+    def _running(times: tuple[Array, Array], first: float, last: float) -> list[int]:
+        """Which doses arrive, or still run, between two days."""
+        starts, stops = times
+        found = (starts <= last + SAME_TIME) & (stops >= first - SAME_TIME)
+        return [int(i) for i in np.flatnonzero(found)]
 
     def _doses(self, stretch: Stretch) -> Schedule:
         """What is given in a stretch."""
         if not self.in_windows:
             return Schedule(stretch.doses)
-        key = stretch.first, stretch.last
-        if key not in self._planned:
-            doses = enumerate(self.rules.scenario.doses)
-            self._planned[key] = tuple((i, d) for i, d in doses if self._runs(d, *key))
-        planned = tuple(dose for i, dose in self._planned[key] if i not in stretch.held)
-        return Schedule(planned + stretch.doses)
+        planned = self._running(self._planned, stretch.first, stretch.last)
+        doses = self.rules.scenario.doses.doses
+        left = tuple(doses[i] for i in planned if i not in stretch.held)
+        return Schedule(left + stretch.doses)
 
     def see(self, stretch: Stretch, members: Indices, start: Array, days: Array) -> Seen:
         """Run it."""
@@ -262,11 +265,11 @@ def _courses(rules: Rules, n_members: int, runner: Runner) -> list[Course]:
     while waiting:
         together: dict[Stretch, list[Member]] = {}
         for member in waiting:
-            if len(rules.looks(member.book)):
-                together.setdefault(runner.stretch(member.book), []).append(member)
-            else:
+            if rules.over(member.book):
                 book = replace(member.book, settled=rules.until)
                 over.setdefault(book, []).append(member.row)
+            else:
+                together.setdefault(runner.stretch(member.book), []).append(member)
         waiting = [
             after for stretch, members in together.items()
             for after in _advanced(replace(rules, until=stretch.last), members, runner, stretch)
