@@ -207,7 +207,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
         day 0, an unknown drug, unit or parameter.
     """
     check_days(days)
-    _check_decided(scenario)
+    scenario.check_decided()
     found = arrivals(model, scenario, float(days[-1]))
     times = [t for i in found.inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]
@@ -264,17 +264,6 @@ def check_days(days: Array) -> None:
     if len(late):
         k = int(late[0])
         raise InputError(f"days: {days[k + 1]:g} follows {days[k]:g}; give them in ascending order")
-
-
-def _check_decided(scenario: Scenario) -> None:
-    if not scenario.decided:
-        rules = [f"trigger {t.name!r}" for t in scenario.triggers]
-        rules += [f"hold '{hold}'" for hold in scenario.holds]
-        raise InputError(
-            f"{scenario.name}: {', '.join(rules)}: what is given is decided in the course of a "
-            "run, and here all doses must be known beforehand; take what crs_sim.settled makes of "
-            "the scenario, or leave triggers and holds out"
-        )
 
 
 def _given(

@@ -15,17 +15,18 @@ from small_models import small
 from crs_sim.batches import plan_of, run_batch, simulate_many
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.ensemble import Sampling
-from crs_sim.errors import InputError, UnitError, UnknownNameError
+from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
 from crs_sim.export import petab_files
 from crs_sim.integrate import METHODS
+from crs_sim.kernel import compile_kernel
 from crs_sim.ledger import Ledger
 from crs_sim.model import Drug, Model, Parameter, State
 from crs_sim.modelfolder import load_model
 from crs_sim.objective import Objective
 from crs_sim.output import table_files
 from crs_sim.patient import load_patient
-from crs_sim.scenario import Scenario
-from crs_sim.settling import settled
+from crs_sim.scenario import Change, Scenario
+from crs_sim.settling import Compiled, settled
 from crs_sim.simulation import simulate
 from crs_sim.synthetic import Design, synthetic_patient
 from crs_sim.timeline import timeline
@@ -367,12 +368,16 @@ def test_a_member_alone_fails_and_the_rest_have_their_ledgers():
     assert list(many.ledgers["late"]) == [0, 2]
 
 
-def test_a_dose_that_saves_the_run_is_given_before_it_fails():
-    scenario = Scenario("rescue", triggers=(trigger("A > 5", Dose(0, "B", 1)),))
+@pytest.mark.parametrize("k", [0.5, 0.9, 3.0])  # without: no end on day 2.2, 1.2 or 0.3
+def test_a_dose_that_saves_the_run_is_given_before_it_fails(k):
+    scenario = Scenario("rescue", values={"k": k}, triggers=(trigger("A > 1.4", Dose(0, "B", 99)),))
+    with pytest.raises(IntegrationError):
+        simulate(RESCUED, replace(scenario, triggers=()), until=6)
     sim = simulate(RESCUED, scenario, until=6)
-    many = simulate_many(RESCUED, scenario, {"k": [0.5, 0.5]}, sampling=Sampling(until=6))
     assert len(sim.ledger) == 1 and sim["A"].max() < 10
-    assert many.ledgers["rescue"] == {0: sim.ledger, 1: sim.ledger}
+    many = simulate_many(RESCUED, replace(scenario, values={}), {"k": [k, 0.05, k]},
+                         sampling=Sampling(until=6))  # fmt: skip
+    assert many.ledgers["rescue"] == {0: sim.ledger, 1: Ledger(), 2: sim.ledger}
 
 
 def test_a_batch_that_travels_gives_the_same():
@@ -381,6 +386,44 @@ def test_a_batch_that_travels_gives_the_same():
              for b in plan.batches()]  # fmt: skip
     here = simulate_many(TURNOVER, MIXED, plan.columns, sampling=Sampling(until=6))
     assert plan.gather(there).ledgers == here.ledgers
+
+
+# --- window by window -----------------------------------------------------------------------------
+
+
+BORDERS = falling(
+    ROUNDS, ALWAYS, trigger("A < 2.5", Dose(1.9, "long", 1), "later", at_most=3, every_hours=48),
+    holds=[HELD, Hold("pill", when("A > 20"))],
+    doses=[Dose(1.9, "drip", 2), Dose(2, "pill", 1), Dose(3.5, "pill", 1, hours=30),
+           Dose(5.99, "drip", 3), Dose(8, "pill", 20), Dose(8, "pill", 3, hours=0)],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", [MIXED, BORDERS])
+def test_windows_give_the_ledgers_of_runs_from_day_0(scenario, monkeypatch):
+    scenario = scenario.with_changes(Change("k", 1.5, 4.0, factor=0.8), Change("k", 6, 7, value=1))
+    values = {"a0": np.linspace(4, 12, 24), "base": np.linspace(0, 3, 24)[::-1]}
+    sampling = Sampling(until=11)
+    windows = simulate_many(TURNOVER, scenario, values, sampling=sampling)
+    monkeypatch.setattr(Compiled, "in_windows", False)
+    whole = simulate_many(TURNOVER, scenario, values, sampling=sampling)
+    assert windows.ledgers == whole.ledgers
+    assert len(set(map(str, whole.ledgers["falling"].values()))) > 12
+
+
+@pytest.mark.parametrize("day", [0.0, 0.4, 1.0, 1.3, 2.0, 2.5, 3.0, 3.7])
+def test_a_timeline_goes_on_from_any_day(day):
+    doses = (Dose(0, "pill", 2), Dose(1, "pill", 3), Dose(1, "pill", 4, hours=24),
+             Dose(2.5, "pill", 1, hours=30), Dose(4, "pill", 9))  # fmt: skip
+    scenario = Scenario("given", Schedule(doses), (Change("k", 1.3, 3, factor=2),))
+    kernel, values = compile_kernel(TURNOVER), np.array([list(TURNOVER.values.values())])
+    line, _ = timeline(TURNOVER, scenario, np.unique([*np.linspace(0, 4, 33), day]))
+    whole = kernel.run(line, values, rtol=1e-9)
+    row = int(np.searchsorted(line.days, day))
+    rest = kernel.run(line.onward(day), values, rtol=1e-9, start=whole.states[:, row])
+    assert rest.states[0] == pytest.approx(whole.states[0, row + 1 :], rel=1e-7, abs=1e-9)
+    assert rest.quantities[0] == pytest.approx(whole.quantities[0, row + 1 :], rel=1e-7, abs=1e-9)
+    assert rest.final == pytest.approx(whole.final, rel=1e-7, abs=1e-9)
 
 
 # --- the ledger as a person reads it --------------------------------------------------------------
