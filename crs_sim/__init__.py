@@ -37,6 +37,8 @@ unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
 arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
 clock.py           the days of a run, and the time that steady states take
+decisions.py       what triggers and holds decide, given levels
+ledger.py          Ledger: every dose given or held, and why
 nonmemrecord.py    what one record of such a data set says of a model
 nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
@@ -49,6 +51,7 @@ steploop.py        the step loop as machine code; the only door to numba
 kernel.py          the step loop compiled and joined to a model
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate
 integrate.py       one run, cut wherever something happens
+settling.py        triggers and holds settled: runs until there is nothing more to decide
 gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 workers.py         the same work on many items, in processes or threads
@@ -153,6 +156,7 @@ if TYPE_CHECKING:
     from .fitting import Fit, drop_one, fit
     from .influence import influences
     from .leaveout import Foretold, Omission, leave_out
+    from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
@@ -182,6 +186,7 @@ if TYPE_CHECKING:
     from .sampler import Peak, sample
     from .scenario import Change, Scenario
     from .scenariofile import Questions, load_scenarios
+    from .settling import settled
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
     from .structures import compare_fits
@@ -210,6 +215,7 @@ _HOMES = {
     "fitting": "Fit drop_one fit",
     "influence": "influences",
     "leaveout": "Foretold Omission leave_out",
+    "ledger": "Entry Ledger",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
     "modelfolder": "load_model",
@@ -233,6 +239,7 @@ _HOMES = {
     "sampler": "Peak sample",
     "scenario": "Change Scenario",
     "scenariofile": "Questions load_scenarios",
+    "settling": "settled",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_fit load_run save_run",
     "synthetic": "Design synthetic_patient",
@@ -256,6 +263,7 @@ __all__ = [
     "Drug",
     "Endpoint",
     "Ensemble",
+    "Entry",
     "Exported",
     "Failure",
     "Fit",
@@ -264,6 +272,7 @@ __all__ = [
     "Free",
     "GradeScale",
     "Hold",
+    "Ledger",
     "LeftOut",
     "Model",
     "Noise",
@@ -345,6 +354,7 @@ __all__ = [
     "save_population",
     "save_run",
     "sbml",
+    "settled",
     "simulate",
     "simulate_batches",
     "simulate_many",

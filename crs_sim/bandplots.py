@@ -62,7 +62,7 @@ def plot_predictions(
     run = run.at(run.days[run.days <= last])
     seen = [o for o in observations if o.day <= last and o.observable in predictions.ensemble.units]
     courses = [c for c in (_predicted(c, predictions) for c in courses_of(run, (), seen)) if c.ids]
-    given, graded = run.ledger, predictions.noise.grade is not None
+    given, graded = run.inputs, predictions.noise.grade is not None
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
     heights = [h for h in (ribbon, 0.75 * graded) if h] + [COURSE_HEIGHT] * len(courses)
     figure, axes = stack(heights, title or f"{name}: prediction bands", below=1.55)

@@ -15,20 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .decisions import check_rules
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
 from .integrate import explain
-from .kernel import Runs, compile_kernel
+from .kernel import compile_kernel
+from .ledger import Ledger, ledgers_of
 from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
-from .timeline import Timeline, timeline
+from .settling import settled_members
+from .timeline import Timeline, check_days, timeline
 from .workers import StoppedError, in_order
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+Ledgers = dict[str, dict[Hashable, Ledger]]
 
 BATCH = 32
 """Members in a batch: a multiple of the four that run side by side."""
@@ -42,7 +48,7 @@ class Batch:
     ----------
     model : Model
     scenarios : tuple of Scenario
-    lines : tuple of Timeline, one for each scenario
+    lines : tuple of Timeline, one for each scenario; of one with triggers or holds, what is planned
     sampling : Sampling, its outputs named
     names : parameters that differ between members
     members : ids
@@ -71,13 +77,15 @@ class Batch:
         return np.empty((len(self.sampling.outputs), len(self.scenarios), n_members, n_days))
 
     def result(
-        self, members: Iterable[Hashable], courses: Array, failures: Iterable[Failure]
-    ) -> Ensemble:
+        self, members: Iterable[Hashable], courses: Array, failures: Iterable[Failure],
+        ledgers: Ledgers,
+    ) -> Ensemble:  # fmt: skip
         """An ensemble of these members."""
         outputs = tuple(self.sampling.outputs or ())
         days, finished = self.sampling.sample_days, tuple(members)
+        kept = {name: {m: own[m] for m in finished} for name, own in ledgers.items()}
         return Ensemble(
-            self.model, self.scenarios, days, outputs, finished, courses, tuple(failures)
+            self.model, self.scenarios, days, outputs, finished, courses, tuple(failures), kept
         )
 
 
@@ -110,11 +118,14 @@ class Plan:
         """The results of all batches, in their order, as one ensemble."""
         courses, failures = self.batch.empty(len(self.members)), list[Failure]()
         finished: list[Hashable] = []
+        ledgers: Ledgers = {s.name: {} for s in self.batch.scenarios if not s.decided}
         for part in parts:
             courses[:, :, len(finished) : len(finished) + len(part.members)] = part.courses
             finished += part.members
             failures += part.failures
-        return self.batch.result(finished, courses[:, :, : len(finished)], failures)
+            for name, own in part.ledgers.items():
+                ledgers[name].update(own)
+        return self.batch.result(finished, courses[:, :, : len(finished)], failures, ledgers)
 
 
 def simulate_many(
@@ -222,39 +233,62 @@ def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
     StoppedError
         If it was told to stop.
     """
-    kernel, outputs = compile_kernel(batch.model), batch.sampling.outputs or ()
     courses, failures = batch.empty(len(batch.members)), list[tuple[int, Failure]]()
-    ids = batch.model.state_ids
-    for k, (scenario, line) in enumerate(zip(batch.scenarios, batch.lines, strict=True)):
+    ledgers: Ledgers = {}
+    for k, scenario in enumerate(batch.scenarios):
         if stop is not None and stop.is_set():
             raise StoppedError
         values = batch.parameters(scenario)
-        runs = kernel.run(line, values, rtol=batch.sampling.rtol)
-        for place, name in enumerate(outputs):
-            table, names = (
-                (runs.states, ids) if name in ids else (runs.quantities, batch.model.quantity_ids)
-            )
-            courses[place, k] = table[:, :, names.index(name)]
-        failures += _failures(batch, k, values, runs, courses[:, k])
+        if scenario.decided:
+            lines = [(np.arange(len(values)), batch.lines[k])]
+        else:
+            lines, ledgers[scenario.name] = _settled(batch, scenario, values)
+        for rows, line in lines:
+            failures += _ran(batch, k, rows, line, values[rows], courses)
     failures.sort(key=lambda failure: failure[0])  # stable: scenarios stay in their order
     kept = np.setdiff1d(np.arange(len(batch.members)), [i for i, _ in failures])
     whole = courses if len(kept) == len(batch.members) else courses[:, :, kept]
-    return batch.result((batch.members[i] for i in kept), whole, (f for _, f in failures))
+    return batch.result((batch.members[i] for i in kept), whole, (f for _, f in failures), ledgers)
 
 
-def _failures(
-    batch: Batch, k: int, values: Array, runs: Runs, courses: Array
+def _settled(
+    batch: Batch, scenario: Scenario, values: Array
+) -> tuple[list[tuple[Indices, Timeline]], dict[Hashable, Ledger]]:
+    """Members with the timelines that their triggers and holds come to, and their ledgers."""
+    days = batch.sampling.sample_days
+    model, until = batch.model.with_values(**scenario.values), float(days[-1])
+    lines, ledgers = [], dict[Hashable, Ledger]()
+    courses = settled_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
+    for course in courses:
+        rows = course.members
+        lines.append((rows, timeline(model, course.scenario, days)[0]))
+        found = ledgers_of(model, course.orders, scenario, values[rows], until=until)
+        ledgers.update(zip((batch.members[i] for i in rows), found, strict=True))
+    return lines, ledgers
+
+
+def _ran(
+    batch: Batch, k: int, rows: Indices, line: Timeline, values: Array, courses: Array
 ) -> Iterator[tuple[int, Failure]]:
-    """The members that failed under scenario k, with their places in the batch."""
-    broken = (runs.status != DONE) | ~np.isfinite(courses).all(axis=(0, 2))
+    """Some members run under scenario k, and their courses kept; those that failed."""
+    kernel, ids = compile_kernel(batch.model), batch.model.state_ids
+    runs = kernel.run(line, values, rtol=batch.sampling.rtol)
+    for place, name in enumerate(batch.sampling.outputs or ()):
+        table, names = (
+            (runs.states, ids) if name in ids else (runs.quantities, batch.model.quantity_ids)
+        )
+        courses[place, k, rows] = table[:, :, names.index(name)]
+    broken = (runs.status != DONE) | ~np.isfinite(courses[:, k, rows]).all(axis=(0, 2))
     for i in np.flatnonzero(broken).tolist():
         if runs.status[i] != DONE:
-            line = batch.lines[k].at(values[i])
-            day = line.day_at(runs.reached[i])
-            reason = explain(batch.model, line, values[i], runs, i)
+            own = line.at(values[i])
+            day = own.day_at(runs.reached[i])
+            reason = explain(batch.model, own, values[i], runs, i)
         else:
-            day, reason = _not_a_number(batch, courses[:, i])
-        yield i, Failure(batch.members[i], batch.scenarios[k].name, float(day), reason)
+            day, reason = _not_a_number(batch, courses[:, k, rows[i]])
+        member = int(rows[i])
+        failure = Failure(batch.members[member], batch.scenarios[k].name, float(day), reason)
+        yield member, failure
 
 
 def _not_a_number(batch: Batch, courses: Array) -> tuple[float, str]:
@@ -286,9 +320,17 @@ def plan_of(
         if name not in known:
             raise unknown_name("state or quantity", name, known, model.path)
     days = sampling.sample_days
-    lines = tuple(timeline(model.with_values(**s.values), s, days)[0] for s in several)
+    lines = tuple(_planned(model.with_values(**s.values), s, days) for s in several)
     batch = Batch(model, several, lines, replace(sampling, outputs=outputs), tuple(columns))
     return Plan(batch, members, columns)
+
+
+def _planned(model: Model, scenario: Scenario, days: Array) -> Timeline:
+    """What is planned, cut; for a scenario with triggers or holds a check and no more."""
+    if not scenario.decided:
+        check_days(days)
+        check_rules(model, scenario, float(days[-1]))
+    return timeline(model, replace(scenario, triggers=(), holds=()), days)[0]
 
 
 def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]) -> None:

@@ -210,7 +210,9 @@ def print_courses(sim: Simulation) -> None:
 
 def print_run(sim: Simulation, files: Sequence[Path]) -> None:
     """What was run, the worst grade, and what was written."""
-    click.echo(f"{sim.scenario.name}: {len(sim.ledger)} doses, day 0 to {sim.days[-1]:g}, model "
+    given = f"{len(sim.ledger.given)} doses"
+    given += f" and {len(sim.ledger.held)} held" if sim.ledger.held else ""
+    click.echo(f"{sim.scenario.name}: {given}, day 0 to {sim.days[-1]:g}, model "
                f"{sim.model.name} {sim.model.hash}")  # fmt: skip
     if "crs_grade" in sim.units and len(sim.days) > 1:
         from .endpoints import vasopressor_days, worst_grade

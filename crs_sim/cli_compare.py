@@ -11,6 +11,8 @@ from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, print_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .comparison import Comparison
     from .draws import Draws
     from .fitting import Fit
@@ -110,8 +112,23 @@ def _write(
     figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
     text = found.table(level).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     files = {out / "comparison.csv": text.encode()}
+    ledger = _ledger(found)
+    if ledger is not None:
+        files[out / "ledger.csv"] = ledger.to_csv(index=False, lineterminator="\n").encode()
     for suffix in (".png", ".svg"):
         files[out / f"comparison{suffix}"] = figure_file(figure, f"comparison{suffix}")
     write_whole(files)
     for path in files:
         click.echo(f"wrote {path}")
+
+
+def _ledger(found: Comparison) -> pd.DataFrame | None:
+    """Every dose given or held at the estimates, under the scenarios that decide as they go."""
+    import pandas as pd
+
+    parts = [
+        run.ledger.table().assign(scenario=run.scenario.name)
+        for run in found.runs
+        if not run.scenario.decided
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else None

@@ -133,7 +133,7 @@ def _endpoints(comparison: Comparison, names: Sequence[str]) -> tuple[Endpoint, 
 
 def _drugs(comparison: Comparison) -> list[str]:
     """Those that are not given in one and the same way in every scenario."""
-    given = [run.ledger for run in comparison.runs]
+    given = [run.inputs for run in comparison.runs]
     drugs = dict.fromkeys(i.drug for doses in given for i in doses)
     return [drug for drug in drugs if len({_days_of(doses, drug) for doses in given}) > 1]
 
@@ -160,7 +160,7 @@ def _names(sheet: _Sheet, comparison: Comparison) -> None:
 def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Sequence[str]) -> None:
     """The doses of a scenario, a line a drug."""
     for place, drug in enumerate(drugs):
-        days = [i.start for i in comparison.runs[row].ledger if i.drug == drug]
+        days = [i.start for i in comparison.runs[row].inputs if i.drug == drug]
         ax.vlines(days, place - 0.42, place + 0.42, color=DRUGS[place % len(DRUGS)], lw=0.9)
     ax.set_ylim(len(drugs) - 0.4, -0.6)
     ax.set_yticks([])

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, unknown_name
+from .ledger import Ledger
 from .model import Model
 from .scenario import Scenario
 from .simulation import check_rtol, sample_days
@@ -99,6 +100,8 @@ class Ensemble:
     members : ids of the members that finished under every scenario, in the order of the table
     courses : (n_outputs, n_scenarios, n_members, n_days), all of them numbers
     failures : tuple of Failure; a member with one is left out under every scenario
+    ledgers : scenario name to (member to `Ledger`), of the scenarios with triggers or holds: the
+        doses that each member was given, or not
     """
 
     model: Model
@@ -108,6 +111,7 @@ class Ensemble:
     members: tuple[Hashable, ...]
     courses: Array = field(repr=False)
     failures: tuple[Failure, ...] = ()
+    ledgers: Mapping[str, Mapping[Hashable, Ledger]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Array:
         """All courses of an output, (n_scenarios, n_members, n_days).

@@ -5,6 +5,8 @@ A simulation becomes a plain table, and beside it what its columns mean and how 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ import numpy as np
 
 from . import RESEARCH_ONLY
 from .errors import StorageError
+from .ledger import COLUMNS, Ledger
 from .simulation import Simulation
 from .units import pretty
 
@@ -55,7 +58,8 @@ def table_files(
 
     The CSV has a column ``day``, then one for each state and named quantity, with their ids. The
     other file has their units and labels, the model's hash, the parameter values, what the solver
-    did, and ``about``.
+    did, and ``about``. Of a scenario with triggers or holds comes ``<path>.ledger.csv`` as well:
+    every dose given or held, and why.
 
     Parameters
     ----------
@@ -71,12 +75,14 @@ def table_files(
         "units": {"day": "day", **{name: pretty(sim.model[name].unit) for name in columns}},
         "labels": {"day": "day after infusion", **{n: sim.model[n].label for n in columns}},
         "parameters": sim.model.values,
-        "doses": len(sim.ledger),
+        "doses": len(sim.ledger.given),
         "solver": sim.solver._asdict(),
         **about,
     }
+    ledger = path.with_name(f"{path.name}.ledger.csv")
     return {
         path: csv_text(sim).encode(),
+        **({} if sim.scenario.decided else {ledger: ledger_text(sim.ledger).encode()}),
         path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
     }
 
@@ -89,6 +95,15 @@ def csv_text(sim: Simulation) -> str:
     header = ",".join(("day", *sim.model.state_ids, *sim.model.quantity_ids))
     rows = np.column_stack([sim.days, sim.states, sim.quantities]).tolist()
     return "\n".join([header, *(",".join(map(repr, row)) for row in rows), ""])
+
+
+def ledger_text(ledger: Ledger) -> str:
+    """A ledger as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([row.values() for row in ledger.rows()])
+    return text.getvalue()
 
 
 def check_folder(folder: str | Path) -> None:

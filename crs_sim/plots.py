@@ -139,7 +139,7 @@ def plot_simulation(
     last = float(sim.days[-1]) if until is None else min(until, float(sim.days[-1]))
     sim = sim.at(sim.days[sim.days <= last]) if last < sim.days[-1] else sim
     seen = [o for o in observations if o.day <= last and o.observable in sim.units]
-    given = [i for i in sim.ledger if i.start <= last]
+    given = [i for i in sim.inputs if i.start <= last]
     courses = courses_of(sim, names, seen)
     graded = "crs_grade" in sim.units
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0

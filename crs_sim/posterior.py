@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -349,7 +348,7 @@ def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
 def problem_hash(problem: FitProblem) -> str:
     """Twelve hexadecimal digits that change with anything the posterior depends on."""
     patient = problem.patient
-    asked: Mapping[str, Any] = {
+    asked: dict[str, Any] = {
         "model": problem.model.hash,
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
         "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
@@ -360,5 +359,8 @@ def problem_hash(problem: FitProblem) -> str:
         "resets": list(patient.scenario.resets),
         "values": dict(patient.scenario.values),
     }
+    if not patient.scenario.decided:  # a posterior on disk keeps the hash it was made with
+        asked |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
+                  "holds": [asdict(hold) for hold in patient.scenario.holds]}  # fmt: skip
     text = json.dumps(asked, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

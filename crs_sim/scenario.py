@@ -92,6 +92,23 @@ class Scenario:
         """Whether all that is given is known beforehand."""
         return not (self.triggers or self.holds)
 
+    def check_decided(self) -> None:
+        """Refuse a scenario whose triggers and holds have not been settled.
+
+        Raises
+        ------
+        InputError
+            Naming them.
+        """
+        if not self.decided:
+            rules = [f"trigger {trigger.name!r}" for trigger in self.triggers]
+            rules += [f"hold '{hold}'" for hold in self.holds]
+            raise InputError(
+                f"{self.name}: {', '.join(rules)}: what is given is decided in the course of a "
+                "run, and here all doses must be known beforehand; take what crs_sim.settled "
+                "makes of the scenario, or leave triggers and holds out"
+            )
+
     def with_doses(self, doses: Schedule, name: str = "") -> Scenario:
         """The same patient under another schedule."""
         return replace(self, doses=doses, name=name or self.name)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
 from .integrate import Counts, check_method, integrate
+from .ledger import Ledger
 from .model import Model
 from .scenario import Scenario
-from .timeline import timeline
+from .settling import settled
+from .timeline import check_days, timeline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +38,8 @@ class Simulation:
     days : (n_days,) float, day after infusion, ascending
     states : (n_days, n_states)
     quantities : (n_days, n_quantities)
-    ledger : tuple of Input, every dose given up to the last day
+    inputs : tuple of Input, what arrived of the doses up to the last day, as the solver saw it
+    ledger : Ledger, every dose given or held up to then, and why
     solver : Counts
     """
 
@@ -45,7 +48,8 @@ class Simulation:
     days: Array = field(repr=False)
     states: Array = field(repr=False)
     quantities: Array = field(repr=False)
-    ledger: tuple[Input, ...] = field(repr=False)
+    inputs: tuple[Input, ...] = field(repr=False)
+    ledger: Ledger = field(repr=False)
     solver: Counts
 
     def __getitem__(self, name: str) -> Array:
@@ -111,7 +115,7 @@ class Simulation:
         """One line: what was run, over which days, how."""
         return (
             f"Simulation({self.model.name!r}, {self.scenario.name!r}: {len(self.days)} days "
-            f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.ledger)} doses, "
+            f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.inputs)} doses, "
             f"{self.solver.method})"
         )
 
@@ -131,7 +135,8 @@ def simulate(
     Parameters
     ----------
     model : Model
-    scenario : Scenario, its values are put into the model first
+    scenario : Scenario, its values are put into the model first; what its triggers and holds
+        decide is found with the same solver (see `crs_sim.ledger`)
     until : float, last day
     every_hours : float, hours between samples
     days : ascending days to sample instead of ``until`` and ``every_hours``, given back unchanged
@@ -157,9 +162,12 @@ def simulate(
     check_rtol(rtol)
     patient = model.with_values(**scenario.values)
     wanted = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
-    line, ledger = timeline(patient, scenario, wanted)
+    check_days(wanted)
+    until = float(wanted[-1])
+    decided, ledger = settled(patient, scenario, until=until, method=method, rtol=rtol)
+    line, inputs = timeline(patient, decided, wanted)
     states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
-    return Simulation(patient, scenario, wanted, states, quantities, ledger, counts)
+    return Simulation(patient, scenario, wanted, states, quantities, inputs, ledger, counts)
 
 
 def check_rtol(rtol: float) -> None:

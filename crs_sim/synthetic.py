@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -18,6 +18,7 @@ from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .patientfiles import GRADE
 from .scenario import Scenario
+from .settling import settled
 from .simulation import Simulation, simulate
 
 SYNTHETIC = "synthetic"
@@ -73,15 +74,15 @@ def synthetic_patient(
     >>> made.id, [o.kind for o in made.observations]
     ('synthetic_p1', ['value', 'value'])
     """
-    run = simulate(model, design.scenario, days=design.days, rtol=1e-7)
+    given, _ = settled(model, design.scenario, until=float(design.days[-1]))
+    run = simulate(model, given, days=design.days, rtol=1e-7)
     readings = [
         _reading(run, name, day, design, noise, rng)
         for name, days in design.samples.items()
         for day in days
     ]
     name = f"{SYNTHETIC}_{id}"
-    scenario = Scenario(name, design.scenario.doses, design.scenario.changes,
-                        design.scenario.values)  # fmt: skip
+    scenario = replace(given, name=name)
     return Patient(name, model.name, scenario, Observations(tuple(readings)))
 
 

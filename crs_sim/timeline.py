@@ -12,7 +12,7 @@ The clock of a timeline runs through the steady states too, so it may be ahead o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,25 @@ class Timeline:
         moved = model.with_values(**dict(zip(names, map(float, wanted), strict=True)))
         return timeline(moved, scenario, days)[0]
 
+    def onward(self, day: float) -> Timeline:
+        """The rest of it from a day on, for states before anything that is given on that day.
+
+        Only for a timeline without steady states, whose doses are moved by no parameter.
+        """
+        k = max(0, int(np.searchsorted(self.edges, day + SAME_TIME)) - 1)
+        inside = day - self.edges[k] > SAME_TIME  # what segment k begins with has been given
+        bolus = self.given.first == self.given.after
+        rows = (self.given.after > k) | (bolus & (self.given.after == k) & (not inside))
+        columns = {f.name: getattr(self.given, f.name)[rows] for f in fields(Given)}
+        first, after = columns["first"], columns["after"]
+        given = Given(**{**columns, "first": np.maximum(first - k, 0), "after": after - k})
+        edges, marks, days = self.edges[k:].copy(), self.marks[:, k:].copy(), self.day[k:].copy()
+        version = self.version[k:].copy()
+        if inside:
+            edges[0], days[0], marks[0, 0], version[0] = day, day, 0, version[1]
+        rest = replace(self, edges=edges, given=given, marks=marks, day=days, version=version)
+        return rest.sampled(self.days[self.days > day + SAME_TIME])
+
     def carried(self, steps: Array, other: Timeline) -> Array | None:
         """Steps of a run over this timeline, stretched to the segments of another.
 
@@ -184,9 +203,11 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     Raises
     ------
     InputError, UnknownNameError, UnitError
-        For days that do not ascend, a dose before day 0, an unknown drug, unit or parameter.
+        For days that do not ascend, triggers or holds that are not settled yet, a dose before
+        day 0, an unknown drug, unit or parameter.
     """
     check_days(days)
+    scenario.check_decided()
     found = arrivals(model, scenario, float(days[-1]))
     times = [t for i in found.inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes for t in (c.first, c.last)]

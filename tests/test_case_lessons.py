@@ -69,4 +69,14 @@ def test_without_the_second_pulse_there_is_no_grade_4(found):
 
 def test_every_scenario_ran_for_every_draw(found):
     assert not found.predictions.ensemble.failures
-    assert np.isfinite(found.draws).all() and found.draws.shape[0] == 16
+    assert np.isfinite(found.draws).all() and found.draws.shape[0] == 18
+
+
+def test_doses_by_rule_stand_in_the_ledger(found):
+    run = found.runs[found.scenarios.index("tocilizumab by rule: grade 2, at most four")]
+    given = [entry for entry in run.ledger.given if entry.drug == "tocilizumab"]
+    assert [entry.why for entry in given] == ["trigger grade 2"] * 4
+    assert all((2 * entry.day) % 1 == 0 for entry in given)
+    late = found.runs[found.scenarios.index("emapalumab by rule: grade 4, at most two")]
+    days = [entry.day for entry in late.ledger.given if entry.drug == "emapalumab"]
+    assert len(days) >= 1 and 19 <= days[0] < 24

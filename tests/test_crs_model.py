@@ -158,7 +158,7 @@ def test_what_is_given_and_not_cleared_is_all_there(
     drug: str, states: tuple[str, ...], off: dict[str, float]
 ) -> None:
     sim = simulate(FITTED.with_values(**off), CASE, until=40)
-    given = sum(dose.amount for dose in sim.ledger if dose.drug == drug)
+    given = sum(dose.amount for dose in sim.inputs if dose.drug == drug)
     assert sum(sim[state][-1] for state in states) == pytest.approx(given, rel=1e-8)
 
 

@@ -91,12 +91,12 @@ def test_dose_on_day_0_is_after_the_first_sample():
 def test_dose_on_the_last_day_is_given_after_its_sample():
     sim = run(ONE, Dose(5, "A", 8))
     assert sim["A"][-1] == 0
-    assert len(sim.ledger) == 1
+    assert len(sim.inputs) == 1
 
 
 def test_dose_after_the_last_day_is_left_out():
     sim = run(ONE, Dose(1, "A", 8), Dose(6, "A", 8))
-    assert [i.start for i in sim.ledger] == [1]
+    assert [i.start for i in sim.inputs] == [1]
 
 
 def test_dose_on_a_sampled_day_is_seen_the_sample_after():
@@ -121,7 +121,7 @@ def test_mass_balance(method):
     doses = [Dose(0.3, "A", 7, hours=1), Dose(1, "A", 100), Dose(1.01, "A", 13, hours=0.1)]
     doses += Dose(2, "A", 1e-3, hours=1).repeated(6, 8)
     sim = run(ONE, *doses, method=method, rtol=1e-6)
-    total = sum(i.amount for i in sim.ledger)
+    total = sum(i.amount for i in sim.inputs)
     assert sim.states[-1].sum() == pytest.approx(total, rel=1e-8)
 
 
@@ -171,7 +171,7 @@ def test_changes_apply_in_the_order_written():
 def test_bioavailability_weight_and_usual_hours():
     sim = run(WITH_DRUG.with_values(k=0), Dose(1, "pill", 2, "mg/kg"), days=[1, 1 + HOUR, 2])
     assert sim["A"] == pytest.approx([0, 35, 70])
-    assert sim.ledger[0].amount == 70
+    assert sim.inputs[0].amount == 70
 
 
 def test_days_come_back_as_given():

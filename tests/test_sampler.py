@@ -24,6 +24,7 @@ from crs_sim.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import Peak, _moves, peak_of, sample
 from crs_sim.scenario import Change, Scenario
+from crs_sim.triggers import Condition, Hold, Trigger
 
 ROOT = Path(__file__).resolve().parent.parent
 FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
@@ -324,7 +325,9 @@ def test_the_hash_of_a_problem_changes_with_the_question_only():
 
 
 TOLD = {"changes": (Change("k", 1.0, 2.0, 2.0),), "resets": (1.0,), "values": {"k": 0.7},
-        "doses": Schedule((Dose(1.0, "A", 3.0),)), "name": "another name"}  # fmt: skip
+        "doses": Schedule((Dose(1.0, "A", 3.0),)), "name": "another name",
+        "triggers": (Trigger("low", Condition("A", "<", 2.0), Dose(0.0, "A", 3.0), 1, 24.0),),
+        "holds": (Hold("A", Condition("A", "<", 2.0)),)}  # fmt: skip
 
 
 @pytest.mark.parametrize("part", [f.name for f in fields(Scenario)])

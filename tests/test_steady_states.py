@@ -163,7 +163,7 @@ def test_a_reset_goes_back_to_the_initial_states_of_that_day(method):
     assert sim["A"][0] == pytest.approx(4.5 / 2 * (1 - np.exp(-2)), rel=1e-6)
     assert sim["R"][1:2] == pytest.approx([7.0])
     assert sim["A"][1:] == pytest.approx([1, np.exp(-1), np.exp(-4)], rel=1e-6)
-    ran = [(i.start, i.stop, i.amount) for i in sim.ledger]
+    ran = [(i.start, i.stop, i.amount) for i in sim.inputs]
     assert ran == [(0, 1, pytest.approx(4.5)), (1, 1, 1)]
 
 
@@ -185,12 +185,12 @@ def test_a_lag_a_duration_and_a_rate_are_in_their_own_units(method):
     # 8 mg, half of which arrives, at 2 mg an hour
     pumped = run(LAGGED, Dose(0, "pump", 8), days=[2 / 24], method=method)
     assert pumped["A"] == pytest.approx(48 / 0.7 * (1 - np.exp(-0.7 / 12)), rel=1e-7)
-    assert pumped.ledger[0].stop == pytest.approx(2 / 24)
+    assert pumped.inputs[0].stop == pytest.approx(2 / 24)
 
 
 def test_a_given_rate_stays_when_less_arrives():
     sim = run(LAGGED, Dose(0, "pump", 8, rate=1.0), days=[4 / 24, 1.0])
-    assert sim.ledger[0].stop == pytest.approx(4 / 24)
+    assert sim.inputs[0].stop == pytest.approx(4 / 24)
     assert sim["A"][0] == pytest.approx(24 / 0.7 * (1 - np.exp(-0.7 / 6)), rel=1e-7)
 
 
@@ -198,7 +198,7 @@ def test_bioavailability_is_that_of_the_day_the_dose_is_ordered():
     change = Change("F", first=1.0, value=0.25)
     doses = (Dose(0, "pill", 8), Dose(1, "pill", 8), Dose(1.5, "pill", 8, ordered=0.0))
     sim = run(LAGGED, *doses, changes=[change], days=[2.0])
-    assert [i.amount for i in sim.ledger] == [4, 2, 4]
+    assert [i.amount for i in sim.inputs] == [4, 2, 4]
     e = lambda t: np.exp(-0.7 * t)  # noqa: E731
     assert sim["A"] == pytest.approx(4 * e(1.75) + 2 * e(0.75) + 4 * e(0.25), rel=1e-7)
 
