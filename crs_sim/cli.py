@@ -19,6 +19,8 @@ from .cli_population import fit_all
 from .cli_predict import compare_fits, predict
 from .cli_profile import leave_one_out, profile, write_profiles
 from .cli_sample import sample
+from .cli_search import search
+from .cli_sensitivity import sensitivity
 from .errors import CrsSimError
 from .options import hours_between, parameter_values, short, whole_study
 from .progress import progress_line, progress_of
@@ -81,7 +83,7 @@ def main() -> None:
 
 
 for command in (check, show, new, export, profile, leave_one_out, predict, compare, compare_fits,
-                sample, fit_all):  # fmt: skip
+                sensitivity, search, sample, fit_all):  # fmt: skip
     cli.add_command(command)
 
 

@@ -15,9 +15,9 @@ LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posterior_plots", "predictive_plots", "posterior_report",
-           "comparisonplots"}  # fmt: skip
+           "comparisonplots", "sensitivityplots", "searchplots"}  # fmt: skip
 COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_compare",
-            "cli_population",
+            "cli_population", "cli_sensitivity", "cli_search",
             "cli_sample", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
@@ -32,9 +32,11 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "progress"},
+    "rich": {"cli", "cli_sample", "cli_search", "progress"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
+    "SALib": {"indices"},
+    "optuna": {"optimiser"},
 }
 
 
