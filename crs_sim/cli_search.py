@@ -128,7 +128,7 @@ def _print(found: Search, chosen: int) -> None:
     """The front, the chosen one marked, and what was done below it."""
     question = found.question
     ends = [e.name for e in question.objectives]
-    rows = [[f"{'>' if t == chosen else ' '} {t}", *map(short, found.points[t]),
+    rows = [[f"{'>' if t == chosen else ' '} {t}", *map("{:g}".format, found.points[t]),
              *map(short, found.values[t])] for t in found.front]  # fmt: skip
     head = ["  trial", *(v.name for v in question.variables), *ends]
     units = ["", *(v.unit for v in question.variables), *(e.unit for e in question.objectives)]

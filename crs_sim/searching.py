@@ -34,8 +34,8 @@ from .workers import in_order
 LOG = "trials.jsonl"
 MOST_DRAWN = 12
 """Points of the front that are run with draws; of more, evenly spaced ones."""
-SAME = 1e-6
-"""Relative: values of an endpoint that are closer than this are the same."""
+DIGITS, SAME = 6, 1e-6
+"""Values of an endpoint that differ by less, relatively, are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,17 +220,19 @@ def spaced(trials: Sequence[int], chosen: int, most: int = MOST_DRAWN) -> list[i
 def front_of(costs: Array) -> tuple[int, ...]:
     """Rows that no other row beats, from small to large in the first column.
 
-    Of rows that say the same the first counts; rows that are not numbers never do.
+    What differs by less than `SAME` is the solver's doing, and counts as the same; of rows that
+    say the same the first counts; rows that are not numbers never do.
 
     >>> front_of(np.array([[1.0, 5.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0], [np.nan, 0.0]]))
     (0, 1, 3)
     """
     rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    order = rows[np.lexsort((rows, costs[rows, 1], costs[rows, 0]))]
+    told = np.vectorize(lambda x: float(f"{x:.{DIGITS}g}"), otypes=[float])(costs)
+    order = rows[np.lexsort((rows, told[rows, 1], told[rows, 0]))]
     lowest, kept = np.inf, list[int]()
     for row in order.tolist():
-        if costs[row, 1] < lowest:
-            lowest = float(costs[row, 1])
+        if told[row, 1] < lowest:
+            lowest = float(told[row, 1])
             kept.append(row)
     return tuple(kept)
 
