@@ -81,6 +81,7 @@ def search(
         found.scenario(chosen)  # refuses one that is not there
         comparisons = _drawn(result, found, chosen, options, workers, line)
     _print(found, chosen)
+    _print_outside(comparisons, f"trial {chosen}")
     _write(found, chosen, comparisons, out, result)
     click.echo(RESEARCH_ONLY)
 
@@ -117,7 +118,7 @@ def _drawn(
     elif options["draws"]:
         asked[FIT] = options["draws"]
     if options["patients"]:
-        asked[PRIOR] = prior_draws(result, options["patients"], found.question.plan.seed)
+        asked[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
     return {
         who: drawn(result, found, trials, draws=draws, workers=workers, progress=_bar(line, who))
         for who, draws in asked.items()
@@ -139,6 +140,18 @@ def _print(found: Search, chosen: int) -> None:
         click.echo(f"trial {trial} failed: {text}")
 
 
+def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
+    """Where the chosen schedule leads out of what the data informed, and where draws are from."""
+    for seen in comparisons.values():
+        text = seen.outside[seen.scenarios.index(name)]
+        if text:
+            click.echo(f"{name}: extrapolated: {text}")
+            break
+    for seen in comparisons.values():
+        failed = len(seen.predictions.ensemble.failures)
+        click.echo(f"{seen.predictions.source}; {failed} runs failed")
+
+
 def _write(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> None:
@@ -147,7 +160,7 @@ def _write(
     from .searchfiles import CHOSEN, search_files
     from .searchplots import plot_front
 
-    files = search_files(found, chosen, comparisons, out)
+    files = search_files(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the front"
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)

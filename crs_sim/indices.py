@@ -33,7 +33,7 @@ LEAST = 8
 """Blocks, so that a quarter of them still say something."""
 
 
-def design(method: str, parameters: int, samples: int, seed: int) -> Array:
+def design(method: str, parameters: int, *, samples: int, seed: int) -> Array:
     """The points to run, in blocks, between 0 and 1.
 
     Parameters
@@ -54,7 +54,7 @@ def design(method: str, parameters: int, samples: int, seed: int) -> Array:
 
     Examples
     --------
-    >>> design("sobol", 3, 16, seed=1).shape
+    >>> design("sobol", 3, samples=16, seed=1).shape
     (80, 3)
     """
     _check(method, samples)

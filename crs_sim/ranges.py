@@ -79,7 +79,7 @@ def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
     return tuple(found)
 
 
-def prior_draws(result: Fit, count: int, seed: int) -> Draws:
+def prior_draws(result: Fit, count: int, *, seed: int) -> Draws:
     """Virtual patients of a problem's priors, each parameter on its own.
 
     Parameters

@@ -15,7 +15,7 @@ CHOSEN = "chosen.toml"
 
 
 def search_files(
-    found: Search, chosen: int, comparisons: Mapping[str, Comparison], folder: Path,
+    found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path,
     level: float = LEVEL,
 ) -> dict[Path, bytes]:  # fmt: skip
     """The files of a search, for `crs_sim.output.write_whole`.

@@ -192,9 +192,14 @@ class Sensitivity:
             for k, a in enumerate(firm) for b in firm[k + 1 :]
         )  # fmt: skip
         said = "kept their order" if kept else "changed their order"
-        if moved <= MOVED and kept:
-            return f"{name}: the ranking has settled ({how}; {led} {said})"
-        return f"{name}: the ranking has not settled ({how}; {led} {said}): ask for more samples"
+        if not kept:
+            settled = "the ranking has not settled"
+        elif moved > MOVED:
+            settled = "the ranking has settled, the indices have not"
+        else:
+            settled = "the ranking has settled"
+        more = "" if settled.endswith("has settled") else ": ask for more samples"
+        return f"{name}: {settled} ({how}; {led} {said}){more}"
 
     def __repr__(self) -> str:
         """One line."""
@@ -238,7 +243,7 @@ def sensitivity(
     """
     from_fit = plan.within is not None
     ranges = fit_ranges(result, plan.within or 0.0) if from_fit else prior_ranges(result)
-    points = design(plan.method, len(ranges), plan.samples, plan.seed)
+    points = design(plan.method, len(ranges), samples=plan.samples, seed=plan.seed)
     asked = _drawn(ranges, points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points)
     path = None if folder is None else Path(folder) / LOG
     done = [] if path is None else begin(path, _header(result, plan), resume=resume)

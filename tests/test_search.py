@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_a_trial_that_was_stored_must_be_the_one_that_is_tried_again(best, tmp_p
 def test_the_chosen_schedule_is_a_scenario_with_the_same_numbers(best, grid, tmp_path):
     chosen = grid.best
     assert chosen in grid.front
-    files = search_files(grid, chosen, {}, tmp_path)
+    files = search_files(grid, chosen, comparisons={}, folder=tmp_path)
     path = tmp_path / "chosen.toml"
     path.write_bytes(files[path])
     again = load_scenarios(path, best.problem.patient.scenario, best.model)
@@ -281,6 +282,15 @@ def test_what_is_wrong_with_the_rest(best, tmp_path, old, new, words):
     text = HEAD.format(method="grid").replace(old, new).replace("{", "{{").replace("}", "}}")
     with pytest.raises(CrsSimError, match=words):
         asked(best, tmp_path, head=text)
+
+
+def test_the_shipped_search_can_be_asked():
+    problem = load_problem("ruemmele2025")
+    beside = Path(problem.path).parent
+    question = load_search(beside, problem.patient.scenario, problem.model)
+    assert [v.usual for v in question.variables] == [24.0, 1.0, 1.0, 1.0]
+    again = question.scenario([v.usual for v in question.variables], "as given")
+    assert again.doses == problem.patient.scenario.doses
 
 
 def test_the_figure_marks_what_was_done_and_has_units(best, grid):

@@ -57,7 +57,7 @@ def test_sobol_indices_of_ishigamis_function_hold_the_closed_form():
     shared = b**2 * pi**8 * (1 / 18 - 1 / 50)
     variance = alone.sum() + shared
     total = alone + np.array([shared, 0.0, shared])
-    points = design("sobol", 3, 1024, seed=1)
+    points = design("sobol", 3, samples=1024, seed=1)
     got = indices("sobol", points, ishigami(points), seed=1)
     for name, truth in (("S1", alone / variance), ("ST", total / variance)):
         assert (got[f"{name}_low"] < truth).all() and (truth < got[f"{name}_high"]).all()
@@ -67,7 +67,7 @@ def test_sobol_indices_of_ishigamis_function_hold_the_closed_form():
 
 def test_morris_of_a_straight_line_is_its_slopes():
     slopes = np.array([3.0, -1.0, 0.0])
-    points = design("morris", 3, 16, seed=1)
+    points = design("morris", 3, samples=16, seed=1)
     got = indices("morris", points, points @ slopes, seed=1)
     assert got["mu"] == pytest.approx(slopes, abs=1e-12)
     assert got["mu_star"] == pytest.approx(np.abs(slopes), abs=1e-12)
@@ -92,7 +92,8 @@ def test_an_endpoint_with_a_closed_form(best, found):
 def test_the_verdict_says_whether_the_ranking_has_settled(best, found):
     assert found.verdict(1).startswith("auc_amount: the ranking has settled")
     few = sensitivity(best, plan_of(best, samples=8))
-    assert any("has not settled" in few.verdict(k) for k in range(3))
+    assert any("not (from half" in few.verdict(k) or "has not settled" in few.verdict(k)
+               for k in range(3))  # fmt: skip
     table = found.convergence()
     assert sorted(set(table["blocks"])) == [32, 64, 128]
     widths = table[(table["endpoint"] == "shock_d1") & (table["parameter"] == "k")]
