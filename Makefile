@@ -33,8 +33,8 @@ recovery: $(VENV)/.installed
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
 
-# What drives the case's endpoints, over the priors; some minutes on two cores, goes on where it was
-# stopped. The runs themselves are not kept.
+# What drives the case's endpoints, over the priors; a minute or two on two cores, goes on where
+# it was stopped. The runs themselves are not kept.
 SENSITIVITY := fits/ruemmele2025/sensitivity
 sensitivity: $(VENV)/.installed
 	$(BIN)/crs-sim sensitivity ruemmele2025 --endpoint vasopressor_days --endpoint peak_ifng \

@@ -58,6 +58,8 @@ def prior_ranges(result: Fit) -> tuple[Range, ...]:
 def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
     """The intervals of the estimates that hold ``level``, cut at the bounds; even inside.
 
+    Each on its own: what the fit says of two parameters together is not in them.
+
     Raises
     ------
     InputError

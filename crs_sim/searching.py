@@ -8,6 +8,7 @@ point that is good for one set of values alone is seen for what it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -155,15 +156,16 @@ def search(
         _check_same(path, stored, generation)
         rest = generation[len(stored) :]
         fresh = [p for p in dict.fromkeys(rest) if p not in known]
-        results = in_order(partial(run_point, result, question), fresh, workers=workers)
+        results: Any = in_order(partial(run_point, result, question), fresh, workers=workers)
         done += stored
-        for point in rest:
-            known[point] = known.get(point) or next(results)
-            if path is not None:
-                append(path, [known[point]])
-            done.append(known[point])
-            if progress is not None:
-                progress(len(done), total)
+        with closing(results):
+            for point in rest:
+                known[point] = known.get(point) or next(results)
+                if path is not None:
+                    append(path, [known[point]])
+                done.append(known[point])
+                if progress is not None:
+                    progress(len(done), total)
         generation = _next(asking, done[-len(generation) :], question)
     return _found(result, question, done)
 

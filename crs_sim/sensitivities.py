@@ -7,6 +7,7 @@ says whether the ranking has settled.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +247,7 @@ def sensitivity(
     points = design(plan.method, len(ranges), samples=plan.samples, seed=plan.seed)
     asked = _drawn(ranges, points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points)
     path = None if folder is None else Path(folder) / LOG
-    done = [] if path is None else begin(path, _header(result, plan), resume=resume)
+    done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
     for first in range(len(done), len(asked), CHUNK):
         fresh = run_rows(result, plan, asked.iloc[first : first + CHUNK], workers)
         if path is not None:
@@ -316,7 +317,7 @@ def _tornado(
     return Tornado(ends, found[0], found[1:].reshape(2, n, -1))
 
 
-def _header(result: Fit, plan: SensitivityPlan) -> dict[str, Any]:
+def _header(result: Fit, plan: SensitivityPlan, points: Array) -> dict[str, Any]:
     """All that decides the numbers."""
     plain = ("method", "samples", "seed", "until", "within")
     return {
@@ -325,6 +326,7 @@ def _header(result: Fit, plan: SensitivityPlan) -> dict[str, Any]:
         "question": problem_hash(result.problem),
         "endpoints": [e.name for e in plan.endpoints],
         **{name: getattr(plan, name) for name in plain},
+        "design": hashlib.sha256(points.tobytes()).hexdigest()[:12],
         "estimates": dict(result.values) if plan.within is not None else None,
         "covariance": float(np.trace(result.covariance)) if plan.within is not None else None,
     }

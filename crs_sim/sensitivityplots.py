@@ -200,7 +200,7 @@ def _key(found: Sensitivity) -> list[Artist]:
 
 def _about(found: Sensitivity) -> str:
     over = "the priors" if found.plan.within is None else (
-        f"the fit's {100 * found.plan.within:g} % intervals")  # fmt: skip
+        f"the fit's {100 * found.plan.within:g} % intervals, each on its own")  # fmt: skip
     failed = f", {len(found.failures)} failed" if found.failures else ""
     return f"{found.plan.method}, {found.runs} runs over {over}{failed}"
 

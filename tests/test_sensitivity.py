@@ -151,7 +151,7 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     assert (again.tornado.moved == found.tornado.moved).all()
     with pytest.raises(StorageError, match="holds results already"):
         sensitivity(best, plan_of(best), folder=tmp_path)
-    with pytest.raises(StorageError, match="it was made with seed 1, not 2"):
+    with pytest.raises(StorageError, match="it was made with seed 1, not 2; design "):
         sensitivity(best, plan_of(best, seed=2), folder=tmp_path, resume=True)
 
 
