@@ -1,11 +1,12 @@
 """Which schedules to try next, given what came of those before. Only door to optuna.
 
-Of the libraries that search with two objectives, optuna 5.0 was chosen (MIT, much used, pure Python,
-six packages besides) over pymoo 0.6 (NSGA-II as well, eleven packages besides, some of them compiled;
-it took its time to run with numpy 2) and scipy (no optimiser with two objectives). Its NSGA-II (Deb
-2002, https://doi.org/10.1109/4235.996017) is asked for a whole generation at once and told in order,
-so the same seed gives the same schedules on any number of workers; a search that was stopped is told
-again what came of its first trials, and goes on as if it had not been.
+Of the libraries that search with two objectives, optuna 5.0 was chosen (MIT, much used, pure
+Python, six packages besides) over pymoo 0.6 (NSGA-II as well, eleven packages besides, some of
+them compiled; it took its time to run with numpy 2) and scipy (no optimiser with two objectives).
+Its NSGA-II (Deb 2002, https://doi.org/10.1109/4235.996017) is asked for a whole generation at
+once and told in order, so the same seed gives the same schedules on any number of workers; a
+search that was stopped is told again what came of its first trials, and goes on as if it had not
+been.
 """
 
 from __future__ import annotations
