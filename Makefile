@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery calibration clean
+.PHONY: case test lint bench recovery calibration sensitivity clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -32,6 +32,15 @@ recovery: $(VENV)/.installed
 # Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
+
+# What drives the case's endpoints, over the priors; a minute or two on two cores, goes on where
+# it was stopped. The runs themselves are not kept.
+SENSITIVITY := fits/ruemmele2025/sensitivity
+sensitivity: $(VENV)/.installed
+	$(BIN)/crs-sim sensitivity ruemmele2025 --endpoint vasopressor_days --endpoint peak_ifng \
+		--endpoint peak_ferritin --endpoint auc_vcn --endpoint psa_d30 \
+		--samples 1024 --resume --out $(SENSITIVITY)
+	rm -f $(SENSITIVITY)/runs.jsonl
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

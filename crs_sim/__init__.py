@@ -79,6 +79,10 @@ draws.py           parameter values drawn around an estimate (Laplace approximat
 predictions.py     predict: bands of every observable, under any scenario, or of a prior
 scenariofile.py    scenarios.toml: what might have been done, as edits of what was
 comparison.py      compare: endpoints under scenarios, and paired differences
+scenariotext.py    scenarios written as a scenarios.toml
+searchspace.py     Variable, SearchQuestion: what a search may choose
+searchfile.py      search.toml: which schedules to look through, and what is weighed
+optimiser.py       which schedules to try next; the only door to optuna
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
 leaveoutfiles.py   what was left out on disk, one line each as it is finished
@@ -91,6 +95,12 @@ cohortfiles.py     a fit of several patients on disk, as it goes and when it is 
 chains.py          draws of a sampler on disk, part by part
 convergence.py     R-hat and effective draws; the only door to arviz-stats
 posterior.py       Posterior: draws of the parameters, and whether they can be trusted
+ranges.py          how far each free parameter may lie from its estimate
+runlog.py          rows of a long job on disk, so that it goes on where it was killed
+indices.py         Sobol's and Morris's indices; the only door to SALib
+sensitivities.py   sensitivity: which parameters drive an endpoint, and a tornado
+searching.py       search: schedules tried, the front between two endpoints
+searchfiles.py     a search on disk: trials, front, the chosen schedule
 sampler.py         sample: walkers that wander through the posterior; the only door to emcee
 predictivecheck.py  what a posterior says of each observation
 panels.py          one panel: doses, grades, a course and what was measured of it
@@ -99,6 +109,8 @@ plots.py           whole figures
 profileplots.py    figures of profiles, and of observations left out
 bandplots.py       figures of prediction bands
 comparisonplots.py  the figure of a comparison
+sensitivityplots.py  figures of what drives an endpoint
+searchplots.py     the figure of a search: every schedule, the front, what was done
 report.py          a fit in words and figures
 posteriorplots.py   pairs of parameters, and the way of the walkers
 predictiveplots.py  readings predicted beside those observed
@@ -116,7 +128,9 @@ cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare-fits
 cli_compare.py     compare
 cli_fit.py         fit
-cli.py             the command line: simulate, and the commands above
+cli_sensitivity.py  sensitivity
+cli_search.py      search
+cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
 
@@ -186,6 +200,12 @@ if TYPE_CHECKING:
     from .sampler import Peak, sample
     from .scenario import Change, Scenario
     from .scenariofile import Questions, load_scenarios
+    from .searchfile import load_search
+    from .searching import Search, search
+    from .searchplots import plot_front
+    from .searchspace import SearchQuestion
+    from .sensitivities import Sensitivity, SensitivityPlan, sensitivity
+    from .sensitivityplots import plot_sensitivity, plot_tornado
     from .settling import settled
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
@@ -240,6 +260,12 @@ _HOMES = {
     "scenario": "Change Scenario",
     "scenariofile": "Questions load_scenarios",
     "settling": "settled",
+    "searchfile": "load_search",
+    "searching": "Search search",
+    "searchplots": "plot_front",
+    "searchspace": "SearchQuestion",
+    "sensitivities": "Sensitivity SensitivityPlan sensitivity",
+    "sensitivityplots": "plot_sensitivity plot_tornado",
     "simulation": "NO_TREATMENT Simulation simulate",
     "storage": "Run load_fit load_run save_run",
     "synthetic": "Design synthetic_patient",
@@ -296,6 +322,10 @@ __all__ = [
     "Sampling",
     "Scenario",
     "Schedule",
+    "Search",
+    "SearchQuestion",
+    "Sensitivity",
+    "SensitivityPlan",
     "Simulation",
     "Spread",
     "State",
@@ -329,20 +359,24 @@ __all__ = [
     "load_problem",
     "load_run",
     "load_scenarios",
+    "load_search",
     "new_patient",
     "peak",
     "plot_case",
     "plot_comparison",
     "plot_corner",
     "plot_estimates",
+    "plot_front",
     "plot_left_out",
     "plot_predictions",
     "plot_predictive",
     "plot_predictive_grades",
     "plot_profiles",
     "plot_residuals",
+    "plot_sensitivity",
     "plot_simulation",
     "plot_starts",
+    "plot_tornado",
     "plot_trace",
     "predict",
     "predict_prior",
@@ -354,6 +388,8 @@ __all__ = [
     "save_population",
     "save_run",
     "sbml",
+    "search",
+    "sensitivity",
     "settled",
     "simulate",
     "simulate_batches",

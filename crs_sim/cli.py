@@ -20,6 +20,8 @@ from .cli_population import data_set_options, fit_all
 from .cli_predict import compare_fits, predict
 from .cli_profile import leave_one_out, profile
 from .cli_sample import sample
+from .cli_search import search
+from .cli_sensitivity import sensitivity
 from .errors import CrsSimError
 from .options import DataSetAsked, data_set, hours_between, parameter_values, short
 from .screen import print_table, screen
@@ -76,7 +78,7 @@ def main() -> None:
 
 
 for command in (check, show, new, fit, fit_all, export, profile, leave_one_out, predict, compare,
-                compare_fits, sample):  # fmt: skip
+                compare_fits, sensitivity, search, sample):  # fmt: skip
     cli.add_command(command)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, print_columns
+from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,13 +45,14 @@ def compare(
     from .ensemble import Sampling
     from .output import check_folder
     from .progress import progress_line
-    from .scenariofile import load_scenarios
-    from .storage import load_fit, load_run
+    from .scenariofile import SCENARIOS, load_scenarios
+    from .storage import load_fit
 
     if out is not None:
         check_folder(out)
-    result, folder = load_fit(run, options["problem"]), load_run(run).path
-    asked = load_scenarios(file or _beside(folder), result.problem.patient.scenario, result.model)
+    result = load_fit(run, options["problem"])
+    path = file or file_of_problem(run, SCENARIOS, "--scenarios")
+    asked = load_scenarios(path, result.problem.patient.scenario, result.model)
     with progress_line() as line:
         task = line.add_task("draws", total=None, last="")
         found = run_compare(
@@ -63,20 +64,6 @@ def compare(
     if out is not None:
         _write(found, asked, result, out, level)
     click.echo(RESEARCH_ONLY)
-
-
-def _beside(folder: Path) -> Path:
-    """The problem's scenarios.toml, over the run's folder."""
-    from .errors import InputError
-    from .scenariofile import SCENARIOS
-
-    for above in (folder, *folder.resolve().parents[:2]):
-        if (above / SCENARIOS).is_file():
-            return above / SCENARIOS
-    raise InputError(
-        f"{folder}  has no {SCENARIOS} beside it, so nothing is asked; write one (see the README) "
-        "or name it with --scenarios"
-    )
 
 
 def _draws(options: dict[str, Any], result: Fit) -> Draws | int:

@@ -181,6 +181,19 @@ def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
     return restored(stored, problem_of(stored, problem)), outside(stored.path)
 
 
+def file_of_problem(run: str, name: str, option: str) -> Path:
+    """A file that lies beside the problem of a run, such as its scenarios.toml."""
+    from .errors import InputError
+    from .storage import load_run
+
+    folder = load_run(run).path
+    for above in (folder, *folder.resolve().parents[:2]):
+        if (above / name).is_file():
+            return above / name
+    raise InputError(f"{folder}  has no {name} beside it, so nothing is asked; write one (see the "
+                     f"README) or name it with {option}")  # fmt: skip
+
+
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """A plain table; the first row is its head."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]

@@ -7,11 +7,11 @@ resize, replace, move, add; then changes, holds and triggers are put in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from . import edits
 from .dosing import Dose, Schedule
@@ -20,7 +20,7 @@ from .endpoints import Endpoint, endpoint
 from .errors import CrsSimError, InputError, unknown_name
 from .model import Model
 from .scenario import Change, Scenario
-from .tables import CellError, Record, at_place, column, place, read_toml
+from .tables import CellError, Record, at_place, checked, column, place, read_toml
 from .triggers import Condition, Hold, Trigger
 
 Words = Annotated[str, column(min_length=1)]
@@ -252,6 +252,23 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
         for name in says.courses:
             _check_course(name, model)
     return Questions(found, endpoints, tuple(says.courses), says.until)
+
+
+def scenario_of(content: Mapping[str, Any], base: Scenario, model: Model, file: Path) -> Scenario:
+    """One scenario, from the keys and values of its ``[[scenario]]``.
+
+    Parameters
+    ----------
+    content : as the TOML file has it
+    base, model : as in `load_scenarios`
+    file : that messages name
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        As `load_scenarios`.
+    """
+    return _scenario(checked(ScenarioTable, content, file), base, model, file)
 
 
 def _scenario(table: ScenarioTable, base: Scenario, model: Model, file: Path) -> Scenario:

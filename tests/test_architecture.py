@@ -14,9 +14,11 @@ PACKAGE = Path(crs_sim.__file__).parent
 LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
-           "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots"}  # fmt: skip
+           "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots",
+           "sensitivityplots", "searchplots"}  # fmt: skip
 COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
-            "cli_sample", "cli_fit", "cli_compare", "progress"}  # fmt: skip
+            "cli_sample", "cli_fit", "cli_compare", "cli_sensitivity", "cli_search",
+            "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -30,9 +32,11 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "progress", "screen"},
+    "rich": {"cli", "cli_sample", "cli_search", "progress", "screen"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
+    "SALib": {"indices"},
+    "optuna": {"optimiser"},
 }
 
 

@@ -1,0 +1,112 @@
+"""sensitivity: what drives an endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import RESEARCH_ONLY
+from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+from .options import short
+
+if TYPE_CHECKING:
+    from .sensitivities import Sensitivity
+
+SAMPLES = {"sobol": 256, "morris": 64}
+PRINTED = 5
+
+
+@click.command(short_help="What drives an endpoint.", epilog=RESEARCH_ONLY)
+@click.argument("run")
+@click.option("--endpoint", "names", multiple=True, required=True, metavar="NAME",
+              help="peak_X, day_of_peak_X, auc_X, X_dDAY, worst_grade, vasopressor_days; "
+                   "may be given again.")  # fmt: skip
+@click.option("--method", default="sobol", show_default=True,
+              help="sobol (shares of the variance), or morris (cheap, ranks only).")  # fmt: skip
+@click.option(
+    "--samples",
+    type=int,
+    help="Points of sobol, a power of two  [256]; trajectories of morris  [64].",
+)
+@click.option("--within", type=float, metavar="LEVEL",
+              help="Over the fit's intervals of this level, not over the priors.")  # fmt: skip
+@click.option("--until", default=40.0, show_default=True, help="Last day.")
+@click.option("--seed", default=1, show_default=True, help="Of the design.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where tables and figures go, and the runs as they are made.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the runs in FOLDER.")
+@click.option("--workers", type=int, help="Threads  [default: one for each core]")
+@PROBLEM_OPTION
+def sensitivity(
+    run: str, names: tuple[str, ...], out: Path, resume: bool, workers: int | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Ask which parameters drive endpoints of what was done to the patient of RUN.
+
+    All free parameters vary at once over their priors (or --within the fit's intervals); then one
+    after the other does, for the tornado. Each run is kept, so --resume goes on after whatever
+    ended the command.
+    """
+    from .endpoints import endpoint
+    from .output import check_folder
+    from .progress import progress_line
+    from .sensitivities import SensitivityPlan
+    from .sensitivities import sensitivity as find
+
+    result, _ = fit_and_folder(run, options["problem"])
+    method, samples = options["method"], options["samples"]
+    plan = SensitivityPlan(
+        tuple(endpoint(result.model, name) for name in dict.fromkeys(names)), method,
+        SAMPLES.get(method, 0) if samples is None else samples,
+        options["seed"], options["until"], options["within"],
+    )  # fmt: skip
+    check_folder(out)
+    with progress_line() as line:
+        task = line.add_task("runs", total=None, last="")
+        found = find(
+            result, plan, folder=out, resume=resume, workers=workers,
+            progress=lambda done, total: line.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _print(found)
+    _write(found, out)
+    click.echo(RESEARCH_ONLY)
+
+
+def _print(found: Sensitivity) -> None:
+    """The leading parameters of each endpoint, and whether they have settled."""
+    table, key = found.table(), found.leading
+    for place, end in enumerate(found.plan.endpoints):
+        mine = table[table["endpoint"] == end.name].head(PRINTED)
+        click.echo(f"{end.name} ({found.scale(place)} scale)")
+        rows = [[r["parameter"], short(r[key]), f"{short(r[f'{key}_low'])} to "
+                 f"{short(r[f'{key}_high'])}"] for r in mine.to_dict("records")]  # fmt: skip
+        print_columns([["", key, "95 %"], *rows])
+        click.echo(f"{found.verdict(place)}\n")
+    click.echo(f"{found.runs} runs, {len(found.failures)} failed")
+    for text in found.failures[:PRINTED]:
+        click.echo(text)
+
+
+def _write(found: Sensitivity, out: Path) -> None:
+    from .output import write_whole
+    from .plots import figure_file
+    from .sensitivityplots import plot_sensitivity, plot_tornado
+
+    tables = {"sensitivity": found.table(), "convergence": found.convergence(),
+              "tornado": found.tornado_table()}  # fmt: skip
+    files = {}
+    for name, table in tables.items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        files[out / f"{name}.csv"] = text.encode()
+    verdicts = [found.verdict(k) for k in range(len(found.plan.endpoints))]
+    said = "\n".join([repr(found), *verdicts, *found.failures, RESEARCH_ONLY, ""])
+    files[out / "verdict.txt"] = said.encode()
+    figures = {"sensitivity": plot_sensitivity(found), "tornado": plot_tornado(found)}
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            files[out / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    write_whole(files)
+    for path in files:
+        click.echo(f"wrote {path}")

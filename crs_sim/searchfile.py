@@ -1,0 +1,196 @@
+"""search.toml: which schedules to look through, and what makes one better than another.
+
+Each ``[[vary]]`` picks doses as scenarios.toml does, and says between which bounds their day,
+factor or amount, or the level of a trigger that gives the drug, may lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from .dosing import Dose
+from .edits import edited
+from .endpoints import Endpoint, endpoint
+from .errors import CrsSimError, FileError, InputError, unknown_name
+from .model import Model
+from .scenario import Scenario
+from .scenariofile import PickTable, scenario_of
+from .searchspace import SearchPlan, SearchQuestion, Variable
+from .tables import CellError, Real, Record, at_place, column, place, read_toml
+from .triggers import Trigger
+
+SEARCH = "search.toml"
+MOST_DRUGS, MOST_VARIABLES = 4, 8
+MOST_POINTS = 20_000
+What = Literal["day", "factor", "amount", "trigger level"]
+
+
+class VaryTable(PickTable):
+    """One ``[[vary]]``."""
+
+    what: What
+    between: list[Real] | None = None
+    step: Annotated[float, column(gt=0, allow_inf_nan=False)] | None = None
+    unit: str = ""
+    trigger: str = ""
+
+    def check(self) -> None:
+        """Bounds, in their order."""
+        if self.between is None:
+            raise CellError("between", "is missing; a search with no bounds never ends: give "
+                            "between = [lowest, highest]")  # fmt: skip
+        if len(self.between) != 2 or not self.between[0] < self.between[1]:
+            raise CellError("between", f"is {self.between}; give the lowest value, then a higher "
+                            "one: between = [13, 24]")  # fmt: skip
+        if self.what != "trigger level" and self.between[0] < 0:
+            raise CellError("between", f"begins at {self.between[0]:g}; days, factors and amounts "
+                            "start at 0")  # fmt: skip
+        if (self.step or 0.0) > self.between[1] - self.between[0]:
+            raise CellError("step", "is wider than the bounds; make it smaller")
+
+
+class SearchFile(Record):
+    """search.toml."""
+
+    until: Annotated[float, column(gt=0, allow_inf_nan=False)] = 40.0
+    minimise: list[str] = column(default_factory=list)
+    maximise: list[str] = column(default_factory=list)
+    endpoints: list[str] = column(default_factory=list)
+    courses: list[str] = column(default_factory=list)
+    method: Literal["grid", "nsga2"] = "nsga2"
+    trials: Annotated[int, column(ge=1, le=MOST_POINTS)] = 200
+    generation: Annotated[int, column(ge=4, le=1000)] = 40
+    seed: Annotated[int, column(ge=0)] = 1
+    base: dict[str, Any] = column(default_factory=dict)
+    vary: list[VaryTable] = column(default_factory=list)
+
+    def check(self) -> None:
+        """Two objectives, one to four drugs, and a grid that ends."""
+        if len(self.minimise) + len(self.maximise) != 2:
+            raise CellError("minimise", "a search weighs two endpoints against each other; name "
+                            "them in minimise and maximise")  # fmt: skip
+        drugs = {table.drug for table in self.vary}
+        if not 1 <= len(drugs) <= MOST_DRUGS or len(self.vary) > MOST_VARIABLES:
+            found = f"{len(self.vary)} tables [[vary]] of {len(drugs)} drugs"
+            raise CellError("vary", f"{found}; give 1 to {MOST_DRUGS} drugs, "
+                            f"{MOST_VARIABLES} tables at most")  # fmt: skip
+        if self.method == "grid" and any(table.step is None for table in self.vary):
+            raise CellError("vary", "a grid needs a step in every table [[vary]]")
+
+
+def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestion:
+    """The search that a file asks for, checked: a schedule at either end of the bounds exists.
+
+    Parameters
+    ----------
+    path : file, or the folder it is in
+    base : Scenario, what was done
+    model : Model, whose drugs and quantities are meant
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        Naming the file and the key: no bounds, a window that ends before it begins, a misspelt
+        endpoint or drug, a dose that is not there.
+    """
+    file = Path(path) / SEARCH if Path(path).is_dir() else Path(path)
+    says = read_toml(file, SearchFile)
+
+    def ends(names: Sequence[str], key: str) -> tuple[Endpoint, ...]:
+        return tuple(_at(file, key, lambda name=name: endpoint(model, name)) for name in names)
+
+    for name in says.courses:
+        if name not in (known := (*model.state_ids, *model.quantity_ids)):
+            raise at_place(
+                place(file, key="courses"), unknown_name("state or quantity", name, known)
+            )
+    first, second = ends(says.minimise, "minimise") + ends(says.maximise, "maximise")
+    signs = (1.0,) * len(says.minimise) + (-1.0,) * len(says.maximise)
+    content = {"name": "base", **says.base}
+    start = _at(file, "base", lambda: scenario_of(content, base, model, file))
+    variables = tuple(
+        _at(file, f"vary {k}", lambda t=t: _variable(t, start, model))
+        for k, t in enumerate(says.vary, start=1)
+    )
+    _check_apart(file, variables)
+    if says.method == "grid":
+        _check_grid(file, variables)
+    plan = SearchPlan(says.method, says.trials, says.generation, says.seed, says.until)
+    return SearchQuestion(
+        variables, (first, second), (signs[0], signs[1]), plan, base, start,
+        ends(says.endpoints, "endpoints"), tuple(says.courses),
+        says.model_dump(exclude={"endpoints", "courses"}),
+    )  # fmt: skip
+
+
+def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
+    """A variable, from what stands in the file and what is done without the search."""
+    assert table.between is not None
+    model.drug(table.drug)
+    pick, (low, high) = table.pick(), table.between
+    name = pick.describe()
+    if table.what == "trigger level":
+        meant = _trigger(table, start)
+        unit, usual = model[meant.when.quantity].unit, meant.when.level
+        name = f"{meant.name}: level of {meant.when.quantity}"
+        return Variable(name, table.what, pick, low, high, table.step, unit, usual, meant.name)
+    edited(start.doses, pick, lambda dose: (dose,))  # refuses doses that are not there
+    doses = [dose for dose in start.doses if pick.meets(dose)]
+    if table.what == "day":
+        unit, usual = "day", min(dose.day for dose in doses)
+    elif table.what == "factor":
+        unit, usual = "x as given", 1.0
+    else:
+        unit, usual = _amount(table, doses, name)
+    return Variable(f"{name}: {table.what}", table.what, pick, low, high, table.step, unit, usual)
+
+
+def _amount(table: VaryTable, doses: Sequence[Dose], name: str) -> tuple[str, float]:
+    """The unit of an amount, and the one of all doses if it is one."""
+    units, amounts = {d.unit for d in doses}, {d.amount for d in doses}
+    if not table.unit and len(units) > 1:
+        raise InputError(f"doses of {name} are in {' and '.join(sorted(units))}; give unit")
+    unit = table.unit or next(iter(units))
+    return unit, amounts.pop() if len(amounts) == 1 and units == {unit} else math.nan
+
+
+def _trigger(table: VaryTable, start: Scenario) -> Trigger:
+    """Which of the base's triggers is meant."""
+    giving = {t.name: t for t in start.triggers if t.dose.drug == table.drug}
+    if table.trigger and table.trigger not in giving:
+        raise unknown_name(f"trigger that gives {table.drug}", table.trigger, giving)
+    if not table.trigger and len(giving) != 1:
+        raise InputError(
+            f"{len(giving)} triggers of [base] give {table.drug}; write one, or say which with "
+            "trigger = its name"
+        )
+    return giving[table.trigger] if table.trigger else next(iter(giving.values()))
+
+
+def _check_apart(file: Path, variables: Sequence[Variable]) -> None:
+    names = [v.name for v in variables]
+    for name in names:
+        if names.count(name) > 1:
+            raise FileError(f"{place(file, key='vary')}: two are of {name}; keep one")
+
+
+def _check_grid(file: Path, variables: Sequence[Variable]) -> None:
+    points = math.prod(len(v.levels()) for v in variables)
+    if points > MOST_POINTS:
+        raise FileError(
+            f"{place(file, key='vary')}: the grid has {points} points; widen the steps to come "
+            f'below {MOST_POINTS}, or let the optimiser look (method = "nsga2")'
+        )
+
+
+def _at(file: Path, key: str, read: Any) -> Any:
+    """What ``read`` gives; its errors say where in the file they are."""
+    try:
+        return read()
+    except CrsSimError as error:
+        if str(error).startswith(place(file)):
+            raise
+        raise at_place(place(file, key=key), error) from None

@@ -1,0 +1,63 @@
+"""A search on disk: tables of the trials and of the front, and the chosen schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from .comparison import LEVEL, Comparison
+from .scenariotext import scenarios_text
+from .searching import Search
+
+CHOSEN = "chosen.toml"
+
+
+def search_files(
+    found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path,
+    level: float = LEVEL,
+) -> dict[Path, bytes]:  # fmt: skip
+    """The files of a search, for `crs_sim.output.write_whole`.
+
+    Parameters
+    ----------
+    found : Search
+    chosen : the trial that chosen.toml holds
+    comparisons : of trials with what was done, by whom they are of (draws of the fit, virtual
+        patients)
+    folder : where they go
+    level : float, of the intervals
+
+    Returns
+    -------
+    mapping of path to content: ``trials.csv``; ``front.csv``, a row a trial of the front with its
+    variables and endpoints; ``front_draws.csv``, a row for each of those that were run with draws,
+    and endpoint; ``chosen.toml``, for ``crs-sim compare``
+    """
+    table = found.table()
+    front = table.set_index("trial").loc[list(found.front)].drop(columns=["front", "failed"])
+    front["chosen"] = front.index == chosen
+    question = found.question
+    ends = [e.name for e in (*question.objectives, *question.endpoints)]
+    note = "\n".join([f"Trial {chosen} of a search. Research use only. See it in full with",
+                      "crs-sim compare RUN --scenarios chosen.toml",
+                      *question.words(found.points[chosen].tolist())])  # fmt: skip
+    said = scenarios_text(
+        [found.scenario(chosen)], question.given, endpoints=list(dict.fromkeys(ends)),
+        courses=question.courses, until=question.plan.until, note=note,
+    )  # fmt: skip
+    files = {
+        folder / "trials.csv": _csv(table),
+        folder / "front.csv": _csv(front.reset_index()),
+        folder / CHOSEN: said.encode(),
+    }
+    if comparisons:
+        parts = [c.table(level).assign(members=who) for who, c in comparisons.items()]
+        files[folder / "front_draws.csv"] = _csv(pd.concat(parts, ignore_index=True))
+    return files
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return str(text).encode()

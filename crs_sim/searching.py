@@ -1,0 +1,291 @@
+"""`search`: schedules tried at the estimates, and the front between two endpoints.
+
+A point is on the front if no other is better in one endpoint and no worse in the other. Each is
+then run with the same draws of the parameters as what was done (`crs_sim.comparison`), so that a
+point that is good for one set of values alone is seen for what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .comparison import Comparison, compare
+from .draws import Draws
+from .ensemble import Sampling
+from .errors import InputError, IntegrationError, StorageError
+from .fitting import Fit
+from .kernel import compile_kernel
+from .objective import METHOD, RTOL, Array
+from .optimiser import Point, proposals
+from .posterior import problem_hash
+from .runlog import append, begin
+from .scenario import Scenario
+from .searchspace import SearchQuestion
+from .simulation import simulate
+from .workers import in_order
+
+LOG = "trials.jsonl"
+MOST_DRAWN = 12
+"""Points of the front that are run with draws; of more, evenly spaced ones."""
+DIGITS, SAME = 6, 1e-6
+"""Values of an endpoint that differ by less, relatively, are the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The schedules that were tried, and the front.
+
+    Parameters
+    ----------
+    question : SearchQuestion
+    points : (n_trials, n_variables)
+    values : (n_trials, 2), the objectives as tables show them; NaN where the run failed
+    given : (2,), of what was done
+    failures : what went wrong, by trial
+    """
+
+    question: SearchQuestion
+    points: Array = field(repr=False)
+    values: Array = field(repr=False)
+    given: Array
+    failures: dict[int, str] = field(repr=False)
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """The trials on it, from small to large in the first endpoint."""
+        return front_of(self.values * np.array(self.question.signs))
+
+    @property
+    def best(self) -> int:
+        """The trial of the front that gives up least of either endpoint: nearest to its corner."""
+        front = np.array(self.front)
+        costs = self.values[front] * np.array(self.question.signs)
+        spread = np.where(np.ptp(costs, axis=0) > 0, np.ptp(costs, axis=0), 1.0)
+        far = np.linalg.norm((costs - costs.min(axis=0)) / spread, axis=1)
+        return int(front[far.argmin()])
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial: the variables, the endpoints, whether on the front, what failed."""
+        names = [v.name for v in self.question.variables]
+        table = pd.DataFrame(self.points, columns=names)
+        for k, end in enumerate(self.question.objectives):
+            table[end.name] = self.values[:, k]
+        table["front"] = np.isin(np.arange(len(table)), self.front)
+        table["failed"] = [self.failures.get(k, "") for k in range(len(table))]
+        return table.rename_axis("trial").reset_index()
+
+    def scenario(self, trial: int) -> Scenario:
+        """What is done to the patient in a trial.
+
+        Raises
+        ------
+        InputError
+            If there is no such trial.
+        """
+        if not 0 <= trial < len(self.points):
+            raise InputError(f"there is no trial {trial}; choose 0 to {len(self.points) - 1}")
+        return self.question.scenario(self.points[trial].tolist(), f"trial {trial}")
+
+    def verdict(self) -> str:
+        """How what was done stands to the front, in words."""
+        signs = np.array(self.question.signs)
+        costs, given = self.values[list(self.front)] * signs, self.given * signs
+        room = SAME * np.maximum(1.0, np.abs(given))
+        better = (costs <= given + room).all(axis=1) & (costs < given - room).any(axis=1)
+        said = f"{len(self.points)} schedules tried, {len(self.failures)} failed; " \
+               f"{len(costs)} on the front"  # fmt: skip
+        if not better.any():
+            return f"{said}; none is better than what was done in one endpoint without loss in " \
+                   "the other"  # fmt: skip
+        return f"{said}; {better.sum()} of them better than what was done, with no loss in either"
+
+    def __repr__(self) -> str:
+        """One line."""
+        names = " against ".join(e.name for e in self.question.objectives)
+        return f"Search({names}: {len(self.points)} trials, {len(self.front)} on the front)"
+
+
+def search(
+    result: Fit,
+    question: SearchQuestion,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Search:
+    """Try schedules for a patient, at the estimates of a fit.
+
+    Parameters
+    ----------
+    result : Fit
+    question : SearchQuestion, from `crs_sim.searchfile.load_search`
+    folder : where trials are kept as they are made; None keeps them in memory alone
+    resume : go on with those that are in the folder
+    workers : int, threads; the numbers do not depend on it
+    progress : called as (trials done, of how many)
+
+    Raises
+    ------
+    InputError
+        If not one schedule could be run.
+    StorageError
+        If the folder holds the trials of something else.
+
+    Examples
+    --------
+    ``search(best, load_search("search.toml", patient.scenario, best.model)).table()``
+    """
+    path = None if folder is None else Path(folder) / LOG
+    rows = [] if path is None else begin(path, _header(result, question), resume=resume)
+    compile_kernel(result.model)  # before any thread, so that its message comes first
+    known = {tuple(row[0]): row for row in rows}
+    done, total = list[list[Any]](), _total(question)
+    asking = proposals(question)
+    generation = next(asking, None)
+    while generation is not None:
+        stored = rows[len(done) : len(done) + len(generation)]
+        _check_same(path, stored, generation)
+        rest = generation[len(stored) :]
+        fresh = [p for p in dict.fromkeys(rest) if p not in known]
+        results: Any = in_order(partial(run_point, result, question), fresh, workers=workers)
+        done += stored
+        with closing(results):
+            for point in rest:
+                known[point] = known.get(point) or next(results)
+                if path is not None:
+                    append(path, [known[point]])
+                done.append(known[point])
+                if progress is not None:
+                    progress(len(done), total)
+        generation = _next(asking, done[-len(generation) :], question)
+    return _found(result, question, done)
+
+
+def run_point(result: Fit, question: SearchQuestion, point: Point) -> list[Any]:
+    """A schedule, its two endpoints (None if the run failed), and what went wrong."""
+    try:
+        values = _ends(result, question, question.scenario(point, "trial"))
+    except IntegrationError as error:
+        return [list(point), None, str(error)]
+    return [list(point), values, ""]
+
+
+def drawn(
+    result: Fit,
+    found: Search,
+    trials: Sequence[int],
+    *,
+    draws: pd.DataFrame | Draws | int,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Trials beside what was done, under the same draws of the parameters.
+
+    Parameters
+    ----------
+    result : Fit
+    found : Search
+    trials : which
+    draws, workers, progress : as in `crs_sim.comparison.compare`
+    """
+    question = found.question
+    ends = {e.name: e for e in (*question.objectives, *question.endpoints)}
+    outputs = tuple(dict.fromkeys([*question.courses, *(e.needs for e in ends.values())]))
+    sampling = Sampling(until=question.plan.until, every_hours=6.0, outputs=outputs)
+    scenarios = [found.scenario(trial) for trial in trials]
+    return compare(result, scenarios, tuple(ends.values()), draws=draws, sampling=sampling,
+                   workers=workers, progress=progress)  # fmt: skip
+
+
+def spaced(trials: Sequence[int], chosen: int, most: int = MOST_DRAWN) -> list[int]:
+    """At most so many of them, both ends and the chosen one among them.
+
+    >>> spaced(range(10), 4, most=3)
+    [0, 4, 9]
+    """
+    kept = list(trials)
+    if len(kept) > most:
+        places = np.unique(np.linspace(0, len(kept) - 1, most).round().astype(int))
+        kept = [kept[k] for k in places]
+    return kept if chosen in kept else sorted({*kept, chosen}, key=[*trials, chosen].index)
+
+
+def front_of(costs: Array) -> tuple[int, ...]:
+    """Rows that no other row beats, from small to large in the first column.
+
+    What differs by less than `SAME` is the solver's doing, and counts as the same; of rows that
+    say the same the first counts; rows that are not numbers never do.
+
+    >>> front_of(np.array([[1.0, 5.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0], [np.nan, 0.0]]))
+    (0, 1, 3)
+    """
+    rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
+    told = np.vectorize(lambda x: float(f"{x:.{DIGITS}g}"), otypes=[float])(costs)
+    order = rows[np.lexsort((rows, told[rows, 1], told[rows, 0]))]
+    lowest, kept = np.inf, list[int]()
+    for row in order.tolist():
+        if told[row, 1] < lowest:
+            lowest = float(told[row, 1])
+            kept.append(row)
+    return tuple(kept)
+
+
+def _ends(result: Fit, question: SearchQuestion, scenario: Scenario) -> list[float]:
+    days = Sampling(until=question.plan.until, every_hours=6.0).sample_days
+    run = simulate(result.model, scenario, days=days, method=METHOD, rtol=RTOL)
+    return [float(e.of(run)) for e in question.objectives]
+
+
+def _check_same(path: Path | None, stored: Sequence[Any], generation: Sequence[Point]) -> None:
+    for row, point in zip(stored, generation, strict=False):
+        if tuple(row[0]) != point:
+            raise StorageError(
+                f"{path}  cannot be gone on with: it tried {row[0]} where {list(point)} would be "
+                "tried now (another version of optuna?); search into another folder"
+            )
+
+
+def _next(asking: Any, rows: list[list[Any]], question: SearchQuestion) -> list[Point] | None:
+    """The next generation, told what came of the last one; None at the end."""
+    (a, b) = question.signs
+    told = [None if row[1] is None else (a * row[1][0], b * row[1][1]) for row in rows]
+    try:
+        return list(asking.send(told))
+    except StopIteration:
+        return None
+
+
+def _found(result: Fit, question: SearchQuestion, rows: list[list[Any]]) -> Search:
+    failures = {k: row[2] for k, row in enumerate(rows) if row[2]}
+    if len(failures) == len(rows):
+        raise InputError(f"none of {len(rows)} schedules could be run; the first: {failures[0]}")
+    values = np.array([row[1] or (np.nan, np.nan) for row in rows], dtype=np.float64)
+    given = _ends(result, question, question.given)
+    points = np.array([row[0] for row in rows], dtype=np.float64)
+    return Search(question, points, values, np.array(given), failures)
+
+
+def _total(question: SearchQuestion) -> int:
+    if question.plan.method == "grid":
+        return int(np.prod([len(v.levels()) for v in question.variables]))
+    return question.plan.trials
+
+
+def _header(result: Fit, question: SearchQuestion) -> dict[str, Any]:
+    """All that decides the numbers."""
+    return {
+        "problem": result.problem.name,
+        "model": result.problem.model.hash,
+        "question": problem_hash(result.problem),
+        "estimates": dict(result.values),
+        "search": dict(question.said),
+    }

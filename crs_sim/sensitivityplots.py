@@ -1,0 +1,213 @@
+"""Figures of what drives an endpoint: indices with how they settled, and a tornado.
+
+A row an endpoint in the first, a panel an endpoint in the second.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from . import RESEARCH_ONLY
+from .endpoints import Endpoint
+from .panels import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION
+from .plots import Picture, styled
+from .sensitivities import TAIL, Sensitivity
+from .units import pretty
+
+SHOWN = 10
+"""Parameters in a panel, the leading ones; the tables have all."""
+MOST = 6
+TRACED = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+LEFT, WIDTH, ABOVE, BELOW, GAP, ROW = 1.35, 9.4, 0.72, 0.98, 0.66, 0.19
+"""Inches."""
+
+
+@styled
+def plot_sensitivity(
+    found: Sensitivity, *, endpoints: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """The leading parameters of each endpoint with intervals, and how their indices settled.
+
+    Parameters
+    ----------
+    found : Sensitivity
+    endpoints : names (default: the first `MOST`)
+    title : str
+    """
+    places = _places(found, endpoints)
+    table, settled = found.table(), found.convergence()
+    shown = min(SHOWN, len(found.ranges))
+    high = shown * ROW
+    total = ABOVE + BELOW + len(places) * (high + GAP) - GAP
+    figure = Picture(figsize=(WIDTH, total))
+    for row, k in enumerate(places):
+        end = found.plan.endpoints[k]
+        bottom = (total - ABOVE - row * (high + GAP) - high) / total
+        bars = figure.add_axes((LEFT / WIDTH, bottom, 4.0 / WIDTH, high / total))
+        lines = figure.add_axes(((LEFT + 5.0) / WIDTH, bottom, 2.0 / WIDTH, high / total))
+        mine = table[table["endpoint"] == end.name].head(shown)
+        _indices(bars, found, mine)
+        bars.set_title(_named(found, k), fontsize=SMALL, loc="left")
+        _settling(lines, found, settled[settled["endpoint"] == end.name], mine)
+        for ax in (bars, lines):
+            ax.tick_params(labelsize=SMALL)
+    _words(figure, total, title or f"{found.problem}: what drives it", _key(found), _about(found))
+    return figure
+
+
+@styled
+def plot_tornado(found: Sensitivity, *, endpoints: Sequence[str] = (), title: str = "") -> Figure:
+    """Each endpoint as one parameter after the other goes from its 5 % to its 95 % value.
+
+    Parameters
+    ----------
+    found : Sensitivity
+    endpoints : names (default: the first `MOST`)
+    title : str
+    """
+    places = _places(found, endpoints)
+    table = found.tornado_table()
+    columns = min(2, len(places))
+    rows = math.ceil(len(places) / columns)
+    shown = min(SHOWN, len(found.ranges))
+    high, wide = shown * ROW, 8.0 / columns - LEFT + (1.3 if columns == 1 else 0.6)
+    total = ABOVE + BELOW + rows * (high + GAP + 0.15) - GAP - 0.15
+    figure = Picture(figsize=(WIDTH, total))
+    for place, k in enumerate(places):
+        row, column = divmod(place, columns)
+        bottom = (total - ABOVE - row * (high + GAP + 0.15) - high) / total
+        left = LEFT + column * (wide + LEFT + 0.1)
+        ax = figure.add_axes((left / WIDTH, bottom, wide / WIDTH, high / total))
+        end = found.plan.endpoints[k]
+        _tornado(ax, table[table["endpoint"] == end.name].head(shown), end)
+    low, top = f"{100 * TAIL:g} %", f"{100 * (1 - TAIL):g} %"
+    of = "prior" if found.plan.within is None else f"{100 * found.plan.within:g} % interval"
+    key = [Patch(fc=SKY, label=f"parameter at {low} of its {of}"),
+           Patch(fc=ORANGE, label=f"at {top}; the others at their estimates"),
+           Line2D([], [], color=INK, lw=1, label="at the estimates")]  # fmt: skip
+    _words(figure, total, title or f"{found.problem}: one parameter at a time", key, "")
+    return figure
+
+
+def _places(found: Sensitivity, names: Sequence[str]) -> list[int]:
+    from .errors import unknown_name
+
+    known = [e.name for e in found.plan.endpoints]
+    for name in names:
+        if name not in known:
+            raise unknown_name("endpoint", name, known)
+    return [known.index(name) for name in (names or known[:MOST])]
+
+
+def _indices(ax: Axes, found: Sensitivity, table: pd.DataFrame) -> None:
+    """Bars of the leading index with its interval; dots of the other."""
+    key = found.leading
+    heights = np.arange(len(table))
+    values = table[key].to_numpy()
+    ax.barh(heights, values, color=BLUE, alpha=0.55, height=0.7)
+    ax.hlines(heights, table[f"{key}_low"], table[f"{key}_high"], color=INK, lw=0.9)
+    if key == "ST":
+        ax.hlines(heights + 0.22, table["S1_low"], table["S1_high"], color=VERMILION, lw=0.9)
+        ax.plot(table["S1"], heights + 0.22, "o", ms=3.5, color=VERMILION)
+    else:
+        ax.plot(table["sigma"], heights, "D", ms=3.5, mfc="white", mec=VERMILION)
+    ax.set_yticks(heights, table["parameter"])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlim(left=min(0.0, 1.05 * float(table[f"{key}_low"].min())))
+    ax.set_xlabel(_axis(found, table), fontsize=SMALL)
+
+
+def _axis(found: Sensitivity, table: pd.DataFrame) -> str:
+    if found.leading == "ST":
+        return "share of the variance (no unit)"
+    name = str(table["endpoint"].iloc[0])
+    end = next(e for e in found.plan.endpoints if e.name == name)
+    unit = "in natural logarithms" if table["scale"].iloc[0] == "log" else f"in {_unit(end)}"
+    return f"change across the range, {unit}"
+
+
+def _settling(ax: Axes, found: Sensitivity, table: pd.DataFrame, leading: pd.DataFrame) -> None:
+    key = found.leading
+    for colour, name in zip(TRACED, leading["parameter"], strict=False):
+        mine = table[table["parameter"] == name].sort_values("blocks")
+        ax.plot(mine["blocks"], mine[key], "o-", color=colour, ms=3, lw=1.1, label=name)
+        ax.fill_between(mine["blocks"], mine[f"{key}_low"], mine[f"{key}_high"], color=colour,
+                        alpha=0.12, lw=0)  # fmt: skip
+    ax.set_xscale("log", base=2)
+    blocks = sorted(set(table["blocks"]))
+    ax.set_xticks(blocks, [str(b) for b in blocks])
+    ax.minorticks_off()
+    ax.set_ylabel("ST" if key == "ST" else "mu*", fontsize=SMALL)
+    ax.set_xlabel("blocks of runs", fontsize=SMALL)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=6.5)
+
+
+def _tornado(ax: Axes, table: pd.DataFrame, end: Endpoint) -> None:
+    middle = float(table["at_estimate"].iloc[0])
+    heights = np.arange(len(table))
+    for column, colour in (("at_low", SKY), ("at_high", ORANGE)):
+        ax.barh(heights, table[column] - middle, left=middle, color=colour, height=0.7)
+    ax.axvline(middle, color=INK, lw=1)
+    levels = table[["at_low", "at_high"]].to_numpy()
+    if end.log and np.nanmin(levels) > 0 and np.nanmax(levels) > 20 * np.nanmin(levels):
+        ax.set_xscale("log")
+        ax.set_xlim(np.nanmin(levels) / 1.2, np.nanmax(levels) * 1.2)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    for height, (low, high) in enumerate(levels):
+        if np.isnan(low) or np.isnan(high):
+            ax.text(middle, height, "  a run failed", fontsize=6.5, va="center", color=GREY)
+    ax.set_yticks(heights, table["parameter"])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(_unit(end), fontsize=SMALL)
+    ax.set_title(textwrap.shorten(end.label, 58, placeholder=" ..."), fontsize=SMALL, loc="left")
+
+
+def _named(found: Sensitivity, k: int) -> str:
+    end = found.plan.endpoints[k]
+    told = " (its logarithm)" if found.scale(k) == "log" else ""
+    return textwrap.shorten(end.label, 70, placeholder=" ...") + told
+
+
+def _unit(end: Endpoint) -> str:
+    unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
+    return unit if unit not in ("", "1") else "(no unit)"
+
+
+def _key(found: Sensitivity) -> list[Artist]:
+    if found.leading == "ST":
+        return [
+            Patch(fc=BLUE, alpha=0.55, label="ST: alone and with others, 95 %"),
+            Line2D([], [], color=VERMILION, marker="o", ms=3.5, label="S1: alone, 95 %"),
+        ]
+    return [Patch(fc=BLUE, alpha=0.55, label="mu*: how much it moves, 95 %"),
+            Line2D([], [], color=VERMILION, marker="D", ms=3.5, mfc="white", lw=0,
+                   label="sigma: how much that depends on the others")]  # fmt: skip
+
+
+def _about(found: Sensitivity) -> str:
+    over = "the priors" if found.plan.within is None else (
+        f"the fit's {100 * found.plan.within:g} % intervals, each on its own")  # fmt: skip
+    failed = f", {len(found.failures)} failed" if found.failures else ""
+    return f"{found.plan.method}, {found.runs} runs over {over}{failed}"
+
+
+def _words(figure: Figure, total: float, title: str, key: Sequence[Artist], about: str) -> None:
+    figure.text(0.08 / WIDTH, 1 - 0.22 / total, title, fontsize=10, weight="bold", va="center")
+    figure.legend(handles=list(key), loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(0.0, 0.2 / total))  # fmt: skip
+    figure.text(0.08 / WIDTH, 0.1 / total, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
+    figure.text(1 - 0.08 / WIDTH, 0.1 / total, about, fontsize=SMALL, ha="right")
