@@ -19,6 +19,7 @@ from .cli_population import fit_all
 from .cli_predict import compare_fits, predict
 from .cli_profile import leave_one_out, profile, write_profiles
 from .cli_sample import sample
+from .cli_virtual import population
 from .errors import CrsSimError
 from .options import hours_between, parameter_values, short, whole_study
 from .progress import progress_line, progress_of
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 for command in (check, show, new, export, profile, leave_one_out, predict, compare, compare_fits,
-                sample, fit_all):  # fmt: skip
+                sample, fit_all, population):  # fmt: skip
     cli.add_command(command)
 
 
@@ -245,6 +246,8 @@ def print_written(files: Sequence[Path]) -> None:
 @click.option("--starts", type=int, help="Descents  [default: the problem's]")
 @click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@click.option("--cluster", default="", metavar="ADDRESS",
+              help="Descend on a Dask cluster instead: tcp://host:8786.")
 @click.option("--drop/--no-drop", default=True, show_default=True,
               help="Also fit again without each free parameter, for its change of AIC.")
 @click.option("--profiles", is_flag=True,
@@ -280,7 +283,8 @@ def fit(
         dropped: tuple[Dropped, ...] = ()
         if drop:
             told = progress_of(progress, "without one parameter", str)
-            dropped = drop_one(result, workers=options["workers"], progress=told)
+            dropped = drop_one(result, workers=options["workers"], cluster=options["cluster"],
+                               progress=told)  # fmt: skip
     written = save_run(result, folder, dropped=dropped,
                        also=lambda part: write_report(result, part, dropped))  # fmt: skip
     print_fit(result, judge(result))

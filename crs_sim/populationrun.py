@@ -136,7 +136,7 @@ def run_chunk(
             for s in study.scenarios}  # fmt: skip
     rows = chunk.last - chunk.first
     table = _members(study, ensemble, {k: v[:rows] for k, v in drawn.items()}, chunk, told)
-    places = np.flatnonzero(np.isin(ensemble.members, table["member"][table[KEPT]]))
+    places = np.flatnonzero(np.isin(_ids(ensemble), table["member"][table[KEPT]]))
     tables = {
         MEMBERS: table,
         COURSES: _courses(study, ensemble, places),
@@ -152,7 +152,7 @@ def _members(
 ) -> dict[str, Any]:  # fmt: skip
     """What was drawn of each patient, which filters it passes, and whether it is kept."""
     members = np.arange(chunk.first, chunk.last)
-    finished = np.asarray(ensemble.members, dtype=np.int64)
+    finished = _ids(ensemble)
     at, ran = np.searchsorted(finished, members), np.isin(members, finished)
     kept, passes = ran.copy(), {}
     for one in study.virtual.filters:
@@ -166,11 +166,16 @@ def _members(
     return {"member": members, **drawn, **passes, KEPT: kept, FAILED: failed}
 
 
+def _ids(ensemble: Ensemble) -> Any:
+    """Of the patients that finished under every scenario, ascending."""
+    return np.array(ensemble.members, dtype=np.int64)
+
+
 def _endpoints(
     study: PopulationStudy, ensemble: Ensemble, places: Any, told: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     names = [s.name for s in study.scenarios]
-    columns = {"member": np.tile(np.asarray(ensemble.members)[places], len(names)),
+    columns = {"member": np.tile(_ids(ensemble)[places], len(names)),
                "scenario": np.repeat(np.array(names, dtype=object), len(places))}  # fmt: skip
     for name in study.endpoints:
         columns[name] = np.concatenate([np.asarray(told[s][name])[places] for s in names])
@@ -181,7 +186,7 @@ def _courses(study: PopulationStudy, ensemble: Ensemble, places: Any) -> dict[st
     """Once a day, with half the digits: to draw bands of."""
     whole = np.flatnonzero(np.abs(ensemble.days - np.round(ensemble.days)) < WHOLE_DAY)
     names, n_days = [s.name for s in study.scenarios], len(whole)
-    members = np.repeat(np.asarray(ensemble.members)[places], n_days)
+    members = np.repeat(_ids(ensemble)[places], n_days)
     columns = {
         "member": np.tile(members, len(names)),
         "scenario": np.repeat(np.array(names, dtype=object), len(members)),

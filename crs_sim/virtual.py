@@ -70,7 +70,7 @@ class Covariate:
                 f"({self.lower:g} and {self.upper:g})"
             )
         if self.shape == "lognormal" and self.lower < 0:
-            raise InputError(f"{where}: a lognormal one is above 0, so its lower bound is 0 or more")
+            raise InputError(f"{where}: a lognormal one is above 0; give no lower bound below 0")
         if self.shape == "uniform" and math.isinf(self.upper - self.lower):
             raise InputError(f"{where}: a uniform one needs both bounds")
 

@@ -15,8 +15,8 @@ LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posterior_plots", "predictive_plots", "posterior_report",
-           "comparisonplots"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_compare",
+           "comparisonplots", "populationplots"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_virtual", "cli_profile", "cli_predict", "cli_compare",
             "cli_population",
             "cli_sample", "progress"}  # fmt: skip
 DOORS = {
@@ -35,6 +35,8 @@ DOORS = {
     "rich": {"cli", "cli_sample", "progress"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
+    "pyarrow": {"parquet"},
+    "distributed": {"cluster"},
 }
 
 
