@@ -26,6 +26,8 @@ REACH = 15.0
 """Seconds to reach a cluster, and for its first worker to be there."""
 PATIENCE = 60.0
 """Seconds a cluster may be without workers, or its scheduler silent, before it counts as gone."""
+CONNECT = 5.0
+"""Seconds to try a connection again before what is behind it counts as gone."""
 LOOK = 1.0
 AHEAD = 2
 """Tasks for each thread of the cluster, so that none waits for us."""
@@ -105,7 +107,7 @@ def _next(client: Client, address: str, waiting: list[Any]) -> list[Any]:
     while waiting:
         if client.status != "running":
             raise _gone(address, "its scheduler does not answer any more")
-        with suppress(TimeoutError):
+        with client.as_current(), suppress(TimeoutError):
             return list(wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED").done)
         if client.nthreads():
             alive = time.monotonic()
@@ -148,12 +150,13 @@ def _gone(address: str, why: str) -> CrsSimError:
 def _reached(address: str) -> Iterator[Client]:
     """A connection to a cluster whose workers can do our work; closed at the end."""
     try:
+        from dask import config
         from distributed import Client
     except ImportError:
         raise CrsSimError(
             "--cluster needs dask.distributed; install it with: pip install 'crs-sim[cluster]'"
         ) from None
-    with _quiet():
+    with _quiet(), config.set({"distributed.comm.timeouts.connect": f"{CONNECT}s"}):
         try:
             client = Client(address, timeout=REACH, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
@@ -202,13 +205,16 @@ def version() -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Dask writes tracebacks to the terminal when a cluster goes; one message is enough."""
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    logs = [logging.getLogger(name) for name in sorted(logging.root.manager.loggerDict)
+            if f"{name}.".startswith("distributed.")]  # fmt: skip
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from . import RESEARCH_ONLY
+from .errors import InputError
 from .output import write_whole
 from .plots import figure_file
 from .populationparts import FAILED, KEPT, Results
@@ -37,16 +38,21 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     ------
     StorageError
         If one cannot be written.
+    InputError
+        If no patient was kept; then rejected.csv alone is there.
     """
     home = results.folder if folder is None else Path(folder)
     summary = Summary(results)
+    if not len(summary.kept):
+        write_whole({home / "rejected.csv": _csv(summary.rejected())})
+        raise InputError(
+            f"none of {len(summary.members)} patients was kept: {' '.join(who(summary))} See "
+            f"{home / 'rejected.csv'}, and loosen the filters or the distributions"
+        )
     tables = tables_of(summary)
     header = results.header
     title = f"Virtual population {header['name']}, {len(summary.kept)} patients"
-    files = {
-        home / f"{name}.csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        .encode() for name, table in tables.items()
-    }  # fmt: skip
+    files = {home / f"{name}.csv": _csv(table) for name, table in tables.items()}
     figures = figures_of(tables["bands"], tables.get("grades"), header["courses"], title)
     for name, figure in figures:
         for suffix in (".png", ".svg"):
@@ -54,6 +60,11 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     files[home / REPORT] = report_text(summary, tables, [name for name, _ in figures]).encode()
     write_whole(files)
     return list(files)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.encode()
 
 
 def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:

@@ -81,7 +81,8 @@ class Covariate:
         low, high = (ndtr((self._scaled(x) - self._scaled(self.centre)) / self.sd)
                      for x in (self.lower, self.upper))  # fmt: skip
         values = self._scaled(self.centre) + self.sd * ndtri(low + chances * (high - low))
-        return np.asarray(np.exp(values) if self.shape == "lognormal" else values)
+        drawn = np.exp(values) if self.shape == "lognormal" else values
+        return np.asarray(np.clip(drawn, self.lower, self.upper))  # rounding may leave them
 
     def _scaled(self, value: float) -> float:
         if self.shape == "normal" or math.isinf(value):

@@ -36,6 +36,7 @@ DOORS = {
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
     "pyarrow": {"parquet"},
+    "dask": {"cluster"},
     "distributed": {"cluster"},
 }
 
