@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery calibration clean
+.PHONY: case test lint bench recovery calibration population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -32,6 +32,11 @@ recovery: $(VENV)/.installed
 # Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
+
+# The shipped virtual population: 11,500 patients drawn, ten scenarios; some ten minutes on two cores.
+# What is in studies/population/parts already is kept.
+population: $(VENV)/.installed
+	$(BIN)/crs-sim population crs --out studies/population $(if $(wildcard studies/population/run.json),--resume)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
