@@ -62,9 +62,10 @@ def plot_population_bands(
         Patch(fc=BLUE, alpha=0.25, label="5 to 95 % of the patients"),
         Patch(fc=BLUE, alpha=0.55, label="25 to 75 %"),
         Line2D([], [], color=BLUE, lw=1.4, label="median"),
-        Line2D([], [], color=GREY, lw=1.0, label=f"5, 50 and 95 % {scenarios[0]}"),
+        Line2D([], [], color=GREY, lw=1.0, label=f"median {scenarios[0]}"),
+        Line2D([], [], color=GREY, lw=1.0, ls=":", label=f"5 and 95 % {scenarios[0]}"),
     ]
-    figure.legend(handles=handles, loc="lower left", ncols=4, frameon=False, fontsize=SMALL,
+    figure.legend(handles=handles, loc="lower left", ncols=5, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.0, 0.24 / height))  # fmt: skip
     _words(figure, title or "Virtual patients")
     return figure
@@ -160,7 +161,7 @@ def _numbers(ax: Axes, shares: Any, left: Any, colour: str) -> None:
 def _name(figure: Figure, name: str, down: float, *, first: bool) -> None:
     """A scenario's name, so many inches from the top."""
     width, height = figure.get_size_inches()
-    figure.text(0.08 / width, 1 - down / height, "\n".join(textwrap.wrap(name, 22)),
+    figure.text(0.08 / width, 1 - down / height, "\n".join(textwrap.wrap(name, 20)),
                 fontsize=SMALL, va="center", weight="bold" if first else "normal")  # fmt: skip
 
 

@@ -85,16 +85,18 @@ def run_population(
     check_header(home, header, resume=resume)
     compile_kernel(study.model)  # before any thread, so that its message comes first
     run_chunk(study, Chunk(0, 0, 0))  # what cannot be run is refused before anything is written
-    _write(home, {home / HEADER: (json.dumps(header, indent=1) + "\n").encode()}, 0, study.number)
+    first = {home / HEADER: (json.dumps(header, indent=1) + "\n").encode()}
     todo = [c for c in chunks_of(study.number) if not is_done(c, home, header["question"])]
     done = study.number - sum(c.last - c.first for c in todo)
     for place, tables in _run(study, todo, workers, cluster):
         chunk = todo[place]
-        _write(home, {chunk.path(home, name): content for name, content in tables.items()},
-               done, study.number)  # fmt: skip
+        parts = {chunk.path(home, name): content for name, content in tables.items()}
+        _write(home, {**first, **parts}, done, study.number)  # no run.json before the first part
         done += chunk.last - chunk.first
         if progress is not None:
             progress(done, study.number)
+    if not todo:
+        _write(home, first, done, study.number)
     return Results(home, header)
 
 

@@ -115,6 +115,11 @@ def test_an_error_in_the_work_comes_through(cluster):
         everywhere(refusing, [1, 2, 3], cluster=cluster.scheduler_address)
 
 
+def test_work_that_kills_every_worker_is_said(cluster):
+    with pytest.raises(CrsSimError, match="several workers died over one and the same piece"):
+        everywhere(os._exit, [3], cluster=cluster.scheduler_address)
+
+
 def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(door, "REACH", 3.0)
     running = LocalCluster(n_workers=1, threads_per_worker=1, processes=True,
@@ -152,6 +157,14 @@ def test_a_cluster_that_cannot_be_reached(address, monkeypatch):
         where = address.format(free.getsockname()[1])
     with pytest.raises(CrsSimError, match=r"cannot be reached .*`dask scheduler`"):
         everywhere(abs, [1], cluster=where)
+
+
+def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path, monkeypatch):
+    monkeypatch.setattr(door, "REACH", 0.5)
+    study, out = load_study(write_population_case(tmp_path)), tmp_path / "out"
+    with pytest.raises(CrsSimError, match="cannot be reached"):
+        run_population(study, out, cluster="tcp://127.0.0.1:1")
+    assert not out.exists()
 
 
 def wait_until(condition, seconds=20):
