@@ -117,6 +117,11 @@ class PopulationStudy:
         """The model, with what is not drawn."""
         return self.virtual.model
 
+    def __repr__(self) -> str:
+        """One line."""
+        return (f"PopulationStudy({self.name!r}: {self.number} patients, "
+                f"{len(self.scenarios)} scenarios, {len(self.endpoints)} endpoints)")  # fmt: skip
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides the numbers, as JSON can hold it, by what a person calls it."""
         virtual = self.virtual
@@ -155,9 +160,8 @@ def load_study(name: str | Path) -> PopulationStudy:
 
     Examples
     --------
-    >>> study = load_study("crs")
-    >>> len(study.scenarios)
-    10
+    >>> load_study("crs")
+    PopulationStudy('crs': 11500 patients, 10 scenarios, 7 endpoints)
     """
     found = locate(name, POPULATIONS, POPULATION)
     path = found / POPULATION if found.is_dir() else found
@@ -247,7 +251,11 @@ def _check_apart(virtual: VirtualPopulation, scenarios: tuple[Scenario, ...]) ->
 
 
 def with_number(study: PopulationStudy, number: int | None, seed: int | None) -> PopulationStudy:
-    """The study with another number of patients, or another seed."""
+    """The study with another number of patients, or another seed.
+
+    >>> with_number(load_study("crs"), 200, None).number
+    200
+    """
     if number is not None and number < 1:
         raise InputError(f"number is {number}; give 1 patient or more")
     virtual = study.virtual if seed is None else replace(study.virtual, seed=seed)

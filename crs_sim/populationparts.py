@@ -63,6 +63,11 @@ class Results:
     folder: Path
     header: Mapping[str, Any] = field(repr=False)
 
+    def __repr__(self) -> str:
+        """One line."""
+        return (f"Results({str(self.folder)!r}: {self.header['name']}, {self.header['number']} "
+                f"patients, {len(self.scenarios)} scenarios)")  # fmt: skip
+
     @property
     def scenarios(self) -> tuple[str, ...]:
         """Their names; the first is what is given."""
@@ -91,6 +96,10 @@ def load_results(folder: str | Path) -> Results:
     ------
     StorageError
         If there is none, or it is not finished.
+
+    Examples
+    --------
+    ``Summary(load_results("people")).grades()``
     """
     home = Path(folder)
     header = read_header(home)

@@ -40,6 +40,10 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
         If one cannot be written.
     InputError
         If no patient was kept; then rejected.csv alone is there.
+
+    Examples
+    --------
+    ``write_population(run_population(load_study("crs"), "people"))``
     """
     home = results.folder if folder is None else Path(folder)
     summary = Summary(results)

@@ -78,6 +78,16 @@ def run_population(
         For what cannot be run.
     CrsSimError
         If a cluster cannot be reached, or goes away.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from crs_sim.populationfile import load_study, with_number
+    >>> few = with_number(load_study("crs"), 4, None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = run_population(few, folder, workers=1)
+    ...     len(found.members())
+    4
     """
     home = Path(folder)
     header = header_for(study)

@@ -166,6 +166,11 @@ class VirtualPopulation:
         free = (f.name for f in self.population.free if f.name not in self.fixed)
         return (*free, *(c.name for c in self.covariates))
 
+    def __repr__(self) -> str:
+        """One line."""
+        return (f"VirtualPopulation({self.population.name!r}: {len(self.names)} drawn, "
+                f"{len(self.filters)} filters, seed {self.seed})")  # fmt: skip
+
     def draw(self, first: int, last: int) -> dict[str, Array]:
         """What is drawn of patients first to last (not included), by name, (n_patients,) each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,15 @@ def test_units_become_the_models(study):
 def test_what_is_fixed_is_not_drawn(home, tmp_path):
     study = changed(home, 'seed = 3', 'seed = 3\nfixed = ["k"]')
     assert "k" not in study.virtual.names and "one_mg" in study.virtual.names
+
+
+def test_the_prior_that_fit_all_wrote_will_do(home, study):
+    found = replace(study.virtual.population, name="fitted", patients=12.0)
+    (home / "prior.toml").write_text(found.toml("Medians and spreads found from 11 patients."))
+    again = changed(home, "seed = 3", 'seed = 3\nprior = "prior.toml"')
+    assert (again.virtual.population.name, again.virtual.population.patients) == ("fitted", 12.0)
+    assert (again.virtual.draw(0, 9)["k"] == study.virtual.draw(0, 9)["k"]).all()
+    assert repr(again) == "PopulationStudy('tiny': 300 patients, 3 scenarios, 4 endpoints)"
 
 
 def changed(home, old, new):
