@@ -33,7 +33,7 @@ recovery: $(VENV)/.installed
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
 
-# The shipped virtual population: 11,500 patients drawn, ten scenarios; some ten minutes on two cores.
+# The shipped virtual population: 11,500 patients drawn, ten scenarios; some minutes on two cores.
 # What is in studies/population/parts already is kept.
 population: $(VENV)/.installed
 	$(BIN)/crs-sim population crs --out studies/population $(if $(wildcard studies/population/run.json),--resume)

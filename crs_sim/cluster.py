@@ -29,6 +29,7 @@ PATIENCE = 60.0
 CONNECT = 5.0
 """Seconds to try a connection again before what is behind it counts as gone."""
 LOOK = 1.0
+SILENT = "its scheduler does not answer any more"
 AHEAD = 2
 """Tasks for each thread of the cluster, so that none waits for us."""
 
@@ -106,7 +107,7 @@ def _next(client: Client, address: str, waiting: list[Any]) -> list[Any]:
     alive = time.monotonic()
     while waiting:
         if client.status != "running":
-            raise _gone(address, "its scheduler does not answer any more")
+            raise _gone(address, SILENT)
         with client.as_current(), suppress(TimeoutError):
             return list(wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED").done)
         if client.nthreads():
@@ -129,19 +130,19 @@ def _there(address: str, client: Client) -> Iterator[None]:
             f"cluster {address}: several workers died over one and the same piece of work (out of "
             "memory?); give each worker fewer threads or more memory"
         ) from None
-    except (CancelledError, CommClosedError, TimeoutError) as error:
-        raise _gone(address, str(error) or type(error).__name__) from None
+    except (CancelledError, CommClosedError, TimeoutError):
+        raise _gone(address, SILENT) from None
     except CrsSimError:
         raise
     except (OSError, RuntimeError):
         if client.status == "running":
             raise
-        raise _gone(address, "its scheduler does not answer any more") from None
+        raise _gone(address, SILENT) from None
 
 
 def _gone(address: str, why: str) -> CrsSimError:
     return CrsSimError(
-        f"cluster {address}  went away: {' '.join(why.split())}; start it again. What was finished "
+        f"cluster {address}  went away: {why}; start it again. What was finished "
         "before is kept where a command has --resume"
     )
 
