@@ -83,7 +83,8 @@ class Results:
 
     def courses(self, scenario: str) -> pd.DataFrame:
         """One row for each patient that was kept and day, under a scenario; a column a course."""
-        return read_parquet(self._paths(COURSES), where="scenario", value=scenario)
+        columns = ["member", "day", *self.header["courses"]]
+        return read_parquet(self._paths(COURSES), columns, where="scenario", value=scenario)
 
     def _paths(self, table: str) -> list[Path]:
         return [chunk.path(self.folder, table) for chunk in chunks_of(self.header["number"])]
