@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery calibration sensitivity clean
+.PHONY: case test lint bench recovery calibration sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -41,6 +41,11 @@ sensitivity: $(VENV)/.installed
 		--endpoint peak_ferritin --endpoint auc_vcn --endpoint psa_d30 \
 		--samples 1024 --resume --out $(SENSITIVITY)
 	rm -f $(SENSITIVITY)/runs.jsonl
+
+# The shipped virtual population: 11,500 patients drawn, ten scenarios; some minutes on two cores.
+# What is in studies/population/parts already is kept.
+population: $(VENV)/.installed
+	$(BIN)/crs-sim population crs --out studies/population $(if $(wildcard studies/population/run.json),--resume)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -55,6 +55,7 @@ settling.py        triggers and holds settled: runs until there is nothing more 
 gradients.py       derivatives of a run by its parameters
 simulation.py      simulate: a model under a scenario gives a Simulation
 workers.py         the same work on many items, in processes or threads
+cluster.py         the same work on a Dask cluster; the only door to dask.distributed
 ensemble.py        what came of many runs: courses of the same members under every scenario
 batches.py         simulate_many: a table of parameter values under scenarios, on all cores
 endpoints.py       courses to one number each: peaks, areas, worst grade
@@ -103,6 +104,12 @@ searching.py       search: schedules tried, the front between two endpoints
 searchfiles.py     a search on disk: trials, front, the chosen schedule
 sampler.py         sample: walkers that wander through the posterior; the only door to emcee
 predictivecheck.py  what a posterior says of each observation
+parquet.py         tables as Parquet files with a header; the only door to pyarrow
+virtual.py         VirtualPopulation: what is drawn of virtual patients, and who is plausible
+populationfile.py  population.toml: virtual patients under scenarios
+populationparts.py  what a folder with a virtual population holds
+populationrun.py   run_population: chunk by chunk onto disk, gone on with after a stop
+populationtables.py  grades, endpoints, paired differences and subgroups of virtual patients
 panels.py          one panel: doses, grades, a course and what was measured of it
 diagnostics.py     one panel on a fit: estimates, starts, residuals
 plots.py           whole figures
@@ -111,10 +118,12 @@ bandplots.py       figures of prediction bands
 comparisonplots.py  the figure of a comparison
 sensitivityplots.py  figures of what drives an endpoint
 searchplots.py     the figure of a search: every schedule, the front, what was done
+populationplots.py  figures of virtual patients: bands of courses, grades as bars
 report.py          a fit in words and figures
 posteriorplots.py   pairs of parameters, and the way of the walkers
 predictiveplots.py  readings predicted beside those observed
 posteriorreport.py  what was sampled in words and figures
+populationreport.py  a virtual population in words, tables and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
@@ -130,6 +139,7 @@ cli_compare.py     compare
 cli_fit.py         fit
 cli_sensitivity.py  sensitivity
 cli_search.py      search
+cli_virtual.py     population
 cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================
@@ -185,6 +195,12 @@ if TYPE_CHECKING:
     )
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
+    from .populationfile import PopulationStudy, load_study
+    from .populationparts import Results, load_results
+    from .populationplots import plot_population_bands, plot_population_grades
+    from .populationreport import write_population
+    from .populationrun import run_population
+    from .populationtables import Summary
     from .posterior import Posterior, SamplePlan, load_posterior
     from .posteriorplots import plot_corner, plot_trace
     from .posteriorreport import write_posterior
@@ -214,6 +230,7 @@ if TYPE_CHECKING:
     from .triggers import Condition, Hold, Trigger
     from .trust import concerns
     from .verdict import judge, judged_table
+    from .virtual import Covariate, Filter, VirtualPopulation
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
@@ -244,6 +261,12 @@ _HOMES = {
     "patient": "Observation Observations Patient check_against load_patient",
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
     "population": "Population load_population",
+    "populationfile": "PopulationStudy load_study",
+    "populationparts": "Results load_results",
+    "populationplots": "plot_population_bands plot_population_grades",
+    "populationreport": "write_population",
+    "populationrun": "run_population",
+    "populationtables": "Summary",
     "problem": "FitProblem Free ask load_problem",
     "rounds": "fit_all",
     "posterior": "Posterior SamplePlan load_posterior",
@@ -273,6 +296,7 @@ _HOMES = {
     "triggers": "Condition Hold Trigger",
     "trust": "concerns",
     "verdict": "judge judged_table",
+    "virtual": "Covariate Filter VirtualPopulation",
 }
 _HOME = {name: file for file, names in _HOMES.items() for name in names.split()}
 
@@ -282,6 +306,7 @@ __all__ = [
     "Change",
     "Comparison",
     "Condition",
+    "Covariate",
     "CrsSimError",
     "Design",
     "Dose",
@@ -292,6 +317,7 @@ __all__ = [
     "Entry",
     "Exported",
     "Failure",
+    "Filter",
     "Fit",
     "FitProblem",
     "Foretold",
@@ -310,12 +336,14 @@ __all__ = [
     "Peak",
     "Population",
     "PopulationFit",
+    "PopulationStudy",
     "Posterior",
     "Predicted",
     "Predictions",
     "Profile",
     "Quantity",
     "Questions",
+    "Results",
     "Roles",
     "Run",
     "SamplePlan",
@@ -329,7 +357,9 @@ __all__ = [
     "Simulation",
     "Spread",
     "State",
+    "Summary",
     "Trigger",
+    "VirtualPopulation",
     "ask",
     "auc",
     "check_against",
@@ -357,9 +387,11 @@ __all__ = [
     "load_population",
     "load_posterior",
     "load_problem",
+    "load_results",
     "load_run",
     "load_scenarios",
     "load_search",
+    "load_study",
     "new_patient",
     "peak",
     "plot_case",
@@ -368,6 +400,8 @@ __all__ = [
     "plot_estimates",
     "plot_front",
     "plot_left_out",
+    "plot_population_bands",
+    "plot_population_grades",
     "plot_predictions",
     "plot_predictive",
     "plot_predictive_grades",
@@ -384,6 +418,7 @@ __all__ = [
     "profile",
     "read_model",
     "report_text",
+    "run_population",
     "sample",
     "save_population",
     "save_run",
@@ -398,6 +433,7 @@ __all__ = [
     "vasopressor_days",
     "weighted_draws",
     "worst_grade",
+    "write_population",
     "write_posterior",
     "write_report",
 ]

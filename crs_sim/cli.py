@@ -22,6 +22,7 @@ from .cli_profile import leave_one_out, profile
 from .cli_sample import sample
 from .cli_search import search
 from .cli_sensitivity import sensitivity
+from .cli_virtual import population
 from .errors import CrsSimError
 from .options import DataSetAsked, data_set, hours_between, parameter_values, short
 from .screen import print_table, screen
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 for command in (check, show, new, fit, fit_all, export, profile, leave_one_out, predict, compare,
-                compare_fits, sensitivity, search, sample):  # fmt: skip
+                compare_fits, sensitivity, search, population, sample):  # fmt: skip
     cli.add_command(command)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 @click.option("--starts", type=int, help="Descents  [default: the problem's]")
 @click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
 @click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@click.option("--cluster", default="", metavar="ADDRESS",
+              help="Descend on a Dask cluster instead: tcp://host:8786.")
 @click.option("--drop/--no-drop", default=True, show_default=True,
               help="Also fit again without each free parameter, for its change of AIC.")
 @click.option("--profiles", is_flag=True,
@@ -77,6 +79,8 @@ def fit_data(asked: DataSetAsked, subject: str, options: dict[str, Any]) -> None
     if len(people) > 1:
         if options.pop("profiles"):
             raise InputError("--profiles  is for one patient; add --subject ID")
+        if options.pop("cluster"):
+            raise InputError("--cluster  takes the descents of one patient; add --subject ID")
         fit_patients(people, model, out, resume=resume, prior=prior, **options)
         return
     if resume:
@@ -115,7 +119,8 @@ def fit_problem(
         dropped: tuple[Dropped, ...] = ()
         if drop:
             told = progress_of(progress, "without one parameter", str)
-            dropped = drop_one(result, workers=options["workers"], progress=told)
+            dropped = drop_one(result, workers=options["workers"], cluster=options["cluster"],
+                               progress=told)  # fmt: skip
     written = save_run(result, folder, dropped=dropped, also=lambda part: write_report(
         result, part, dropped, profiled=profiles))  # fmt: skip
     print_fit(result, judge(result))

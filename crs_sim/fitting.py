@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from .cluster import everywhere
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -40,7 +41,6 @@ from .objective import (
 )
 from .problem import FitProblem
 from .simulation import Simulation
-from .workers import each
 
 DRAWS = 100
 """Points tried for each start: in most draws of the priors the loop never ignites, or always."""
@@ -212,6 +212,7 @@ def fit(
     starts: int | None = None,
     seed: int | None = None,
     workers: int | None = None,
+    cluster: str = "",
     progress: Callable[[int, int, Start], None] | None = None,
 ) -> Fit:
     """Fit a problem from several starts; the best is polished at tight tolerances.
@@ -223,6 +224,7 @@ def fit(
         other at the best of `DRAWS` points of a Latin hypercube drawn from the priors
     seed : int, of that draw (default: the problem's)
     workers : int, processes (default: one for each core); the numbers do not depend on it
+    cluster : address of a Dask scheduler, to descend there; "" stays on this machine
     progress : called as (finished, of how many, Start) after each descent
 
     Raises
@@ -231,6 +233,8 @@ def fit(
         If nothing is free, or starts or workers is below 1.
     IntegrationError
         If the model cannot be run even at the best values found.
+    CrsSimError
+        If a cluster cannot be reached, or goes away.
     """
     count = problem.starts if starts is None else starts
     chosen = problem.seed if seed is None else seed
@@ -245,7 +249,9 @@ def fit(
         if progress is not None:
             progress(len(done), count, start)
 
-    found = each(partial(descend, problem), jobs, workers=workers, finished=report)
+    found = everywhere(
+        partial(descend, problem), jobs, workers=workers, cluster=cluster, finished=report
+    )
     best = min(found, key=lambda start: start.cost)
     return answer(problem, tuple(found), polish(problem, best), chosen)
 
@@ -290,6 +296,7 @@ def drop_one(
     result: Fit,
     *,
     workers: int | None = None,
+    cluster: str = "",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Dropped, ...]:
     """What each free parameter earns: refit without it, fixed at its prior median.
@@ -301,6 +308,7 @@ def drop_one(
     Parameters
     ----------
     workers : int, processes (default: one for each core)
+    cluster : address of a Dask scheduler, to refit there; "" stays on this machine
     progress : called as (finished, of how many, parameter)
     """
     names = result.problem.names
@@ -312,7 +320,8 @@ def drop_one(
         if progress is not None:
             progress(count, len(names), dropped.parameter)
 
-    return tuple(each(partial(_drop, result), names, workers=workers, finished=report))
+    work = partial(_drop, result)
+    return tuple(everywhere(work, names, workers=workers, cluster=cluster, finished=report))
 
 
 def _drop(result: Fit, name: str) -> Dropped:

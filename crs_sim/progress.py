@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+LINES = 20
+
 
 def progress_line() -> Progress:
     """A line on the terminal that says how far it is; nothing where there is no terminal."""
@@ -33,5 +35,21 @@ def progress_of(
         progress.update(task, completed=finished, total=total, last=words(what))
         if not progress.console.is_terminal:
             click.echo(f"{name}: {finished} of {total}, {words(what)}", err=True)
+
+    return told
+
+
+def now_and_then(progress: Progress, name: str) -> Callable[[int, int], None]:
+    """As `progress_of`, called as (finished, of how many): where there is no terminal, some
+    twenty lines.
+    """
+    tell, last = progress_of(progress, name, str), 0
+
+    def told(finished: int, total: int) -> None:
+        nonlocal last
+        often = progress.console.is_terminal or finished - last >= total / LINES
+        if often or finished == total:
+            tell(finished, total, f"{100 * finished / total:.0f} %")
+            last = finished
 
     return told

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from .errors import InputError, unknown_name
 
-KINDS = {"models": "model", "fits": "problem", "fits/data": "patient", "fits/priors": "prior"}
+KINDS = {
+    "models": "model", "fits": "problem", "fits/data": "patient", "fits/priors": "prior",
+    "fits/populations": "population",
+}  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent
 
 

@@ -15,10 +15,10 @@ LISTED = re.findall(r"^(\w+)\.py  ", crs_sim.__doc__ or "", re.MULTILINE)
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots",
-           "sensitivityplots", "searchplots"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_profile", "cli_predict", "cli_population",
-            "cli_sample", "cli_fit", "cli_compare", "cli_sensitivity", "cli_search",
-            "progress"}  # fmt: skip
+           "sensitivityplots", "searchplots", "populationplots"}  # fmt: skip
+COMMANDS = {"cli_models", "cli_export", "cli_virtual", "cli_profile", "cli_predict",
+            "cli_population", "cli_sample", "cli_fit", "cli_compare", "cli_sensitivity",
+            "cli_search", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},
@@ -37,6 +37,9 @@ DOORS = {
     "arviz_stats": {"convergence"},
     "SALib": {"indices"},
     "optuna": {"optimiser"},
+    "pyarrow": {"parquet"},
+    "dask": {"cluster"},
+    "distributed": {"cluster"},
 }
 
 

@@ -1,0 +1,216 @@
+"""A virtual population in words, tables and figures, all from what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import RESEARCH_ONLY
+from .errors import InputError
+from .output import write_whole
+from .plots import figure_file
+from .populationparts import FAILED, KEPT, Results
+from .populationplots import figures_of
+from .populationtables import GRADES, NOTABLE, SEVERE, Summary
+from .units import pretty
+
+REPORT = "population.md"
+MOST_FAILURES = 3
+
+
+def write_population(results: Results, folder: str | Path | None = None) -> list[Path]:
+    """Write population.md, its tables and its figures, all of them or none.
+
+    Parameters
+    ----------
+    results : Results of a run
+    folder : where they go (default: beside the results)
+
+    Returns
+    -------
+    list of Path, the files
+
+    Raises
+    ------
+    StorageError
+        If one cannot be written.
+    InputError
+        If no patient was kept; then rejected.csv alone is there.
+
+    Examples
+    --------
+    ``write_population(run_population(load_study("crs"), "people"))``
+    """
+    home = results.folder if folder is None else Path(folder)
+    summary = Summary(results)
+    if not len(summary.kept):
+        write_whole({home / "rejected.csv": _csv(summary.rejected())})
+        raise InputError(
+            f"none of {len(summary.members)} patients was kept: {' '.join(who(summary))} See "
+            f"{home / 'rejected.csv'}, and loosen the filters or the distributions"
+        )
+    tables = tables_of(summary)
+    header = results.header
+    title = f"Virtual population {header['name']}, {len(summary.kept)} patients"
+    files = {home / f"{name}.csv": _csv(table) for name, table in tables.items()}
+    figures = figures_of(tables["bands"], tables.get("grades"), header["courses"], title)
+    for name, figure in figures:
+        for suffix in (".png", ".svg"):
+            files[home / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    files[home / REPORT] = report_text(summary, tables, [name for name, _ in figures]).encode()
+    write_whole(files)
+    return list(files)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.encode()
+
+
+def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:
+    """Every table, by the name of its file."""
+    tables = {"rejected": summary.rejected(), "endpoints": summary.endpoints(),
+              "differences": summary.differences(), "subgroups": summary.subgroups(),
+              "bands": summary.bands()}  # fmt: skip
+    return {**({"grades": summary.grades()} if summary.graded else {}), **tables}
+
+
+def report_text(
+    summary: Summary, tables: dict[str, pd.DataFrame], figures: Sequence[str] = ()
+) -> str:
+    """The report in markdown: who was drawn and kept, then what became of them."""
+    header = summary.results.header
+    parts = [f"# Virtual population {header['name']}", RESEARCH_ONLY, *who(summary)]
+    parts += ["## What is assumed", *_assumed(summary)]
+    if len(tables["rejected"]):
+        parts += ["## Plausibility", _rejected(tables["rejected"])]
+    if "grades" in tables:
+        parts += ["## Worst grade", "Share of the patients, %.", grade_table(tables["grades"])]
+    parts += [f"![{name}]({name}.png)" for name in figures]
+    parts += ["## Endpoints", "Median, and 5 to 95 % of the patients.",
+              *_by_endpoint(tables["endpoints"])]  # fmt: skip
+    parts += ["## Differences within patients", DIFFERENCES, *_by_endpoint(tables["differences"])]
+    if len(tables["subgroups"]):
+        parts += ["## Subgroups", SUBGROUPS, *_subgroups(tables["subgroups"], summary)]
+    return "\n\n".join([*parts, "## Made with", _made_with(summary)]) + "\n"
+
+
+DIFFERENCES = (
+    "Each scenario less what is given, patient by patient: median, and 5 to 95 % of the patients; "
+    f"then the share in whom it is lower, and higher, by more than {100 * NOTABLE:g} %."
+)
+SUBGROUPS = (
+    f"Thirds of the patients by covariate, under what is given; share at grade {SEVERE} or more "
+    "and medians. All scenarios stand in subgroups.csv."
+)
+
+
+def who(summary: Summary) -> list[str]:
+    """How many were drawn, kept, rejected and failed; one line each."""
+    members = summary.members
+    failed = members[members[FAILED] != ""]
+    kept, drawn = int(members[KEPT].sum()), len(members)
+    rejected = drawn - kept - len(failed)
+    said = [f"{drawn} patients drawn, {kept} kept, {rejected} rejected as implausible "
+            f"({_percent(rejected / drawn)}), {len(failed)} failed."]  # fmt: skip
+    for text in failed[FAILED].head(MOST_FAILURES):
+        said.append(f"Failed: {text}")
+    return said
+
+
+def _assumed(summary: Summary) -> list[str]:
+    header = summary.results.header
+    settings = header["settings"]
+    sources = {c["name"]: c["source"] for c in settings["covariates"]}
+    rows = [(name, f"{says['says']}; {_unit(says['unit'])}", sources[name])
+            for name, says in header["covariates"].items()]  # fmt: skip
+    drawn = header["prior"]["parameters"] - len(settings["fixed"])
+    said = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
+            "and independent of the others, of the covariates, and of what is given."]  # fmt: skip
+    return [*said, _markdown(("covariate", "distribution", "source"), rows)] if rows else said
+
+
+def _rejected(table: pd.DataFrame) -> str:
+    rows = [(r.filter, f"{r.rejected} of {r.of} ({_percent(r.share)})", str(r.rejected_by_it_alone),
+             r.source) for r in table.itertuples()]  # fmt: skip
+    return _markdown(("kept if", "rejected", "by it alone", "source"), rows)
+
+
+def grade_table(table: pd.DataFrame) -> str:
+    """Worst grades as a table of per cents."""
+    names = [f"grade_{g}" for g in GRADES]
+    rows = [(r["scenario"], *(f"{100 * r[n]:.1f}" for n in [*names, f"grade_{SEVERE}_or_more"]))
+            for r in table.to_dict("records")]  # fmt: skip
+    columns = ("scenario", *(f"grade {g}" for g in GRADES), f"{SEVERE} or more")
+    return _markdown(columns, rows)
+
+
+def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
+    """A table each, a row a scenario."""
+    paired = "share_lower" in table.columns
+    for name in dict.fromkeys(table["endpoint"]) if len(table) else ():
+        mine = table[table["endpoint"] == name]
+        first = mine.iloc[0]
+        yield f"**{first['label']}** (`{name}`), {_unit(first['unit'])}"
+        rows = []
+        for r in mine.to_dict("records"):
+            shares = (_percent(r["share_lower"]), _percent(r["share_higher"])) if paired else ()
+            rows.append((r["scenario"], _number(r["median"]),
+                         f"{_number(r['p05'])} to {_number(r['p95'])}", *shares))  # fmt: skip
+        columns = ("scenario", "median", "5 to 95 %", *(("lower", "higher") if paired else ()))
+        yield _markdown(columns, rows)
+
+
+def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
+    given = table[table["scenario"] == summary.results.scenarios[0]]
+    ends = [name for name in dict.fromkeys(table["endpoint"]) if name != "worst_grade"]
+    rows = []
+    for (name, third), mine in given.groupby(["covariate", "third"], sort=False):
+        first = mine.iloc[0]
+        unit = _unit(first["unit_of_covariate"])
+        medians = mine.set_index("endpoint")["median"]
+        rows.append((f"{name}, {unit}", f"{third}: {_number(first['from'])} to "
+                     f"{_number(first['to'])}", str(first["patients"]), _percent(first["severe"]),
+                     *(_number(medians[end]) for end in ends)))  # fmt: skip
+    units = summary.results.header["endpoints"]
+    names = (f"{end}, {_unit(units[end]['unit'])}" for end in ends)
+    yield _markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
+
+
+def _made_with(summary: Summary) -> str:
+    header = summary.results.header
+    settings = header["settings"]
+    until, every, rtol = settings["sampling"]
+    made = ", ".join(f"{name} {found}" for name, found in header["versions"].items())
+    return "\n".join([
+        f"- model {header['model']['name']}, equations {header['model']['hash']}; seed "
+        f"{settings['seed']}",
+        f"- day 0 to {until:g}, a sample every {every:g} h; relative tolerance {rtol:g}",
+        f"- question {header['question']}; {made}",
+    ])  # fmt: skip
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _unit(text: str) -> str:
+    unit = " · ".join(pretty(part) for part in text.split(" * ")).replace("ug", "µg")
+    return unit if unit not in ("", "1") else "no unit"
+
+
+def _percent(share: float) -> str:
+    return "" if np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _number(value: Any) -> str:
+    """Three digits, as a person would write them."""
+    value = float(value)
+    if value == 0 or abs(value) < 1e-12:
+        return "0"
+    return f"{float(f'{value:.3g}'):,.6g}" if abs(value) < 1e6 else f"{value:.3g}"

@@ -1,0 +1,219 @@
+"""A virtual population run, chunk by chunk, onto disk: what is finished stays finished.
+
+Each chunk of patients becomes three Parquet files, written whole before they get their names, the
+one with endpoints last. A run that was stopped goes on from them, if it is asked the same.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .batches import plan_of, run_batch
+from .cluster import as_done
+from .endpoints import Members, endpoint
+from .ensemble import Ensemble
+from .errors import StorageError
+from .kernel import compile_kernel
+from .output import check_folder, write_whole
+from .parquet import parquet_bytes
+from .populationfile import PopulationStudy
+from .populationparts import (
+    COURSES,
+    ENDPOINTS,
+    FAILED,
+    HEADER,
+    KEPT,
+    MEMBERS,
+    Chunk,
+    Results,
+    check_header,
+    chunks_of,
+    column_of,
+    header_for,
+    is_done,
+    question_of,
+)
+from .rosenbrock import LANES
+from .workers import in_order
+
+WHOLE_DAY = 1e-9
+
+
+def run_population(
+    study: PopulationStudy,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    workers: int | None = None,
+    cluster: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Results:
+    """Run virtual patients under every scenario, and keep endpoints and courses on disk.
+
+    The numbers do not depend on workers, cluster, or how often it was stopped.
+
+    Parameters
+    ----------
+    study : PopulationStudy, see `crs_sim.populationfile.load_study`
+    folder : where run.json and the parts go
+    resume : go on with what is there; perhaps to a larger number of patients
+    workers : int, threads (default: one for each core)
+    cluster : address of a Dask scheduler; "" stays on this machine
+    progress : called with the patients done and their number, after each chunk
+
+    Raises
+    ------
+    StorageError
+        If the folder holds another population, or cannot be written to; what is finished stays.
+    InputError, UnknownNameError
+        For what cannot be run.
+    CrsSimError
+        If a cluster cannot be reached, or goes away.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from crs_sim.populationfile import load_study, with_number
+    >>> few = with_number(load_study("crs"), 4, None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = run_population(few, folder, workers=1)
+    ...     len(found.members())
+    4
+    """
+    home = Path(folder)
+    header = header_for(study)
+    check_folder(home)
+    check_header(home, header, resume=resume)
+    compile_kernel(study.model)  # before any thread, so that its message comes first
+    run_chunk(study, Chunk(0, 0, 0))  # what cannot be run is refused before anything is written
+    first = {home / HEADER: (json.dumps(header, indent=1) + "\n").encode()}
+    todo = [c for c in chunks_of(study.number) if not is_done(c, home, header["question"])]
+    done = study.number - sum(c.last - c.first for c in todo)
+    for place, tables in _run(study, todo, workers, cluster):
+        chunk = todo[place]
+        parts = {chunk.path(home, name): content for name, content in tables.items()}
+        _write(home, {**first, **parts}, done, study.number)  # no run.json before the first part
+        done += chunk.last - chunk.first
+        if progress is not None:
+            progress(done, study.number)
+    if not todo:
+        _write(home, first, done, study.number)
+    return Results(home, header)
+
+
+def _run(
+    study: PopulationStudy, chunks: list[Chunk], workers: int | None, cluster: str
+) -> Iterator[tuple[int, dict[str, bytes]]]:
+    if cluster:
+        return as_done(cluster, partial(run_chunk, study), chunks) if chunks else iter(())
+    stop = threading.Event()
+    work = partial(run_chunk, study, stop=stop)
+    return enumerate(in_order(work, chunks, workers=workers, stop=stop))
+
+
+def run_chunk(
+    study: PopulationStudy, chunk: Chunk, *, stop: threading.Event | None = None
+) -> dict[str, bytes]:
+    """The Parquet files of some patients, by table: here, or on another machine.
+
+    Parameters
+    ----------
+    study : PopulationStudy
+    chunk : Chunk; four run side by side, so that their number is filled up, and cut again
+    stop : once it is set, nothing new is begun
+    """
+    many = max(LANES, -(-(chunk.last - chunk.first) // LANES) * LANES)
+    drawn = study.virtual.draw(chunk.first, chunk.first + many)
+    values = pd.DataFrame(
+        study.virtual.parameters(drawn), index=range(chunk.first, chunk.first + many)
+    )
+    names = dict.fromkeys((*(f.when.quantity for f in study.virtual.filters), *study.endpoints))
+    ends = {name: endpoint(study.model, name) for name in names}
+    outputs = dict.fromkeys((*(end.needs for end in ends.values()), *study.courses))
+    sampling = replace(study.sampling, outputs=tuple(outputs))
+    plan = plan_of(study.model, study.scenarios, values, sampling)
+    if chunk.first == chunk.last:
+        return {}  # asked only whether it can be run
+    ensemble = plan.gather(run_batch(batch, stop=stop) for batch in plan.batches())
+    told = {s.name: {name: end.of(Members(ensemble, s.name)) for name, end in ends.items()}
+            for s in study.scenarios}  # fmt: skip
+    rows = chunk.last - chunk.first
+    table = _members(study, ensemble, {k: v[:rows] for k, v in drawn.items()}, chunk, told)
+    places = np.flatnonzero(np.isin(_ids(ensemble), table["member"][table[KEPT]]))
+    tables = {
+        MEMBERS: table,
+        COURSES: _courses(study, ensemble, places),
+        ENDPOINTS: _endpoints(study, ensemble, places, told),
+    }
+    says = {"question": question_of(study), "model": study.model.hash, "members": rows}
+    return {name: parquet_bytes(columns, says) for name, columns in tables.items()}
+
+
+def _members(
+    study: PopulationStudy, ensemble: Ensemble, drawn: Mapping[str, Any], chunk: Chunk,
+    told: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """What was drawn of each patient, which filters it passes, and whether it is kept."""
+    members = np.arange(chunk.first, chunk.last)
+    finished = _ids(ensemble)
+    at, ran = np.searchsorted(finished, members), np.isin(members, finished)
+    kept, passes = ran.copy(), {}
+    for one in study.virtual.filters:
+        good = np.zeros(len(members), dtype=bool)
+        values = told[study.scenarios[0].name][one.when.quantity]
+        good[ran] = one.when.holds(np.asarray(values)[at[ran]])
+        passes[column_of(one)] = good
+        kept &= good
+    reasons = {f.member: str(f) for f in reversed(ensemble.failures)}
+    failed = [reasons.get(int(m), "") for m in members]
+    return {"member": members, **drawn, **passes, KEPT: kept, FAILED: failed}
+
+
+def _ids(ensemble: Ensemble) -> Any:
+    """Of the patients that finished under every scenario, ascending."""
+    return np.array(ensemble.members, dtype=np.int64)
+
+
+def _endpoints(
+    study: PopulationStudy, ensemble: Ensemble, places: Any, told: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    names = [s.name for s in study.scenarios]
+    columns = {"member": np.tile(_ids(ensemble)[places], len(names)),
+               "scenario": np.repeat(np.array(names, dtype=object), len(places))}  # fmt: skip
+    for name in study.endpoints:
+        columns[name] = np.concatenate([np.asarray(told[s][name])[places] for s in names])
+    return columns
+
+
+def _courses(study: PopulationStudy, ensemble: Ensemble, places: Any) -> dict[str, Any]:
+    """Once a day, with half the digits: to draw bands of."""
+    whole = np.flatnonzero(np.abs(ensemble.days - np.round(ensemble.days)) < WHOLE_DAY)
+    names, n_days = [s.name for s in study.scenarios], len(whole)
+    members = np.repeat(_ids(ensemble)[places], n_days)
+    columns = {
+        "member": np.tile(members, len(names)),
+        "scenario": np.repeat(np.array(names, dtype=object), len(members)),
+        "day": np.tile(np.round(ensemble.days[whole]), len(places) * len(names)),
+    }
+    for name in study.courses:
+        columns[name] = ensemble[name][:, places][:, :, whole].ravel().astype(np.float32)
+    return columns
+
+
+def _write(folder: Path, files: Mapping[Path, bytes], done: int, number: int) -> None:
+    try:
+        write_whole(files)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}. {done} of {number} patients are kept in {folder}: once there is room, "
+            "--resume goes on"
+        ) from None

@@ -1,0 +1,221 @@
+"""Virtual patients: what is drawn of each, and which of them are plausible.
+
+Patient k is the same whatever the number of patients, and whoever else is drawn: patients are
+drawn in blocks, each from a random stream of its own, and each covariate from another.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from .errors import InputError, unknown_name
+from .model import Model
+from .population import Population
+from .triggers import Condition
+
+Array = NDArray[np.float64]
+
+BLOCK = 128
+"""Patients drawn together; a multiple of the four that run side by side."""
+SHAPES = ("lognormal", "normal", "uniform")
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """Something known of a patient beforehand, as it is spread over patients.
+
+    Parameters
+    ----------
+    name : a parameter of the model; or a drug, of which each patient then has an own dose
+    shape : "lognormal", "normal" or "uniform", cut at the bounds
+    centre : median ("lognormal") or mean ("normal"); says nothing of "uniform"
+    sd : of the natural logarithm ("lognormal"), or in ``unit`` ("normal")
+    lower, upper : bounds
+    unit, source : str
+    dose : the dose of the schedule that it stands for, in ``unit``; None for a parameter
+
+    Examples
+    --------
+    >>> weight = Covariate("weight", "normal", 80, 10, 50, 120, "kg", "assumption: made up")
+    >>> weight.at(np.array([0.5])).round(1).tolist()
+    [80.0]
+    """
+
+    name: str
+    shape: str
+    centre: float
+    sd: float
+    lower: float
+    upper: float
+    unit: str
+    source: str
+    dose: float | None = None
+
+    def __post_init__(self) -> None:
+        where = f"covariate {self.name}"
+        if self.shape not in SHAPES:
+            raise unknown_name("shape", self.shape, SHAPES, where)
+        if not self.lower < self.upper:
+            raise InputError(f"{where}: lower ({self.lower:g}) is not below upper ({self.upper:g})")
+        if self.shape != "uniform" and not (self.sd > 0 and self.lower < self.centre < self.upper):
+            raise InputError(
+                f"{where}: give an sd above 0, and a centre ({self.centre:g}) between its bounds "
+                f"({self.lower:g} and {self.upper:g})"
+            )
+        if self.shape == "lognormal" and self.lower < 0:
+            raise InputError(f"{where}: a lognormal one is above 0; give no lower bound below 0")
+        if self.shape == "uniform" and math.isinf(self.upper - self.lower):
+            raise InputError(f"{where}: a uniform one needs both bounds")
+
+    def at(self, chances: Array) -> Array:
+        """Its values at cumulative probabilities, (n,) each."""
+        if self.shape == "uniform":
+            return np.asarray(self.lower + chances * (self.upper - self.lower))
+        low, high = (ndtr((self._scaled(x) - self._scaled(self.centre)) / self.sd)
+                     for x in (self.lower, self.upper))  # fmt: skip
+        values = self._scaled(self.centre) + self.sd * ndtri(low + chances * (high - low))
+        drawn = np.exp(values) if self.shape == "lognormal" else values
+        return np.asarray(np.clip(drawn, self.lower, self.upper))  # rounding may leave them
+
+    def _scaled(self, value: float) -> float:
+        if self.shape == "normal" or math.isinf(value):
+            return value
+        return math.log(value) if value > 0 else -math.inf
+
+    def describe(self) -> str:
+        """In words."""
+        if self.shape == "uniform":
+            return f"uniform from {self.lower:g} to {self.upper:g}"
+        middle = "median" if self.shape == "lognormal" else "mean"
+        spread = f"sd {self.sd:g}" + (" on the log scale" if self.shape == "lognormal" else "")
+        bounds = [f"above {self.lower:g}"] * math.isfinite(self.lower) + [
+            f"below {self.upper:g}"] * math.isfinite(self.upper)  # fmt: skip
+        return ", ".join([f"{self.shape}, {middle} {self.centre:g}", spread, *bounds])
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a patient must come to under what is given, to count as plausible.
+
+    Parameters
+    ----------
+    when : Condition on an endpoint (``peak_ifng <= 1e5``)
+    source : str, why
+    """
+
+    when: Condition
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualPopulation:
+    """What is drawn of each virtual patient.
+
+    Parameters
+    ----------
+    model : Model, its values hold for whatever is not drawn
+    population : Population, of the parameters that differ
+    covariates : tuple of Covariate
+    filters : tuple of Filter
+    seed : int
+    fixed : parameters of the population that stay at the model's value
+
+    Examples
+    --------
+    >>> from crs_sim import load_model, load_population
+    >>> crs = load_model("crs")
+    >>> people = VirtualPopulation(crs, load_population(crs))
+    >>> few, more = people.draw(0, 3), people.draw(0, 300)
+    >>> bool((few["k_crp"] == more["k_crp"][:3]).all())
+    True
+    """
+
+    model: Model = field(repr=False)
+    population: Population
+    covariates: tuple[Covariate, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    seed: int = 1
+    fixed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = self.population.medians
+        for name in self.fixed:
+            if name not in known:
+                raise unknown_name("parameter of the population", name, known)
+        for covariate in self.covariates:
+            if covariate.dose is not None:
+                self.scaled_by(covariate)
+            elif covariate.name not in self.model.values:
+                raise unknown_name("parameter", covariate.name, self.model.values)
+            elif covariate.name in known and covariate.name not in self.fixed:
+                raise InputError(
+                    f"{covariate.name} is drawn from population {self.population.name} too; list "
+                    "it under 'fixed', or leave out the covariate"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what is drawn: parameters of the population, then covariates."""
+        free = (f.name for f in self.population.free if f.name not in self.fixed)
+        return (*free, *(c.name for c in self.covariates))
+
+    def __repr__(self) -> str:
+        """One line."""
+        return (f"VirtualPopulation({self.population.name!r}: {len(self.names)} drawn, "
+                f"{len(self.filters)} filters, seed {self.seed})")  # fmt: skip
+
+    def draw(self, first: int, last: int) -> dict[str, Array]:
+        """What is drawn of patients first to last (not included), by name, (n_patients,) each.
+
+        A dose is in the covariate's unit.
+        """
+        blocks = [self._block(k) for k in range(first // BLOCK, -(-last // BLOCK))]
+        skipped = first // BLOCK * BLOCK
+        return {
+            name: np.concatenate([b[name] for b in blocks])[first - skipped : last - skipped]
+            for name in self.names
+        }
+
+    def parameters(self, drawn: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's parameters that say what was drawn."""
+        found = {name: np.asarray(values) for name, values in drawn.items()}
+        for covariate in self.covariates:
+            if covariate.dose is not None:
+                by = self.scaled_by(covariate)
+                mine = found.get(by, np.full(1, self.model.values[by]))
+                found[by] = mine * (found.pop(covariate.name) / covariate.dose)
+        return found
+
+    def scaled_by(self, covariate: Covariate) -> str:
+        """The parameter through which an own dose of a drug comes about: its bioavailability.
+
+        Raises
+        ------
+        InputError, UnknownNameError
+            If the model has no such drug, or it has none.
+        """
+        name = self.model.drug(covariate.name).bioavailability
+        if not name:
+            raise InputError(
+                f"doses of {covariate.name} cannot differ between patients: the drug names no "
+                "bioavailability in drugs.toml; name a parameter there (1 by default)"
+            )
+        return name
+
+    def _block(self, number: int) -> dict[str, Array]:
+        drawn = self.population.sample(BLOCK, self._stream(number))
+        found = {name: values for name, values in drawn.items() if name not in self.fixed}
+        for covariate in self.covariates:
+            own = zlib.crc32(covariate.name.encode())
+            found[covariate.name] = covariate.at(self._stream(number, own).random(BLOCK))
+        return found
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
