@@ -85,7 +85,7 @@ def _print(found: Comparison) -> None:
         if text:
             click.echo(f"{scenario}: extrapolated: {text}")
     failed = len(found.predictions.ensemble.failures)
-    click.echo(f"{found.predictions.source}; {failed} runs failed")
+    click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
 
 
 def _write(

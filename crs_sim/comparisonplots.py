@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from . import RESEARCH_ONLY
 from .comparison import LEVEL, Comparison
@@ -223,6 +223,8 @@ def _forest(
     if end.log and float(ends.min()) > 0 and float(ends.max()) > 20 * float(ends.min()):
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(2, integer=end.needs == GRADE))
     unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
     ax.set_title("\n".join(textwrap.wrap(_label(comparison, end), 19)), fontsize=SMALL)
     ax.set_xlabel(unit if unit not in ("", "1") else "(no unit)", fontsize=SMALL)
@@ -253,7 +255,7 @@ def _words(
                   bbox_to_anchor=(0.0, 0.24 / sheet.height))  # fmt: skip
     figure.text(0.08 / sheet.width, 0.1 / sheet.height, RESEARCH_ONLY, fontsize=SMALL,
                 color="#555555")  # fmt: skip
-    said = f"Bands from {comparison.predictions.source}."
+    said = f"Bands from {comparison.predictions.source.rstrip('.')}."
     figure.text(1 - 0.08 / sheet.width, 0.1 / sheet.height, said, fontsize=SMALL, ha="right")
 
 
