@@ -1,4 +1,4 @@
-"""What a folder with a virtual population holds: run.json, and three Parquet files a chunk.
+"""What a folder with a virtual population holds: run.json, and four Parquet files a chunk.
 
 Every file says in its header which question it answers, so that no two populations are mixed up.
 """
@@ -23,7 +23,7 @@ from .storage import versions
 from .virtual import BLOCK, Filter
 
 HEADER, PARTS = "run.json", "parts"
-MEMBERS, COURSES, ENDPOINTS = "members", "courses", "endpoints"
+MEMBERS, COURSES, ENDPOINTS, DOSES = TABLES = ("members", "courses", "endpoints", "doses")
 KEPT, FAILED = "kept", "failed"
 
 
@@ -85,6 +85,10 @@ class Results:
         """One row for each patient that was kept and day, under a scenario; a column a course."""
         columns = ["member", "day", *self.header["courses"]]
         return read_parquet(self._paths(COURSES), columns, where="scenario", value=scenario)
+
+    def doses(self) -> pd.DataFrame:
+        """One row for each dose given or held by a trigger or hold, of the patients kept."""
+        return read_parquet(self._paths(DOSES))
 
     def _paths(self, table: str) -> list[Path]:
         return [chunk.path(self.folder, table) for chunk in chunks_of(self.header["number"])]
@@ -210,7 +214,7 @@ def is_done(chunk: Chunk, folder: Path, question: str) -> bool:
     StorageError
         If one of its files is broken, or belongs to another question.
     """
-    paths = [chunk.path(folder, name) for name in (MEMBERS, COURSES, ENDPOINTS)]
+    paths = [chunk.path(folder, name) for name in TABLES]
     if not all(path.is_file() for path in paths):
         return False
     for path in paths:

@@ -19,15 +19,18 @@ import pandas as pd
 
 from .batches import plan_of, run_batch
 from .cluster import as_done
+from .decisions import PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
 from .kernel import compile_kernel
+from .ledger import COLUMNS
 from .output import check_folder, write_whole
 from .parquet import parquet_bytes
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,
+    DOSES,
     ENDPOINTS,
     FAILED,
     HEADER,
@@ -153,6 +156,7 @@ def run_chunk(
         MEMBERS: table,
         COURSES: _courses(study, ensemble, places),
         ENDPOINTS: _endpoints(study, ensemble, places, told),
+        DOSES: _doses(ensemble, places),
     }
     says = {"question": question_of(study), "model": study.model.hash, "members": rows}
     return {name: parquet_bytes(columns, says) for name, columns in tables.items()}
@@ -207,6 +211,22 @@ def _courses(study: PopulationStudy, ensemble: Ensemble, places: Any) -> dict[st
     for name in study.courses:
         columns[name] = ensemble[name][:, places][:, :, whole].ravel().astype(np.float32)
     return columns
+
+
+def _doses(ensemble: Ensemble, places: Any) -> dict[str, Any]:
+    """What was decided on the way: the other doses are the scenario's own."""
+    kept = [ensemble.members[place] for place in places]
+    found = [
+        (member, scenario, *(getattr(entry, name) for name in COLUMNS))
+        for scenario, ledgers in ensemble.ledgers.items()
+        for member in kept
+        for entry in ledgers[member]
+        if entry.why != PLANNED
+    ]
+    kinds = (np.int64, object, float, object, float, object, float, bool, object)
+    columns = zip(*found, strict=True) if found else ((),) * len(kinds)
+    return {name: np.array(column, dtype=kind) for name, column, kind in
+            zip(("member", "scenario", *COLUMNS), columns, kinds, strict=True)}  # fmt: skip
 
 
 def _write(folder: Path, files: Mapping[Path, bytes], done: int, number: int) -> None:

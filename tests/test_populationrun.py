@@ -163,6 +163,39 @@ def test_a_larger_number_goes_on_from_a_smaller(study, found, tmp_path):
         run_population(with_number(study, 5, None), out, resume=True)
 
 
+RULE = """
+[[scenario]]
+name = "by rule"
+hold = [{ drug = "pill", when = "amount > 6" }]
+[[scenario.trigger]]
+name = "low"
+when = "amount <= 2"
+give = { drug = "pill", amount = 4, unit = "mg" }
+at_most = 2
+hours_apart = 48
+every_hours = 12
+"""
+
+
+def test_doses_by_rule_are_kept_and_the_same_after_a_stop(tmp_path):
+    home = write_population_case(tmp_path)
+    with (home / "scenarios.toml").open("a") as file:
+        file.write(RULE)
+    study = load_study(home)
+    whole = run_population(study, tmp_path / "whole", workers=2)
+    run_population(with_number(study, 128, None), tmp_path / "parts")
+    assert files(run_population(study, tmp_path / "parts", resume=True).folder) == files(
+        whole.folder)  # fmt: skip
+    doses = whole.doses()
+    assert set(doses["why"]) == {"trigger low"} and doses["given"].all()
+    assert (2 * doses["day"] % 1 == 0).all()
+    kept = whole.members().query("kept")["member"]
+    given = doses.groupby("member").size()
+    assert set(given.index) == set(kept) and given.max() == 2
+    apart = doses.groupby("member")["day"].diff().dropna()
+    assert (apart >= 2).all()
+
+
 def test_a_killed_run_goes_on(study, found, home, tmp_path):
     out = tmp_path / "out"
     script = (
