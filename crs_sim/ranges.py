@@ -16,6 +16,7 @@ from .draws import Draws
 from .errors import InputError
 from .fitting import Fit
 from .objective import Array
+from .population import Population
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,7 @@ def prior_draws(result: Fit, count: int, *, seed: int) -> Draws:
     InputError
         If count is below 1.
     """
-    if count < 1:
-        raise InputError(f"{count} virtual patients; give 1 or more")
-    ranges = prior_ranges(result)
-    chances = np.random.default_rng(seed).random((count, len(ranges)))
-    table = pd.DataFrame({r.name: r.at(chances[:, k]) for k, r in enumerate(ranges)})
+    problem = result.problem
+    people = Population(problem.name, problem.model, problem.free, problem.noise)
+    table = pd.DataFrame(people.sample(count, np.random.default_rng(seed)))
     return Draws(table, f"{count} virtual patients of the priors", float(count))

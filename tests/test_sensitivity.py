@@ -128,7 +128,7 @@ def test_ranges_of_the_prior_and_of_the_fit(best):
     with pytest.raises(InputError, match="within is 95"):
         fit_ranges(best, 95)
     assert len(prior_draws(best, 5, seed=1).values) == 5
-    with pytest.raises(InputError, match="0 virtual patients"):
+    with pytest.raises(InputError, match="0 patients; give 1 or more"):
         prior_draws(best, 0, seed=1)
 
 
