@@ -24,8 +24,8 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
-# 200 synthetic patients fitted: do the estimates and intervals hold the truth? Some ten minutes on
-# two cores; goes on where it was stopped.
+# 200 synthetic patients fitted: do the estimates and intervals hold the truth? Some twenty minutes
+# on two cores; goes on where it was stopped.
 recovery: $(VENV)/.installed
 	$(BIN)/python -m studies.recovery
 
