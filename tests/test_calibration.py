@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from crs_sim.posterior import SamplePlan
+from studies.calibration import design
 from studies.calibration.design import PRIORS, RANKS, asked, chance, run
 
 
@@ -37,3 +41,10 @@ def test_truths_rank_evenly_among_the_draws_and_a_wrong_noise_is_seen():
         assert chance([one.ranks[k] for one in right]) > 0.002
     wrong = run(100, sd_factor=0.4)
     assert chance([one.ranks[2] for one in wrong]) < 0.002
+
+
+def test_the_committed_ranks_are_even():
+    table = pd.read_csv(Path(design.__file__).parent / "found" / "ranks.csv")
+    assert len(table) >= 150
+    for free in PRIORS:
+        assert chance(table[f"rank_{free.name}"].tolist()) > 0.01
