@@ -136,7 +136,7 @@ cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare-fits
 cli_compare.py     compare
-cli_fit.py         fit
+cli_fit.py         fit, replay
 cli_sensitivity.py  sensitivity
 cli_search.py      search
 cli_virtual.py     population

@@ -14,7 +14,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_compare import compare
 from .cli_export import export
-from .cli_fit import fit
+from .cli_fit import fit, replay
 from .cli_models import check, new, show
 from .cli_population import data_set_options, fit_all
 from .cli_predict import compare_fits, predict
@@ -78,8 +78,8 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, fit, fit_all, export, profile, leave_one_out, predict, compare,
-                compare_fits, sensitivity, search, population, sample):  # fmt: skip
+for command in (check, show, new, fit, fit_all, replay, export, profile, leave_one_out, predict,
+                compare, compare_fits, sensitivity, search, population, sample):  # fmt: skip
     cli.add_command(command)
 
 

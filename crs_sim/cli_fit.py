@@ -10,7 +10,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_population import data_set_options, fit_patients
-from .cli_profile import write_profiles
+from .cli_profile import PROBLEM_OPTION, write_profiles
 from .errors import InputError
 from .options import DataSetAsked, data_set
 from .progress import progress_line, progress_of
@@ -128,6 +128,34 @@ def fit_problem(
         write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
+
+
+@click.command(short_help="Run a stored fit again: is the cost the same?", epilog=RESEARCH_ONLY)
+@click.argument("run")
+@click.option("--refit", is_flag=True, help="Fit anew too, from the same starts and seed.")
+@click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@PROBLEM_OPTION
+def replay(run: str, refit: bool, workers: int | None, problem: str | None) -> None:
+    """Run the estimates of RUN again and compare their cost with the stored one.
+
+    It is an error if they differ: then the model's equations, the doses, the observations or
+    their noise have changed since.
+    """
+    from .fitting import fit as run_fit
+    from .storage import SAME_COST, load_fit, load_run
+
+    stored = float(load_run(run).result["cost"])
+    again = load_fit(run, problem)  # refuses another cost
+    click.echo(f"stored cost {stored:.9g}, run again {again.cost:.9g}")
+    if refit:
+        anew = run_fit(again.problem, starts=len(again.starts), seed=again.seed, workers=workers)
+        click.echo(f"fitted anew {anew.cost:.9g}")
+        if abs(anew.cost - stored) > SAME_COST * max(1.0, stored):
+            raise InputError(
+                f"{run}  fitted anew, the cost is {anew.cost:.9g} instead of {stored:.9g}: another "
+                "version of crs_sim or of a library?"
+            )
+    click.echo(f"The same.\n{RESEARCH_ONLY}")
 
 
 def print_prior(patient: Patient, model: Model, name: str | None) -> None:

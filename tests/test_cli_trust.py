@@ -328,3 +328,19 @@ def test_fits_are_compared(problem, tmp_path):
     assert "delta_aic" in result.output
     assert len(pd.read_csv(tmp_path / "table.csv")) == 2
     assert "two fits or more" in run("compare-fits", problem).stderr
+
+
+def test_a_stored_fit_replays_to_the_same_cost(problem):
+    done = run("replay", problem, "--refit", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    stored, anew = (float(line.split()[2].rstrip(",")) for line in done.output.splitlines()[:2])
+    assert anew == pytest.approx(stored, rel=1e-6)
+    assert "The same." in done.output
+
+
+def test_a_fit_whose_data_changed_is_not_replayed(problem):
+    path = problem.parent / "data" / "observations.csv"
+    path.write_text(path.read_text().replace("a1,amount,value,1,,,5.5", "a1,amount,value,1,,,9.5"))
+    refused = run("replay", problem)
+    assert refused.exit_code == 1
+    assert "have changed; fit again" in refused.output
