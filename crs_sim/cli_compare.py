@@ -42,7 +42,7 @@ def compare(
     every scenario, so that differences are within one patient. The first row is what was done.
     """
     from .comparison import compare as run_compare
-    from .ensemble import Sampling
+    from .ensemble import EVERY_HOURS, Sampling
     from .output import check_folder
     from .progress import progress_line
     from .scenariofile import SCENARIOS, load_scenarios
@@ -57,7 +57,7 @@ def compare(
         task = line.add_task("draws", total=None, last="")
         found = run_compare(
             result, asked.scenarios, asked.endpoints, draws=_draws(options, result),
-            sampling=Sampling(until=asked.until, every_hours=6.0), workers=workers,
+            sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
     _print(found)

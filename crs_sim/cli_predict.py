@@ -11,7 +11,7 @@ from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
 
 if TYPE_CHECKING:
-    from .ensemble import Sampling
+    from .ensemble import EVERY_HOURS, Sampling
     from .patient import Observations, Patient
     from .predictions import Predictions
     from .simulation import Simulation
@@ -39,7 +39,7 @@ def predict(run: str, prior: str | None, **options: Any) -> None:
     from .output import check_folder
 
     check_folder(options["out"])
-    sampling = Sampling(until=options["until"], every_hours=6.0)
+    sampling = Sampling(until=options["until"], every_hours=EVERY_HOURS)
     who = unmeasured(run, prior)
     if who is not None:
         predict_from_prior(who, prior, sampling, options)

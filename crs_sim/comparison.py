@@ -15,7 +15,7 @@ import pandas as pd
 
 from .draws import Draws
 from .endpoints import Endpoint, Members
-from .ensemble import Sampling
+from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .objective import METHOD, RTOL, Array
@@ -165,12 +165,9 @@ def compare(
     """
     if not scenarios or not endpoints:
         raise InputError("a comparison needs at least one other scenario and one endpoint")
-    problem, own = result.problem, result.problem.patient.scenario
-    several = [
-        replace(s, values={**own.values, **s.values})
-        for s in (replace(own, name=AS_GIVEN), *scenarios)
-    ]
-    wanted = sampling or Sampling(every_hours=6.0)
+    problem = result.problem
+    several = (replace(problem.patient.scenario, name=AS_GIVEN), *scenarios)
+    wanted = sampling or Sampling(every_hours=EVERY_HOURS)
     shown = observables(problem.model, problem.noise, problem.patient)
     outputs = dict.fromkeys((*shown, *(e.needs for e in endpoints)))
     predictions = predict(
@@ -178,10 +175,11 @@ def compare(
         workers=workers, progress=progress,
     )  # fmt: skip
     runs = tuple(
-        simulate(result.model, s, days=predictions.days, method=METHOD, rtol=RTOL) for s in several
+        simulate(result.model, s, days=predictions.days, method=METHOD, rtol=RTOL)
+        for s in predictions.ensemble.scenarios  # with the patient's own values
     )
     estimates = np.array([[float(e.of(run)) for e in endpoints] for run in runs])
-    members = [Members(predictions.ensemble, s.name) for s in several]
+    members = [Members(predictions.ensemble, name) for name in predictions.scenarios]
     drawn = np.array([[e.of(m) for e in endpoints] for m in members], dtype=np.float64)
     outside = ("", *(_outside(run, runs[0]) for run in runs[1:]))
     return Comparison(predictions, runs, tuple(endpoints), estimates, drawn, outside)

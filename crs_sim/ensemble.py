@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+EVERY_HOURS = 6.0
+"""Between samples where courses become bands, peaks and durations, unless told."""
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from .endpoints import endpoint
-from .ensemble import Sampling
+from .ensemble import EVERY_HOURS, Sampling
 from .errors import CrsSimError, InputError
 from .model import Model
 from .patient import check_against, load_patient
@@ -109,7 +109,7 @@ class PopulationStudy:
     scenarios: tuple[Scenario, ...]
     endpoints: tuple[str, ...]
     courses: tuple[str, ...] = ()
-    sampling: Sampling = field(default_factory=lambda: Sampling(every_hours=6.0))
+    sampling: Sampling = field(default_factory=lambda: Sampling(every_hours=EVERY_HOURS))
     number: int = 1000
 
     @property

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from .batches import simulate_many
 from .draws import Draws, weighted_draws
-from .ensemble import Ensemble, Sampling
+from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Model
@@ -258,7 +258,7 @@ def _predicted(
     scenarios = patient.scenario if scenarios is None else scenarios
     several = (scenarios,) if isinstance(scenarios, Scenario) else tuple(scenarios)
     mine = [replace(s, values={**patient.scenario.values, **s.values}) for s in several]
-    sampling = sampling or Sampling(every_hours=6.0)
+    sampling = sampling or Sampling(every_hours=EVERY_HOURS)
     if sampling.outputs is None:
         sampling = replace(sampling, outputs=observables(about.model, about.noise, patient))
     found = simulate_many(about.model, mine, drawn.values, sampling=sampling, **how)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from .comparison import Comparison, compare
 from .draws import Draws
-from .ensemble import Sampling
+from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
 from .kernel import compile_kernel
@@ -200,7 +200,7 @@ def drawn(
     question = found.question
     ends = {e.name: e for e in (*question.objectives, *question.endpoints)}
     outputs = tuple(dict.fromkeys([*question.courses, *(e.needs for e in ends.values())]))
-    sampling = Sampling(until=question.plan.until, every_hours=6.0, outputs=outputs)
+    sampling = Sampling(until=question.plan.until, every_hours=EVERY_HOURS, outputs=outputs)
     scenarios = [found.scenario(trial) for trial in trials]
     return compare(result, scenarios, tuple(ends.values()), draws=draws, sampling=sampling,
                    workers=workers, progress=progress)  # fmt: skip
@@ -240,7 +240,7 @@ def front_of(costs: Array) -> tuple[int, ...]:
 
 
 def _ends(result: Fit, question: SearchQuestion, scenario: Scenario) -> list[float]:
-    days = Sampling(until=question.plan.until, every_hours=6.0).sample_days
+    days = Sampling(until=question.plan.until, every_hours=EVERY_HOURS).sample_days
     run = simulate(result.model, scenario, days=days, method=METHOD, rtol=RTOL)
     return [float(e.of(run)) for e in question.objectives]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .batches import simulate_many
 from .endpoints import Endpoint, Members
-from .ensemble import Ensemble, Sampling
+from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
 from .fitting import Fit
 from .indices import LEADING, block, design, indices
@@ -270,7 +270,7 @@ def run_rows(
     """The endpoints of each row of parameter values, and what went wrong ("" if nothing)."""
     scenario = result.problem.patient.scenario
     outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
-    sampling = Sampling(until=plan.until, every_hours=6.0, outputs=outputs)
+    sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
     found = simulate_many(
         result.problem.model, scenario, values, sampling=sampling, workers=workers
     )
