@@ -11,7 +11,7 @@ from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
 
 if TYPE_CHECKING:
-    from .ensemble import EVERY_HOURS, Sampling
+    from .ensemble import Sampling
     from .patient import Observations, Patient
     from .predictions import Predictions
     from .simulation import Simulation
@@ -35,7 +35,7 @@ def predict(run: str, prior: str | None, **options: Any) -> None:
     Of a PATIENT without any observation, or with --prior, they are those of patients drawn from
     the prior.
     """
-    from .ensemble import Sampling
+    from .ensemble import EVERY_HOURS, Sampling
     from .output import check_folder
 
     check_folder(options["out"])
