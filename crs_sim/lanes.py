@@ -47,9 +47,10 @@ class Layout:
             "INFLOW": 15,
             "BETWEEN": 16,
             "START": 17,
+            "EASE": 18,
         }
         first = {name: row * n for name, row in rows.items()}
-        first["WORST"] = 18 * n
+        first["WORST"] = 19 * n
         first["WANTED"] = first["WORST"] + 1
         first["FACTOR"] = first["WANTED"] + 1
         first["Q"] = first["FACTOR"] + self.n_factor
@@ -145,7 +146,8 @@ def _worst_error(layout: Layout) -> str:
     lines = []
     for q in range(layout.n_states):
         now, new = f"magnitude({layout.at('NOW', q)})", f"magnitude({layout.at('NEW', q)})"
-        size = f"larger({now}, {new}) + fraction * {layout.at('SIZE', q)}"
+        least = f"fraction * {layout.at('SIZE', q)} * {layout.at('EASE', q)}"
+        size = f"larger({now}, {new}) + {least}"
         error = f"magnitude(w[{7 * layout.n_states + q}]) / ({size})"
         lines.append(f"worst = {error if q == 0 else f'larger({error}, worst)'}")
     lines.append(f"{layout.at('WORST', 0)} = worst")

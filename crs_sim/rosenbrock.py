@@ -63,6 +63,9 @@ FRACTION, TIGHT = 0.05, 3.6e-7
 """A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
 than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
 smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
+DOSED = 1.0 / FRACTION
+"""Times that, of a state that doses go into: what is left of a drug long after matters as a share
+of its dose, and to follow it closer was a sixth of all steps."""
 SMALLEST_SIZE = 1e-6
 """No state is taken as typically smaller than this."""
 SOON = 1.0 / 24.0
@@ -103,11 +106,12 @@ CONSTANTS, INITIAL, RATES, JACOBIAN, QUANTITIES, TAKE_STEP, ERRORS, BENDS, BETWE
     10
 )
 PLACES = (
-    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "NOW", "INFLOW", "WORST", "WANTED", "Q", "P", "WORK",
+    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "EASE", "NOW", "INFLOW", "WORST", "WANTED", "Q", "P",
+    "WORK",
 )  # fmt: skip
 """Where arrays begin in ``w``, in their order in ``m``, after the addresses; NL is the size of
 n_states rows, WORK of all."""
-NL, RATE, NEW, BETWEEN, SIZE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 22)
+NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 23)
 
 
 def call(address: int, w: Array) -> None:

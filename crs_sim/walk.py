@@ -11,6 +11,8 @@ from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
     DONE,
+    DOSED,
+    EASE,
     HUGE,
     INFLOW,
     INITIAL,
@@ -175,10 +177,13 @@ def begin(
             w[m[NOW] + q * LANES + i - group] = start[i, q]
     for q in range(m[NL]):
         w[m[SIZE] + q] = max(SMALLEST_SIZE, abs(w[m[NOW] + q]))
+        w[m[EASE] + q] = 1.0
     for k in range(amount.shape[1]):
         for lane in range(LANES):
-            q = m[SIZE] + given[2, k] * LANES + lane
-            w[q] = max(w[q], amount[min(group + lane, len(amount) - 1), k])
+            q = given[2, k] * LANES + lane
+            dose = amount[min(group + lane, len(amount) - 1), k]
+            w[m[SIZE] + q] = max(w[m[SIZE] + q], dose)
+            w[m[EASE] + q] = DOSED
     while counts[ROW] < len(days) and days[counts[ROW]] <= first:
         write_down(m, w, m[NOW], states, group, counts[ROW])
         counts[ROW] += 1
