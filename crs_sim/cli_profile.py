@@ -57,8 +57,10 @@ def write_profiles(
     from .profilefiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
     from .report import add_profiles, better_optima, profile_words
+    from .runlog import check_new
 
-    path = lines_to_add(folder / FILE, resume)
+    path = folder / FILE
+    check_new(path, resume=resume)
     done = read_profiles(path, result)
 
     def told(finished: int, total: int, one: Profile) -> None:
@@ -97,13 +99,15 @@ def leave_one_out(
     should it be stopped, go on with --resume.
     """
     from .leaveout import leave_out
-    from .leaveoutfiles import append_omission, read_omissions
+    from .profilefiles import append_omission, read_omissions
+    from .runlog import check_new
 
     result, folder = fit_and_folder(run, options["problem"])
     folder = options["out"] or folder
     asked = groups_asked(result, groups, after)
     name = "leave_one_out" if asked is None else "left_out"
-    path = lines_to_add(folder / f"{name}.jsonl", resume)
+    path = folder / f"{name}.jsonl"
+    check_new(path, resume=resume)
     done = read_omissions(path, result)
 
     def told(finished: int, total: int, omission: Omission) -> None:
@@ -114,18 +118,6 @@ def leave_one_out(
     found = leave_out(result, asked, done=done, workers=options["workers"], progress=told)
     write_left_out(result, found, folder, name)
     click.echo(f"wrote {path}\n{RESEARCH_ONLY}")
-
-
-def lines_to_add(path: Path, resume: bool) -> Path:
-    """The file that gets a line for each one finished; refused if it is there and not to go on."""
-    from .errors import InputError
-    from .output import check_folder
-
-    check_folder(path.parent)
-    if path.exists() and not resume:
-        raise InputError(f"{path}  holds finished ones already; go on from them with --resume, or "
-                         "delete it")  # fmt: skip
-    return path
 
 
 def groups_asked(

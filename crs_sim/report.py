@@ -17,9 +17,8 @@ from .fitting import Dropped, Estimate, Fit
 from .output import write_whole
 from .panels import plain
 from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
-from .profilefiles import TABLE, profiles_table
 from .profileplots import plot_profiles
-from .profiles import MEANING, Interval, Profile
+from .profiles import MEANING, Interval, Profile, profiles_table
 from .simulation import sample_days
 from .storage import estimates_table
 from .trust import agreement_words, concerns, condition_words
@@ -27,7 +26,7 @@ from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
-PROFILES = "profiles.md"
+PROFILES, TABLE = "profiles.md", "profiles.csv"
 DAYS_AFTER = 4.0
 """A figure goes on for this long after the last dose or observation."""
 NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
