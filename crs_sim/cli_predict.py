@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+from .cli_profile import PROBLEM_OPTION, print_columns
 
 if TYPE_CHECKING:
     from .ensemble import Sampling
@@ -46,8 +46,9 @@ def predict(run: str, prior: str | None, **options: Any) -> None:
         return
     from .posterior import read_draws
     from .predictions import predict as run_predict
+    from .storage import load_fit
 
-    result, _ = fit_and_folder(run, options["problem"])
+    result = load_fit(run, options["problem"])
     problem, table = result.problem, options["table"]
     draws = options["draws"] if table is None else read_draws(table, problem)
     bands = run_predict(result, draws=draws, sampling=sampling)
@@ -121,9 +122,10 @@ def write_bands(
 def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     """Compare RUNS, fits of the same observations, by AIC and BIC; the best first."""
     from .output import write_whole
+    from .storage import load_fit
     from .structures import compare_fits as compare
 
-    table = compare({name: fit_and_folder(name, None)[0] for name in runs})
+    table = compare({name: load_fit(name) for name in runs})
     shown = ("fit", "free", "effective", "minus_2_ln_l", "prior_penalty", "delta_aic", "delta_bic",
              "delta_aic_effective")  # fmt: skip
     rows = [[v if isinstance(v, str) else f"{v:.4g}" for v in row]

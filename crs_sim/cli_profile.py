@@ -44,8 +44,11 @@ def profile(
     Each is moved step by step and all others are fitted again. Finished ones are kept as they
     come: should it be stopped, go on with --resume.
     """
-    result, folder = fit_and_folder(run, problem)
-    write_profiles(result, out or folder, names=names, resume=resume, workers=workers)
+    from .storage import load_fit
+
+    result = load_fit(run, problem)
+    folder = out or folder_of(run)
+    write_profiles(result, folder, names=names, resume=resume, workers=workers)
     click.echo(RESEARCH_ONLY)
 
 
@@ -101,9 +104,10 @@ def leave_one_out(
     from .leaveout import leave_out
     from .profilefiles import append_omission, read_omissions
     from .runlog import check_new
+    from .storage import load_fit
 
-    result, folder = fit_and_folder(run, options["problem"])
-    folder = options["out"] or folder
+    result = load_fit(run, options["problem"])
+    folder = options["out"] or folder_of(run)
     asked = groups_asked(result, groups, after)
     name = "leave_one_out" if asked is None else "left_out"
     path = folder / f"{name}.jsonl"
@@ -164,13 +168,12 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
         click.echo(f"wrote {path}")
 
 
-def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
-    """The stored fit, and the folder for what is added to it."""
+def folder_of(run: str) -> Path:
+    """Where goes what is added to a run."""
     from .shipped import outside
-    from .storage import load_run, problem_of, restored
+    from .storage import load_run
 
-    stored = load_run(run)
-    return restored(stored, problem_of(stored, problem)), outside(stored.path)
+    return outside(load_run(run).path)
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
