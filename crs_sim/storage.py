@@ -23,6 +23,7 @@ import numpy as np
 from .errors import StorageError, UnknownNameError, unknown_name
 from .model import Model
 from .shipped import root
+from .workbook import is_workbook
 
 if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after a fit loaded it
     import pandas as pd
@@ -317,6 +318,8 @@ def _numbers(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
 
 def _found(name: str | Path) -> Path:
     given = Path(name)
+    if is_workbook(given):
+        given = given.with_suffix("")  # its runs lie in a folder of its name
     parts = given.parts
     shipped = root() / "fits" / parts[0] if parts and not given.is_absolute() else given
     inside = shipped / "runs" / parts[1] if len(parts) == 2 else shipped
