@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
-from .fitting import Dropped, Estimate, Fit
+from .fitting import Dropped, Estimate, Fit, estimates_table
 from .output import write_whole
 from .panels import plain
 from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profileplots import plot_profiles
 from .profiles import MEANING, Interval, Profile, profiles_table
 from .simulation import sample_days
-from .storage import estimates_table
 from .trust import agreement_words, concerns, condition_words
 from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table

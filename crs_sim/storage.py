@@ -154,16 +154,6 @@ def save_run(
     return final
 
 
-def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
-    """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
-    import pandas as pd
-
-    table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
-    changes = {d.parameter: d.delta_aic for d in dropped}
-    table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
-    return table
-
-
 def load_run(name: str | Path, model: Model | None = None) -> Run:
     """A stored fit.
 
@@ -349,6 +339,7 @@ def _created(run: Path) -> str:
 
 
 def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
+    from .fitting import estimates_table
     from .verdict import judged_table
 
     return {
