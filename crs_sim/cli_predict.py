@@ -99,15 +99,13 @@ def write_bands(
 ) -> None:  # fmt: skip
     """Write the table and the figure, and say where the bands come from."""
     from .bandplots import plot_predictions
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import csv_file, write_whole
+    from .plots import figure_files
 
     level, out = options["level"], options["out"]
     figure = plot_predictions(bands, middle, observations=observed, level=level, title=title)
-    text = bands.table(sorted({0.5, 0.95, level})).to_csv(index=False, lineterminator="\n")
-    files = {out / "predictions.csv": text.encode()}
-    for suffix in (".png", ".svg"):
-        files[out / f"predictions{suffix}"] = figure_file(figure, f"predictions{suffix}")
+    files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
+             **figure_files(figure, out / "predictions")}  # fmt: skip
     write_whole(files)
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     for path in files:
@@ -121,7 +119,7 @@ def write_bands(
 @click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv", help="Write it.")
 def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     """Compare RUNS, fits of the same observations, by AIC and BIC; the best first."""
-    from .output import write_whole
+    from .output import csv_file, write_whole
     from .storage import load_fit
     from .structures import compare_fits as compare
 
@@ -132,6 +130,6 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
             for row in table[list(shown)].itertuples(index=False)]  # fmt: skip
     print_columns([shown, *rows])
     if out is not None:
-        write_whole({out: table.to_csv(index=False, lineterminator="\n").encode()})
+        write_whole({out: csv_file(table)})
         click.echo(f"wrote {out}")
     click.echo(RESEARCH_ONLY)

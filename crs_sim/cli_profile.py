@@ -143,17 +143,14 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     """Write table and figures of what was left out; print the table."""
     from .influence import influence_table
     from .leaveout import leave_out_table
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import csv_file, write_whole
+    from .plots import figure_files
     from .profileplots import plot_left_out
 
     table = leave_out_table(result, found)
-    files = {folder / f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode(),
-             folder / "influence.csv": influence_table(result)
-             .to_csv(index=False, lineterminator="\n").encode()}  # fmt: skip
-    figure = plot_left_out(table)
-    for suffix in (".png", ".svg"):
-        files[folder / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    files = {folder / f"{name}.csv": csv_file(table),
+             folder / "influence.csv": csv_file(influence_table(result)),
+             **figure_files(plot_left_out(table), folder / name)}  # fmt: skip
     write_whole(files)
     head = ("left out", "observation", "observed", "foretold", "off by (sd)", "chance",
             "moves most")  # fmt: skip

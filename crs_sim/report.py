@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
 from .fitting import Dropped, Estimate, Fit, estimates_table
-from .output import write_whole
+from .output import csv_file, write_whole
 from .panels import plain
-from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
+from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profileplots import plot_profiles
 from .profiles import MEANING, Interval, Profile, profiles_table
 from .simulation import sample_days
@@ -46,9 +46,8 @@ def write_report(
     profiled : bool, whether profiles follow, for the report to name them
     """
     for name, figure in figures(result).items():
-        for suffix in (".png", ".svg"):
-            path = folder / f"{name}{suffix}"
-            path.write_bytes(figure_file(figure, path))
+        for path, content in figure_files(figure, folder / name).items():
+            path.write_bytes(content)
     text = report_text(result, dropped, profiled=profiled)
     (folder / "report.md").write_text(text, encoding="utf-8", newline="\n")
 
@@ -260,12 +259,11 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
     StorageError
         If they cannot be written; then none is.
     """
-    figure = plot_profiles(profiles)
-    table = profiles_table(profiles).to_csv(index=False, lineterminator="\n")
-    files = {folder / PROFILES: profiles_text(profiles).encode(), folder / TABLE: table.encode()}
-    for suffix in (".png", ".svg"):
-        path = folder / f"profiles{suffix}"
-        files[path] = figure_file(figure, path)
+    files = {
+        folder / PROFILES: profiles_text(profiles).encode(),
+        folder / TABLE: csv_file(profiles_table(profiles)),
+        **figure_files(plot_profiles(profiles), folder / "profiles"),
+    }
     write_whole(files)
     return tuple(files)
 
