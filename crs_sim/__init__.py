@@ -70,7 +70,6 @@ fitting.py         fit: the answer, with standard errors
 trust.py           whether a fit can be believed: what its report says first
 profiles.py        Profile: how much worse a fit gets as one parameter is moved
 profiling.py       profiles computed, by fits of all other parameters
-profilefiles.py    profiles on disk, one line each as it is finished
 verdict.py         each reported level beside the fitted one, and whether that will do
 population.py      Population: medians and spreads between patients, to draw from or to fit with
 twostage.py        the population behind several patients, from what the data of each say
@@ -86,10 +85,11 @@ searchfile.py      search.toml: which schedules to look through, and what is wei
 optimiser.py       which schedules to try next; the only door to optuna
 influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
-leaveoutfiles.py   what was left out on disk, one line each as it is finished
 structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
 output.py          files written whole or not at all; a simulation as a table
+runlog.py          rows of a long job on disk, so that it goes on where it was killed
+profilefiles.py    profiles, and observations left out, on disk as each is finished
 study.py           a whole data set run, one row a record
 subjects.py        a subject of a data set as a problem of its own
 cohortfiles.py     a fit of several patients on disk, as it goes and when it is done
@@ -97,7 +97,6 @@ chains.py          draws of a sampler on disk, part by part
 convergence.py     R-hat and effective draws; the only door to arviz-stats
 posterior.py       Posterior: draws of the parameters, and whether they can be trusted
 ranges.py          how far each free parameter may lie from its estimate
-runlog.py          rows of a long job on disk, so that it goes on where it was killed
 indices.py         Sobol's and Morris's indices; the only door to SALib
 sensitivities.py   sensitivity: which parameters drive an endpoint, and a tornado
 searching.py       search: schedules tried, the front between two endpoints

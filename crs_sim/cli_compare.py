@@ -92,18 +92,16 @@ def _write(
     found: Comparison, asked: Questions, result: Fit, out: Path, level: float
 ) -> None:
     from .comparisonplots import plot_comparison
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import csv_file, write_whole
+    from .plots import figure_files
 
     title = f"{result.problem.name}: what was done, and what might have been"
     figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
-    text = found.table(level).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    files = {out / "comparison.csv": text.encode()}
+    files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     ledger = _ledger(found)
     if ledger is not None:
-        files[out / "ledger.csv"] = ledger.to_csv(index=False, lineterminator="\n").encode()
-    for suffix in (".png", ".svg"):
-        files[out / f"comparison{suffix}"] = figure_file(figure, f"comparison{suffix}")
+        files[out / "ledger.csv"] = csv_file(ledger)
+    files |= figure_files(figure, out / "comparison")
     write_whole(files)
     for path in files:
         click.echo(f"wrote {path}")

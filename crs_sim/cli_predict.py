@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+from .cli_profile import PROBLEM_OPTION, print_columns
 
 if TYPE_CHECKING:
     from .ensemble import Sampling
@@ -46,8 +46,9 @@ def predict(run: str, prior: str | None, **options: Any) -> None:
         return
     from .posterior import read_draws
     from .predictions import predict as run_predict
+    from .storage import load_fit
 
-    result, _ = fit_and_folder(run, options["problem"])
+    result = load_fit(run, options["problem"])
     problem, table = result.problem, options["table"]
     draws = options["draws"] if table is None else read_draws(table, problem)
     bands = run_predict(result, draws=draws, sampling=sampling)
@@ -98,15 +99,13 @@ def write_bands(
 ) -> None:  # fmt: skip
     """Write the table and the figure, and say where the bands come from."""
     from .bandplots import plot_predictions
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import csv_file, write_whole
+    from .plots import figure_files
 
     level, out = options["level"], options["out"]
     figure = plot_predictions(bands, middle, observations=observed, level=level, title=title)
-    text = bands.table(sorted({0.5, 0.95, level})).to_csv(index=False, lineterminator="\n")
-    files = {out / "predictions.csv": text.encode()}
-    for suffix in (".png", ".svg"):
-        files[out / f"predictions{suffix}"] = figure_file(figure, f"predictions{suffix}")
+    files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
+             **figure_files(figure, out / "predictions")}  # fmt: skip
     write_whole(files)
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     for path in files:
@@ -120,16 +119,17 @@ def write_bands(
 @click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv", help="Write it.")
 def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     """Compare RUNS, fits of the same observations, by AIC and BIC; the best first."""
-    from .output import write_whole
+    from .output import csv_file, write_whole
+    from .storage import load_fit
     from .structures import compare_fits as compare
 
-    table = compare({name: fit_and_folder(name, None)[0] for name in runs})
+    table = compare({name: load_fit(name) for name in runs})
     shown = ("fit", "free", "effective", "minus_2_ln_l", "prior_penalty", "delta_aic", "delta_bic",
              "delta_aic_effective")  # fmt: skip
     rows = [[v if isinstance(v, str) else f"{v:.4g}" for v in row]
             for row in table[list(shown)].itertuples(index=False)]  # fmt: skip
     print_columns([shown, *rows])
     if out is not None:
-        write_whole({out: table.to_csv(index=False, lineterminator="\n").encode()})
+        write_whole({out: csv_file(table)})
         click.echo(f"wrote {out}")
     click.echo(RESEARCH_ONLY)

@@ -44,8 +44,11 @@ def profile(
     Each is moved step by step and all others are fitted again. Finished ones are kept as they
     come: should it be stopped, go on with --resume.
     """
-    result, folder = fit_and_folder(run, problem)
-    write_profiles(result, out or folder, names=names, resume=resume, workers=workers)
+    from .storage import load_fit
+
+    result = load_fit(run, problem)
+    folder = out or folder_of(run)
+    write_profiles(result, folder, names=names, resume=resume, workers=workers)
     click.echo(RESEARCH_ONLY)
 
 
@@ -57,8 +60,10 @@ def write_profiles(
     from .profilefiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
     from .report import add_profiles, better_optima, profile_words
+    from .runlog import check_new
 
-    path = lines_to_add(folder / FILE, resume)
+    path = folder / FILE
+    check_new(path, resume=resume)
     done = read_profiles(path, result)
 
     def told(finished: int, total: int, one: Profile) -> None:
@@ -97,13 +102,16 @@ def leave_one_out(
     should it be stopped, go on with --resume.
     """
     from .leaveout import leave_out
-    from .leaveoutfiles import append_omission, read_omissions
+    from .profilefiles import append_omission, read_omissions
+    from .runlog import check_new
+    from .storage import load_fit
 
-    result, folder = fit_and_folder(run, options["problem"])
-    folder = options["out"] or folder
+    result = load_fit(run, options["problem"])
+    folder = options["out"] or folder_of(run)
     asked = groups_asked(result, groups, after)
     name = "leave_one_out" if asked is None else "left_out"
-    path = lines_to_add(folder / f"{name}.jsonl", resume)
+    path = folder / f"{name}.jsonl"
+    check_new(path, resume=resume)
     done = read_omissions(path, result)
 
     def told(finished: int, total: int, omission: Omission) -> None:
@@ -114,18 +122,6 @@ def leave_one_out(
     found = leave_out(result, asked, done=done, workers=options["workers"], progress=told)
     write_left_out(result, found, folder, name)
     click.echo(f"wrote {path}\n{RESEARCH_ONLY}")
-
-
-def lines_to_add(path: Path, resume: bool) -> Path:
-    """The file that gets a line for each one finished; refused if it is there and not to go on."""
-    from .errors import InputError
-    from .output import check_folder
-
-    check_folder(path.parent)
-    if path.exists() and not resume:
-        raise InputError(f"{path}  holds finished ones already; go on from them with --resume, or "
-                         "delete it")  # fmt: skip
-    return path
 
 
 def groups_asked(
@@ -147,17 +143,14 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     """Write table and figures of what was left out; print the table."""
     from .influence import influence_table
     from .leaveout import leave_out_table
-    from .output import write_whole
-    from .plots import figure_file
+    from .output import csv_file, write_whole
+    from .plots import figure_files
     from .profileplots import plot_left_out
 
     table = leave_out_table(result, found)
-    files = {folder / f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode(),
-             folder / "influence.csv": influence_table(result)
-             .to_csv(index=False, lineterminator="\n").encode()}  # fmt: skip
-    figure = plot_left_out(table)
-    for suffix in (".png", ".svg"):
-        files[folder / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    files = {folder / f"{name}.csv": csv_file(table),
+             folder / "influence.csv": csv_file(influence_table(result)),
+             **figure_files(plot_left_out(table), folder / name)}  # fmt: skip
     write_whole(files)
     head = ("left out", "observation", "observed", "foretold", "off by (sd)", "chance",
             "moves most")  # fmt: skip
@@ -172,13 +165,12 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
         click.echo(f"wrote {path}")
 
 
-def fit_and_folder(run: str, problem: str | None) -> tuple[Fit, Path]:
-    """The stored fit, and the folder for what is added to it."""
+def folder_of(run: str) -> Path:
+    """Where goes what is added to a run."""
     from .shipped import outside
-    from .storage import load_run, problem_of, restored
+    from .storage import load_run
 
-    stored = load_run(run)
-    return restored(stored, problem_of(stored, problem)), outside(stored.path)
+    return outside(load_run(run).path)
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:

@@ -75,21 +75,27 @@ def now_and_then(
 
 
 def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
-    """A problem and its latest fit of the same model, if there is one; or those of a run."""
+    """What to sample, and the fit of it to start from, if there is one of the same model.
+
+    A patient without a problem.toml is asked with the prior of that fit; else with the model's.
+    """
     from .errors import StorageError, UnknownNameError
-    from .problem import load_problem
+    from .problem import load_problem, patient_at
     from .storage import load_run, problem_of
 
-    given = Path(name)
-    if (given / RESULT).is_file():  # <problem>/runs/<run>
-        asked = problem_of(load_run(given))
-        return asked, load_run(given, asked.model)
-    asked = load_problem(name)
     try:
-        return asked, load_run(name, asked.model)
+        run = load_run(name)
+        asked = problem_of(run)
+        run.refuse_other(asked.model)
     except (StorageError, UnknownNameError) as error:
-        click.echo(f"No fit to start from, so one is made first ({error}).", err=True)
+        if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: nothing else can be meant
+            raise
+        asked = load_problem(name)
+        told = "" if patient_at(name) is None else \
+            ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
+        click.echo(f"No fit to start from, so one is made first{told} ({error}).", err=True)
         return asked, None
+    return asked, run
 
 
 def peak(problem: FitProblem, run: Run) -> Peak:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, fit_and_folder, print_columns
+from .cli_profile import PROBLEM_OPTION, print_columns
 from .options import short
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def sensitivity(
     from .progress import progress_line
     from .sensitivities import SensitivityPlan
     from .sensitivities import sensitivity as find
+    from .storage import load_fit
 
-    result, _ = fit_and_folder(run, options["problem"])
+    result = load_fit(run, options["problem"])
     method, samples = options["method"], options["samples"]
     plan = SensitivityPlan(
         tuple(endpoint(result.model, name) for name in dict.fromkeys(names)), method,

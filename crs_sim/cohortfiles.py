@@ -16,7 +16,7 @@ import numpy as np
 from . import RESEARCH_ONLY
 from .cohort import Failed, PatientFit, PopulationFit
 from .errors import StorageError
-from .output import write_whole
+from .output import csv_file, write_whole
 from .problem import FitProblem
 from .storage import versions
 from .twostage import Evidence
@@ -141,13 +141,13 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
         "failures": [asdict(failure) for failure in result.failures],
     }  # fmt: skip
     files = {
-        "population.csv": result.table().to_csv(index=False, lineterminator="\n"),
-        "estimates.csv": result.estimates().to_csv(index=False, lineterminator="\n"),
-        "prior.toml": result.population.toml(note),
-        "report.md": report_text(result),
-        RESULT: json.dumps(stored, indent=1) + "\n",
+        "population.csv": csv_file(result.table()),
+        "estimates.csv": csv_file(result.estimates()),
+        "prior.toml": result.population.toml(note).encode(),
+        "report.md": report_text(result).encode(),
+        RESULT: (json.dumps(stored, indent=1) + "\n").encode(),
     }
-    write_whole({folder / name: text.encode() for name, text in files.items()})
+    write_whole({folder / name: content for name, content in files.items()})
     return [folder / name for name in files]
 
 

@@ -25,8 +25,6 @@ Array = NDArray[np.float64]
 PLANNED = "planned"
 MINUTES = 1440
 """In a day."""
-MINUTES_BETWEEN = 60
-"""From one look to the next of a trigger that watches all the time, until a condition holds."""
 ALMOST = 1e-6
 """Of a minute: as near as this to a whole one is whole."""
 

@@ -8,8 +8,8 @@ constant, so estimate (MAP), standard errors and covariance come from one vector
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -337,6 +337,14 @@ def _drop(result: Fit, name: str) -> Dropped:
         objective = Objective(smaller)
         cost, failed = float(np.sum(objective.residuals(np.zeros(0)) ** 2)), objective.failed
     return Dropped(name, cost, cost - result.cost - 2.0, failed)
+
+
+def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
+    """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
+    table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
+    changes = {d.parameter: d.delta_aic for d in dropped}
+    table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
+    return table
 
 
 def _estimate(result: Fit, i: int, error: float) -> Estimate:

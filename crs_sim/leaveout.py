@@ -33,12 +33,12 @@ from .noise import RATIOS, Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Array, Objective, curves, logs, named, prior_vectors
 from .patient import Observation
 from .problem import FitProblem
+from .trust import SAME_OPTIMUM
 from .verdict import when
 from .workers import each
 
 WIDER = 2.0
 """Of such a draw, in terms of the fit's own uncertainty."""
-SAME_OPTIMUM = 0.1
 EXACT_KINDS = ("value", "peak", "ratio", "sometime")
 """Readings with a number of their own; the others are limits and grades, which have a chance."""
 LOG_2PI = math.log(2.0 * math.pi)

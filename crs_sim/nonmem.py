@@ -124,13 +124,6 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     return Study(str(path), tuple(patients), tuple(samples), said, str(columns or ""))
 
 
-def patients_from(
-    path: str | Path, model: Model, columns: str | Path | None = None
-) -> tuple[Patient, ...]:
-    """The patients alone; see `read_nonmem`."""
-    return read_nonmem(path, model, columns=columns).patients
-
-
 def subject_of(
     path: str | Path, model: Model, id: str = "", *, columns: str | Path | None = None
 ) -> Patient:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .errors import StorageError
 from .ledger import COLUMNS, Ledger
 from .simulation import Simulation
 from .units import pretty
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
@@ -49,6 +53,13 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
         for part in parts.values():
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def csv_file(table: pd.DataFrame, digits: int | None = None) -> bytes:
+    """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
+    shown = None if digits is None else f"%.{digits}g"
+    text: str = table.to_csv(index=False, float_format=shown, lineterminator="\n")
+    return text.encode()
 
 
 def table_files(

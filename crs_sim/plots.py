@@ -279,6 +279,18 @@ def figure_file(figure: Figure, path: str | Path) -> bytes:
     return stream.getvalue()
 
 
+def figure_files(figure: Figure, path: Path) -> dict[Path, bytes]:
+    """A figure as a PNG and an SVG file, for `crs_sim.output.write_whole`.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : of both, without a suffix
+    """
+    files = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg"))
+    return {file: figure_file(figure, file) for file in files}
+
+
 def check_format(path: str | Path) -> str:
     """The suffix of a figure's name, once it is one that can be written."""
     suffix = Path(path).suffix.lower()

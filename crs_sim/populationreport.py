@@ -11,8 +11,8 @@ import pandas as pd
 
 from . import RESEARCH_ONLY
 from .errors import InputError
-from .output import write_whole
-from .plots import figure_file
+from .output import csv_file, write_whole
+from .plots import figure_files
 from .populationparts import FAILED, KEPT, Results
 from .populationplots import figures_of
 from .populationtables import GRADES, NOTABLE, SEVERE, Summary
@@ -48,7 +48,7 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     home = results.folder if folder is None else Path(folder)
     summary = Summary(results)
     if not len(summary.kept):
-        write_whole({home / "rejected.csv": _csv(summary.rejected())})
+        write_whole({home / "rejected.csv": csv_file(summary.rejected(), digits=6)})
         raise InputError(
             f"none of {len(summary.members)} patients was kept: {' '.join(who(summary))} See "
             f"{home / 'rejected.csv'}, and loosen the filters or the distributions"
@@ -56,19 +56,13 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     tables = tables_of(summary)
     header = results.header
     title = f"Virtual population {header['name']}, {len(summary.kept)} patients"
-    files = {home / f"{name}.csv": _csv(table) for name, table in tables.items()}
+    files = {home / f"{name}.csv": csv_file(table, digits=6) for name, table in tables.items()}
     figures = figures_of(tables["bands"], tables.get("grades"), header["courses"], title)
     for name, figure in figures:
-        for suffix in (".png", ".svg"):
-            files[home / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+        files |= figure_files(figure, home / name)
     files[home / REPORT] = report_text(summary, tables, [name for name, _ in figures]).encode()
     write_whole(files)
     return list(files)
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return text.encode()
 
 
 def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:

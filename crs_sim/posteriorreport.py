@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .output import write_whole
+from .output import csv_file, write_whole
 from .panels import plain
-from .plots import figure_file
+from .plots import figure_files
 from .posterior import DRAWS_FILE, Posterior
 from .posteriorplots import plot_corner, plot_trace
 from .predictivecheck import Predicted, predictive, surprises
@@ -41,17 +41,14 @@ def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...
         If it cannot be written; nothing is half-written.
     """
     path, rows = Path(folder), predictive(posterior)
-    files = {path / "posterior.md": posterior_text(posterior, rows).encode()}
-    tables = {
-        "posterior.csv": posterior.summary(),
-        "predictive.csv": predicted_table(rows),
-        DRAWS_FILE: posterior.values(DRAWS_WRITTEN),
+    files = {
+        path / "posterior.md": posterior_text(posterior, rows).encode(),
+        path / "posterior.csv": csv_file(posterior.summary()),
+        path / "predictive.csv": csv_file(predicted_table(rows)),
+        path / DRAWS_FILE: csv_file(posterior.values(DRAWS_WRITTEN)),
     }
-    for name, table in tables.items():
-        files[path / name] = table.to_csv(index=False, lineterminator="\n").encode()
     for name, figure in posterior_figures(posterior, rows).items():
-        for suffix in (".png", ".svg"):
-            files[path / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+        files |= figure_files(figure, path / name)
     write_whole(files)
     return tuple(files)
 

@@ -1,70 +1,41 @@
-"""Profiles on disk: one JSON line for each that is finished, written as it comes.
+"""Profiles, and observations left out, on disk: a line for each that is finished, as it comes.
 
-What a killed run leaves is good: a line that was cut off is passed over and made again.
+Each line says of which fit it is, so that a folder may hold those of one fit only.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from .descents import Start
 from .errors import StorageError
 from .fitting import Fit
-from .profiles import LEVELS, Profile
+from .leaveout import Foretold, Omission
+from .profiles import Profile
+from .runlog import append, read
 
 FILE = "profiles.jsonl"
-TABLE = "profiles.csv"
-SAME_COST = 1e-6
+SAME_FIT = 1e-6
+"""Relative: both costs were computed by the same code, which a stored fit's need not have been."""
 
 
 def append_profile(path: Path, profile: Profile) -> None:
-    """Add one finished profile to a file; see `append_line`."""
-    append_line(path, _stored(profile))
-
-
-def append_line(path: Path, stored: Mapping[str, Any]) -> None:
-    """Add one JSON line to a file; it begins anew where a killed run cut the last one off.
+    """Add one finished profile to a file.
 
     Raises
     ------
     StorageError
         If it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else b""
-        gap = b"" if before.endswith(b"\n") or not before else b"\n"
-        with path.open("ab") as file:
-            file.write(gap + json.dumps(stored).encode() + b"\n")
-    except OSError as error:
-        raise StorageError(f"{path}  cannot be written: {error.strerror or error}") from None
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of a file that are whole; none if there is no file.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    except OSError as error:
-        raise StorageError(f"{path}  cannot be read: {error.strerror or error}") from None
-    for line in lines:
-        try:
-            stored = json.loads(line)
-        except ValueError:
-            continue  # cut off when the run was killed
-        if isinstance(stored, dict):
-            yield stored
+    values = {f.name: getattr(profile, f.name) for f in fields(profile)}
+    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    append(path, [plain])
 
 
 def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
@@ -75,50 +46,76 @@ def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
     Raises
     ------
     StorageError
-        If they are profiles of another fit.
+        If they are profiles of another fit, or the file is damaged.
     """
-    found = dict[str, Profile]()
-    for stored in read_lines(path):
-        try:
-            profile = _profile(stored)
-        except (ValueError, TypeError, KeyError):
-            continue
-        if not _same(profile, result):
-            raise StorageError(
-                f"{path}  holds profiles of another fit (cost {profile.fit_cost:.6g}, this one's "
-                f"is {result.cost:.6g}); delete the file, or go on without --resume"
-            )
-        found[profile.parameter] = profile
-    return tuple(found.values())
+    found = read(path, _profile)
+    for one in found:
+        _check_fit(f"{path}  holds profiles of", one.fit_cost, one.names, result)
+    return tuple({one.parameter: one for one in found}.values())
 
 
-def profiles_table(profiles: Sequence[Profile], levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """One row a parameter: estimate, intervals with and without its own prior, verdict.
+def append_omission(path: Path, omission: Omission, whole: Fit) -> None:
+    """Add one finished fit without some observations of a ``whole`` fit to a file.
 
-    An end that the curve does not reach inside the bounds is empty.
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
     """
-    rows = []
-    for p in profiles:
-        row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
-        for level in levels:
-            for own_prior, words in ((True, ""), (False, "data_")):
-                low, high = p.interval(level, own_prior=own_prior)
-                row |= {f"{words}low_{100 * level:g}": low, f"{words}high_{100 * level:g}": high}
-        rows.append(row | {"lower": p.lower, "upper": p.upper, "verdict": p.verdict,
-                           "points": len(p.costs), "runs": p.runs, "failed": p.failed})  # fmt: skip
-    return pd.DataFrame(rows)
+    fit = omission.fit
+    append(path, [{
+        "fit_cost": whole.cost,
+        "names": list(whole.problem.names),
+        "ids": list(omission.ids),
+        "foretold": [asdict(one) for one in omission.foretold],
+        "parameter": omission.parameter,
+        "shift": omission.shift,
+        "agreeing": omission.agreeing,
+        "values": dict(fit.values),
+        "covariance": fit.covariance.tolist(),
+        "residuals": fit.residuals.tolist(),
+        "starts": [asdict(start) for start in (*fit.starts, fit.polish)],
+        "seed": fit.seed,
+        "options": dict(fit.options),
+        "singular": bool(fit.singular),
+    }])  # fmt: skip
 
 
-def _stored(profile: Profile) -> dict[str, Any]:
-    values = {f.name: getattr(profile, f.name) for f in fields(profile)}
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+def read_omissions(path: Path, whole: Fit) -> tuple[Omission, ...]:
+    """The finished ones of a file, in its order; () if there is no file.
+
+    Raises
+    ------
+    StorageError
+        If they belong to another fit, or the file is damaged.
+    """
+    said = f"{path}  holds what was left out of"
+    found = read(path, partial(_omission, whole=whole, said=said))
+    return tuple({one.ids: one for one in found}.values())
 
 
-def _profile(stored: dict[str, Any]) -> Profile:
+def _profile(stored: Mapping[str, Any]) -> Profile:
     arrays = {name: np.array(stored[name], dtype=float) for name in ("points", "costs", "slopes")}
     return Profile(**{**stored, **arrays, "names": tuple(stored["names"])})
 
 
-def _same(profile: Profile, result: Fit) -> bool:
-    near = abs(profile.fit_cost - result.cost) <= SAME_COST * max(1.0, result.cost)
-    return near and profile.names == result.problem.names
+def _omission(stored: Mapping[str, Any], *, whole: Fit, said: str) -> Omission:
+    _check_fit(said, stored["fit_cost"], stored["names"], whole)
+    ids = tuple(stored["ids"])
+    *starts, last = (Start(**start) for start in stored["starts"])
+    fit = Fit(
+        whole.problem.leaving_out(*ids), stored["values"], np.array(stored["covariance"]),
+        np.array(stored["residuals"]), tuple(starts), last, stored["seed"], stored["options"],
+        stored["singular"],
+    )  # fmt: skip
+    foretold = tuple(Foretold(**one) for one in stored["foretold"])
+    return Omission(ids, fit, foretold, stored["parameter"], stored["shift"], stored["agreeing"])
+
+
+def _check_fit(said: str, cost: float, names: Sequence[str], result: Fit) -> None:
+    near = abs(cost - result.cost) <= SAME_FIT * max(1.0, result.cost)
+    if not near or tuple(names) != result.problem.names:
+        raise StorageError(
+            f"{said} another fit (cost {cost:.6g}, this one's is {result.cost:.6g}); delete the "
+            "file, or choose another folder"
+        )

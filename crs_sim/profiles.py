@@ -11,11 +11,13 @@ Source: Raue et al. 2009, https://doi.org/10.1093/bioinformatics/btp358
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
@@ -225,6 +227,23 @@ def limit(level: float) -> float:
     3.84
     """
     return float(chdtri(1.0, 1.0 - level))
+
+
+def profiles_table(profiles: Sequence[Profile], levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """One row a parameter: estimate, intervals with and without its own prior, verdict.
+
+    An end that the curve does not reach inside the bounds is empty.
+    """
+    rows = []
+    for p in profiles:
+        row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
+        for level in levels:
+            for own_prior, words in ((True, ""), (False, "data_")):
+                low, high = p.interval(level, own_prior=own_prior)
+                row |= {f"{words}low_{100 * level:g}": low, f"{words}high_{100 * level:g}": high}
+        rows.append(row | {"lower": p.lower, "upper": p.upper, "verdict": p.verdict,
+                           "points": len(p.costs), "runs": p.runs, "failed": p.failed})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _dips(costs: Array) -> list[int]:

@@ -13,21 +13,19 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
-from .fitting import Dropped, Estimate, Fit
-from .output import write_whole
+from .fitting import Dropped, Estimate, Fit, estimates_table
+from .output import csv_file, write_whole
 from .panels import plain
-from .plots import figure_file, plot_case, plot_estimates, plot_residuals, plot_starts
-from .profilefiles import TABLE, profiles_table
+from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profileplots import plot_profiles
-from .profiles import MEANING, Interval, Profile
+from .profiles import MEANING, Interval, Profile, profiles_table
 from .simulation import sample_days
-from .storage import estimates_table
 from .trust import agreement_words, concerns, condition_words
 from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
-PROFILES = "profiles.md"
+PROFILES, TABLE = "profiles.md", "profiles.csv"
 DAYS_AFTER = 4.0
 """A figure goes on for this long after the last dose or observation."""
 NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
@@ -48,9 +46,8 @@ def write_report(
     profiled : bool, whether profiles follow, for the report to name them
     """
     for name, figure in figures(result).items():
-        for suffix in (".png", ".svg"):
-            path = folder / f"{name}{suffix}"
-            path.write_bytes(figure_file(figure, path))
+        for path, content in figure_files(figure, folder / name).items():
+            path.write_bytes(content)
     text = report_text(result, dropped, profiled=profiled)
     (folder / "report.md").write_text(text, encoding="utf-8", newline="\n")
 
@@ -262,12 +259,11 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
     StorageError
         If they cannot be written; then none is.
     """
-    figure = plot_profiles(profiles)
-    table = profiles_table(profiles).to_csv(index=False, lineterminator="\n")
-    files = {folder / PROFILES: profiles_text(profiles).encode(), folder / TABLE: table.encode()}
-    for suffix in (".png", ".svg"):
-        path = folder / f"profiles{suffix}"
-        files[path] = figure_file(figure, path)
+    files = {
+        folder / PROFILES: profiles_text(profiles).encode(),
+        folder / TABLE: csv_file(profiles_table(profiles)),
+        **figure_files(plot_profiles(profiles), folder / "profiles"),
+    }
     write_whole(files)
     return tuple(files)
 

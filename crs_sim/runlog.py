@@ -1,20 +1,22 @@
 """Rows of a long job on disk as they are made, so that one that was killed goes on from there.
 
-One file of JSON lines: first what the job is of, then a line for each row. A line that was cut off
-half-way is dropped; a job of something else is refused.
+A file of JSON lines, a line for each row; before them, where the rows do not say it themselves,
+what the job is of. A last line that was cut off half-way is dropped, and its row made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from .errors import StorageError
-from .output import write_whole
+from .output import check_folder, write_whole
 
 Row = list[Any]
+Made = TypeVar("Made")
 
 
 def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
@@ -42,14 +44,13 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
     ...     begin(log, {"seed": 1}, resume=True)
     [[0, 1.5]]
     """
+    check_new(path, resume=resume)
     if not path.is_file():
         write_whole({path: _line(header)})
         return []
-    if not resume:
-        raise StorageError(
-            f"{path}  holds results already; go on with them (--resume), or choose another folder"
-        )
-    stored, rows, whole = _read(path)
+    stored, *rows = read(path, lambda content: content) or [None]
+    if not isinstance(stored, dict) or not all(isinstance(row, list) for row in rows):
+        raise _damaged(path, "not what this package writes")
     asked = json.loads(json.dumps(header))
     differ = [
         f"{name} {_short(stored.get(name))}, not {_short(asked.get(name))}"
@@ -61,12 +62,26 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
             f"{path}  cannot be gone on with: it was made with {'; '.join(differ)}; ask for the "
             "same, or choose another folder"
         )
-    write_whole({path: whole})
     return rows
 
 
-def append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Add rows at the end.
+def check_new(path: Path, *, resume: bool) -> None:
+    """Refuse, before long work, a file that is there and not to go on, or that cannot be made.
+
+    Raises
+    ------
+    StorageError
+    """
+    check_folder(path.parent)
+    if path.exists() and not resume:
+        raise StorageError(
+            f"{path}  holds results already; go on with them (--resume), delete it, or choose "
+            "another folder"
+        )
+
+
+def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
+    """Add rows at the end, in place of a line that was cut off there.
 
     Raises
     ------
@@ -74,7 +89,9 @@ def append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         If they cannot be written: a full disk, say. The rows before them are safe.
     """
     try:
-        with path.open("ab") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            _drop_cut_line(file)
             file.write(b"".join(map(_line, rows)))
     except OSError as error:
         raise StorageError(
@@ -82,23 +99,42 @@ def append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         ) from None
 
 
+def read(path: Path, made_of: Callable[[Any], Made]) -> list[Made]:
+    """What is made of each whole line of a file; nothing if there is no file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read, or nothing can be made of a line.
+    """
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise StorageError(f"{path}  cannot be read: {error.strerror or error}") from None
+    found = list[Made]()
+    for number, line in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            found.append(made_of(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(path, f"line {number}: {type(error).__name__}: {error}") from None
+    return found
+
+
+def _drop_cut_line(file: BinaryIO) -> None:
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _damaged(path: Path, why: str) -> StorageError:
+    return StorageError(f"{path}  is damaged ({why}); delete it, or choose another folder")
+
+
 def _line(content: Any) -> bytes:
     return (json.dumps(content, ensure_ascii=False) + "\n").encode()
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[Row], bytes]:
-    """The header, the rows, and the part of the file that holds them."""
-    try:
-        raw = path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        header, *rows = (json.loads(line) for line in whole.splitlines())
-        if not isinstance(header, dict) or not all(isinstance(row, list) for row in rows):
-            raise ValueError("not what this package writes")
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{path}  is damaged ({error}); delete it, or choose another folder"
-        ) from None
-    return header, rows, whole
 
 
 def _short(value: Any) -> str:

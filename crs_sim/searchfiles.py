@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from .comparison import LEVEL, Comparison
+from .output import csv_file
 from .scenariotext import scenarios_text
 from .searching import Search
 
 CHOSEN = "chosen.toml"
+DIGITS = 6
 
 
 def search_files(
@@ -48,16 +50,11 @@ def search_files(
         courses=question.courses, until=question.plan.until, note=note,
     )  # fmt: skip
     files = {
-        folder / "trials.csv": _csv(table),
-        folder / "front.csv": _csv(front.reset_index()),
+        folder / "trials.csv": csv_file(table, DIGITS),
+        folder / "front.csv": csv_file(front.reset_index(), DIGITS),
         folder / CHOSEN: said.encode(),
     }
     if comparisons:
         parts = [c.table(level).assign(members=who) for who, c in comparisons.items()]
-        files[folder / "front_draws.csv"] = _csv(pd.concat(parts, ignore_index=True))
+        files[folder / "front_draws.csv"] = csv_file(pd.concat(parts, ignore_index=True), DIGITS)
     return files
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return str(text).encode()

@@ -53,7 +53,7 @@ def plot_front(
     ax = figure.add_axes((LEFT / WIDTH, BELOW / total, 4.2 / WIDTH, HIGH / total))
     _trials(ax, found, mark)
     if comparison is not None:
-        _bars(ax, found, comparison, level)
+        _bars(ax, comparison, level)
     _axes(ax, found)
     _variables(figure, found, mark, ax)
     figure.text(0.08 / WIDTH, 1 - 0.22 / total, title or "Schedules tried, and the front",
@@ -76,7 +76,7 @@ def _trials(ax: Axes, found: Search, mark: int) -> None:
                 fontsize=SMALL, color=GREEN, ha="right", path_effects=HALO)  # fmt: skip
 
 
-def _bars(ax: Axes, found: Search, comparison: Comparison, level: float) -> None:
+def _bars(ax: Axes, comparison: Comparison, level: float) -> None:
     """Where ``level`` of the draws lie, and their median; of the front, and of what was done."""
     tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)
     for row in range(len(comparison.scenarios)):

@@ -23,6 +23,7 @@ import numpy as np
 from .errors import StorageError, UnknownNameError, unknown_name
 from .model import Model
 from .shipped import root
+from .workbook import is_workbook
 
 if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after a fit loaded it
     import pandas as pd
@@ -151,16 +152,6 @@ def save_run(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return final
-
-
-def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
-    """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
-    import pandas as pd
-
-    table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
-    changes = {d.parameter: d.delta_aic for d in dropped}
-    table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
-    return table
 
 
 def load_run(name: str | Path, model: Model | None = None) -> Run:
@@ -317,6 +308,8 @@ def _numbers(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
 
 def _found(name: str | Path) -> Path:
     given = Path(name)
+    if is_workbook(given):
+        given = given.with_suffix("")  # its runs lie in a folder of its name
     parts = given.parts
     shipped = root() / "fits" / parts[0] if parts and not given.is_absolute() else given
     inside = shipped / "runs" / parts[1] if len(parts) == 2 else shipped
@@ -346,6 +339,7 @@ def _created(run: Path) -> str:
 
 
 def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
+    from .fitting import estimates_table
     from .verdict import judged_table
 
     return {

@@ -17,6 +17,7 @@ from . import RESEARCH_ONLY
 from .errors import IntegrationError
 from .model import Model
 from .nonmem import Study, read_nonmem
+from .output import csv_file
 from .simulation import Simulation, simulate
 from .storage import versions
 from .units import pretty
@@ -158,8 +159,7 @@ def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
         "columns": run.study.columns,
         "versions": versions(),
     }  # fmt: skip
-    text = run.table.to_csv(index=False, lineterminator="\n")
     return {
-        path: text.encode(),
+        path: csv_file(run.table),
         path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
     }

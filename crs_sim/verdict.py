@@ -55,11 +55,6 @@ def judged_table(result: Fit) -> pd.DataFrame:
     return pd.DataFrame([vars(row) for row in judge(result)])
 
 
-def all_pass(rows: tuple[Judged, ...]) -> bool:
-    """Whether no row is a miss."""
-    return all(row.verdict != "miss" for row in rows)
-
-
 def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> Judged:
     fitted = predicted(observation, run)
     low, high = accepted(observation, problem)

@@ -79,6 +79,9 @@ def test_the_fit_of_a_patient_is_gone_on_with_from_anywhere(study, monkeypatch, 
     result = run("predict", what, "--draws", 20, "--until", 3, "--out", "bands")
     assert result.exit_code == 0, result.stderr
     assert run("profile", what, "--parameter", "k", "--workers", 1).exit_code == 0
+    drawn = run("sample", what, "--draws", 2, "--walkers", 8, "--workers", 1, "--out", "posterior")
+    assert drawn.exit_code == 0 and "No fit" not in drawn.stderr
+    assert set(pd.read_csv("posterior/posterior.csv")["prior_sd"]) == {0.6, 0.3}
     moved = Path(shutil.move(made, elsewhere / "made"))
     lost = run("predict", moved, "--draws", 20, "--until", 3, "--out", "bands")
     assert (lost.exit_code, "--problem FOLDER" in lost.stderr) == (1, True)
@@ -96,8 +99,17 @@ def test_the_fit_of_a_workbook_is_gone_on_with(study, monkeypatch, tmp_path):
     fitted = run("fit", book, "--starts", 1, "--no-drop", "--workers", 1)
     assert fitted.exit_code == 0, fitted.stderr
     monkeypatch.chdir(tmp_path)
-    result = run("predict", study.parent / "p9", "--draws", 20, "--until", 3, "--out", "bands")
-    assert result.exit_code == 0, result.stderr
+    for what in (study.parent / "p9", book):
+        result = run("predict", what, "--draws", 20, "--until", 3, "--out", "bands")
+        assert result.exit_code == 0, result.stderr
+
+
+def test_a_patient_who_was_not_fitted_is_sampled_with_the_prior_of_the_model(study, tmp_path):
+    drawn = run("sample", study / "p1", "--draws", 2, "--walkers", 8, "--workers", 1, "--out",
+                tmp_path)  # fmt: skip
+    assert drawn.exit_code == 0, drawn.stderr
+    assert "so one is made first, with the model's own prior" in drawn.stderr
+    assert set(pd.read_csv(tmp_path / "posterior.csv")["prior_sd"]) == {0.4, 0.3}
 
 
 def test_fit_of_one_observation(study):

@@ -14,7 +14,7 @@ from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.model import Drug
 from crs_sim.modelfolder import load_model
-from crs_sim.nonmem import patients_from, read_nonmem
+from crs_sim.nonmem import read_nonmem
 from crs_sim.patient import check_against
 from crs_sim.study import run_study
 
@@ -76,7 +76,7 @@ ID,TIME,DV,AMT,RATE,EVID,CMT,II,ADDL
 
 def test_patients_are_those_of_the_study(tmp_path):
     (tmp_path / "study.csv").write_text("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n")
-    (patient,) = patients_from(tmp_path / "study.csv", ONE)
+    (patient,) = read_nonmem(tmp_path / "study.csv", ONE).patients
     assert repr(patient) == "Patient('1': 1 doses of 1 drugs, 1 observations)"
 
 

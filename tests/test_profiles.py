@@ -14,9 +14,9 @@ from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.fitting import answer, fit
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
-from crs_sim.profilefiles import append_profile, profiles_table, read_profiles
+from crs_sim.profilefiles import append_profile, read_profiles
 from crs_sim.profileplots import plot_profiles
-from crs_sim.profiles import limit
+from crs_sim.profiles import limit, profiles_table
 from crs_sim.profiling import profile
 
 Z = {0.5: 0.6744897501960817, 0.8: 1.2815515655446004, 0.95: 1.959963984540054}
@@ -235,6 +235,14 @@ def test_profiles_of_another_fit_are_refused(straight, tmp_path):
     append_profile(tmp_path / "p.jsonl", straight[0])
     with pytest.raises(StorageError, match=r"p.jsonl  holds profiles of another fit \(cost"):
         read_profiles(tmp_path / "p.jsonl", other)
+
+
+def test_a_line_that_is_no_profile_is_named(linear, straight, tmp_path):
+    path = tmp_path / "p.jsonl"
+    append_profile(path, straight[0])
+    path.write_text('{"parameter": "a0"}\n' + path.read_text())
+    with pytest.raises(StorageError, match=r"p.jsonl  is damaged \(line 1: KeyError: 'points'\)"):
+        read_profiles(path, linear)
 
 
 def test_the_table_has_every_interval(straight):

@@ -162,6 +162,12 @@ def test_rows_of_another_model_are_refused(tmp_path):
     assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"]]
     with pytest.raises(StorageError, match='made with model "abc", not "def"'):
         begin(log, {"model": "def"}, resume=True)
+    log.write_text(log.read_text() + "[2, 0.")  # cut off, then gone on with
+    append(log, [[3, None, ""]])
+    assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"], [3, None, ""]]
+    log.write_text("[1, 2]\n")
+    with pytest.raises(StorageError, match=r"is damaged \(not what this package writes\)"):
+        begin(log, {"model": "abc"}, resume=True)
     log.write_text("nonsense\n")
     with pytest.raises(StorageError, match="is damaged"):
         begin(log, {"model": "abc"}, resume=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from crs_sim.errors import CrsSimError
+from crs_sim.runlog import append, read
 from crs_sim.workers import each
 
 from .intervals import METHODS
@@ -58,32 +58,20 @@ def _records(
     count: int, methods: list[str], workers: int | None, kept: Path
 ) -> list[dict[str, Any]]:
     """Those kept, and the rest made now; the same numbers in any order and on any machine."""
-    kept.mkdir(parents=True, exist_ok=True)
     path = kept / f"{'_'.join(methods)}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    done = {r["number"]: r for r in map(_read, lines) if r is not None}
-    left = [job for job in jobs(count, methods) if job.number not in done]
-    with path.open("a", encoding="utf-8") as file:
 
-        def finished(record: dict[str, Any]) -> None:
-            done[record["number"]] = record
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            print(f"{len(done)} of {count}", file=sys.stderr)
+    def finished(record: dict[str, Any]) -> None:
+        append(path, [record])
+        done[record["number"]] = record
+        print(f"{len(done)} of {count}", file=sys.stderr)
 
-        try:
-            each(recover, left, workers=workers, finished=finished)
-        except CrsSimError as error:
-            raise SystemExit(str(error)) from None
-    return [done[k] for k in range(count)]
-
-
-def _read(line: str) -> dict[str, Any] | None:
-    """A record; None of a line cut short when the study was killed."""
     try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None
+        done = {record["number"]: record for record in read(path, dict[str, Any])}
+        left = [job for job in jobs(count, methods) if job.number not in done]
+        each(recover, left, workers=workers, finished=finished)
+    except CrsSimError as error:
+        raise SystemExit(str(error)) from None
+    return [done[k] for k in range(count)]
 
 
 if __name__ == "__main__":
