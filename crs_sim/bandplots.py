@@ -68,7 +68,7 @@ def plot_predictions(
     figure, axes = stack(heights, title or f"{name}: prediction bands", below=1.55)
     rest = iter(axes)
     if given:
-        dose_ribbon(next(rest), given)
+        dose_ribbon(next(rest), given, run.model)
     if graded:
         grade_chance_panel(next(rest), predictions, name, seen)
     for course in courses:

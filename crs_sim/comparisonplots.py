@@ -7,7 +7,7 @@ on the right each endpoint has a column, as in a forest plot.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from .comparison import LEVEL, Comparison
 from .dosing import Input
 from .endpoints import GRADE, Endpoint
 from .errors import InputError, unknown_name
-from .panels import BLUE, COURSES, DRUGS, GREY, INK, SMALL, VERMILION
+from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours
 from .plots import Picture, styled
 from .predictions import Band
 from .simulation import Array
@@ -131,11 +131,12 @@ def _endpoints(comparison: Comparison, names: Sequence[str]) -> tuple[Endpoint, 
     return tuple(by_name[name] for name in names or first)
 
 
-def _drugs(comparison: Comparison) -> list[str]:
-    """Those that are not given in one and the same way in every scenario."""
+def _drugs(comparison: Comparison) -> dict[str, str]:
+    """The colours of those that are not given in one and the same way in every scenario."""
+    colours = drug_colours(comparison.predictions.ensemble.model)
     given = [run.inputs for run in comparison.runs]
     drugs = dict.fromkeys(i.drug for doses in given for i in doses)
-    return [drug for drug in drugs if len({_days_of(doses, drug) for doses in given}) > 1]
+    return {d: colours[d] for d in drugs if len({_days_of(doses, d) for doses in given}) > 1}
 
 
 def _days_of(given: Sequence[Input], drug: str) -> tuple[tuple[float, float], ...]:
@@ -157,11 +158,11 @@ def _names(sheet: _Sheet, comparison: Comparison) -> None:
                           weight="bold" if row == 0 else "normal")  # fmt: skip
 
 
-def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Sequence[str]) -> None:
-    """The doses of a scenario, a line a drug."""
-    for place, drug in enumerate(drugs):
+def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]) -> None:
+    """The doses of a scenario, a line a drug, each in its colour."""
+    for place, (drug, colour) in enumerate(drugs.items()):
         days = [i.start for i in comparison.runs[row].inputs if i.drug == drug]
-        ax.vlines(days, place - 0.42, place + 0.42, color=DRUGS[place % len(DRUGS)], lw=0.9)
+        ax.vlines(days, place - 0.42, place + 0.42, color=colour, lw=0.9)
     ax.set_ylim(len(drugs) - 0.4, -0.6)
     ax.set_yticks([])
     ax.grid(axis="y", visible=False)
@@ -237,7 +238,7 @@ def _sure(differences: Array, level: float) -> bool:
 
 
 def _words(
-    sheet: _Sheet, comparison: Comparison, drugs: Sequence[str], level: float, title: str
+    sheet: _Sheet, comparison: Comparison, drugs: Mapping[str, str], level: float, title: str
 ) -> None:
     figure, percent = sheet.figure, f"{100 * level:g} %"
     figure.text(0.08 / sheet.width, 1 - 0.2 / sheet.height, title or "What might have been",
@@ -248,8 +249,8 @@ def _words(
         Line2D([], [], color=VERMILION, marker="o", ms=4.5,
                label=f"median and {percent}; filled: the paired difference from as given is sure"),
         Line2D([], [], color=VERMILION, marker="|", ms=7, lw=0, label="at the estimates"),
-        *(Line2D([], [], color=DRUGS[n % len(DRUGS)], marker="|", ms=7, mew=1.2, lw=0, label=drug)
-          for n, drug in enumerate(drugs)),
+        *(Line2D([], [], color=colour, marker="|", ms=7, mew=1.2, lw=0, label=drug)
+          for drug, colour in drugs.items()),
     ]  # fmt: skip
     figure.legend(handles=key, loc="lower left", ncols=4, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.0, 0.24 / sheet.height))  # fmt: skip

@@ -22,6 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .dosing import Input
+from .model import Model
 from .noise import Noise
 from .patient import Observation
 from .simulation import Array, Simulation
@@ -101,18 +102,25 @@ def plain(value: float) -> str:
 # --- what was given -------------------------------------------------------------------------------
 
 
-def dose_ribbon(ax: Axes, given: Sequence[Input]) -> Axes:
+def drug_colours(model: Model) -> dict[str, str]:
+    """The colour of each drug of a model, the same in every figure."""
+    return {drug.name: DRUGS[k % len(DRUGS)] for k, drug in enumerate(model.drugs)}
+
+
+def dose_ribbon(ax: Axes, given: Sequence[Input], model: Model) -> Axes:
     """A row for each drug: a tick a dose, a bar as long as its infusion, a band under repeats.
 
     Parameters
     ----------
     ax : Axes
-    given : the doses of a run (its ``ledger``)
+    given : the doses of a run (its ``inputs``)
+    model : whose drugs they are
     """
+    colours = drug_colours(model)
     drugs = list(dict.fromkeys(i.drug for i in given))
     for row, drug in enumerate(drugs):
         mine = sorted((i for i in given if i.drug == drug), key=lambda i: i.start)
-        colour = DRUGS[row % len(DRUGS)]
+        colour = colours[drug]
         for first, last in _repeats(mine):
             ax.barh(row, last - first, left=first, height=0.7, color=colour, alpha=0.18, lw=0)
         infusions = [(i.start, i.stop - i.start) for i in mine if i.stop > i.start]

@@ -149,7 +149,7 @@ def plot_simulation(
     figure, axes = stack(heights, title, below=1.3 if key else 0.75)
     rest = iter(axes)
     if given:
-        dose_ribbon(next(rest), given)
+        dose_ribbon(next(rest), given, sim.model)
     if graded:
         grade_ribbon(next(rest), sim, seen)
     for course in courses:

@@ -114,7 +114,7 @@ def test_case_figure_says_what_it_is_for(case_figure):
 
 def test_every_dose_has_its_tick(case):
     patient, run = case
-    ax = dose_ribbon(Figure().add_subplot(), run.inputs)
+    ax = dose_ribbon(Figure().add_subplot(), run.inputs, run.model)
     ticks = sum(len(lines.get_segments()) for lines in ax.collections
                 if hasattr(lines, "get_segments"))  # fmt: skip
     assert ticks == len(patient.scenario.doses)
