@@ -30,6 +30,8 @@ OUTSIDE = 1.1
 VANISHED = 0.01
 """Of its largest value: below it a state's smallest value says nothing."""
 MOST_NAMED = 3
+RESOLUTION = 1e-3
+"""Of what was done: a smaller difference may be the solver's (see `MANY_RTOL`) and is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +71,16 @@ class Comparison:
         return np.asarray(self.draws[self._place(scenario, endpoint)])
 
     def difference(self, scenario: str, endpoint: str) -> Array:
-        """How much larger it is than as given, draw by draw, (n_draws,)."""
-        return self.of(scenario, endpoint) - self.of(self.scenarios[0], endpoint)
+        """How much larger it is than as given, draw by draw, (n_draws,); 0 within `RESOLUTION`."""
+        given = self.of(self.scenarios[0], endpoint)
+        off = self.of(scenario, endpoint) - given
+        return np.where(np.abs(off) > RESOLUTION * np.abs(given), off, 0.0)
+
+    def sure(self, scenario: str, endpoint: str, level: float = LEVEL) -> bool:
+        """Whether 0 lies outside the interval of the paired differences."""
+        tails = (0.5 - level / 2, 0.5 + level / 2)
+        low, high = np.quantile(self.difference(scenario, endpoint), tails)
+        return bool(low > 0 or high < 0)
 
     def table(self, level: float = LEVEL) -> pd.DataFrame:
         """One row for each scenario and endpoint.
@@ -78,7 +88,8 @@ class Comparison:
         ``estimate`` is of the run at the estimates; ``median``, ``low`` and ``high`` are of the
         draws; ``difference`` is what was done taken off, draw by draw, ``ratio`` divided by it
         (where the endpoint is told in ratios), and ``chance_lower`` the share of draws in which
-        it is below what was done. Both ends hold ``level`` of the draws between them.
+        it is below what was done. A difference smaller than `RESOLUTION` of what was done counts as
+        none. Both ends hold ``level`` of the draws between them.
 
         Raises
         ------
@@ -106,14 +117,13 @@ class Comparison:
                     "unit": endpoint.unit, "estimate": self.estimates[i, j],
                     **_named(("median", "low", "high"), np.quantile(mine, tails)),
                 }  # fmt: skip
-                off = np.quantile(mine - given, tails)
-                row |= _named(("difference", "difference_low", "difference_high"), off)
+                off = self.difference(scenario, endpoint.name)
+                said = ("difference", "difference_low", "difference_high")
+                row |= _named(said, np.quantile(off, tails))
                 if endpoint.log and (given > 0).all():
-                    by = np.quantile(mine / given, tails)
+                    by = np.quantile(1.0 + off / given, tails)
                     row |= _named(("ratio", "ratio_low", "ratio_high"), by)
-                yield row | {
-                    "chance_lower": float(np.mean(mine < given)), "outside": self.outside[i]
-                }
+                yield row | {"chance_lower": float(np.mean(off < 0)), "outside": self.outside[i]}
 
     def _place(self, scenario: str, endpoint: str) -> tuple[int, int]:
         names = [e.name for e in self.endpoints]

@@ -25,7 +25,6 @@ from .errors import InputError, unknown_name
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours
 from .plots import Picture, styled
 from .predictions import Band
-from .simulation import Array
 from .units import pretty
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
@@ -215,7 +214,7 @@ def _forest(
     for row in range(sheet.rows):
         height, colour = sheet.middle(row), INK if row == 0 else VERMILION
         ax.plot(ends[1:, row], [height, height], color=colour, lw=1.4, solid_capstyle="butt")
-        sure = row == 0 or _sure(comparison.draws[row, place] - comparison.draws[0, place], level)
+        sure = row == 0 or comparison.sure(comparison.scenarios[row], end.name, level)
         ax.plot(ends[0, row], height, "o", ms=4.5, mec=colour, mfc=colour if sure else "white")
         ax.plot(comparison.estimates[row, place], height, "|", ms=7, color=colour, mew=0.9)
     ax.set_ylim(sheet.height - ABOVE - BELOW, 0.0)
@@ -229,12 +228,6 @@ def _forest(
     unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
     ax.set_title("\n".join(textwrap.wrap(_label(comparison, end), 19)), fontsize=SMALL)
     ax.set_xlabel(unit if unit not in ("", "1") else "(no unit)", fontsize=SMALL)
-
-
-def _sure(differences: Array, level: float) -> bool:
-    """Whether zero lies outside the interval of the paired differences."""
-    low, high = np.quantile(differences, (0.5 - level / 2, 0.5 + level / 2))
-    return bool(low > 0 or high < 0)
 
 
 def _words(

@@ -210,7 +210,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     scenario.check_decided()
     found = arrivals(model, scenario, float(days[-1]))
     times = [t for i in found.inputs for t in (i.start, i.stop)]
-    times += [t for c in scenario.changes for t in (c.first, c.last)]
+    times += [t for c in scenario.changes if c.factor != 1.0 for t in (c.first, c.last)]
     times += [*found.resets, *(r.day for r in found.run_ins)]
     edges = Edges.of(times, float(days[-1]))
     parameter = {name: k for k, name in enumerate(model.parameter_ids)}
@@ -333,6 +333,8 @@ def _versions(
         if change.parameter not in parameter:
             where = f"{scenario.name}: change from day {change.first:g}"
             raise unknown_name("parameter", change.parameter, parameter, where)
+        if change.factor == 1.0:  # no change, and no edge for it: equal to the last digit
+            continue
         first, last = edges.indices(np.array([change.first, change.last]))
         span = range(int(first), int(last))
         spans.append((span, (parameter[change.parameter], change)))

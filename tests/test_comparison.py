@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -9,7 +11,7 @@ from tiny_case import write_case
 
 from crs_sim import endpoints as ends
 from crs_sim.cli import cli
-from crs_sim.comparison import compare
+from crs_sim.comparison import RESOLUTION, compare
 from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing import Dose
 from crs_sim.edits import Pick, moved, scaled
@@ -67,9 +69,21 @@ def test_as_given_is_the_fits_own_run_to_the_last_digit(best, found):
 def test_times_one_is_no_change_at_all(found):
     for scenario in ("times one", "k times one"):
         for name in NAMES:
-            assert np.abs(found.difference(scenario, name)).max() < 1e-4
-    assert (found.estimates[1] == found.estimates[0]).all()
-    assert not found.difference("times one", "peak_amount").any()
+            assert (found.of(scenario, name) == found.of("as given", name)).all()
+        place = found.scenarios.index(scenario)
+        assert (found.estimates[place] == found.estimates[0]).all()
+
+
+def test_what_the_solver_may_have_done_is_no_difference(found):
+    given = found.of("as given", "auc_amount")
+    for share, told in ((0.9 * RESOLUTION, False), (1.1 * RESOLUTION, True)):
+        draws = found.draws.copy()
+        draws[1, NAMES.index("auc_amount")] = given * (1 - share)
+        less = replace(found, draws=draws)
+        name = found.scenarios[1]
+        row = less.table().set_index(["scenario", "endpoint"]).loc[(name, "auc_amount")]
+        assert less.difference(name, "auc_amount").any() == told == less.sure(name, "auc_amount")
+        assert row["chance_lower"] == told and (row["ratio"] < 1) == told
 
 
 def test_endpoints_of_many_runs_are_those_of_each_alone(best, found):
