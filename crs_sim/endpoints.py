@@ -222,7 +222,7 @@ def endpoint(model: Model, name: str) -> Endpoint:
     >>> endpoint(load_model("crs"), "psa_d30").label
     'PSA, serum on day 30'
     """
-    known = (*model.state_ids, *model.quantity_ids)
+    known = model.course_ids
     single = {e.name: e for e in graded()} if GRADE in known else {}
     if name in single:
         return single[name]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import RESEARCH_ONLY
 from .errors import InputError
-from .output import csv_file, write_whole
+from .output import csv_file, markdown, write_whole
 from .plots import figure_files
 from .populationparts import FAILED, KEPT, Results
 from .populationplots import figures_of
@@ -125,13 +125,13 @@ def _assumed(summary: Summary) -> list[str]:
     drawn = header["prior"]["parameters"] - len(settings["fixed"])
     said = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
             "and independent of the others, of the covariates, and of what is given."]  # fmt: skip
-    return [*said, _markdown(("covariate", "distribution", "source"), rows)] if rows else said
+    return [*said, markdown(("covariate", "distribution", "source"), rows)] if rows else said
 
 
 def _rejected(table: pd.DataFrame) -> str:
     rows = [(r.filter, f"{r.rejected} of {r.of} ({_percent(r.share)})", str(r.rejected_by_it_alone),
              r.source) for r in table.itertuples()]  # fmt: skip
-    return _markdown(("kept if", "rejected", "by it alone", "source"), rows)
+    return markdown(("kept if", "rejected", "by it alone", "source"), rows)
 
 
 def grade_table(table: pd.DataFrame) -> str:
@@ -140,7 +140,7 @@ def grade_table(table: pd.DataFrame) -> str:
     rows = [(r["scenario"], *(f"{100 * r[n]:.1f}" for n in [*names, f"grade_{SEVERE}_or_more"]))
             for r in table.to_dict("records")]  # fmt: skip
     columns = ("scenario", *(f"grade {g}" for g in GRADES), f"{SEVERE} or more")
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
@@ -156,7 +156,7 @@ def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
             rows.append((r["scenario"], _number(r["median"]),
                          f"{_number(r['p05'])} to {_number(r['p95'])}", *shares))  # fmt: skip
         columns = ("scenario", "median", "5 to 95 %", *(("lower", "higher") if paired else ()))
-        yield _markdown(columns, rows)
+        yield markdown(columns, rows)
 
 
 def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
@@ -172,7 +172,7 @@ def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
                      *(_number(medians[end]) for end in ends)))  # fmt: skip
     units = summary.results.header["endpoints"]
     names = (f"{end}, {_unit(units[end]['unit'])}" for end in ends)
-    yield _markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
+    yield markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
 
 
 def _made_with(summary: Summary) -> str:
@@ -186,11 +186,6 @@ def _made_with(summary: Summary) -> str:
         f"- day 0 to {until:g}, a sample every {every:g} h; relative tolerance {rtol:g}",
         f"- question {header['question']}; {made}",
     ])  # fmt: skip
-
-
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _unit(text: str) -> str:

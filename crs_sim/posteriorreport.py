@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .output import csv_file, write_whole
+from .output import csv_file, markdown, write_whole
 from .panels import plain
 from .plots import figure_files
 from .posterior import DRAWS_FILE, Posterior
 from .posteriorplots import plot_corner, plot_trace
 from .predictivecheck import Predicted, predictive, surprises
 from .predictiveplots import plot_predictive, plot_predictive_grades
-from .report import markdown
 from .units import pretty
 
 DRAWS_WRITTEN = 1000

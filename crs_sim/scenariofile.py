@@ -250,7 +250,7 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
         endpoints = tuple(endpoint(model, name) for name in says.endpoints)
     with _key(place(file, key="courses")):
         for name in says.courses:
-            _check_course(name, model)
+            check_course(name, model)
     return Questions(found, endpoints, tuple(says.courses), says.until)
 
 
@@ -321,14 +321,14 @@ def _trigger(asked: TriggerTable, table: ScenarioTable, model: Model, file: Path
 
 def _watched(text: str, model: Model) -> Condition:
     condition = Condition.read(text)
-    _check_course(condition.quantity, model)
+    check_course(condition.quantity, model)
     return condition
 
 
-def _check_course(name: str, model: Model) -> None:
-    known = (*model.state_ids, *model.quantity_ids)
-    if name not in known:
-        raise unknown_name("state or quantity", name, known)
+def check_course(name: str, model: Model) -> None:
+    """Refuse what no run has a course of."""
+    if name not in model.course_ids:
+        raise unknown_name("state or quantity", name, model.course_ids)
 
 
 def _known(change: Change, model: Model) -> Change:
