@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import FileError, InputError, unknown_name
+from .errors import FileError, InputError, at_place, unknown_name
 from .formula import evaluate, names
 from .model import Model
 from .noise import GradeScale, Noise, Spread
@@ -32,7 +32,7 @@ from .problemfiles import (
     without,
 )
 from .shipped import locate
-from .tables import at_place, place, read_toml
+from .tables import place, read_toml
 from .workbook import is_workbook
 
 WIDE = 4.0

@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 from .dosing import Dose
 from .edits import edited
 from .endpoints import Endpoint, endpoint
-from .errors import CrsSimError, FileError, InputError, unknown_name
+from .errors import CrsSimError, FileError, InputError, at_place, unknown_name
 from .model import Model
 from .scenario import Scenario
 from .scenariofile import PickTable, check_course, scenario_of
 from .searchspace import SearchPlan, SearchQuestion, Variable
-from .tables import CellError, Real, Record, at_place, column, place, read_toml
+from .tables import CellError, Real, Record, column, place, read_toml
 from .triggers import Trigger
 
 SEARCH = "search.toml"
