@@ -21,7 +21,7 @@ triggers.py        Condition, Trigger, Hold: what is decided as a patient goes
 scenario.py        Change, Scenario: what is done to a patient
 workbook.py        an Excel workbook as rows of text; the only door to openpyxl
 tables.py          CSV and TOML into checked records; the only door to pydantic
-patientfiles.py    the columns of a patient's files, and what new ones say
+patientfiles.py    the columns of a patient's files, and what each may hold
 patient.py         Observation, Patient: who was treated with what, and what was seen
 nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
 codecache.py       generated code, and what was read, on disk

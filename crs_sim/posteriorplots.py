@@ -82,8 +82,8 @@ def _label(posterior: Posterior, name: str) -> str:
     return name if unit in ("", "1") else f"{name}\n{unit}"
 
 
-def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str, ...]:
-    """The parameters of the strongest correlations, in the problem's order.
+def most_correlated(posterior: Posterior) -> tuple[str, ...]:
+    """The `MOST_PAIRED` parameters of the strongest correlations, in the problem's order.
 
     Raises
     ------
@@ -94,13 +94,13 @@ def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str
     draws = posterior.kept.reshape(-1, len(names))
     if len(draws) < 2:
         raise InputError(f"{posterior.problem.name}: there are no draws yet")
-    if len(names) <= count:
+    if len(names) <= MOST_PAIRED:
         return names
     strength = np.triu(np.abs(np.corrcoef(draws.T)), 1)
     chosen = set[int]()
     for pair in np.argsort(-strength, axis=None, kind="stable").tolist():
         both = chosen | set(divmod(pair, len(names)))
-        chosen = both if len(both) <= count else chosen  # nobody without their other half
+        chosen = both if len(both) <= MOST_PAIRED else chosen  # nobody without their other half
     return tuple(names[k] for k in sorted(chosen))
 
 
