@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
 from .model import Model
+from .patientfiles import GRADE
 
 Array = NDArray[np.float64]
 Value = Any
@@ -27,7 +28,6 @@ Value = Any
 
 VASOPRESSOR_GRADE = 3
 """ASTCT: from grade 3 on a vasopressor is needed (Lee 2019, doi:10.1016/j.bbmt.2018.12.758)."""
-GRADE = "crs_grade"
 
 
 class Run(Protocol):

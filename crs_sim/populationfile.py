@@ -20,7 +20,7 @@ from .model import Model
 from .patient import check_against, load_patient
 from .population import load_population
 from .problem import model_of
-from .scenario import Scenario
+from .scenario import AS_GIVEN, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .shipped import locate
 from .tables import CellError, Record, column, place, read_toml
@@ -37,7 +37,6 @@ Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
 
 POPULATION = "population.toml"
 POPULATIONS = "fits/populations"
-AS_GIVEN = "as given"
 
 
 class CovariateTable(Record):

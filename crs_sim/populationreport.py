@@ -12,13 +12,14 @@ import pandas as pd
 from . import RESEARCH_ONLY
 from .errors import InputError
 from .output import csv_file, markdown, write_whole
+from .panels import unit_text
 from .plots import figure_files
 from .populationparts import FAILED, KEPT, Results
 from .populationplots import figures_of
 from .populationtables import GRADES, NOTABLE, SEVERE, Summary
-from .units import pretty
 
 REPORT = "population.md"
+NO_UNIT = "no unit"
 MOST_FAILURES = 3
 
 
@@ -120,7 +121,7 @@ def _assumed(summary: Summary) -> list[str]:
     header = summary.results.header
     settings = header["settings"]
     sources = {c["name"]: c["source"] for c in settings["covariates"]}
-    rows = [(name, f"{says['says']}; {_unit(says['unit'])}", sources[name])
+    rows = [(name, f"{says['says']}; {unit_text(says['unit'], NO_UNIT)}", sources[name])
             for name, says in header["covariates"].items()]  # fmt: skip
     drawn = header["prior"]["parameters"] - len(settings["fixed"])
     said = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
@@ -149,7 +150,7 @@ def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
     for name in dict.fromkeys(table["endpoint"]) if len(table) else ():
         mine = table[table["endpoint"] == name]
         first = mine.iloc[0]
-        yield f"**{first['label']}** (`{name}`), {_unit(first['unit'])}"
+        yield f"**{first['label']}** (`{name}`), {unit_text(first['unit'], NO_UNIT)}"
         rows = []
         for r in mine.to_dict("records"):
             shares = (_percent(r["share_lower"]), _percent(r["share_higher"])) if paired else ()
@@ -165,13 +166,13 @@ def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
     rows = []
     for (name, third), mine in given.groupby(["covariate", "third"], sort=False):
         first = mine.iloc[0]
-        unit = _unit(first["unit_of_covariate"])
+        unit = unit_text(first["unit_of_covariate"], NO_UNIT)
         medians = mine.set_index("endpoint")["median"]
         rows.append((f"{name}, {unit}", f"{third}: {_number(first['from'])} to "
                      f"{_number(first['to'])}", str(first["patients"]), _percent(first["severe"]),
                      *(_number(medians[end]) for end in ends)))  # fmt: skip
     units = summary.results.header["endpoints"]
-    names = (f"{end}, {_unit(units[end]['unit'])}" for end in ends)
+    names = (f"{end}, {unit_text(units[end]['unit'], NO_UNIT)}" for end in ends)
     yield markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
 
 
@@ -186,11 +187,6 @@ def _made_with(summary: Summary) -> str:
         f"- day 0 to {until:g}, a sample every {every:g} h; relative tolerance {rtol:g}",
         f"- question {header['question']}; {made}",
     ])  # fmt: skip
-
-
-def _unit(text: str) -> str:
-    unit = " · ".join(pretty(part) for part in text.split(" * ")).replace("ug", "µg")
-    return unit if unit not in ("", "1") else "no unit"
 
 
 def _percent(share: float) -> str:

@@ -16,11 +16,10 @@ from scipy.ndimage import gaussian_filter
 
 from . import RESEARCH_ONLY
 from .errors import InputError, unknown_name
-from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain
+from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
 from .posterior import Posterior
 from .simulation import Array
-from .units import pretty
 
 MOST_PAIRED = 6
 """Parameters in a corner plot, unless they are named: more cannot be read."""
@@ -78,8 +77,7 @@ def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str =
 
 
 def _label(posterior: Posterior, name: str) -> str:
-    unit = pretty(posterior.problem.model[name].unit).replace("ug", "µg")
-    return name if unit in ("", "1") else f"{name}\n{unit}"
+    return f"{name}\n{unit_text(posterior.problem.model[name].unit, '')}".rstrip()
 
 
 def most_correlated(posterior: Posterior) -> tuple[str, ...]:
