@@ -21,7 +21,7 @@ triggers.py        Condition, Trigger, Hold: what is decided as a patient goes
 scenario.py        Change, Scenario: what is done to a patient
 workbook.py        an Excel workbook as rows of text; the only door to openpyxl
 tables.py          CSV and TOML into checked records; the only door to pydantic
-patientfiles.py    the columns of a patient's files, and what new ones say
+patientfiles.py    the columns of a patient's files, and what each may hold
 patient.py         Observation, Patient: who was treated with what, and what was seen
 nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
 codecache.py       generated code, and what was read, on disk
@@ -126,15 +126,12 @@ populationreport.py  a virtual population in words, tables and figures
 experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
-progress.py        how far a command is
-screen.py          a table on the screen
-cli_models.py      check, show, new
-cli_export.py      export
+progress.py        what a command shows: how far it is, tables, what was written
+cli_models.py      check, show, new, export
 cli_population.py  fit-all
 cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
-cli_predict.py     predict, compare-fits
-cli_compare.py     compare
+cli_predict.py     predict, compare, compare-fits
 cli_fit.py         fit, replay
 cli_sensitivity.py  sensitivity
 cli_search.py      search
@@ -144,7 +141,7 @@ __main__.py        python -m crs_sim
 =================  ================================================================================
 
 panels.py to posteriorreport.py are the only doors to matplotlib; cli.py, cli_*.py and progress.py
-to click; cli.py, progress.py and screen.py to rich.
+to click; cli.py and progress.py to rich.
 """
 
 from __future__ import annotations

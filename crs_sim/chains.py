@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StorageError
-from .output import write_whole
+from .output import json_file, write_whole
 
 Array = NDArray[np.float64]
 
@@ -81,8 +81,7 @@ def begin(folder: Path, header: Mapping[str, Any], first: Part) -> None:
             f"{folder}  holds a run of the sampler already; go on with it (--resume), or choose "
             "another folder"
         )
-    text = json.dumps(header, indent=1) + "\n"
-    write_whole({_path(folder, 0): _bytes(first), folder / HEADER: text.encode()})
+    write_whole({_path(folder, 0): _bytes(first), folder / HEADER: json_file(header)})
 
 
 def append(folder: Path, number: int, part: Part) -> None:

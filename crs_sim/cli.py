@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_compare import compare
-from .cli_export import export
 from .cli_fit import fit, replay
-from .cli_models import check, new, show
+from .cli_models import check, export, new, show
 from .cli_population import data_set_options, fit_all
-from .cli_predict import compare_fits, predict
+from .cli_predict import compare, compare_fits, predict
 from .cli_profile import leave_one_out, profile
 from .cli_sample import sample
 from .cli_search import search
@@ -25,7 +23,7 @@ from .cli_sensitivity import sensitivity
 from .cli_virtual import population
 from .errors import CrsSimError
 from .options import DataSetAsked, data_set, hours_between, parameter_values, short
-from .screen import print_table, screen
+from .progress import print_table, print_written, screen
 
 if TYPE_CHECKING:
     from .model import Model
@@ -223,10 +221,3 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
         click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
                    f"{vasopressor_days(sim):.1f}")  # fmt: skip
     print_written(files)
-
-
-def print_written(files: Sequence[Path]) -> None:
-    """What was written, and what it is for."""
-    for path in files:
-        click.echo(f"wrote {path}")
-    click.echo(RESEARCH_ONLY)

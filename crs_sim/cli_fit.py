@@ -13,8 +13,7 @@ from .cli_population import data_set_options, fit_patients
 from .cli_profile import PROBLEM_OPTION, write_profiles
 from .errors import InputError
 from .options import DataSetAsked, data_set
-from .progress import progress_line, progress_of
-from .screen import print_table
+from .progress import print_table, progress_line, progress_of
 
 if TYPE_CHECKING:
     from .fitting import Dropped, Fit

@@ -1,4 +1,4 @@
-"""The commands that use a finished fit: prediction bands, and fits compared."""
+"""The commands that use a finished fit: prediction bands, what might have been, fits compared."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, print_columns
+from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
+from .progress import print_written, progress_line
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from .comparison import Comparison
+    from .draws import Draws
     from .ensemble import Sampling
+    from .fitting import Fit
     from .patient import Observations, Patient
     from .predictions import Predictions
+    from .scenariofile import Questions
     from .simulation import Simulation
 
 
@@ -44,14 +51,12 @@ def predict(run: str, prior: str | None, **options: Any) -> None:
     if who is not None:
         predict_from_prior(who, prior, sampling, options)
         return
-    from .posterior import read_draws
     from .predictions import predict as run_predict
     from .storage import load_fit
 
     result = load_fit(run, options["problem"])
-    problem, table = result.problem, options["table"]
-    draws = options["draws"] if table is None else read_draws(table, problem)
-    bands = run_predict(result, draws=draws, sampling=sampling)
+    problem = result.problem
+    bands = run_predict(result, draws=draws_asked(options, result), sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and what was observed", options)  # fmt: skip
 
@@ -108,9 +113,105 @@ def write_bands(
              **figure_files(figure, out / "predictions")}  # fmt: skip
     write_whole(files)
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
-    for path in files:
-        click.echo(f"wrote {path}")
-    click.echo(RESEARCH_ONLY)
+    print_written(files)
+
+
+@click.command(short_help="What might have been done instead.", epilog=RESEARCH_ONLY)
+@click.argument("run")
+@click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
+              help="What to compare  [default: scenarios.toml of the problem]")  # fmt: skip
+@click.option("--draws", default=400, show_default=True,
+              help="Of the Laplace approximation, weighted.")  # fmt: skip
+@click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
+              help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
+@click.option("--level", default=0.95, show_default=True, help="Of intervals and bands.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where comparison.csv and the figure go  [default: print only]")  # fmt: skip
+@click.option("--workers", type=int, help="Threads  [default: one for each core]")
+@PROBLEM_OPTION
+def compare(
+    run: str, file: Path | None, level: float, out: Path | None, workers: int | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Compare what was done to the patient of RUN with what might have been done.
+
+    RUN is a fit, or a problem: then its latest fit. The same draws of the parameters run under
+    every scenario, so that differences are within one patient. The first row is what was done.
+    """
+    from .comparison import compare as run_compare
+    from .ensemble import EVERY_HOURS, Sampling
+    from .output import check_folder
+    from .scenariofile import SCENARIOS, load_scenarios
+    from .storage import load_fit
+
+    if out is not None:
+        check_folder(out)
+    result = load_fit(run, options["problem"])
+    path = file or file_of_problem(run, SCENARIOS, "--scenarios")
+    asked = load_scenarios(path, result.problem.patient.scenario, result.model)
+    with progress_line() as line:
+        task = line.add_task("draws", total=None, last="")
+        found = run_compare(
+            result, asked.scenarios, asked.endpoints, draws=draws_asked(options, result),
+            sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
+            progress=lambda done, total: line.update(task, completed=done, total=total),
+        )  # fmt: skip
+    print_medians(found)
+    print_written([] if out is None else write_comparison(found, asked, result, out, level))
+
+
+def draws_asked(options: dict[str, Any], result: Fit) -> Draws | int:
+    """Those of --from; else how many of the Laplace approximation."""
+    from .posterior import read_draws
+
+    table = options["table"]
+    return options["draws"] if table is None else read_draws(table, result.problem)
+
+
+def print_medians(found: Comparison) -> None:
+    """Medians; what is extrapolated; where the draws come from."""
+    medians = found.medians()
+    names = [e.name for e in found.endpoints]
+    rows = [[str(name), *(f"{x:.3g}" for x in row)]
+            for name, row in zip(medians.index, medians.to_numpy(), strict=True)]  # fmt: skip
+    print_columns([["median", *names], ["", *(e.unit for e in found.endpoints)], *rows])
+    click.echo()
+    for scenario, text in zip(found.scenarios, found.outside, strict=True):
+        if text:
+            click.echo(f"{scenario}: extrapolated: {text}")
+    failed = len(found.predictions.ensemble.failures)
+    click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
+
+
+def write_comparison(
+    found: Comparison, asked: Questions, result: Fit, out: Path, level: float
+) -> list[Path]:
+    """Write the table, the figure, and the doses that triggers and holds decided on."""
+    from .comparisonplots import plot_comparison
+    from .output import csv_file, write_whole
+    from .plots import figure_files
+
+    title = f"{result.problem.name}: what was done, and what might have been"
+    figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
+    files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
+    ledger = _ledger(found)
+    if ledger is not None:
+        files[out / "ledger.csv"] = csv_file(ledger)
+    files |= figure_files(figure, out / "comparison")
+    write_whole(files)
+    return list(files)
+
+
+def _ledger(found: Comparison) -> pd.DataFrame | None:
+    """Every dose given or held at the estimates, under the scenarios that decide as they go."""
+    import pandas as pd
+
+    parts = [
+        run.ledger.table().assign(scenario=run.scenario.name)
+        for run in found.runs
+        if not run.scenario.decided
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 @click.command("compare-fits", short_help="Fits of the same observations, compared.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .progress import progress_line, progress_of
+from .progress import print_written, progress_line, progress_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -55,9 +55,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
                      progress=told)  # fmt: skip
     written = write_posterior(found, out)
     print_posterior(found)
-    for path in written:
-        click.echo(f"wrote {path}")
-    click.echo(RESEARCH_ONLY)
+    print_written(written)
 
 
 def now_and_then(

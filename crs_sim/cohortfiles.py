@@ -16,7 +16,7 @@ import numpy as np
 from . import RESEARCH_ONLY
 from .cohort import Failed, PatientFit, PopulationFit
 from .errors import StorageError
-from .output import csv_file, write_whole
+from .output import csv_file, json_file, markdown, write_whole
 from .problem import FitProblem
 from .storage import versions
 from .twostage import Evidence
@@ -145,7 +145,7 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
         "estimates.csv": csv_file(result.estimates()),
         "prior.toml": result.population.toml(note).encode(),
         "report.md": report_text(result).encode(),
-        RESULT: (json.dumps(stored, indent=1) + "\n").encode(),
+        RESULT: json_file(stored),
     }
     write_whole({folder / name: content for name, content in files.items()})
     return [folder / name for name in files]
@@ -154,7 +154,7 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
 def report_text(result: PopulationFit) -> str:
     """The report in markdown: how it ended first, then the population, then the patients."""
     lines = [f"# Fit of {len(result.fits)} patients", RESEARCH_ONLY, *headlines(result)]
-    lines += ["## The population", TABLE_WORDS, _markdown(result)]
+    lines += ["## The population", TABLE_WORDS, _table(result)]
     lines += ["## The patients"]
     lines += [_patient_line(fit) for fit in result.fits]
     return "\n\n".join(lines) + "\n"
@@ -195,7 +195,7 @@ def _patient_line(fit: PatientFit) -> str:
             f"{fit.runs} runs, {fit.failed} failed")  # fmt: skip
 
 
-def _markdown(result: PopulationFit) -> str:
+def _table(result: PopulationFit) -> str:
     columns = ("parameter", "role", "median", "error", "sd", "error", "shrinkage",
                "assumed median", "assumed sd")  # fmt: skip
     rows = [
@@ -204,8 +204,7 @@ def _markdown(result: PopulationFit) -> str:
          f"{r.assumed_median:.3g}", f"{r.assumed_sd:.3g}")
         for r in result.table().itertuples()
     ]  # fmt: skip
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(columns, rows)
 
 
 def _number(value: float) -> str:

@@ -20,10 +20,9 @@ from .errors import InputError, unknown_name
 from .fitting import Fit
 from .objective import METHOD, RTOL, Array
 from .predictions import DRAWS, Predictions, observables, predict
-from .scenario import Scenario
+from .scenario import AS_GIVEN, Scenario
 from .simulation import Simulation, simulate
 
-AS_GIVEN = "as given"
 LEVEL = 0.95
 OUTSIDE = 1.1
 """A state that goes further than this times its range under what was done is extrapolated."""

@@ -20,9 +20,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from . import RESEARCH_ONLY
 from .comparison import LEVEL, Comparison
 from .dosing import Input
-from .endpoints import GRADE, Endpoint
+from .endpoints import Endpoint
 from .errors import InputError, unknown_name
-from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours
+from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
+from .patientfiles import GRADE
 from .plots import Picture, styled
 from .predictions import Band
 from .units import pretty
@@ -225,9 +226,8 @@ def _forest(
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(2, integer=end.needs == GRADE))
-    unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
     ax.set_title("\n".join(textwrap.wrap(_label(comparison, end), 19)), fontsize=SMALL)
-    ax.set_xlabel(unit if unit not in ("", "1") else "(no unit)", fontsize=SMALL)
+    ax.set_xlabel(unit_text(end.unit), fontsize=SMALL)
 
 
 def _words(

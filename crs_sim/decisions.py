@@ -295,9 +295,8 @@ def check_rules(model: Model, scenario: Scenario, until: float) -> None:
 
 
 def _check(model: Model, when: Condition, drug: str, where: str) -> None:
-    known = (*model.state_ids, *model.quantity_ids)
-    if when.quantity not in known:
-        raise unknown_name("state or quantity", when.quantity, known, where)
+    if when.quantity not in model.course_ids:
+        raise unknown_name("state or quantity", when.quantity, model.course_ids, where)
     drugs = [d.name for d in model.drugs]
     if drug not in drugs and drug not in model.state_ids:
         raise unknown_name("drug", drug, drugs, where)

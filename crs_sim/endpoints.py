@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
 from .model import Model
+from .patientfiles import GRADE
 
 Array = NDArray[np.float64]
 Value = Any
@@ -27,7 +28,6 @@ Value = Any
 
 VASOPRESSOR_GRADE = 3
 """ASTCT: from grade 3 on a vasopressor is needed (Lee 2019, doi:10.1016/j.bbmt.2018.12.758)."""
-GRADE = "crs_grade"
 
 
 class Run(Protocol):
@@ -222,7 +222,7 @@ def endpoint(model: Model, name: str) -> Endpoint:
     >>> endpoint(load_model("crs"), "psa_d30").label
     'PSA, serum on day 30'
     """
-    known = (*model.state_ids, *model.quantity_ids)
+    known = model.course_ids
     single = {e.name: e for e in graded()} if GRADE in known else {}
     if name in single:
         return single[name]

@@ -6,7 +6,8 @@ Each class is also the built-in a Python user would expect to catch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -59,3 +60,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
         hint = "there are none"
     prefix = f"{where}  " if where else ""
     return UnknownNameError(f"{prefix}unknown {kind} {name!r}: {hint}")
+
+
+def at_place(where: str, error: CrsSimError) -> CrsSimError:
+    """The same error with its place in front."""
+    return type(error)(f"{where}: {error}")
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Says of every error within where it is."""
+    try:
+        yield
+    except CrsSimError as error:
+        raise at_place(where, error) from None

@@ -28,7 +28,7 @@ from .descents import (
 )
 from .errors import InputError
 from .model import Model
-from .noise import days_needed
+from .noise import NORMAL_95, days_needed
 from .objective import (
     METHOD,
     ROUGH_RTOL,
@@ -49,7 +49,6 @@ AT_BOUND = 0.01
 PRIOR_ONLY = 0.95
 SINGULAR = 1e-10
 """A direction told this many times less than the best told one is lost in rounding."""
-NORMAL_95 = 1.959963984540054
 LARGEST = 600.0
 """Of a logarithm: its exponential is still a number."""
 

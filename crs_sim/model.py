@@ -130,6 +130,11 @@ class Model:
         return tuple(q.id for q in self.quantities)
 
     @cached_property
+    def course_ids(self) -> tuple[str, ...]:
+        """What a run has a course of: the states, then the quantities."""
+        return (*self.state_ids, *self.quantity_ids)
+
+    @cached_property
     def values(self) -> dict[str, float]:
         """Parameter values by id."""
         return {p.id: p.value for p in self.parameters}

@@ -1,14 +1,79 @@
-"""What a new patient starts from: files that explain themselves, with made-up rows."""
+"""What a new patient starts from: files that explain themselves, with made-up rows.
+
+Each column is described in the words of `crs_sim.patientfiles`, which reads them.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from .errors import StorageError
-from .patientfiles import new_files, new_sheets
+from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow
+from .tables import explain
 from .workbook import is_workbook, workbook
+
+TOML = """\
+# Who this is. A line that starts with # is a comment: nothing reads it.
+# EXAMPLE: every number in these three files is made up; replace it by your patient's.
+
+id = {id}
+model = "crs"    # a shipped model, or the path of your own
+
+# The moment of the CAR-T infusion, with its time zone. Only needed if doses.csv or
+# observations.csv give date-times instead of days; then day = (time - infusion) / 24 h.
+# infusion = 2024-03-11T08:30:00+01:00
+
+# The patient's own values of model parameters; body weight in kg is needed for doses per kg.
+[values]
+weight = 70
+
+# A parameter that is scaled (factor) or set (value) between two days. As many as needed.
+# [[changes]]
+# parameter = "k_il6"
+# first = 13
+# last = 20
+# factor = 0.5
+"""
+
+DOSES = """\
+# What was given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
+# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
+# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
+#
+{columns}#
+day,drug,amount,unit,hours,every,doses,note
+0,cart,5e6,cells/kg,,,,EXAMPLE: the CAR-T infusion
+2.5,tocilizumab,8,mg/kg,1,,,EXAMPLE: one dose over an hour
+3,dexamethasone,10,mg,,6,4,EXAMPLE: four doses six hours apart
+"""
+
+OBSERVATIONS = """\
+# What was measured. EXAMPLE: the rows are made up; replace them, or delete this file.
+# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
+# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
+#
+{columns}#
+id,observable,kind,day,until,reference,value,unit,sd,note
+ferritin_d3,ferritin,value,3,,,900,ng/mL,,EXAMPLE: a level
+ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: under the assay's limit
+crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
+grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
+"""
+
+PATIENT = """\
+# Who this is. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
+# Blank rows and rows that start with # are skipped.
+#
+{columns}#
+key,value,note
+id,{id},
+model,crs,"a shipped model, or the path of your own"
+weight,70,EXAMPLE: in kg
+"""
 
 
 def new_patient(place: str | Path) -> Path:
@@ -34,6 +99,37 @@ def new_patient(place: str | Path) -> Path:
         texts = new_files(place.resolve().name or "patient")
         _write(place, {name: text.encode() for name, text in texts.items()})
     return place
+
+
+def new_sheets(id: str) -> dict[str, list[list[str]]]:
+    """Name and rows of the sheets of a new patient's workbook.
+
+    >>> list(new_sheets("p1"))
+    ['patient', 'doses', 'observations']
+    """
+    files = new_files(id)
+    texts = {name: files[file] for name, file in FILES.items()}
+    quoted = '"' + id.replace('"', '""') + '"'
+    texts["patient"] = PATIENT.format(id=quoted, columns=explain(KeyRow))
+    return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
+
+
+def _cells(line: str) -> list[str]:
+    comment = line.startswith("#")
+    return [line] if comment else next(csv.reader([line], skipinitialspace=True))
+
+
+def new_files(id: str) -> dict[str, str]:
+    """Name and text of the three files of a new patient.
+
+    >>> sorted(new_files("p1"))
+    ['doses.csv', 'observations.csv', 'patient.toml']
+    """
+    return {
+        "patient.toml": TOML.format(id=json.dumps(id, ensure_ascii=False)),
+        "doses.csv": DOSES.format(columns=explain(DoseRow)),
+        "observations.csv": OBSERVATIONS.format(columns=explain(ObservationRow)),
+    }
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

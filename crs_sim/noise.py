@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
+from .arrivals import SAME_TIME
 from .errors import InputError, unknown_name
 from .patient import Observation
 
@@ -25,7 +26,8 @@ Array = NDArray[np.float64]
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9
 """Below this fraction of the observed level a curve is solver noise: its logarithm bends there."""
-SAME_DAY = 1e-9
+NORMAL_95 = 1.959963984540054
+"""Standard deviations from the middle of a normal distribution to either end of its 95 %."""
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 BOUNDS = ("below", "above", "ratio_below", "ratio_above")
@@ -115,7 +117,7 @@ def _window(first: float, last: float) -> Array:
     """Both ends and the twentieths between; k/20 is one and the same float in every window."""
     lowest, highest = math.ceil(first * SAMPLES_PER_DAY), math.floor(last * SAMPLES_PER_DAY)
     grid = (k / SAMPLES_PER_DAY for k in range(lowest, highest + 1))
-    inside = (day for day in grid if first + SAME_DAY < day < last - SAME_DAY)
+    inside = (day for day in grid if first + SAME_TIME < day < last - SAME_TIME)
     days = np.array([first, *inside, last] if last > first else [first])
     days.flags.writeable = False
     return days

@@ -28,13 +28,13 @@ from pathlib import Path
 from .arrivals import SAME_TIME
 from .clock import just_after
 from .dosing import HOURS_PER_DAY, Dose, Schedule
-from .errors import FileError, InputError, unknown_name
+from .errors import FileError, InputError, at_place, unknown_name
 from .model import Model
 from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
 from .nonmemrecord import drug_of, measured, time_of
 from .patient import Observation, Observations, Patient
 from .scenario import Change, Scenario
-from .tables import at_place, number
+from .tables import number
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
 """How far the records of one instant have come: samples, then resets, doses, and samples again."""

@@ -28,7 +28,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from .errors import FileError, unknown_name
+from .errors import FileError, at_place, unknown_name
 from .model import Model
 from .tables import (
     CellError,
@@ -36,7 +36,6 @@ from .tables import (
     Number,
     Record,
     Whole,
-    at_place,
     checked,
     column,
     place,

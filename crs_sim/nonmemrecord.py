@@ -10,11 +10,11 @@ import math
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .errors import CrsSimError, FileError, UnitError, unknown_name
+from .errors import CrsSimError, FileError, UnitError, at_place, unknown_name
 from .model import Drug, Model
 from .nonmemcolumns import DataRow, DataSet, ObservableEntry
 from .patient import Observation
-from .tables import EXAMPLE_TIME, at_place, number
+from .tables import EXAMPLE_TIME, number
 from .units import conversion_factor, convert, named_unit
 
 

@@ -9,10 +9,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,6 +55,23 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
                 part.unlink(missing_ok=True)
 
 
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    >>> print(markdown(("a", "b"), [("1", "x|y")]))
+    | a | b |
+    | --- | --- |
+    | 1 | x\\|y |
+    """
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+
+
+def json_file(content: Mapping[str, Any]) -> bytes:
+    """A mapping as the content of a JSON file."""
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
 def csv_file(table: pd.DataFrame, digits: int | None = None) -> bytes:
     """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
     shown = None if digits is None else f"%.{digits}g"
@@ -78,7 +95,7 @@ def table_files(
     about : what else to note, such as versions and options; must go into JSON
     """
     path = Path(path)
-    columns = [*sim.model.state_ids, *sim.model.quantity_ids]
+    columns = sim.model.course_ids
     meta = {
         "note": RESEARCH_ONLY,
         "model": {"name": sim.model.name, "hash": sim.model.hash},
@@ -94,7 +111,7 @@ def table_files(
     return {
         path: csv_text(sim).encode(),
         **({} if sim.scenario.decided else {ledger: ledger_text(sim.ledger).encode()}),
-        path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
+        path.with_name(f"{path.name}.meta.json"): json_file(meta),
     }
 
 
@@ -103,7 +120,7 @@ def csv_text(sim: Simulation) -> str:
 
     Written here, since loading pandas takes longer than everything else about a table.
     """
-    header = ",".join(("day", *sim.model.state_ids, *sim.model.quantity_ids))
+    header = ",".join(("day", *sim.model.course_ids))
     rows = np.column_stack([sim.days, sim.states, sim.quantities]).tolist()
     return "\n".join([header, *(",".join(map(repr, row)) for row in rows), ""])
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from .dosing import Input
 from .model import Model
-from .noise import Noise
+from .noise import NORMAL_95, Noise
 from .patient import Observation
 from .simulation import Array, Simulation
 from .units import pretty
@@ -35,7 +35,6 @@ LINES = (BLUE, VERMILION, GREEN, PURPLE)
 DRUGS = (INK, PURPLE, BLUE, GREEN, ORANGE, SKY, VERMILION, GREY)
 GRADES = ("#F1F1F1", "#FEE08B", "#FDAE61", "#E06010", "#7A2A04")
 SMALL = 7.5
-NORMAL_95 = 1.959963984540054
 DECADES_SHOWN = 5.0
 FEW_DOSES = 2
 
@@ -239,7 +238,7 @@ def course_panel(
     for o in shown:
         mark(ax, o, sim, noise=noise)
     _scale(ax, sim, course, shown)
-    ax.set_ylabel(f"{course.name}\n{unit_text(sim, course.ids[0])}", fontsize=SMALL)
+    ax.set_ylabel(f"{course.name}\n{unit_text(sim.model[course.ids[0]].unit)}", fontsize=SMALL)
     if course.lines:
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=SMALL,
                   handlelength=1.2, borderaxespad=0.3)  # fmt: skip
@@ -249,10 +248,14 @@ def course_panel(
     return ax
 
 
-def unit_text(sim: Simulation, name: str) -> str:
-    """A unit as it stands beside an axis."""
-    unit = pretty(sim.model[name].unit).replace("ug", "µg")
-    return "(no unit)" if unit in ("1", "") else unit
+def unit_text(unit: str, none: str = "(no unit)") -> str:
+    """A unit as it stands beside an axis or in a report; ``none`` where there is none.
+
+    >>> unit_text("copies_per_ug * day"), unit_text("1")
+    ('copies/µg · day', '(no unit)')
+    """
+    text = " · ".join(pretty(part) for part in unit.split(" * ")).replace("ug", "µg")
+    return none if text in ("1", "") else text
 
 
 def _scale(ax: Axes, sim: Simulation, course: Course, shown: Sequence[Observation]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
-from .errors import FileError, InputError, UnitError, unknown_name
+from .errors import FileError, InputError, UnitError, at_place, unknown_name
 from .model import Model
 from .patientfiles import FILES, RATIOS, DoseRow, ObservationRow, PatientFile, part, read_about
 from .scenario import Change, Scenario
@@ -25,7 +25,6 @@ from .tables import (
     EXAMPLE_TIME,
     R,
     Table,
-    at_place,
     moment,
     place,
     read_table,

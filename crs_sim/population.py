@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from .errors import InputError
 from .model import Model
-from .noise import Noise
+from .noise import NORMAL_95, Noise
 from .problem import Free, free_of, noise_of
 from .problemfiles import prior_of, read_prior
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 NO_SOURCE = "not given"
-NORMAL_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)

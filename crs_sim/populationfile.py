@@ -6,8 +6,7 @@ Scenarios are those of a scenarios.toml beside it, made of what a patient was gi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,15 +15,15 @@ import numpy as np
 
 from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
-from .errors import CrsSimError, InputError
+from .errors import InputError, placed
 from .model import Model
 from .patient import check_against, load_patient
 from .population import load_population
 from .problem import model_of
-from .scenario import Scenario
+from .scenario import AS_GIVEN, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .shipped import locate
-from .tables import CellError, Record, at_place, column, place, read_toml
+from .tables import CellError, Record, column, place, read_toml
 from .triggers import Condition
 from .units import convert
 from .virtual import Covariate, Filter, VirtualPopulation
@@ -38,7 +37,6 @@ Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
 
 POPULATION = "population.toml"
 POPULATIONS = "fits/populations"
-AS_GIVEN = "as given"
 
 
 class CovariateTable(Record):
@@ -268,10 +266,5 @@ def _near(path: Path, name: str) -> str:
     return str(beside) if beside.exists() else name
 
 
-@contextmanager
-def _key(path: Path, key: str) -> Iterator[None]:
-    """Says where in the file an error is."""
-    try:
-        yield
-    except CrsSimError as error:
-        raise at_place(place(path, key=key), error) from None
+def _key(path: Path, key: str) -> AbstractContextManager[None]:
+    return placed(place(path, key=key))

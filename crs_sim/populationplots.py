@@ -15,9 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from . import RESEARCH_ONLY
-from .panels import BLUE, COURSES, GRADES, GREY, INK, SMALL
+from .panels import BLUE, COURSES, GRADES, GREY, INK, SMALL, unit_text
 from .plots import Picture, styled
-from .units import pretty
 
 ROW, GAP, ABOVE, BELOW = 0.72, 0.13, 0.72, 0.95
 """Inches: a row, between rows, and the margins."""
@@ -103,13 +102,7 @@ def _days(ax: Axes, *, last: bool) -> None:
 
 def _title(name: str, says: Mapping[str, str]) -> str:
     known = KNOWN[name].name if name in KNOWN else says["label"]
-    unit = _unit(says["unit"])
-    return "\n".join(textwrap.wrap(f"{known}, {unit}", 34))
-
-
-def _unit(text: str) -> str:
-    unit = " · ".join(pretty(part) for part in text.split(" * ")).replace("ug", "µg")
-    return unit if unit not in ("", "1") else "(no unit)"
+    return "\n".join(textwrap.wrap(f"{known}, {unit_text(says['unit'])}", 34))
 
 
 @styled

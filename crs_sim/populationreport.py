@@ -11,14 +11,15 @@ import pandas as pd
 
 from . import RESEARCH_ONLY
 from .errors import InputError
-from .output import csv_file, write_whole
+from .output import csv_file, markdown, write_whole
+from .panels import unit_text
 from .plots import figure_files
 from .populationparts import FAILED, KEPT, Results
 from .populationplots import figures_of
 from .populationtables import GRADES, NOTABLE, SEVERE, Summary
-from .units import pretty
 
 REPORT = "population.md"
+NO_UNIT = "no unit"
 MOST_FAILURES = 3
 
 
@@ -120,18 +121,18 @@ def _assumed(summary: Summary) -> list[str]:
     header = summary.results.header
     settings = header["settings"]
     sources = {c["name"]: c["source"] for c in settings["covariates"]}
-    rows = [(name, f"{says['says']}; {_unit(says['unit'])}", sources[name])
+    rows = [(name, f"{says['says']}; {unit_text(says['unit'], NO_UNIT)}", sources[name])
             for name, says in header["covariates"].items()]  # fmt: skip
     drawn = header["prior"]["parameters"] - len(settings["fixed"])
     said = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
             "and independent of the others, of the covariates, and of what is given."]  # fmt: skip
-    return [*said, _markdown(("covariate", "distribution", "source"), rows)] if rows else said
+    return [*said, markdown(("covariate", "distribution", "source"), rows)] if rows else said
 
 
 def _rejected(table: pd.DataFrame) -> str:
     rows = [(r.filter, f"{r.rejected} of {r.of} ({_percent(r.share)})", str(r.rejected_by_it_alone),
              r.source) for r in table.itertuples()]  # fmt: skip
-    return _markdown(("kept if", "rejected", "by it alone", "source"), rows)
+    return markdown(("kept if", "rejected", "by it alone", "source"), rows)
 
 
 def grade_table(table: pd.DataFrame) -> str:
@@ -140,7 +141,7 @@ def grade_table(table: pd.DataFrame) -> str:
     rows = [(r["scenario"], *(f"{100 * r[n]:.1f}" for n in [*names, f"grade_{SEVERE}_or_more"]))
             for r in table.to_dict("records")]  # fmt: skip
     columns = ("scenario", *(f"grade {g}" for g in GRADES), f"{SEVERE} or more")
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
@@ -149,14 +150,14 @@ def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
     for name in dict.fromkeys(table["endpoint"]) if len(table) else ():
         mine = table[table["endpoint"] == name]
         first = mine.iloc[0]
-        yield f"**{first['label']}** (`{name}`), {_unit(first['unit'])}"
+        yield f"**{first['label']}** (`{name}`), {unit_text(first['unit'], NO_UNIT)}"
         rows = []
         for r in mine.to_dict("records"):
             shares = (_percent(r["share_lower"]), _percent(r["share_higher"])) if paired else ()
             rows.append((r["scenario"], _number(r["median"]),
                          f"{_number(r['p05'])} to {_number(r['p95'])}", *shares))  # fmt: skip
         columns = ("scenario", "median", "5 to 95 %", *(("lower", "higher") if paired else ()))
-        yield _markdown(columns, rows)
+        yield markdown(columns, rows)
 
 
 def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
@@ -165,14 +166,14 @@ def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
     rows = []
     for (name, third), mine in given.groupby(["covariate", "third"], sort=False):
         first = mine.iloc[0]
-        unit = _unit(first["unit_of_covariate"])
+        unit = unit_text(first["unit_of_covariate"], NO_UNIT)
         medians = mine.set_index("endpoint")["median"]
         rows.append((f"{name}, {unit}", f"{third}: {_number(first['from'])} to "
                      f"{_number(first['to'])}", str(first["patients"]), _percent(first["severe"]),
                      *(_number(medians[end]) for end in ends)))  # fmt: skip
     units = summary.results.header["endpoints"]
-    names = (f"{end}, {_unit(units[end]['unit'])}" for end in ends)
-    yield _markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
+    names = (f"{end}, {unit_text(units[end]['unit'], NO_UNIT)}" for end in ends)
+    yield markdown(("covariate", "third", "patients", f"grade {SEVERE} or more", *names), rows)
 
 
 def _made_with(summary: Summary) -> str:
@@ -186,16 +187,6 @@ def _made_with(summary: Summary) -> str:
         f"- day 0 to {until:g}, a sample every {every:g} h; relative tolerance {rtol:g}",
         f"- question {header['question']}; {made}",
     ])  # fmt: skip
-
-
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _unit(text: str) -> str:
-    unit = " · ".join(pretty(part) for part in text.split(" * ")).replace("ug", "µg")
-    return unit if unit not in ("", "1") else "no unit"
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,6 @@ one with endpoints last. A run that was stopped goes on from them, if it is aske
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -25,7 +24,7 @@ from .ensemble import Ensemble
 from .errors import StorageError
 from .kernel import compile_kernel
 from .ledger import COLUMNS
-from .output import check_folder, write_whole
+from .output import check_folder, json_file, write_whole
 from .parquet import parquet_bytes
 from .populationfile import PopulationStudy
 from .populationparts import (
@@ -98,7 +97,7 @@ def run_population(
     check_header(home, header, resume=resume)
     compile_kernel(study.model)  # before any thread, so that its message comes first
     run_chunk(study, Chunk(0, 0, 0))  # what cannot be run is refused before anything is written
-    first = {home / HEADER: (json.dumps(header, indent=1) + "\n").encode()}
+    first = {home / HEADER: json_file(header)}
     todo = [c for c in chunks_of(study.number) if not is_done(c, home, header["question"])]
     done = study.number - sum(c.last - c.first for c in todo)
     for place, tables in _run(study, todo, workers, cluster):

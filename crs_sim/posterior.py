@@ -24,9 +24,9 @@ from .convergence import (
     convergence,
 )
 from .draws import Draws
-from .errors import FileError, InputError, unknown_name
+from .errors import FileError, InputError, at_place, unknown_name
 from .problem import FitProblem
-from .tables import at_place, number, place, read_cells
+from .tables import number, place, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd

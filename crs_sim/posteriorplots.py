@@ -16,11 +16,10 @@ from scipy.ndimage import gaussian_filter
 
 from . import RESEARCH_ONLY
 from .errors import InputError, unknown_name
-from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain
+from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
 from .posterior import Posterior
 from .simulation import Array
-from .units import pretty
 
 MOST_PAIRED = 6
 """Parameters in a corner plot, unless they are named: more cannot be read."""
@@ -78,12 +77,11 @@ def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str =
 
 
 def _label(posterior: Posterior, name: str) -> str:
-    unit = pretty(posterior.problem.model[name].unit).replace("ug", "µg")
-    return name if unit in ("", "1") else f"{name}\n{unit}"
+    return f"{name}\n{unit_text(posterior.problem.model[name].unit, '')}".rstrip()
 
 
-def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str, ...]:
-    """The parameters of the strongest correlations, in the problem's order.
+def most_correlated(posterior: Posterior) -> tuple[str, ...]:
+    """The `MOST_PAIRED` parameters of the strongest correlations, in the problem's order.
 
     Raises
     ------
@@ -94,13 +92,13 @@ def most_correlated(posterior: Posterior, count: int = MOST_PAIRED) -> tuple[str
     draws = posterior.kept.reshape(-1, len(names))
     if len(draws) < 2:
         raise InputError(f"{posterior.problem.name}: there are no draws yet")
-    if len(names) <= count:
+    if len(names) <= MOST_PAIRED:
         return names
     strength = np.triu(np.abs(np.corrcoef(draws.T)), 1)
     chosen = set[int]()
     for pair in np.argsort(-strength, axis=None, kind="stable").tolist():
         both = chosen | set(divmod(pair, len(names)))
-        chosen = both if len(both) <= count else chosen  # nobody without their other half
+        chosen = both if len(both) <= MOST_PAIRED else chosen  # nobody without their other half
     return tuple(names[k] for k in sorted(chosen))
 
 

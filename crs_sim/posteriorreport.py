@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .output import csv_file, write_whole
-from .panels import plain
+from .output import csv_file, markdown, write_whole
+from .panels import plain, unit_text
 from .plots import figure_files
 from .posterior import DRAWS_FILE, Posterior
 from .posteriorplots import plot_corner, plot_trace
 from .predictivecheck import Predicted, predictive, surprises
 from .predictiveplots import plot_predictive, plot_predictive_grades
-from .report import markdown
-from .units import pretty
 
 DRAWS_WRITTEN = 1000
 COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, walkers",
@@ -99,8 +97,8 @@ def posterior_text(posterior: Posterior, rows: Sequence[Predicted]) -> str:
 
 def summary_words(row: dict[str, object]) -> tuple[str, ...]:
     """A row of `Posterior.summary` as a person would write it."""
-    unit = pretty(str(row["unit"])).replace("ug", "µg")
-    name = str(row["parameter"]) + ("" if unit in ("", "1") else f" ({unit})")
+    unit = unit_text(str(row["unit"]), "")
+    name = f"{row['parameter']} ({unit})" if unit else str(row["parameter"])
     levels = (plain(float(f"{row[q]:.3g}")) for q in ("q05", "q50", "q95", "prior_median"))
     ess = min(float(str(row["ess_bulk"])), float(str(row["ess_tail"])))
     return (

@@ -273,7 +273,7 @@ def observables(model: Model, noise: Noise, patient: Patient) -> tuple[str, ...]
     graded = () if scale is None else (scale.latent, *scale.cuts)
     observed = (o.observable for o in patient.observations)
     names = dict.fromkeys((*noise.spreads, *observed, *graded))
-    return tuple(n for n in names if n in (*model.state_ids, *model.quantity_ids))
+    return tuple(n for n in names if n in model.course_ids)
 
 
 def _drawn(result: Fit, draws: pd.DataFrame | Draws | int, workers: int | None) -> Draws:

@@ -10,9 +10,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .diagnostics import named_rows
-from .panels import BLUE, GREY, INK, VERMILION, plain
+from .panels import BLUE, GREY, INK, VERMILION, plain, unit_text
 from .plots import list_figure, styled
-from .units import pretty
 
 WIDEST = 100.0
 """Readings predicted further off than this many times reach the edge of the figure."""
@@ -120,10 +119,10 @@ def _arrow(ax: Axes, row: int, *, below: bool, colour: str) -> None:
 def _words(p: object, limit: bool) -> str:
     """The reading, and where in the prediction it lies."""
     kind, observed, chance = (getattr(p, name) for name in ("kind", "observed", "chance"))
-    unit = pretty(str(p.unit)).replace("ug", "µg")  # type: ignore[attr-defined]
+    unit = unit_text(str(p.unit), "")  # type: ignore[attr-defined]
     sign = {"below": "< ", "above": "> "}.get(str(kind).removeprefix("ratio_"), "")
     times = "× " if str(kind).startswith("ratio") else ""
-    level = f"{sign}{times}{plain(observed)} {'' if unit == '1' else unit}".strip()
+    level = f"{sign}{times}{plain(observed)} {unit}".strip()
     return f"{level}: {'chance' if limit else 'percentile'} {_share(chance)}"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import FileError, InputError, unknown_name
+from .errors import FileError, InputError, at_place, unknown_name
 from .formula import evaluate, names
 from .model import Model
 from .noise import GradeScale, Noise, Spread
@@ -32,7 +32,7 @@ from .problemfiles import (
     without,
 )
 from .shipped import locate
-from .tables import at_place, place, read_toml
+from .tables import place, read_toml
 from .workbook import is_workbook
 
 WIDE = 4.0
@@ -312,10 +312,6 @@ def noise_of(asked: ProblemFile | PriorFile) -> Noise:
     return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
 
 
-def _measurable(model: Model) -> set[str]:
-    return {*model.state_ids, *model.quantity_ids}
-
-
 def _check_free(problem: FitProblem) -> None:
     seen = set()
     for free in problem.free:
@@ -351,7 +347,7 @@ def _check_values(problem: FitProblem) -> None:
 
 
 def _check_noise(problem: FitProblem) -> None:
-    known = _measurable(problem.model)
+    known = problem.model.course_ids
     for name, spread in problem.noise.spreads.items():
         if name not in known:
             where = problem.where(f"noise.{name}")
@@ -381,7 +377,7 @@ def _check_grades(problem: FitProblem) -> None:
         if grades:
             raise InputError(f"{problem.where('grade')}: is missing, but {grades[0]} is a grade")
         return
-    latent = _measurable(model)
+    latent = model.course_ids
     if scale.latent not in latent:
         where = problem.where("grade.latent")
         raise at_place(where, unknown_name("latent", scale.latent, latent))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from .errors import FileError, unknown_name
+from .errors import FileError, at_place, unknown_name
 from .model import Model
 from .shipped import locate, root
-from .tables import CellError, Record, at_place, column, place, read_toml
+from .tables import CellError, Record, column, place, read_toml
 
 Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
 Words = Annotated[str, column(min_length=1)]

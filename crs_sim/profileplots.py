@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from . import RESEARCH_ONLY
-from .panels import BLUE, GREY, INK, NORMAL_95, SMALL, VERMILION, plain
+from .noise import NORMAL_95
+from .panels import BLUE, GREY, INK, SMALL, VERMILION, plain, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, key_below, stack, styled
 from .profiles import LEVELS, Profile, limit
-from .units import pretty
 
 COLUMNS = 4
 HIGHEST = 6.5
@@ -90,8 +90,7 @@ def profile_panel(ax: Axes, profile: Profile) -> Axes:
     _log_values(ax, low, high)
     ax.set_ylim(-0.3, HIGHEST)
     ax.set_yticks([0, 2, 4, 6])
-    unit = pretty(profile.unit).replace("ug", "µg")
-    ax.set_xlabel("(no unit)" if unit in ("1", "") else unit, fontsize=SMALL, labelpad=1)
+    ax.set_xlabel(unit_text(profile.unit), fontsize=SMALL, labelpad=1)
     verdict = "\n".join(textwrap.wrap(profile.verdict.split(" (")[0], 34)[:2])
     ax.set_title(f"{profile.parameter}\n{verdict}", fontsize=SMALL, loc="left", pad=3,
                  color=INK if profile.verdict == "determined" else VERMILION)  # fmt: skip

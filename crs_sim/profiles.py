@@ -229,7 +229,7 @@ def limit(level: float) -> float:
     return float(chdtri(1.0, 1.0 - level))
 
 
-def profiles_table(profiles: Sequence[Profile], levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+def profiles_table(profiles: Sequence[Profile]) -> pd.DataFrame:
     """One row a parameter: estimate, intervals with and without its own prior, verdict.
 
     An end that the curve does not reach inside the bounds is empty.
@@ -237,7 +237,7 @@ def profiles_table(profiles: Sequence[Profile], levels: Sequence[float] = LEVELS
     rows = []
     for p in profiles:
         row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
-        for level in levels:
+        for level in LEVELS:
             for own_prior, words in ((True, ""), (False, "data_")):
                 low, high = p.interval(level, own_prior=own_prior)
                 row |= {f"{words}low_{100 * level:g}": low, f"{words}high_{100 * level:g}": high}

@@ -1,16 +1,21 @@
-"""How far a command is: a line on a terminal, or plain lines where there is none."""
+"""What a command shows: how far it is, then tables, and what was written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import RESEARCH_ONLY
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
 LINES = 20
+WIDE = 118
 
 
 def progress_line() -> Progress:
@@ -53,3 +58,30 @@ def now_and_then(progress: Progress, name: str) -> Callable[[int, int], None]:
             last = finished
 
     return told
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table; misses stand out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        style = "bold red" if "miss" in row else ""
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    screen().print(table)
+
+
+def screen() -> Console:
+    """Standard output; wide enough for our tables where nobody said how wide it is."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def print_written(files: Iterable[Path]) -> None:
+    """What was written, and what it is for."""
+    for path in files:
+        click.echo(f"wrote {path}")
+    click.echo(RESEARCH_ONLY)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
 from .fitting import Dropped, Estimate, Fit, estimates_table
-from .output import csv_file, write_whole
+from .output import csv_file, markdown, write_whole
 from .panels import plain
 from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profileplots import plot_profiles
@@ -310,15 +310,3 @@ def better_optima(profiles: Sequence[Profile]) -> list[str]:
         f"the profile of {best.parameter} met a better optimum, cost {best.costs.min():.4g} "
         f"instead of {best.fit_cost:.4g}: fit again with more starts"
     ]
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table.
-
-    >>> print(markdown(("a", "b"), [("1", "x|y")]))
-    | a | b |
-    | --- | --- |
-    | 1 | x\\|y |
-    """
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

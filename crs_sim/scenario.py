@@ -17,6 +17,9 @@ from .triggers import Hold, Trigger
 
 Number = TypeVar("Number", bound=Any)
 
+AS_GIVEN = "as given"
+"""The name of what was done, beside what might have been."""
+
 
 @dataclass(frozen=True)
 class Change:

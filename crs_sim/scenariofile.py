@@ -7,8 +7,8 @@ resize, replace, move, add; then changes, holds and triggers are put in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +17,10 @@ from . import edits
 from .dosing import Dose, Schedule
 from .edits import Pick
 from .endpoints import Endpoint, endpoint
-from .errors import CrsSimError, InputError, unknown_name
+from .errors import InputError, placed, unknown_name
 from .model import Model
 from .scenario import Change, Scenario
-from .tables import CellError, Record, at_place, checked, column, place, read_toml
+from .tables import CellError, Record, checked, column, place, read_toml
 from .triggers import Condition, Hold, Trigger
 
 Words = Annotated[str, column(min_length=1)]
@@ -246,11 +246,11 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     file = Path(path) / SCENARIOS if Path(path).is_dir() else Path(path)
     says = read_toml(file, ScenarioFile)
     found = tuple(_scenario(table, base, model, file) for table in says.scenario)
-    with _key(place(file, key="endpoints")):
+    with placed(place(file, key="endpoints")):
         endpoints = tuple(endpoint(model, name) for name in says.endpoints)
-    with _key(place(file, key="courses")):
+    with placed(place(file, key="courses")):
         for name in says.courses:
-            _check_course(name, model)
+            check_course(name, model)
     return Questions(found, endpoints, tuple(says.courses), says.until)
 
 
@@ -321,14 +321,14 @@ def _trigger(asked: TriggerTable, table: ScenarioTable, model: Model, file: Path
 
 def _watched(text: str, model: Model) -> Condition:
     condition = Condition.read(text)
-    _check_course(condition.quantity, model)
+    check_course(condition.quantity, model)
     return condition
 
 
-def _check_course(name: str, model: Model) -> None:
-    known = (*model.state_ids, *model.quantity_ids)
-    if name not in known:
-        raise unknown_name("state or quantity", name, known)
+def check_course(name: str, model: Model) -> None:
+    """Refuse what no run has a course of."""
+    if name not in model.course_ids:
+        raise unknown_name("state or quantity", name, model.course_ids)
 
 
 def _known(change: Change, model: Model) -> Change:
@@ -352,13 +352,4 @@ def _apart(change: Change, others: tuple[Change, ...]) -> Change:
 
 
 def _at(file: Path, table: ScenarioTable, key: str) -> AbstractContextManager[None]:
-    return _key(place(file, key=f"scenario {table.name!r}, {key}"))
-
-
-@contextmanager
-def _key(where: str) -> Iterator[None]:
-    """Says where in the file an error is."""
-    try:
-        yield
-    except CrsSimError as error:
-        raise at_place(where, error) from None
+    return placed(place(file, key=f"scenario {table.name!r}, {key}"))

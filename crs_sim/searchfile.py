@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 from .dosing import Dose
 from .edits import edited
 from .endpoints import Endpoint, endpoint
-from .errors import CrsSimError, FileError, InputError, unknown_name
+from .errors import CrsSimError, FileError, InputError, at_place, unknown_name
 from .model import Model
 from .scenario import Scenario
-from .scenariofile import PickTable, scenario_of
+from .scenariofile import PickTable, check_course, scenario_of
 from .searchspace import SearchPlan, SearchQuestion, Variable
-from .tables import CellError, Real, Record, at_place, column, place, read_toml
+from .tables import CellError, Real, Record, column, place, read_toml
 from .triggers import Trigger
 
 SEARCH = "search.toml"
@@ -103,10 +103,7 @@ def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestio
         return tuple(_at(file, key, lambda name=name: endpoint(model, name)) for name in names)
 
     for name in says.courses:
-        if name not in (known := (*model.state_ids, *model.quantity_ids)):
-            raise at_place(
-                place(file, key="courses"), unknown_name("state or quantity", name, known)
-            )
+        _at(file, "courses", lambda name=name: check_course(name, model))
     first, second = ends(says.minimise, "minimise") + ends(says.maximise, "maximise")
     signs = (1.0,) * len(says.minimise) + (-1.0,) * len(says.maximise)
     content = {"name": "base", **says.base}

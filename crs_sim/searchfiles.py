@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .comparison import LEVEL, Comparison
+from .comparison import Comparison
 from .output import csv_file
 from .scenariotext import scenarios_text
 from .searching import Search
@@ -17,9 +17,8 @@ DIGITS = 6
 
 
 def search_files(
-    found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path,
-    level: float = LEVEL,
-) -> dict[Path, bytes]:  # fmt: skip
+    found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path
+) -> dict[Path, bytes]:
     """The files of a search, for `crs_sim.output.write_whole`.
 
     Parameters
@@ -29,7 +28,6 @@ def search_files(
     comparisons : of trials with what was done, by whom they are of (draws of the fit, virtual
         patients)
     folder : where they go
-    level : float, of the intervals
 
     Returns
     -------
@@ -55,6 +53,6 @@ def search_files(
         folder / CHOSEN: said.encode(),
     }
     if comparisons:
-        parts = [c.table(level).assign(members=who) for who, c in comparisons.items()]
+        parts = [c.table().assign(members=who) for who, c in comparisons.items()]
         files[folder / "front_draws.csv"] = csv_file(pd.concat(parts, ignore_index=True), DIGITS)
     return files

@@ -13,9 +13,8 @@ from matplotlib.lines import Line2D
 
 from . import RESEARCH_ONLY
 from .comparison import LEVEL, Comparison
-from .endpoints import Endpoint
 from .errors import InputError
-from .panels import BLUE, GREEN, GREY, HALO, INK, SMALL, VERMILION
+from .panels import BLUE, GREEN, GREY, HALO, INK, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
 from .searching import Search
 from .units import pretty
@@ -91,7 +90,8 @@ def _axes(ax: Axes, found: Search) -> None:
     for k, axis in enumerate((ax.xaxis, ax.yaxis)):
         end, sign = found.question.objectives[k], found.question.signs[k]
         wish = "less is better" if sign > 0 else "more is better"
-        said = "\n".join(textwrap.wrap(f"{end.label}, {_unit(end)} ({wish})", 60))
+        unit = unit_text(end.unit, "no unit")
+        said = "\n".join(textwrap.wrap(f"{end.label}, {unit} ({wish})", 60))
         axis.set_label_text(said, fontsize=SMALL)
         values = np.append(found.values[:, k], found.given[k])
         shown = values[np.isfinite(values)]
@@ -122,7 +122,7 @@ def _variables(figure: Figure, found: Search, mark: int, main: Axes) -> None:
         ax.tick_params(axis="x", labelbottom=last)
         if last:
             end = found.question.objectives[0]
-            ax.set_xlabel(f"{end.label}, {_unit(end)}", fontsize=SMALL)
+            ax.set_xlabel(f"{end.label}, {unit_text(end.unit, 'no unit')}", fontsize=SMALL)
 
 
 def _key(comparison: Comparison | None, level: float) -> list[Line2D]:
@@ -136,8 +136,3 @@ def _key(comparison: Comparison | None, level: float) -> list[Line2D]:
         key.append(Line2D([], [], color=INK, marker="s", ms=3, mfc="white", lw=0.7,
                           label=f"median of the draws, and {100 * level:g} % of them"))  # fmt: skip
     return key
-
-
-def _unit(end: Endpoint) -> str:
-    unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
-    return unit if unit not in ("", "1") else "no unit"

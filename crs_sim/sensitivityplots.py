@@ -20,10 +20,9 @@ from matplotlib.ticker import MaxNLocator
 
 from . import RESEARCH_ONLY
 from .endpoints import Endpoint
-from .panels import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION
+from .panels import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
 from .sensitivities import TAIL, Sensitivity
-from .units import pretty
 
 SHOWN = 10
 """Parameters in a panel, the leading ones; the tables have all."""
@@ -134,8 +133,8 @@ def _axis(found: Sensitivity, table: pd.DataFrame) -> str:
         return "share of the variance (no unit)"
     name = str(table["endpoint"].iloc[0])
     end = next(e for e in found.plan.endpoints if e.name == name)
-    unit = "in natural logarithms" if table["scale"].iloc[0] == "log" else f"in {_unit(end)}"
-    return f"change across the range, {unit}"
+    log = table["scale"].iloc[0] == "log"
+    return f"change across the range, in {'natural logarithms' if log else unit_text(end.unit)}"
 
 
 def _settling(ax: Axes, found: Sensitivity, table: pd.DataFrame, leading: pd.DataFrame) -> None:
@@ -172,7 +171,7 @@ def _tornado(ax: Axes, table: pd.DataFrame, end: Endpoint) -> None:
     ax.set_yticks(heights, table["parameter"])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel(_unit(end), fontsize=SMALL)
+    ax.set_xlabel(unit_text(end.unit), fontsize=SMALL)
     ax.set_title(textwrap.shorten(end.label, 58, placeholder=" ..."), fontsize=SMALL, loc="left")
 
 
@@ -180,11 +179,6 @@ def _named(found: Sensitivity, k: int) -> str:
     end = found.plan.endpoints[k]
     told = " (its logarithm)" if found.scale(k) == "log" else ""
     return textwrap.shorten(end.label, 70, placeholder=" ...") + told
-
-
-def _unit(end: Endpoint) -> str:
-    unit = " · ".join(pretty(part) for part in end.unit.split(" * "))
-    return unit if unit not in ("", "1") else "(no unit)"
 
 
 def _key(found: Sensitivity) -> list[Artist]:

@@ -165,8 +165,7 @@ class Plain:
         decided = replace(self.rules.decided(self.rules.opened), doses=Schedule(stretch.doses))
         line, _ = timeline(self.model, decided, days)
         states, quantities, _ = integrate(self.model, line, method=self.method, rtol=self.rtol)
-        ids = (*self.model.state_ids, *self.model.quantity_ids)
-        columns = [ids.index(name) for name in self.rules.watched]
+        columns = [self.model.course_ids.index(name) for name in self.rules.watched]
         levels = np.hstack([states, quantities])[None, :, columns]
         return Seen(days, levels, states[None], np.zeros(1, dtype=bool))
 
@@ -236,7 +235,7 @@ class Compiled:
         runs = compile_kernel(self.model).run(
             line, self.values[members], rtol=self.rtol, start=begin
         )
-        ids, n_states = (*self.model.state_ids, *self.model.quantity_ids), len(self.model.states)
+        ids, n_states = self.model.course_ids, len(self.model.states)
         columns = [ids.index(name) for name in self.rules.watched]
         levels = [
             runs.states[:, :, k] if k < n_states else runs.quantities[:, :, k - n_states]

@@ -5,7 +5,6 @@ A subject whose run fails keeps its rows, without numbers, and says why; the oth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from . import RESEARCH_ONLY
 from .errors import IntegrationError
 from .model import Model
 from .nonmem import Study, read_nonmem
-from .output import csv_file
+from .output import csv_file, json_file
 from .simulation import Simulation, simulate
 from .storage import versions
 from .units import pretty
@@ -82,7 +81,7 @@ def run_study(
 
     rows: list[list[object]] = []
     failures: dict[str, str] = {}
-    names = (*model.state_ids, *model.quantity_ids)
+    names = model.course_ids
     for patient in study:
         samples = [s for s in study.samples if s.id == patient.id]
         observed = {o.row: o for o in patient.observations}
@@ -145,7 +144,7 @@ def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
     path : of the CSV
     """
     path, model = Path(path), run.model
-    columns = [*model.state_ids, *model.quantity_ids]
+    columns = model.course_ids
     meta = {
         "note": RESEARCH_ONLY,
         "model": {"name": model.name, "hash": model.hash},
@@ -161,5 +160,5 @@ def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
     }  # fmt: skip
     return {
         path: csv_file(run.table),
-        path.with_name(f"{path.name}.meta.json"): (json.dumps(meta, indent=1) + "\n").encode(),
+        path.with_name(f"{path.name}.meta.json"): json_file(meta),
     }

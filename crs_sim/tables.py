@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic import Field as column
 
-from .errors import CrsSimError, FileError, unknown_name
+from .errors import CrsSimError, FileError, at_place, unknown_name
 from .workbook import is_sheet, sheet_rows
 
 __all__ = [
@@ -158,11 +158,6 @@ def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
         file = f"{path.parent.name}, sheet {path.name}"
     parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
     return ", ".join(part for part in (*parts, key) if part)
-
-
-def at_place(where: str, error: CrsSimError) -> CrsSimError:
-    """The same error with its place in front."""
-    return type(error)(f"{where}: {error}")
 
 
 def read_table(path: Path, record: type[R]) -> Table[R]:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from .fitting import Fit
-from .noise import BOUNDS, RATIOS, predicted, residual
+from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
 
-NORMAL_95 = 1.959963984540054
 EXACT_SHARE = 0.9
 GRADE_RULE = "all_grades"
 

@@ -16,8 +16,8 @@ FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__ini
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots",
            "sensitivityplots", "searchplots", "populationplots"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_export", "cli_virtual", "cli_profile", "cli_predict",
-            "cli_population", "cli_sample", "cli_fit", "cli_compare", "cli_sensitivity",
+COMMANDS = {"cli_models", "cli_virtual", "cli_profile", "cli_predict",
+            "cli_population", "cli_sample", "cli_fit", "cli_sensitivity",
             "cli_search", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
@@ -32,7 +32,7 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "cli_search", "progress", "screen"},
+    "rich": {"cli", "cli_sample", "cli_search", "progress"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
     "SALib": {"indices"},
