@@ -129,6 +129,7 @@ export.py          a problem as a PEtab v2 folder: SBML, tables, what they canno
 options.py         what a person writes after an option
 progress.py        how far a command is
 screen.py          a table on the screen
+cli_workers.py     --workers and --cluster
 cli_models.py      check, show, new
 cli_export.py      export
 cli_population.py  fit-all
