@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .batches import BATCH, plan_of, run_batch
+from .batches import BATCH, Batch, plan_of, run_batch
 from .cluster import InOrder, Workers, ordered
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
@@ -254,7 +254,7 @@ def sensitivity(
     with ordered(workers) as run_all:  # no file before the cluster is there
         done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
         first = len(done) - len(done) % BATCH  # those of a batch take the same steps: all or none
-        for rows in _batches(run_all, result, plan, asked.iloc[first:]):
+        for rows in _run(run_all, result, plan, asked, first):
             fresh, first = rows[len(done) - first :], first + len(rows)
             if path is not None:
                 append(path, fresh)
@@ -271,31 +271,29 @@ def sensitivity(
     )  # fmt: skip
 
 
-def _batches(
-    run_all: InOrder, result: Fit, plan: SensitivityPlan, values: pd.DataFrame
+def _run(
+    run_all: InOrder, result: Fit, plan: SensitivityPlan, values: pd.DataFrame, first: int = 0
 ) -> Iterator[list[list[Any]]]:
-    """`run_rows` of a long table, batch by batch."""
-    batches = [values.iloc[first : first + BATCH] for first in range(0, len(values), BATCH)]
-    return run_all(partial(run_rows, result, plan), batches)
-
-
-def run_rows(result: Fit, plan: SensitivityPlan, values: pd.DataFrame) -> list[list[Any]]:
-    """The endpoints of each row of parameter values, and what went wrong ("" if nothing)."""
-    scenario = result.problem.patient.scenario
+    """`run_rows` of a table's batches, from a row on."""
     outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
     sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
-    runs = plan_of(result.problem.model, scenario, values, sampling)
-    found = runs.gather(map(run_batch, runs.batches()))
-    told = _told(found, plan.endpoints, scenario.name)
+    runs = plan_of(result.problem.model, result.problem.patient.scenario, values, sampling)
+    return run_all(partial(run_rows, plan.endpoints), [*runs.batches()][first // BATCH :])
+
+
+def run_rows(ends: Sequence[Endpoint], batch: Batch) -> list[list[Any]]:
+    """The endpoints of each member of a batch, and what went wrong ("" if nothing)."""
+    found = run_batch(batch)
+    told = _told(found, ends)
     failed = {f.member: str(f) for f in found.failures}
-    nothing: list[Any] = [None] * len(plan.endpoints)
-    return [[*told.get(m, nothing), failed.get(m, "")] for m in values.index]
+    nothing: list[Any] = [None] * len(ends)
+    return [[*told.get(m, nothing), failed.get(m, "")] for m in batch.members]
 
 
-def _told(found: Ensemble, ends: Sequence[Endpoint], scenario: str) -> Mapping[Any, list[Any]]:
+def _told(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, list[Any]]:
     if not found.members:
         return {}
-    members = Members(found, scenario)
+    members = Members(found, found.scenarios[0].name)
     columns = np.array([e.of(members) for e in ends], dtype=np.float64)
     return dict(zip(found.members, columns.T.tolist(), strict=True))
 
@@ -325,7 +323,7 @@ def _tornado(
     for side in range(2):
         rows[1 + side * n + np.arange(n), np.arange(n)] = ends[side]
     table = pd.DataFrame(rows, columns=[r.name for r in ranges])
-    parts = _batches(run_all, result, plan, table)
+    parts = _run(run_all, result, plan, table)
     found = np.array([row[:-1] for rows in parts for row in rows], dtype=float)
     return Tornado(ends, found[0], found[1:].reshape(2, n, -1))
 

@@ -195,10 +195,10 @@ def fail_in(rows, monkeypatch):
     """Runs of these rows fail."""
     true = sensitivities.run_rows
 
-    def some_fail(result, plan, values):
-        done = true(result, plan, values)
-        return [[None] * 3 + [f"member {m}: gave up"] if m in rows and len(values) > 9 else row
-                for m, row in zip(values.index, done, strict=True)]  # fmt: skip
+    def some_fail(ends, batch):
+        done = true(ends, batch)
+        return [[None] * 3 + [f"member {m}: gave up"] if m in rows and len(done) > 9 else row
+                for m, row in zip(batch.members, done, strict=True)]  # fmt: skip
 
     monkeypatch.setattr(sensitivities, "run_rows", some_fail)
 
