@@ -36,9 +36,9 @@ def seconds(study: PopulationStudy, workers: int) -> float:
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
-        run_population(with_number(study, WARM, None), Path(folder) / "warm", cluster=address)
+        run_population(with_number(study, WARM, None), Path(folder) / "warm", workers=address)
         began = time.perf_counter()
-        run_population(study, Path(folder) / "out", cluster=address)
+        run_population(study, Path(folder) / "out", workers=address)
         return time.perf_counter() - began
 
 

@@ -127,6 +127,7 @@ experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
 progress.py        what a command shows: how far it is, tables, what was written
+cli_workers.py     --workers and --cluster
 cli_models.py      check, show, new, export
 cli_population.py  fit-all
 cli_sample.py      sample

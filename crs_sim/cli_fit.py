@@ -11,11 +11,13 @@ import click
 from . import RESEARCH_ONLY
 from .cli_population import data_set_options, fit_patients
 from .cli_profile import PROBLEM_OPTION, write_profiles
+from .cli_workers import workers_options
 from .errors import InputError
 from .options import DataSetAsked, data_set
 from .progress import print_table, progress_line, progress_of
 
 if TYPE_CHECKING:
+    from .cluster import Workers
     from .fitting import Dropped, Fit
     from .model import Model
     from .patient import Patient
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
 @click.option("--prior", help="For a patient: name or file of a prior  [default: the model's]")
 @click.option("--starts", type=int, help="Descents  [default: the problem's]")
 @click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
-@click.option("--workers", type=int, help="Processes  [default: one for each core]")
-@click.option("--cluster", default="", metavar="ADDRESS",
-              help="Descend on a Dask cluster instead: tcp://host:8786.")
+@workers_options("Processes")
 @click.option("--drop/--no-drop", default=True, show_default=True,
               help="Also fit again without each free parameter, for its change of AIC.")
 @click.option("--profiles", is_flag=True,
@@ -78,8 +78,6 @@ def fit_data(asked: DataSetAsked, subject: str, options: dict[str, Any]) -> None
     if len(people) > 1:
         if options.pop("profiles"):
             raise InputError("--profiles  is for one patient; add --subject ID")
-        if options.pop("cluster"):
-            raise InputError("--cluster  takes the descents of one patient; add --subject ID")
         fit_patients(people, model, out, resume=resume, prior=prior, **options)
         return
     if resume:
@@ -118,8 +116,7 @@ def fit_problem(
         dropped: tuple[Dropped, ...] = ()
         if drop:
             told = progress_of(progress, "without one parameter", str)
-            dropped = drop_one(result, workers=options["workers"], cluster=options["cluster"],
-                               progress=told)  # fmt: skip
+            dropped = drop_one(result, workers=options["workers"], progress=told)
     written = save_run(result, folder, dropped=dropped, also=lambda part: write_report(
         result, part, dropped, profiled=profiles))  # fmt: skip
     print_fit(result, judge(result))
@@ -132,9 +129,9 @@ def fit_problem(
 @click.command(short_help="Run a stored fit again: is the cost the same?", epilog=RESEARCH_ONLY)
 @click.argument("run")
 @click.option("--refit", is_flag=True, help="Fit anew too, from the same starts and seed.")
-@click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@workers_options("Processes")
 @PROBLEM_OPTION
-def replay(run: str, refit: bool, workers: int | None, problem: str | None) -> None:
+def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None:
     """Run the estimates of RUN again and compare their cost with the stored one.
 
     It is an error if they differ: then the model's equations, the doses, the observations or

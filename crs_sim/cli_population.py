@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
+from .cli_workers import workers_options
 from .errors import CrsSimError, InputError
 from .options import DataSetAsked, data_set
 
@@ -43,7 +44,7 @@ def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Each patient's own: the others say nothing of it.")
 @click.option("--starts", type=int, help="Descents of each patient's first fit  [default: 8]")
 @click.option("--seed", type=int, help="Of the starts  [default: 1]")
-@click.option("--workers", type=int, help="Processes  [default: one for each core]")
+@workers_options("Processes")
 @click.option("--resume", is_flag=True, help="Go on where a stopped fit in FOLDER was.")
 def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     """Fit several patients at once, and the population they come from.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
+from .cli_workers import workers_options
 
 if TYPE_CHECKING:
+    from .cluster import Workers
     from .fitting import Fit
     from .leaveout import Omission
     from .profiles import Profile
@@ -22,9 +24,6 @@ OUT_OPTION = click.option(
     "--out", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where files go  [default: the run's folder]",
 )  # fmt: skip
-WORKERS_OPTION = click.option(
-    "--workers", type=int, help="Processes  [default: one for each core]"
-)
 
 
 @click.command(short_help="What the data tell of each parameter.", epilog=RESEARCH_ONLY)
@@ -34,10 +33,10 @@ WORKERS_OPTION = click.option(
 @click.option("--resume", is_flag=True, help="Keep the profiles that are finished already.")
 @PROBLEM_OPTION
 @OUT_OPTION
-@WORKERS_OPTION
+@workers_options("Processes")
 def profile(
     run: str, names: tuple[str, ...], resume: bool, problem: str | None, out: Path | None,
-    workers: int | None,
+    workers: Workers,
 ) -> None:  # fmt: skip
     """Profile the likelihood of each parameter fitted in RUN (or in the latest run of a problem).
 
@@ -54,7 +53,7 @@ def profile(
 
 def write_profiles(
     result: Fit, folder: Path, *, names: Sequence[str] = (), resume: bool = False,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> None:  # fmt: skip
     """Profile a fit into a folder, print the verdicts, and say what was written."""
     from .profilefiles import FILE, append_profile, read_profiles
@@ -92,7 +91,7 @@ def write_profiles(
 @click.option("--resume", is_flag=True, help="Keep those that are finished already.")
 @PROBLEM_OPTION
 @OUT_OPTION
-@WORKERS_OPTION
+@workers_options("Processes")
 def leave_one_out(
     run: str, groups: tuple[str, ...], after: float | None, resume: bool, **options: Any
 ) -> None:

@@ -10,11 +10,13 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
+from .cli_workers import workers_options
 from .options import short
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from .cluster import Workers
     from .comparison import Comparison
     from .fitting import Fit
     from .searching import Search
@@ -54,10 +56,10 @@ FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
               help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
 @click.option("--patients", default=0, show_default=True,
               help="Virtual patients of the problem's prior, for the front.")  # fmt: skip
-@click.option("--workers", type=int, help="Threads  [default: one for each core]")
+@workers_options("Threads", " Trials go there; draws on the front run in threads here.")
 @PROBLEM_OPTION
 def search(
-    run: str, space: Path | None, out: Path, resume: bool, workers: int | None, **options: Any
+    run: str, space: Path | None, out: Path, resume: bool, workers: Workers, **options: Any
 ) -> None:
     """Search schedules for the patient of RUN: the front between two endpoints.
 
@@ -80,7 +82,8 @@ def search(
                      progress=_bar(line, "trials"))  # fmt: skip
         chosen = found.best if options["choose"] is None else options["choose"]
         found.scenario(chosen)  # refuses one that is not there
-        comparisons = _drawn(result, found, chosen, options, workers, line)
+        here = None if isinstance(workers, str) else workers
+        comparisons = _drawn(result, found, chosen, options, here, line)
     _print(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
     _write(found, chosen, comparisons, out, result)

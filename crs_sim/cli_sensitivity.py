@@ -9,9 +9,11 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, print_columns
+from .cli_workers import workers_options
 from .options import short
 
 if TYPE_CHECKING:
+    from .cluster import Workers
     from .sensitivities import Sensitivity
 
 SAMPLES = {"sobol": 256, "morris": 64}
@@ -37,10 +39,10 @@ PRINTED = 5
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where tables and figures go, and the runs as they are made.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the runs in FOLDER.")
-@click.option("--workers", type=int, help="Threads  [default: one for each core]")
+@workers_options("Threads")
 @PROBLEM_OPTION
 def sensitivity(
-    run: str, names: tuple[str, ...], out: Path, resume: bool, workers: int | None,
+    run: str, names: tuple[str, ...], out: Path, resume: bool, workers: Workers,
     **options: Any,
 ) -> None:  # fmt: skip
     """Ask which parameters drive endpoints of what was done to the patient of RUN.

@@ -9,6 +9,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_profile import print_columns
+from .cli_workers import workers_options
 
 if TYPE_CHECKING:
     from .populationparts import Results
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--number", type=int, help="Patients drawn  [default: as POPULATION says]")
 @click.option("--seed", type=int, help="[default: as POPULATION says]")
 @click.option("--resume", is_flag=True, help="Go on with what is in FOLDER.")
-@click.option("--workers", type=int, help="Threads  [default: one for each core]")
-@click.option("--cluster", default="", metavar="ADDRESS",
-              help="Run on a Dask cluster instead: tcp://host:8786.")  # fmt: skip
+@workers_options("Threads")
 def population(population: str, out: Path, **options: Any) -> None:
     """Draw the virtual patients of POPULATION, run each under every scenario, and report.
 

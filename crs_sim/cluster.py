@@ -9,18 +9,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import CrsSimError
-from .workers import each
+from .workers import each, in_order
 
 if TYPE_CHECKING:
     from distributed import Client
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Workers = int | str | None
+"""So many on this machine (None: one for each core), or a cluster: its scheduler's address."""
 
 REACH = 15.0
 """Seconds to reach a cluster, and for its first worker to be there."""
@@ -38,16 +41,16 @@ def everywhere(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
-    workers: int | None = None,
-    cluster: str = "",
+    workers: Workers = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """``[work(item) for item in items]``, on processes of this machine or on a cluster.
 
     Parameters
     ----------
-    work, items, workers, finished : as in `crs_sim.workers.each`
-    cluster : address of a Dask scheduler (``tcp://host:8786``); "" stays on this machine
+    work, items, finished : as in `crs_sim.workers.each`
+    workers : int, processes here (default: one for each core); or the address of a Dask scheduler
+        (``tcp://host:8786``)
 
     Raises
     ------
@@ -59,10 +62,10 @@ def everywhere(
     >>> everywhere(abs, [-1, 2], workers=1)
     [1, 2]
     """
-    if not cluster:
+    if not isinstance(workers, str):
         return each(work, items, workers=workers, finished=finished)
     by_place = {}
-    for place, result in as_done(cluster, work, items):
+    for place, result in as_done(workers, work, items):
         by_place[place] = result
         if finished is not None:
             finished(result)
@@ -86,18 +89,79 @@ def as_done(
         If the cluster cannot be reached, has no workers, or goes away.
     """
     with _reached(address) as client:
-        waiting: dict[Any, int] = {}
-        rest = enumerate(items)
-        while True:
-            with _there(address, client):
-                room = AHEAD * max(1, sum(client.nthreads().values())) - len(waiting)
-                for place, item in islice(rest, max(0, room)):
-                    waiting[client.submit(work, item, pure=False)] = place
-                done = _next(client, address, list(waiting))
-                found = [(waiting.pop(future), future.result()) for future in done]
-            yield from found
-            if not waiting and not found:
-                return
+        yield from _done(address, client, work, items)
+
+
+class InOrder(Protocol):
+    """``map``, on several workers."""
+
+    def __call__(
+        self, work: Callable[[Item], Result], items: Sequence[Item], /
+    ) -> Iterator[Result]:
+        """The results in the order of the items, as they come in."""
+
+
+@contextmanager
+def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
+    """A ``map`` on threads here, or on one connection to a cluster, for list after list of items.
+
+    Parameters
+    ----------
+    workers : int, threads (None: one for each core); or the address of a Dask scheduler
+    together : items that are one task of a cluster, where each takes but milliseconds
+
+    Raises
+    ------
+    CrsSimError
+        If the cluster cannot be reached, or goes away. What the work raises comes through.
+
+    Examples
+    --------
+    >>> with ordered(2) as run_all:
+    ...     list(run_all(abs, [-1, 2]))
+    [1, 2]
+    """
+    with ExitStack() as opened:  # closes what is not used up, then the connection
+        if isinstance(workers, str):
+            client = opened.enter_context(_reached(workers))
+            run_all: Any = partial(_sorted, workers, client, together)
+        else:
+            run_all = partial(in_order, workers=workers)
+        yield lambda work, items: opened.enter_context(closing(run_all(work, items)))
+
+
+def _sorted(
+    address: str, client: Client, together: int, work: Callable[[Item], Result],
+    items: Sequence[Item],
+) -> Iterator[Result]:  # fmt: skip
+    pieces = (items[k : k + together] for k in range(0, len(items), together))
+    early, place = dict[int, list[Result]](), 0
+    for found, results in _done(address, client, partial(_all, work), pieces):
+        early[found] = results
+        while place in early:
+            yield from early.pop(place)
+            place += 1
+
+
+def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]
+
+
+def _done(
+    address: str, client: Client, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[int, Result]]:
+    waiting: dict[Any, int] = {}
+    rest = enumerate(items)
+    while True:
+        with _there(address, client):
+            room = AHEAD * max(1, sum(client.nthreads().values())) - len(waiting)
+            for place, item in islice(rest, max(0, room)):
+                waiting[client.submit(work, item, pure=False)] = place
+            done = _next(client, address, list(waiting))
+            found = [(waiting.pop(future), future.result()) for future in done]
+        yield from found
+        if not waiting and not found:
+            return
 
 
 def _next(client: Client, address: str, waiting: list[Any]) -> list[Any]:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -171,27 +172,27 @@ def peak_of(model: Model, name: str) -> Endpoint:
     """The peak of a state or quantity, as an endpoint."""
     part = model[name]
     return Endpoint(f"peak_{name}", f"{part.label}: peak", part.unit, name,
-                    lambda run: peak(run, name), log=True)  # fmt: skip
+                    partial(peak, name=name), log=True)  # fmt: skip
 
 
 def day_of_peak_of(model: Model, name: str) -> Endpoint:
     """The day of that peak, as an endpoint."""
     return Endpoint(f"day_of_peak_{name}", f"{model[name].label}: day of peak", "day", name,
-                    lambda run: day_of_peak(run, name))  # fmt: skip
+                    partial(day_of_peak, name=name))  # fmt: skip
 
 
 def auc_of(model: Model, name: str) -> Endpoint:
     """The area under the course of a state or quantity, as an endpoint."""
     part = model[name]
     return Endpoint(f"auc_{name}", f"{part.label}: area under the curve", f"{part.unit} * day",
-                    name, lambda run: auc(run, name), log=True)  # fmt: skip
+                    name, partial(auc, name=name), log=True)  # fmt: skip
 
 
 def level_of(model: Model, name: str, day: float) -> Endpoint:
     """The level on a day, as an endpoint."""
     part = model[name]
     return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", part.unit, name,
-                    lambda run: level_on(run, name, day), log=True)  # fmt: skip
+                    partial(level_on, name=name, day=day), log=True)  # fmt: skip
 
 
 def graded() -> tuple[Endpoint, ...]:

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .cluster import everywhere
+from .cluster import Workers, everywhere
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -210,8 +210,7 @@ def fit(
     *,
     starts: int | None = None,
     seed: int | None = None,
-    workers: int | None = None,
-    cluster: str = "",
+    workers: Workers = None,
     progress: Callable[[int, int, Start], None] | None = None,
 ) -> Fit:
     """Fit a problem from several starts; the best is polished at tight tolerances.
@@ -222,8 +221,8 @@ def fit(
     starts : int, descents (default: the problem's); the first begins at the prior centre, each
         other at the best of `DRAWS` points of a Latin hypercube drawn from the priors
     seed : int, of that draw (default: the problem's)
-    workers : int, processes (default: one for each core); the numbers do not depend on it
-    cluster : address of a Dask scheduler, to descend there; "" stays on this machine
+    workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
+        numbers do not depend on it
     progress : called as (finished, of how many, Start) after each descent
 
     Raises
@@ -248,9 +247,7 @@ def fit(
         if progress is not None:
             progress(len(done), count, start)
 
-    found = everywhere(
-        partial(descend, problem), jobs, workers=workers, cluster=cluster, finished=report
-    )
+    found = everywhere(partial(descend, problem), jobs, workers=workers, finished=report)
     best = min(found, key=lambda start: start.cost)
     return answer(problem, tuple(found), polish(problem, best), chosen)
 
@@ -294,8 +291,7 @@ def covariance_of(jacobian: Array) -> tuple[Array, bool]:
 def drop_one(
     result: Fit,
     *,
-    workers: int | None = None,
-    cluster: str = "",
+    workers: Workers = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Dropped, ...]:
     """What each free parameter earns: refit without it, fixed at its prior median.
@@ -306,8 +302,7 @@ def drop_one(
 
     Parameters
     ----------
-    workers : int, processes (default: one for each core)
-    cluster : address of a Dask scheduler, to refit there; "" stays on this machine
+    workers : as of `fit`
     progress : called as (finished, of how many, parameter)
     """
     names = result.problem.names
@@ -320,7 +315,7 @@ def drop_one(
             progress(count, len(names), dropped.parameter)
 
     work = partial(_drop, result)
-    return tuple(everywhere(work, names, workers=workers, cluster=cluster, finished=report))
+    return tuple(everywhere(work, names, workers=workers, finished=report))
 
 
 def _drop(result: Fit, name: str) -> Dropped:

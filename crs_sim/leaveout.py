@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
+from .cluster import Workers, everywhere
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -35,7 +36,6 @@ from .patient import Observation
 from .problem import FitProblem
 from .trust import SAME_OPTIMUM
 from .verdict import when
-from .workers import each
 
 WIDER = 2.0
 """Of such a draw, in terms of the fit's own uncertainty."""
@@ -100,7 +100,7 @@ def leave_out(
     groups: Sequence[Sequence[str]] | None = None,
     *,
     done: Sequence[Omission] = (),
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Callable[[int, int, Omission], None] | None = None,
 ) -> tuple[Omission, ...]:
     """Fit again without each group of observations, and foretell them.
@@ -110,7 +110,8 @@ def leave_out(
     result : Fit, with all observations
     groups : ids to leave out together; None leaves out each observation in turn
     done : those of this fit that are there already, and are not made again
-    workers : int, processes (default: one for each core); the numbers do not depend on it
+    workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
+        numbers do not depend on it
     progress : called as (finished, of how many, Omission) after each that is made
 
     Raises
@@ -135,7 +136,7 @@ def leave_out(
         if progress is not None:
             progress(count, len(set(asked)), omission)
 
-    made = each(partial(leave_out_one, result), left, workers=workers, finished=report)
+    made = everywhere(partial(leave_out_one, result), left, workers=workers, finished=report)
     ready |= {omission.ids: omission for omission in made}
     return tuple(ready[group] for group in asked)
 

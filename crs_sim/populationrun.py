@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .batches import plan_of, run_batch
-from .cluster import as_done
+from .cluster import Workers, as_done
 from .decisions import PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
@@ -55,21 +55,19 @@ def run_population(
     folder: str | Path,
     *,
     resume: bool = False,
-    workers: int | None = None,
-    cluster: str = "",
+    workers: Workers = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
     """Run virtual patients under every scenario, and keep endpoints and courses on disk.
 
-    The numbers do not depend on workers, cluster, or how often it was stopped.
+    The numbers do not depend on workers, or how often it was stopped.
 
     Parameters
     ----------
     study : PopulationStudy, see `crs_sim.populationfile.load_study`
     folder : where run.json and the parts go
     resume : go on with what is there; perhaps to a larger number of patients
-    workers : int, threads (default: one for each core)
-    cluster : address of a Dask scheduler; "" stays on this machine
+    workers : int, threads (default: one for each core); or the address of a Dask scheduler
     progress : called with the patients done and their number, after each chunk
 
     Raises
@@ -100,7 +98,7 @@ def run_population(
     first = {home / HEADER: json_file(header)}
     todo = [c for c in chunks_of(study.number) if not is_done(c, home, header["question"])]
     done = study.number - sum(c.last - c.first for c in todo)
-    for place, tables in _run(study, todo, workers, cluster):
+    for place, tables in _run(study, todo, workers):
         chunk = todo[place]
         parts = {chunk.path(home, name): content for name, content in tables.items()}
         _write(home, {**first, **parts}, done, study.number)  # no run.json before the first part
@@ -113,10 +111,10 @@ def run_population(
 
 
 def _run(
-    study: PopulationStudy, chunks: list[Chunk], workers: int | None, cluster: str
+    study: PopulationStudy, chunks: list[Chunk], workers: Workers
 ) -> Iterator[tuple[int, dict[str, bytes]]]:
-    if cluster:
-        return as_done(cluster, partial(run_chunk, study), chunks) if chunks else iter(())
+    if isinstance(workers, str):
+        return as_done(workers, partial(run_chunk, study), chunks) if chunks else iter(())
     stop = threading.Event()
     work = partial(run_chunk, study, stop=stop)
     return enumerate(in_order(work, chunks, workers=workers, stop=stop))

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
+from .cluster import Workers, everywhere
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .objective import FAILED, Array, Objective, logs
 from .profiles import LEVELS, VERDICT_LEVEL, Profile, limit
-from .workers import each
 
 RISE = 0.7
 """A step raises the root of the cost (above the lowest) by about this much: 3 to the 95 % limit.
@@ -58,7 +58,7 @@ def profile(
     *,
     levels: Sequence[float] = LEVELS,
     done: Sequence[Profile] = (),
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Callable[[int, int, Profile], None] | None = None,
 ) -> tuple[Profile, ...]:
     """The profile likelihood of some or all free parameters of a fit.
@@ -69,7 +69,8 @@ def profile(
     names : parameters; None takes all that are free
     levels : confidence levels that intervals will be asked for; 0.95 is always followed
     done : profiles of this fit that are there already, and are not made again
-    workers : int, processes (default: one for each core); the numbers do not depend on it
+    workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
+        numbers do not depend on it
     progress : called as (finished, of how many, Profile) after each
 
     Returns
@@ -100,7 +101,7 @@ def profile(
         if progress is not None:
             progress(sum(name in ready for name in wanted), len(wanted), found)
 
-    each(partial(profile_one, result, level), missing, workers=workers, finished=report)
+    everywhere(partial(profile_one, result, level), missing, workers=workers, finished=report)
     return tuple(ready[name] for name in wanted)
 
 

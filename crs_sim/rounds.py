@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .cluster import Workers, everywhere
 from .cohort import Failed, Outcome, PatientFit, PopulationFit, Roles
 from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
@@ -21,7 +22,6 @@ from .objective import Array, Objective, logs
 from .population import Population
 from .problem import FitProblem, Free
 from .twostage import Assumed, Evidence, Found, two_stage
-from .workers import each
 
 MOST_ROUNDS = 30
 STILL = 0.05
@@ -43,7 +43,7 @@ def fit_all(
     population: Population,
     roles: Roles = Roles(),  # noqa: B008  frozen
     *,
-    workers: int | None = None,
+    workers: Workers = None,
     kept: Kept | None = None,
     progress: Callable[[str, int, int, Outcome], None] | None = None,
 ) -> PopulationFit:
@@ -54,7 +54,8 @@ def fit_all(
     problems : one for each patient, as `crs_sim.problem.ask` makes them; ids must differ
     population : Population, what is assumed beforehand; it counts as ``population.patients``
     roles : Roles, which parameters are shared or own
-    workers : int, processes (default: one for each core); the numbers do not depend on it
+    workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
+        numbers do not depend on it
     kept : where outcomes are kept, and found again, so that killed work can go on
     progress : called as (what, finished, of how many, Outcome) after each patient
 
@@ -182,7 +183,7 @@ def _inside(model: Model, free: Sequence[Free]) -> Model:
 
 
 def _round(
-    number: int, jobs: Sequence[Job], workers: int | None, kept: Kept | None,
+    number: int, jobs: Sequence[Job], workers: Workers, kept: Kept | None,
     progress: Callable[[str, int, int, Outcome], None] | None,
 ) -> list[Outcome]:  # fmt: skip
     """Every patient once; those that were kept are not fitted again."""
@@ -207,7 +208,7 @@ def _round(
             left.append(job)
         else:
             tell(before)
-    each(fit_one, left, workers=workers, finished=finished)
+    everywhere(fit_one, left, workers=workers, finished=finished)
     return [done[job.problem.patient.id] for job in jobs]
 
 

@@ -8,7 +8,6 @@ point that is good for one set of values alone is seen for what it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .cluster import Workers, ordered
 from .comparison import Comparison, compare
 from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
 from .kernel import compile_kernel
+from .model import Model
 from .objective import METHOD, RTOL, Array
 from .optimiser import Point, proposals
 from .posterior import problem_hash
@@ -30,9 +31,10 @@ from .runlog import append, begin
 from .scenario import Scenario
 from .searchspace import SearchQuestion
 from .simulation import simulate
-from .workers import in_order
 
 LOG = "trials.jsonl"
+TOGETHER = 4
+"""Trials that are one task of a cluster: one takes some 10 ms."""
 MOST_DRAWN = 12
 """Points of the front that are run with draws; of more, evenly spaced ones."""
 DIGITS, SAME = 6, 1e-6
@@ -119,7 +121,7 @@ def search(
     *,
     folder: str | Path | None = None,
     resume: bool = False,
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Search:
     """Try schedules for a patient, at the estimates of a fit.
@@ -130,7 +132,7 @@ def search(
     question : SearchQuestion, from `crs_sim.searchfile.load_search`
     folder : where trials are kept as they are made; None keeps them in memory alone
     resume : go on with those that are in the folder
-    workers : int, threads; the numbers do not depend on it
+    workers : int, threads; or the address of a Dask scheduler; the numbers do not depend on it
     progress : called as (trials done, of how many)
 
     Raises
@@ -138,27 +140,29 @@ def search(
     InputError
         If not one schedule could be run.
     StorageError
-        If the folder holds the trials of something else.
+        If the folder holds the trials of something else, or cannot be written to.
+    CrsSimError
+        If a cluster cannot be reached, or goes away.
 
     Examples
     --------
     ``search(best, load_search("search.toml", patient.scenario, best.model)).table()``
     """
     path = None if folder is None else Path(folder) / LOG
-    rows = [] if path is None else begin(path, _header(result, question), resume=resume)
     compile_kernel(result.model)  # before any thread, so that its message comes first
-    known = {tuple(row[0]): row for row in rows}
     done, total = list[list[Any]](), _total(question)
     asking = proposals(question)
     generation = next(asking, None)
-    while generation is not None:
-        stored = rows[len(done) : len(done) + len(generation)]
-        _check_same(path, stored, generation)
-        rest = generation[len(stored) :]
-        fresh = [p for p in dict.fromkeys(rest) if p not in known]
-        results: Any = in_order(partial(run_point, result, question), fresh, workers=workers)
-        done += stored
-        with closing(results):
+    with ordered(workers, together=TOGETHER) as run_all:  # no file before the cluster is there
+        rows = [] if path is None else begin(path, _header(result, question), resume=resume)
+        known = {tuple(row[0]): row for row in rows}
+        while generation is not None:
+            stored = rows[len(done) : len(done) + len(generation)]
+            _check_same(path, stored, generation)
+            rest = generation[len(stored) :]
+            fresh = [p for p in dict.fromkeys(rest) if p not in known]
+            results = run_all(partial(run_point, result.model, question), fresh)
+            done += stored
             for point in rest:
                 known[point] = known.get(point) or next(results)
                 if path is not None:
@@ -166,14 +170,14 @@ def search(
                 done.append(known[point])
                 if progress is not None:
                     progress(len(done), total)
-        generation = _next(asking, done[-len(generation) :], question)
+            generation = _next(asking, done[-len(generation) :], question)
     return _found(result, question, done)
 
 
-def run_point(result: Fit, question: SearchQuestion, point: Point) -> list[Any]:
+def run_point(model: Model, question: SearchQuestion, point: Point) -> list[Any]:
     """A schedule, its two endpoints (None if the run failed), and what went wrong."""
     try:
-        values = _ends(result, question, question.scenario(point, "trial"))
+        values = _ends(model, question, question.scenario(point, "trial"))
     except IntegrationError as error:
         return [list(point), None, str(error)]
     return [list(point), values, ""]
@@ -239,9 +243,9 @@ def front_of(costs: Array) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _ends(result: Fit, question: SearchQuestion, scenario: Scenario) -> list[float]:
+def _ends(model: Model, question: SearchQuestion, scenario: Scenario) -> list[float]:
     days = Sampling(until=question.plan.until, every_hours=EVERY_HOURS).sample_days
-    run = simulate(result.model, scenario, days=days, method=METHOD, rtol=RTOL)
+    run = simulate(model, scenario, days=days, method=METHOD, rtol=RTOL)
     return [float(e.of(run)) for e in question.objectives]
 
 
@@ -269,7 +273,7 @@ def _found(result: Fit, question: SearchQuestion, rows: list[list[Any]]) -> Sear
     if len(failures) == len(rows):
         raise InputError(f"none of {len(rows)} schedules could be run; the first: {failures[0]}")
     values = np.array([row[1] or (np.nan, np.nan) for row in rows], dtype=np.float64)
-    given = _ends(result, question, question.given)
+    given = _ends(result.model, question, question.given)
     points = np.array([row[0] for row in rows], dtype=np.float64)
     return Search(question, points, values, np.array(given), failures)
 

@@ -8,8 +8,9 @@ says whether the ranking has settled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .batches import simulate_many
+from .batches import BATCH, Batch, plan_of, run_batch
+from .cluster import InOrder, Workers, ordered
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
 from .fitting import Fit
 from .indices import LEADING, block, design, indices
+from .kernel import compile_kernel
 from .objective import Array
 from .posterior import problem_hash
 from .ranges import Range, fit_ranges, prior_ranges
 from .runlog import append, begin
 
-CHUNK = 256
-"""Runs between two writings; a multiple of a batch, so that the numbers are those of one go."""
 TAIL = 0.05
 """Tornado and Morris's grid go from this share of each range to as much below its other end."""
 MOST_SPOILT = 0.1
@@ -217,7 +218,7 @@ def sensitivity(
     *,
     folder: str | Path | None = None,
     resume: bool = False,
-    workers: int | None = None,
+    workers: Workers = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
     """Which free parameters of a fit drive some endpoints of what was done to the patient.
@@ -228,7 +229,7 @@ def sensitivity(
     plan : SensitivityPlan
     folder : where runs are kept as they are made; None keeps them in memory alone
     resume : go on with those that are in the folder
-    workers : int, threads; the numbers do not depend on it
+    workers : int, threads; or the address of a Dask scheduler; the numbers do not depend on it
     progress : called as (runs done, of how many)
 
     Raises
@@ -236,7 +237,9 @@ def sensitivity(
     InputError
         If the plan cannot be carried out, or failed runs spoil more than a tenth of the blocks.
     StorageError
-        If the folder holds the runs of something else.
+        If the folder holds the runs of something else, or cannot be written to.
+    CrsSimError
+        If a cluster cannot be reached, or goes away.
 
     Examples
     --------
@@ -247,43 +250,50 @@ def sensitivity(
     points = design(plan.method, len(ranges), samples=plan.samples, seed=plan.seed)
     asked = _drawn(ranges, points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points)
     path = None if folder is None else Path(folder) / LOG
-    done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
-    for first in range(len(done), len(asked), CHUNK):
-        fresh = run_rows(result, plan, asked.iloc[first : first + CHUNK], workers)
-        if path is not None:
-            append(path, fresh)
-        done += fresh
-        if progress is not None:
-            progress(len(done), len(asked))
+    compile_kernel(result.problem.model)  # before any thread, so that its message comes first
+    with ordered(workers) as run_all:  # no file before the cluster is there
+        done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
+        first = len(done) - len(done) % BATCH  # those of a batch take the same steps: all or none
+        for rows in _run(run_all, result, plan, asked, first):
+            fresh, first = rows[len(done) - first :], first + len(rows)
+            if path is not None:
+                append(path, fresh)
+            done += fresh
+            if progress is not None:
+                progress(len(done), len(asked))
+        tornado = _tornado(run_all, result, plan, ranges)
     values = np.array([row[:-1] for row in done], dtype=np.float64)
     failures = tuple(row[-1] for row in done if row[-1])
-    rows = _whole(values, block(plan.method, len(ranges)), failures)
+    whole = _whole(values, block(plan.method, len(ranges)), failures)
     return Sensitivity(
-        result.problem.name, plan, ranges, points[rows], values[rows], len(values), failures,
-        _tornado(result, plan, ranges, workers),
+        result.problem.name, plan, ranges, points[whole], values[whole], len(values), failures,
+        tornado,
     )  # fmt: skip
 
 
-def run_rows(
-    result: Fit, plan: SensitivityPlan, values: pd.DataFrame, workers: int | None
-) -> list[list[Any]]:
-    """The endpoints of each row of parameter values, and what went wrong ("" if nothing)."""
-    scenario = result.problem.patient.scenario
+def _run(
+    run_all: InOrder, result: Fit, plan: SensitivityPlan, values: pd.DataFrame, first: int = 0
+) -> Iterator[list[list[Any]]]:
+    """`run_rows` of a table's batches, from a row on."""
     outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
     sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
-    found = simulate_many(
-        result.problem.model, scenario, values, sampling=sampling, workers=workers
-    )
-    told = _told(found, plan.endpoints, scenario.name)
+    runs = plan_of(result.problem.model, result.problem.patient.scenario, values, sampling)
+    return run_all(partial(run_rows, plan.endpoints), [*runs.batches()][first // BATCH :])
+
+
+def run_rows(ends: Sequence[Endpoint], batch: Batch) -> list[list[Any]]:
+    """The endpoints of each member of a batch, and what went wrong ("" if nothing)."""
+    found = run_batch(batch)
+    told = _told(found, ends)
     failed = {f.member: str(f) for f in found.failures}
-    nothing: list[Any] = [None] * len(plan.endpoints)
-    return [[*told.get(m, nothing), failed.get(m, "")] for m in values.index]
+    nothing: list[Any] = [None] * len(ends)
+    return [[*told.get(m, nothing), failed.get(m, "")] for m in batch.members]
 
 
-def _told(found: Ensemble, ends: Sequence[Endpoint], scenario: str) -> Mapping[Any, list[Any]]:
+def _told(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, list[Any]]:
     if not found.members:
         return {}
-    members = Members(found, scenario)
+    members = Members(found, found.scenarios[0].name)
     columns = np.array([e.of(members) for e in ends], dtype=np.float64)
     return dict(zip(found.members, columns.T.tolist(), strict=True))
 
@@ -305,7 +315,7 @@ def _whole(values: Array, size: int, failures: tuple[str, ...]) -> NDArray[np.in
 
 
 def _tornado(
-    result: Fit, plan: SensitivityPlan, ranges: Sequence[Range], workers: int | None
+    run_all: InOrder, result: Fit, plan: SensitivityPlan, ranges: Sequence[Range]
 ) -> Tornado:
     n = len(ranges)
     ends = np.array([r.at(np.array([TAIL, 1 - TAIL])) for r in ranges]).T
@@ -313,7 +323,8 @@ def _tornado(
     for side in range(2):
         rows[1 + side * n + np.arange(n), np.arange(n)] = ends[side]
     table = pd.DataFrame(rows, columns=[r.name for r in ranges])
-    found = np.array([row[:-1] for row in run_rows(result, plan, table, workers)], dtype=float)
+    parts = _run(run_all, result, plan, table)
+    found = np.array([row[:-1] for rows in parts for row in rows], dtype=float)
     return Tornado(ends, found[0], found[1:].reshape(2, n, -1))
 
 

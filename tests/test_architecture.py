@@ -18,7 +18,7 @@ FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "repor
            "sensitivityplots", "searchplots", "populationplots"}  # fmt: skip
 COMMANDS = {"cli_models", "cli_virtual", "cli_profile", "cli_predict",
             "cli_population", "cli_sample", "cli_fit", "cli_sensitivity",
-            "cli_search", "progress"}  # fmt: skip
+            "cli_search", "cli_workers", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},

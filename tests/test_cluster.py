@@ -9,18 +9,28 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 from distributed import Client, LocalCluster
 from tiny_case import write_case
 from tiny_population import write_population_case
 
 from crs_sim import cluster as door
+from crs_sim.cli import cli
 from crs_sim.cluster import as_done, everywhere
+from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting import drop_one, fit
+from crs_sim.leaveout import leave_out
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationrun import run_population
 from crs_sim.problem import load_problem
+from crs_sim.profiling import profile
+from crs_sim.searchfile import load_search
+from crs_sim.searching import search
+from crs_sim.sensitivities import SensitivityPlan, sensitivity
+from crs_sim.storage import save_run
 
 WORKERS = 3
 
@@ -89,7 +99,7 @@ def test_a_population_is_the_same_on_a_cluster_that_loses_a_worker(cluster, tmp_
         while done >= total / 3 and victims:
             os.kill(victims.pop(), signal.SIGKILL)
 
-    there = run_population(study, tmp_path / "there", cluster=cluster.scheduler_address,
+    there = run_population(study, tmp_path / "there", workers=cluster.scheduler_address,
                            progress=kill)  # fmt: skip
     assert not victims
     ours, theirs = (
@@ -100,24 +110,121 @@ def test_a_population_is_the_same_on_a_cluster_that_loses_a_worker(cluster, tmp_
     assert there.members()["member"].tolist() == list(range(900))
 
 
+@pytest.fixture(scope="module")
+def best(tmp_path_factory):
+    folder = write_case(tmp_path_factory.mktemp("tiny")) / "fit"
+    (folder / "search.toml").write_text(SEARCH, encoding="utf-8")
+    result = fit(load_problem(folder), workers=1)
+    save_run(result, folder)
+    return result
+
+
+SEARCH = """
+until = 12
+minimise = ["peak_amount"]
+maximise = ["amount_d12"]
+method = "nsga2"
+trials = 120
+generation = 20
+[[vary]]
+drug = "pill"
+what = "factor"
+between = [0.5, 2]
+"""
+
+
+def home(best) -> Path:
+    return Path(best.problem.path).parent
+
+
+def searched(best, folder, **options):
+    question = load_search(home(best), best.problem.patient.scenario, best.model)
+    return search(best, question, folder=folder, **options).table()
+
+
+def driven(best, folder, **options):
+    ends = tuple(endpoint(best.model, name) for name in ("shock_d1", "worst_grade"))
+    found = sensitivity(best, SensitivityPlan(ends, samples=128, until=12.0), folder=folder,
+                        **options)  # fmt: skip
+    return pd.concat([found.table(), found.tornado_table()])
+
+
+@pytest.mark.parametrize(("job", "log"), [(searched, "trials.jsonl"), (driven, "runs.jsonl")])
+def test_rows_are_the_same_on_a_cluster_that_loses_a_worker(cluster, best, tmp_path, job, log):
+    here = job(best, tmp_path / "here", workers=1)
+    victims = list(processes(cluster).values())[:1]
+    told = []
+
+    def kill(done: int, total: int) -> None:
+        told.append(done)
+        while done >= total / 3 and victims:
+            os.kill(victims.pop(), signal.SIGKILL)
+
+    there = job(best, tmp_path / "there", workers=cluster.scheduler_address, progress=kill)
+    assert not victims and told == sorted(set(told))
+    whole = (tmp_path / "here" / log).read_bytes()
+    assert (tmp_path / "there" / log).read_bytes() == whole
+    assert there.equals(here)
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / log).write_bytes(whole[: len(whole) // 2])  # gone on with elsewhere
+    again = job(best, half, workers=cluster.scheduler_address, resume=True)
+    assert (half / log).read_bytes() == whole and again.equals(here)
+
+
+def test_one_connection_does_for_a_whole_search(cluster, best, tmp_path, monkeypatch):
+    opened, plain = [], door._reached
+    monkeypatch.setattr(door, "_reached", lambda address: opened.append(address) or plain(address))
+    searched(best, tmp_path, workers=cluster.scheduler_address)
+    assert opened == [cluster.scheduler_address]
+
+
+def test_profiles_and_fits_without_an_observation_are_the_same_on_a_cluster(cluster, best):
+    address = cluster.scheduler_address
+    (here,), (there,) = (profile(best, ["k"], workers=who) for who in (1, address))
+    assert (there.points == here.points).all() and (there.costs == here.costs).all()
+    (here,), (there,) = (leave_out(best, [["a1"]], workers=who) for who in (1, address))
+    assert there.fit.values == here.fit.values and there.foretold == here.foretold
+
+
+@pytest.mark.parametrize("command", [
+    ["search", "RUN"], ["sensitivity", "RUN", "--endpoint", "peak_amount"], ["fit", "RUN"],
+    ["profile", "RUN"], ["leave-one-out", "RUN"], ["population", "crs"],
+])  # fmt: skip
+def test_a_command_without_its_cluster_is_one_message(command, best, tmp_path, monkeypatch):
+    monkeypatch.setattr(door, "REACH", 0.5)
+    out = tmp_path / "out"
+    words = [str(home(best)) if word == "RUN" else word for word in command]
+    done = CliRunner().invoke(cli, [*words, "--out", str(out), "--cluster", "tcp://127.0.0.1:1"])
+    assert done.exit_code == 1 and done.output.count("\n") == 1, done.output
+    assert done.output.startswith("Error: cluster tcp://127.0.0.1:1  cannot be reached")
+    assert not out.exists()
+
+
+def test_workers_here_and_a_cluster_are_one_too_many(best):
+    both = ["profile", str(home(best)), "--workers", "2", "--cluster", "tcp://127.0.0.1:1"]
+    done = CliRunner().invoke(cli, both)
+    assert done.exit_code == 1 and "with --cluster, leave it out" in done.output
+
+
 def test_a_fit_is_the_same_on_a_cluster(cluster, tmp_path):
     problem = load_problem(write_case(tmp_path) / "fit")
     here = fit(problem, starts=3, workers=1)
     address = cluster.scheduler_address
-    there = fit(problem, starts=3, cluster=address)
+    there = fit(problem, starts=3, workers=address)
     assert there.values == here.values
     assert [s.cost for s in there.starts] == [s.cost for s in here.starts]
-    assert drop_one(here, cluster=address) == drop_one(here, workers=1)
+    assert drop_one(here, workers=address) == drop_one(here, workers=1)
 
 
 def test_an_error_in_the_work_comes_through(cluster):
     with pytest.raises(InputError, match="item 2 cannot be used"):
-        everywhere(refusing, [1, 2, 3], cluster=cluster.scheduler_address)
+        everywhere(refusing, [1, 2, 3], workers=cluster.scheduler_address)
 
 
 def test_work_that_kills_every_worker_is_said(cluster):
     with pytest.raises(CrsSimError, match="several workers died over one and the same piece"):
-        everywhere(os._exit, [3], cluster=cluster.scheduler_address)
+        everywhere(os._exit, [3], workers=cluster.scheduler_address)
 
 
 def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
@@ -137,13 +244,13 @@ def test_a_cluster_without_workers_is_said(monkeypatch):
     said = "has no workers; start some with: dask worker tcp://"
     empty = LocalCluster(n_workers=0, processes=True, dashboard_address=":0")
     with empty as running, pytest.raises(CrsSimError, match=said):
-        everywhere(abs, [1], cluster=running.scheduler_address)
+        everywhere(abs, [1], workers=running.scheduler_address)
 
 
 def test_another_version_on_a_worker_is_refused(cluster, monkeypatch):
     monkeypatch.setattr("crs_sim.__version__", "99.0", raising=False)
     with pytest.raises(CrsSimError, match=r"has crs-sim .*, this is 99.0; install the same"):
-        everywhere(abs, [1], cluster=cluster.scheduler_address)
+        everywhere(abs, [1], workers=cluster.scheduler_address)
 
 
 NOWHERE = ("tcp://127.0.0.1:{}", "nonsense://x", "tcp://no-such-host.invalid:1")
@@ -156,14 +263,14 @@ def test_a_cluster_that_cannot_be_reached(address, monkeypatch):
         free.bind(("127.0.0.1", 0))
         where = address.format(free.getsockname()[1])
     with pytest.raises(CrsSimError, match=r"cannot be reached .*`dask scheduler`"):
-        everywhere(abs, [1], cluster=where)
+        everywhere(abs, [1], workers=where)
 
 
 def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path, monkeypatch):
     monkeypatch.setattr(door, "REACH", 0.5)
     study, out = load_study(write_population_case(tmp_path)), tmp_path / "out"
     with pytest.raises(CrsSimError, match="cannot be reached"):
-        run_population(study, out, cluster="tcp://127.0.0.1:1")
+        run_population(study, out, workers="tcp://127.0.0.1:1")
     assert not out.exists()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from full_disk import fill_disk
 from tiny_case import write_case
 
 from crs_sim import searching
@@ -132,6 +133,26 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     other = asked(best, tmp_path, BASE + VARY, "nsga2")
     with pytest.raises(StorageError, match="cannot be gone on with"):
         search(best, other, folder=out, resume=True)
+
+
+def test_a_full_disk_is_one_message_and_what_was_finished_stays(
+    best, folder, tmp_path, monkeypatch
+):
+    save_run(best, folder / "fit")
+    question = asked(best, tmp_path, BASE + FREE, "nsga2")
+    search(best, question, folder=tmp_path / "whole")
+    whole = (tmp_path / "whole" / LOG).read_bytes()
+    out = tmp_path / "out"
+    fill_disk(monkeypatch, LOG, len(whole) // 2)
+    stopped = CliRunner().invoke(cli, ["search", str(folder / "fit"), "--out", str(out),
+                                       "--space", str(tmp_path / "search.toml")])  # fmt: skip
+    assert stopped.exit_code == 1 and stopped.output.count("Error: ") == 1
+    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; make "
+                                   "room, then --resume\n")  # fmt: skip
+    assert (out / LOG).read_bytes() == whole[: len(whole) // 2]
+    monkeypatch.undo()
+    search(best, question, folder=out, resume=True)
+    assert (out / LOG).read_bytes() == whole
 
 
 def test_a_trial_that_was_stored_must_be_the_one_that_is_tried_again(best, tmp_path):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from full_disk import fill_disk
 from tiny_case import write_case
 
 from crs_sim import sensitivities
@@ -143,7 +144,7 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     with pytest.raises(StoppedError):
         sensitivity(best, plan_of(best), folder=tmp_path, workers=1, progress=stop)
     log = tmp_path / LOG
-    assert len(log.read_text().splitlines()) == 1 + 256
+    assert len(log.read_text().splitlines()) == 1 + 32
     with log.open("a") as file:
         file.write("[1.0, 2.0, ")  # as a killed process leaves it
     again = sensitivity(best, plan_of(best), folder=tmp_path, workers=2, resume=True)
@@ -153,6 +154,27 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
         sensitivity(best, plan_of(best), folder=tmp_path)
     with pytest.raises(StorageError, match="it was made with seed 1, not 2; design "):
         sensitivity(best, plan_of(best, seed=2), folder=tmp_path, resume=True)
+
+
+def test_a_full_disk_is_one_message_and_what_was_finished_stays(
+    best, folder, tmp_path, monkeypatch
+):
+    save_run(best, folder / "fit")
+    sensitivity(best, plan_of(best), folder=tmp_path / "whole")
+    whole = (tmp_path / "whole" / LOG).read_bytes()
+    lines, out = whole.splitlines(keepends=True), tmp_path / "out"
+    room = len(b"".join(lines[: 1 + 50])) + 7  # in the second batch, between those side by side
+    fill_disk(monkeypatch, LOG, room)
+    ends = [word for name in NAMES for word in ("--endpoint", name)]
+    stopped = CliRunner().invoke(cli, ["sensitivity", str(folder / "fit"), *ends, "--samples",
+                                       "128", "--until", "12", "--out", str(out)])  # fmt: skip
+    assert stopped.exit_code == 1 and stopped.output.count("Error: ") == 1
+    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; make "
+                                   "room, then --resume\n")  # fmt: skip
+    assert (out / LOG).read_bytes() == whole[:room]
+    monkeypatch.undo()
+    sensitivity(best, plan_of(best), folder=out, resume=True)
+    assert (out / LOG).read_bytes() == whole
 
 
 def test_rows_of_another_model_are_refused(tmp_path):
@@ -179,10 +201,10 @@ def fail_in(rows, monkeypatch):
     """Runs of these rows fail."""
     true = sensitivities.run_rows
 
-    def some_fail(result, plan, values, workers):
-        done = true(result, plan, values, workers)
-        return [[None] * 3 + [f"member {m}: gave up"] if m in rows and len(values) > 9 else row
-                for m, row in zip(values.index, done, strict=True)]  # fmt: skip
+    def some_fail(ends, batch):
+        done = true(ends, batch)
+        return [[None] * 3 + [f"member {m}: gave up"] if m in rows and len(done) > 9 else row
+                for m, row in zip(batch.members, done, strict=True)]  # fmt: skip
 
     monkeypatch.setattr(sensitivities, "run_rows", some_fail)
 
