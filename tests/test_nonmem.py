@@ -350,6 +350,34 @@ def test_a_number_without_an_observable(study):
         study(rows)
 
 
+def test_two_numbers_are_not_taken_for_one_observable(study):
+    """Levels of a drug and of its metabolite must not be fitted as one curve."""
+    two = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n1,1,.,1,9"
+    with pytest.raises(FileError, match=r"row 4, column CMT: is 1, and 2 in row 3; nothing says"):
+        study(two)
+    with pytest.raises(FileError, match=r"says that both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
+        study(two, 'observable = "CENTRAL"\n')
+    found = study(two, '[observables]\n2 = "c_central"\n1 = "DEPOT"\n')
+    assert [o.observable for o in found.patients[0].observations] == ["c_central", "DEPOT"]
+    one = "ID,TIME,AMT,CMT,DV,DVID\n1,0,5,2,.,.\n1,1,.,2,3,1\n1,1,.,2,9,2"
+    with pytest.raises(FileError, match=r"row 3, column DVID: DV without an observable; write 1 ="):
+        study(one, 'observable = "c_central"\n')
+    alone = study("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,1,3")
+    said = "observations of CMT 1 are taken as c_central; the map could say otherwise"
+    assert said in alone.notes
+
+
+def test_an_id_written_in_two_ways_is_refused(study):
+    with pytest.raises(FileError, match=r"row 3, column ID: 7.0 is the same number as 7 \(row 2\)"):
+        study("ID,TIME,AMT,CMT,DV\n7,0,5,2,.\n7.0,1,.,2,3")
+
+
+def test_a_dv_that_mdv_takes_out_is_noted(study):
+    found = study("ID,TIME,AMT,EVID,MDV,CMT,DV\n1,0,5,1,1,2,.\n1,1,.,0,1,2,9\n1,2,.,0,0,2,3")
+    assert [o.value for o in found.patients[0].observations] == [3]
+    assert "DV is not used where MDV is 1" in found.notes
+
+
 @pytest.mark.parametrize("column", ["DVUNIT", "AMTUNIT"])
 def test_a_unit_that_disagrees_with_the_model(study, column):
     rows = f"ID,TIME,AMT,CMT,DV,{column}\n1,0,5,2,.,L\n1,1,.,2,3,L"
