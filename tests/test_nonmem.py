@@ -318,6 +318,11 @@ BAD = {
     "misspelt column": ("ID,TIME,AMT,CMT,DV,ADLL\n1,0,5,2,.,3", "unknown column 'ADLL': did you"),
     "infusion time": ("ID,TIME,AMT,CMT,DV,TINF\n1,0,5,2,.,3", "column TINF: is an infusion time"),
     "no time": ("ID,AMT,CMT,DV\n1,5,2,.", "row 1: there is no column TIME; the columns are ID"),
+    "blanks": ("ID TIME AMT\n1 0 5", "row 1: columns are separated by blanks; save the file with"),
+    "below in DV": (
+        "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,<0.5",
+        "column DV: '<0.5' is not a number; write the limit alone, and below as its kind (in a "
+        "data set: CENS = 1)"),
     "semicolons": ("ID;TIME;AMT\n1;0;5", "columns are separated by semicolons"),
     "covariate of one missing": (
         "ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,70\n2,0,5,2,.,.",
