@@ -332,7 +332,8 @@ README = """\
 # {name}, as a PEtab v2 problem
 
 {note} Written by crs_sim from model {model} (hash {hash}) and patient {patient}.
-Time is in days after the CAR-T infusion. Check the folder with `petablint problem.yaml`.
+Time is in days; day 0 is the CAR-T infusion, or the first record of a data set. Check the folder
+with `petablint problem.yaml` (petab 0.8 or newer).
 
 | file | what |
 |---|---|

@@ -31,7 +31,7 @@ from .dosing import HOURS_PER_DAY, Dose, Schedule
 from .errors import FileError, InputError, at_place, unknown_name
 from .model import Model
 from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
-from .nonmemrecord import drug_of, measured, time_of
+from .nonmemrecord import drug_of, measured, observables_by_default, time_of
 from .patient import Observation, Observations, Patient
 from .scenario import Change, Scenario
 from .tables import number
@@ -112,6 +112,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     notes = [*data.notes]
     if not data.map.time_unit:
         notes.append("TIME, II and RATE are taken in hours; else write time_unit in the map")
+    notes += observables_by_default(data, model)
     patients, samples = [], []
     for id, rows in _subjects(data):
         subject = Subject(data, model, id)
@@ -162,6 +163,7 @@ def _subjects(
 ) -> Iterator[tuple[str, list[tuple[int, DataRow, Mapping[str, str]]]]]:
     """The records of one subject after the other."""
     seen: dict[str, int] = {}
+    written: dict[float | str, str] = {}
     group: list[tuple[int, DataRow, Mapping[str, str]]] = []
     for row, record, cells in data.rows:
         if group and record.ID != group[-1][1].ID:
@@ -172,9 +174,23 @@ def _subjects(
                 f"{data.where(row, 'ID')}: subject {record.ID} comes back; its records up to row "
                 f"{seen[record.ID]} stand apart. Put them together, or give it another ID"
             )
+        other = written.setdefault(_as_number(record.ID), record.ID)
+        if other != record.ID:
+            raise FileError(
+                f"{data.where(row, 'ID')}: {record.ID} is the same number as {other} (row "
+                f"{seen[other]}), written otherwise; write an ID one way"
+            )
         seen[record.ID] = row
         group.append((row, record, cells))
     yield group[0][1].ID, group
+
+
+def _as_number(id: str) -> float | str:
+    """An ID as the number it may be: 7, 7.0 and 007 are one."""
+    try:
+        return number(id)
+    except ValueError:
+        return id
 
 
 class Subject:
@@ -269,6 +285,8 @@ class Subject:
                 self.notes.append("records without DV are predicted and not fitted")
         elif record.event != OBSERVATION and record.DV:
             self.notes.append("DV is not used on records that are no observation")
+        elif record.MDV and record.DV:
+            self.notes.append("DV is not used where MDV is 1")
         if record.LIMIT is not None and record.CENS != 1:
             self.notes.append("LIMIT is not used where CENS is not 1")
         self.samples.append(

@@ -6,7 +6,7 @@ Standard names need no map. A small TOML file maps the others, compartment numbe
     amount_unit = "mg"                 # of AMT and RATE; else the drug's own
     time_zone = "Europe/Vienna"        # for dates that do not say theirs
     drug = "oral"                      # where there is no CMT
-    observable = "c_central"           # where there is neither DVID nor CMT
+    observable = "c_central"           # where DVID is empty, and CMT names nothing
     ignore = ["COMMENT"]               # columns not to be mentioned again
 
     [columns]                          # standard name = the data set's

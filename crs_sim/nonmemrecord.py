@@ -7,12 +7,13 @@ without a zone is refused with its place.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import CrsSimError, FileError, UnitError, at_place, unknown_name
 from .model import Drug, Model
-from .nonmemcolumns import DataRow, DataSet, ObservableEntry
+from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
 from .tables import EXAMPLE_TIME, number
 from .units import conversion_factor, convert, named_unit
@@ -121,7 +122,8 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     """What a record measured, and the unit the map gives for it ("": the model's).
 
     It is what the map names for the DVID, or for the CMT where there is no DVID; else a name that
-    stands there itself; else the map's only one, or the model's only quantity.
+    stands there itself; else, unless there is a DVID, the map's only one, or the model's only
+    quantity.
     """
     column = "DVID" if record.DVID else "CMT"
     key, words, where = _key(getattr(record, column)), data.map, data.where(row, column)
@@ -129,8 +131,8 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     if isinstance(entry, str):
         entry = ObservableEntry(name=entry)
     by_name = "" if key.lstrip("-").isdigit() else key
-    only = model.quantity_ids[0] if len(model.quantities) == 1 and not record.DVID else ""
-    name = entry.name or by_name or words.observable or only
+    only = "" if record.DVID else _only_observable(data, model)
+    name = entry.name or by_name or only
     if not name:
         example = model.quantity_ids[0] if model.quantities else "..."
         raise FileError(
@@ -141,6 +143,38 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     if name not in known:
         raise at_place(where, unknown_name("observable", name, known))
     return name, entry.unit
+
+
+def _only_observable(data: DataSet, model: Model) -> str:
+    """What is measured where a record does not say it, if that can be one thing only."""
+    return data.map.observable or (model.quantity_ids[0] if len(model.quantities) == 1 else "")
+
+
+def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
+    """Say which compartment's observations are taken for the only observable there is.
+
+    Raises
+    ------
+    FileError
+        Where a second number stands in CMT: nothing says that both were measured as the same.
+    """
+    name = _only_observable(data, model)
+    first: tuple[str, int] | None = None
+    for row, record, _ in data.rows if name else ():
+        key = _key(record.CMT)
+        if record.event != OBSERVATION or record.MDV or record.DVID:
+            continue
+        if key in ("", "0", *data.map.observables) or not key.isdigit():
+            continue
+        if first is None:
+            first = key, row
+            yield f"observations of CMT {key} are taken as {name}; the map could say otherwise"
+        elif key != first[0]:
+            raise FileError(
+                f"{data.where(row, 'CMT')}: is {key}, and {first[0]} in row {first[1]}; nothing "
+                f'says that both are {name}; write {first[0]} = "{name}" and {key} = "..." under '
+                "[observables] in the map"
+            )
 
 
 def measured(

@@ -50,6 +50,8 @@ __all__ = [
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 COMMENT = re.compile(r'\s*"?\s*#')
+UNKNOWN = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
+"""What people write, points left out, where there is no number."""
 EXAMPLE_TIME = "2024-03-11T08:30+01:00"
 
 
@@ -92,12 +94,25 @@ def number(text: str) -> float:
     if text.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
         raise ValueError(f"{text!r} is not finite")
     if not NUMBER.fullmatch(text):
-        comma = "; write a decimal point and no thousands separator" if "," in text else ""
-        raise ValueError(f"{text!r} is not a number{comma}")
+        raise ValueError(f"{text!r} is not a number{_hint(text)}")
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite")
     return value
+
+
+def _hint(text: str) -> str:
+    """What to write instead of a text that people write where a number belongs."""
+    if text.startswith(("<", ">", "≤", "≥")):
+        word, cens = ("below", 1) if text[0] in "<≤" else ("above", -1)
+        return f"; write the limit alone, and {word} as its kind (in a data set: CENS = {cens})"
+    if text.endswith("%"):
+        return "; write the number without %: a share as 0.2, a level with its unit in its own cell"
+    if "," in text:
+        return "; write a decimal point and no thousands separator"
+    if text.lower().replace(".", "") in UNKNOWN:
+        return "; leave out what was not measured"
+    return ""
 
 
 def whole(text: str) -> int:
@@ -211,7 +226,10 @@ def read_toml(path: Path, record: type[R]) -> R:
     try:
         content = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise FileError(f"{place(path)}: is not TOML: {error}") from None
+        raise FileError(
+            f"{place(path)}: is not TOML: {error}. Write a number bare, with a decimal point and "
+            "without its unit, and a text in quotation marks"
+        ) from None
     return checked(record, content, path)
 
 
@@ -286,6 +304,11 @@ def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]
                 f"{place(path, row)}: columns are separated by {word}; save the file with commas "
                 "between columns and points in numbers"
             )
+    if len(cells) == 1 and len(cells[0].split()) > 1:
+        raise FileError(
+            f"{place(path, row)}: columns are separated by blanks; save the file with commas "
+            "between columns"
+        )
     for name in filter(None, cells):
         if cells.count(name) > 1:
             raise FileError(f"{place(path, row)}: column {name!r} is there twice; keep one")
@@ -346,7 +369,8 @@ def _refusal(record: type[Record], error: Any, path: Path, row: int) -> CrsSimEr
     if error["type"] == "literal_error":
         choices = get_args(known[str(keys[-1])].annotation)
         return at_place(where, unknown_name(str(keys[-1]), str(error["input"]), choices))
-    return FileError(f"{where}: {cause if cause is not None else _words(error)}")
+    or_delete = ", or delete the row" if row and error["type"] == "missing" else ""
+    return FileError(f"{where}: {cause if cause is not None else _words(error)}{or_delete}")
 
 
 def _words(error: Any) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +16,6 @@ import pytest
 from click.testing import CliRunner
 from petab.v2 import Problem
 from petab.v2.calculate import calculate_llh
-from petab.v2.lint import CheckModel
 from petab_referee import minus_two_log_likelihood, predictions
 from tiny_case import write_case
 
@@ -349,15 +351,30 @@ def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
 # --- the shipped case, and the command ------------------------------------------------------------
 
 
+def petablint(path: Path) -> subprocess.CompletedProcess[str]:
+    """What the README tells a user to run: libSBML's checks too, within 4 GB."""
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_AS, (4 << 30, 4 << 30))"
+    words = f"{limit}; from petab.petablint import main; main()"
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", words, str(path)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+
+
+def test_the_command_line_linter_would_see_a_mistake(written, tmp_path: Path) -> None:
+    shutil.copytree(written[1], tmp_path / "out")
+    table = tmp_path / "out" / "measurements.tsv"
+    head, rest = table.read_text().split("\n", 1)
+    table.write_text(f"{head}\nnothing_{rest}")  # an observable that is not there
+    assert "nothing_" in petablint(tmp_path / "out" / "problem.yaml").stderr
+
+
 def test_the_case(tmp_path: Path) -> None:
-    """All of the linter but libsbml's check of the model, which is too large for it."""
     result = CliRunner().invoke(cli, ["export", "ruemmele2025", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "6 of 47 observations are in it: psa_d0" in result.output
     assert "not in it (a reading under a limit" in result.output and "grade_d32" in result.output
-    read = Problem.from_yaml(tmp_path / "problem.yaml")
-    read.validation_tasks = [t for t in read.validation_tasks if not isinstance(t, CheckModel)]
-    assert [str(issue) for issue in read.validate()] == []
+    assert "`petablint problem.yaml`" in (tmp_path / "README.md").read_text()
+    checked = petablint(tmp_path / "problem.yaml")
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout
     problem = load_problem("ruemmele2025")
     made = petab_files(problem)
     off = {f.name: f.median * math.exp((-1) ** k * f.sd / 2) for k, f in enumerate(problem.free)}

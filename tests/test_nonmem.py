@@ -318,6 +318,11 @@ BAD = {
     "misspelt column": ("ID,TIME,AMT,CMT,DV,ADLL\n1,0,5,2,.,3", "unknown column 'ADLL': did you"),
     "infusion time": ("ID,TIME,AMT,CMT,DV,TINF\n1,0,5,2,.,3", "column TINF: is an infusion time"),
     "no time": ("ID,AMT,CMT,DV\n1,5,2,.", "row 1: there is no column TIME; the columns are ID"),
+    "blanks": ("ID TIME AMT\n1 0 5", "row 1: columns are separated by blanks; save the file with"),
+    "below in DV": (
+        "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,<0.5",
+        "column DV: '<0.5' is not a number; write the limit alone, and below as its kind (in a "
+        "data set: CENS = 1)"),
     "semicolons": ("ID;TIME;AMT\n1;0;5", "columns are separated by semicolons"),
     "covariate of one missing": (
         "ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,70\n2,0,5,2,.,.",
@@ -348,6 +353,34 @@ def test_a_number_without_an_observable(study):
     rows = rows.replace(",3,7", ",3,c_centrla")
     with pytest.raises(UnknownNameError, match=r"row 3, column DVID: .* did you mean 'c_central'"):
         study(rows)
+
+
+def test_two_numbers_are_not_taken_for_one_observable(study):
+    """Levels of a drug and of its metabolite must not be fitted as one curve."""
+    two = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n1,1,.,1,9"
+    with pytest.raises(FileError, match=r"row 4, column CMT: is 1, and 2 in row 3; nothing says"):
+        study(two)
+    with pytest.raises(FileError, match=r"says that both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
+        study(two, 'observable = "CENTRAL"\n')
+    found = study(two, '[observables]\n2 = "c_central"\n1 = "DEPOT"\n')
+    assert [o.observable for o in found.patients[0].observations] == ["c_central", "DEPOT"]
+    one = "ID,TIME,AMT,CMT,DV,DVID\n1,0,5,2,.,.\n1,1,.,2,3,1\n1,1,.,2,9,2"
+    with pytest.raises(FileError, match=r"row 3, column DVID: DV without an observable; write 1 ="):
+        study(one, 'observable = "c_central"\n')
+    alone = study("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,1,3")
+    said = "observations of CMT 1 are taken as c_central; the map could say otherwise"
+    assert said in alone.notes
+
+
+def test_an_id_written_in_two_ways_is_refused(study):
+    with pytest.raises(FileError, match=r"row 3, column ID: 7.0 is the same number as 7 \(row 2\)"):
+        study("ID,TIME,AMT,CMT,DV\n7,0,5,2,.\n7.0,1,.,2,3")
+
+
+def test_a_dv_that_mdv_takes_out_is_noted(study):
+    found = study("ID,TIME,AMT,EVID,MDV,CMT,DV\n1,0,5,1,1,2,.\n1,1,.,0,1,2,9\n1,2,.,0,0,2,3")
+    assert [o.value for o in found.patients[0].observations] == [3]
+    assert "DV is not used where MDV is 1" in found.notes
 
 
 @pytest.mark.parametrize("column", ["DVUNIT", "AMTUNIT"])
