@@ -20,7 +20,7 @@ from .vectors import Memory, Vector, assemble
 
 LENT = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
-    "power_slope", "reached", "square",
+    "power_slope", "reached", "square", "unless",
 )  # fmt: skip
 """What the file takes from `crs_sim.vectors`."""
 
@@ -130,7 +130,7 @@ def generate(model: Model) -> str:
         write.function("quantities", "NOW", eq.varying(), Q=named),
         write.constant_values(),
         *_elimination(steps, layout),
-        _worst_error(layout),
+        _worst_error(layout, steps),
         *_dense_output(layout),
     ]
     head = [
@@ -141,8 +141,12 @@ def generate(model: Model) -> str:
     return "\n\n\n".join(["\n".join(head), *functions])
 
 
-def _worst_error(layout: Layout) -> str:
-    """Source of the error of the last step, lane by lane, in units of states."""
+def _worst_error(layout: Layout, steps: sparse.Elimination) -> str:
+    """Source of the error of the last step, lane by lane, in units of states.
+
+    A pivot below 0 says that something grows faster than such a step can follow: the method damps
+    it, and its error estimate knows nothing. The error is then as large as can be.
+    """
     lines = []
     for q in range(layout.n_states):
         now, new = f"magnitude({layout.at('NOW', q)})", f"magnitude({layout.at('NEW', q)})"
@@ -150,7 +154,9 @@ def _worst_error(layout: Layout) -> str:
         size = f"larger({now}, {new}) + {least}"
         error = f"magnitude(w[{7 * layout.n_states + q}]) / ({size})"
         lines.append(f"worst = {error if q == 0 else f'larger({error}, worst)'}")
-    lines.append(f"{layout.at('WORST', 0)} = worst")
+        over_pivot = f"-{layout.at('FACTOR', steps.place[q, q])}"
+        lines.append(f"damped = {over_pivot if q == 0 else f'larger({over_pivot}, damped)'}")
+    lines.append(f"{layout.at('WORST', 0)} = unless(damped, worst)")
     return written("lane_errors(w, fraction)", "Largest error of the last step into WORST.", lines)
 
 

@@ -169,6 +169,11 @@ def larger(x: Vector, y: Vector) -> Vector:
     return choose(x, "<=", y, y, x)
 
 
+def unless(x: Vector, value: Vector) -> Vector:
+    """The value where x is below 0, else infinity."""
+    return choose(x, "<", 0.0, value, math.inf)
+
+
 def polynomial(terms: Sequence[float], x: Vector) -> Vector:
     """The sum of terms[k] x^k, by halves: a processor works on all pairs of terms at once."""
     parts = [x.like(term) for term in terms]

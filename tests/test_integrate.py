@@ -201,6 +201,14 @@ def test_blow_up_names_day_segment_and_state(method):
     assert day == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("factor", [-1e4, -1e9, -1e12])
+def test_growth_too_fast_to_follow_is_an_error_and_not_damped(factor):
+    """A method that damps whatever is fast would damp this too, and come back with a number."""
+    model = small("wild", {"A": ("1", "-k*A"), "B": ("0", "A - B")}, {"k": 1.0})
+    with pytest.raises(IntegrationError, match=r"wild: the run failed on day [12]"):
+        run(model, changes=(Change("k", 1, 2, factor=factor),), rtol=1e-5)
+
+
 @pytest.mark.parametrize("rate", ["ln(1 - A)", "exp(A*1e4)", "1/(1 - A)^3"])
 @pytest.mark.parametrize("method", METHODS)
 def test_rate_that_leaves_its_range(rate, method):
