@@ -108,7 +108,8 @@ def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
     Parameters
     ----------
     workers : int, threads (None: one for each core); or the address of a Dask scheduler
-    together : items that are one task of a cluster, where each takes but milliseconds
+    together : items that may be one task of a cluster, where each takes but milliseconds; fewer
+        are if some worker would have nothing to do
 
     Raises
     ------
@@ -134,7 +135,9 @@ def _sorted(
     address: str, client: Client, together: int, work: Callable[[Item], Result],
     items: Sequence[Item],
 ) -> Iterator[Result]:  # fmt: skip
-    pieces = (items[k : k + together] for k in range(0, len(items), together))
+    with _there(address, client):
+        size = max(1, min(together, len(items) // _room(client)))
+    pieces = (items[k : k + size] for k in range(0, len(items), size))
     early, place = dict[int, list[Result]](), 0
     for found, results in _done(address, client, partial(_all, work), pieces):
         early[found] = results
@@ -154,14 +157,19 @@ def _done(
     rest = enumerate(items)
     while True:
         with _there(address, client):
-            room = AHEAD * max(1, sum(client.nthreads().values())) - len(waiting)
-            for place, item in islice(rest, max(0, room)):
+            for place, item in islice(rest, max(0, _room(client) - len(waiting))):
                 waiting[client.submit(work, item, pure=False)] = place
             done = _next(client, address, list(waiting))
             found = [(waiting.pop(future), future.result()) for future in done]
         yield from found
         if not waiting and not found:
             return
+
+
+def _room(client: Client) -> int:
+    """Tasks that a cluster can take at once."""
+    threads: int = sum(client.nthreads().values())
+    return AHEAD * max(1, threads)
 
 
 def _next(client: Client, address: str, waiting: list[Any]) -> list[Any]:

@@ -33,8 +33,8 @@ from .searchspace import SearchQuestion
 from .simulation import simulate
 
 LOG = "trials.jsonl"
-TOGETHER = 4
-"""Trials that are one task of a cluster: one takes some 10 ms."""
+TOGETHER = 10
+"""Trials, of some 10 ms each, that may be one task of a cluster."""
 MOST_DRAWN = 12
 """Points of the front that are run with draws; of more, evenly spaced ones."""
 DIGITS, SAME = 6, 1e-6

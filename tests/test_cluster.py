@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from small_fits import asked, free
 from tiny_case import write_case
 from tiny_population import write_population_case
 
@@ -23,10 +25,12 @@ from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting import drop_one, fit
 from crs_sim.leaveout import leave_out
+from crs_sim.population import Population
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationrun import run_population
 from crs_sim.problem import load_problem
 from crs_sim.profiling import profile
+from crs_sim.rounds import fit_all
 from crs_sim.searchfile import load_search
 from crs_sim.searching import search
 from crs_sim.sensitivities import SensitivityPlan, sensitivity
@@ -185,6 +189,17 @@ def test_profiles_and_fits_without_an_observation_are_the_same_on_a_cluster(clus
     assert (there.points == here.points).all() and (there.costs == here.costs).all()
     (here,), (there,) = (leave_out(best, [["a1"]], workers=who) for who in (1, address))
     assert there.fit.values == here.fit.values and there.foretold == here.foretold
+
+
+def test_patients_fitted_at_once_are_the_same_on_a_cluster(cluster):
+    what = (free("k", 0.5, 0.5), free("a0", 10.0, 0.5))
+    one = asked(*what, starts=1)
+    two = replace(one, patient=replace(one.patient, id="another"))
+    assumed = Population("assumed", one.model, what, one.noise, 0.0)
+    here, there = (
+        fit_all([one, two], assumed, workers=who) for who in (1, cluster.scheduler_address)
+    )
+    assert there.rounds == here.rounds and there.table().equals(here.table())
 
 
 @pytest.mark.parametrize("command", [
