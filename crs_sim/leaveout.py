@@ -30,7 +30,7 @@ from .draws import laplace_draws
 from .errors import InputError
 from .fitting import DRAWS, Fit, answer
 from .influence import blocks, signed
-from .noise import RATIOS, Noise, days_needed, predicted
+from .noise import Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Array, Objective, curves, logs, named, prior_vectors
 from .patient import Observation
 from .problem import FitProblem
@@ -210,8 +210,8 @@ def _one(
         off_by, chance = math.nan, math.exp(-0.5 * deviance)
     return Foretold(
         observation.id, observation.observable, observation.kind, when(observation),
-        "1" if observation.kind in (*RATIOS, "grade") else observation.unit,
-        observation.value, level, signed(residuals), off_by, chance, deviance,
+        observation.value_unit, observation.value, level, signed(residuals), off_by, chance,
+        deviance,
     )  # fmt: skip
 
 

@@ -67,6 +67,11 @@ class Observation:
     note: str = ""
     row: int = field(default=0, compare=False)
 
+    @property
+    def value_unit(self) -> str:
+        """Of ``value``: ``unit``, but of a ratio or a grade there is none."""
+        return "1" if self.kind == "grade" or self.kind.startswith("ratio") else self.unit
+
 
 @dataclass(frozen=True)
 class Observations:

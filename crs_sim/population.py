@@ -20,8 +20,8 @@ from scipy.special import ndtr, ndtri
 from .errors import InputError
 from .model import Model
 from .noise import NORMAL_95, Noise
-from .problem import Free, free_of, noise_of
-from .problemfiles import prior_of, read_prior
+from .problem import Free, free_of
+from .problemfiles import noise_of, prior_of, read_prior
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -98,8 +98,7 @@ def _summed(observation: Observation, readings: Array, chances: Array) -> Predic
         observation.observable,
         observation.kind,
         when(observation),
-        "1" if observation.kind.startswith("ratio") or observation.kind == "grade"
-        else observation.unit,
+        observation.value_unit,
         observation.value,
         float(low),
         float(median),

@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import FileError, InputError, at_place, unknown_name
 from .formula import evaluate, names
 from .model import Model
-from .noise import GradeScale, Noise, Spread
+from .noise import Noise
 from .nonmem import subject_of
 from .patient import Patient, check_against, load_patient
 from .patientfiles import FILES
@@ -24,9 +24,8 @@ from .problemfiles import (
     PROBLEM,
     FreeTable,
     Prior,
-    PriorFile,
     ProblemFile,
-    over,
+    noise_of,
     prior_of,
     read_prior,
     without,
@@ -176,7 +175,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
         model=model,
         patient=check_against(_patient(path, asked, model), model),
         free=_all_free(model, path, asked, known),
-        noise=_noise(asked, known),
+        noise=noise_of(asked, known),
         accept={name: (limits[0], limits[1]) for name, limits in asked.accept.items()},
         seed=asked.seed,
         starts=asked.starts,
@@ -289,27 +288,10 @@ def _all_free(
     return (*own, *more)
 
 
-def _noise(asked: ProblemFile, known: Prior | None) -> Noise:
-    if known is None:
-        return noise_of(asked)
-    noise = over(asked.noise, known.says.noise)
-    grade = asked.grade or known.says.grade
-    return noise_of(asked.model_copy(update={"noise": noise, "grade": grade}))
-
-
 def free_of(model: Model, known: Prior) -> tuple[Free, ...]:
     """What a prior frees, with the medians it takes from the model."""
     tables = known.says.free.items()
     return tuple(_free(model, known.path, name, table) for name, table in tables)
-
-
-def noise_of(asked: ProblemFile | PriorFile) -> Noise:
-    """The noise of a problem or a prior file."""
-    spreads = {name: Spread(table.sd, table.source) for name, table in asked.noise.items()}
-    if asked.grade is None:
-        return Noise(spreads)
-    grade = asked.grade
-    return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
 
 
 def _check_free(problem: FitProblem) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 
 from .errors import FileError, at_place, unknown_name
 from .model import Model
+from .noise import GradeScale, Noise, Spread
 from .shipped import locate, root
 from .tables import CellError, Record, column, place, read_toml
 
@@ -147,6 +148,17 @@ def over(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entr
     {'b': 1, 'a': 2}
     """
     return {**own, **{name: table for name, table in prior.items() if name not in own}}
+
+
+def noise_of(asked: ProblemFile | PriorFile, known: Prior | None = None) -> Noise:
+    """The noise that a file says; what it does not say stands in the prior it names."""
+    noise, grade = asked.noise, asked.grade
+    if known is not None:
+        noise, grade = over(noise, known.says.noise), grade or known.says.grade
+    spreads = {name: Spread(table.sd, table.source) for name, table in noise.items()}
+    if grade is None:
+        return Noise(spreads)
+    return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
 
 
 def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[str, Entry]:

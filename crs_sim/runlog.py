@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from .errors import StorageError
 from .output import check_folder, write_whole
@@ -90,8 +90,8 @@ def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> Non
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            _drop_cut_line(file)
+        _drop_cut_line(path)
+        with path.open("ab") as file:
             file.write(b"".join(map(_line, rows)))
     except OSError as error:
         raise StorageError(
@@ -120,13 +120,14 @@ def read(path: Path, made_of: Callable[[Any], Made]) -> list[Made]:
     return found
 
 
-def _drop_cut_line(file: BinaryIO) -> None:
-    if file.seek(0, os.SEEK_END) == 0:
+def _drop_cut_line(path: Path) -> None:
+    if not path.exists() or not path.stat().st_size:
         return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _damaged(path: Path, why: str) -> StorageError:

@@ -66,7 +66,7 @@ def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> J
         observation.kind,
         when(observation),
         observation.value,
-        "1" if observation.kind in (*RATIOS, "grade") else observation.unit,
+        observation.value_unit,
         fitted,
         residual(observation, run, problem.noise),
         low,

@@ -1,0 +1,38 @@
+"""Rows of a long job on disk: cut off, damaged, there already."""
+
+import pytest
+
+from crs_sim.errors import StorageError
+from crs_sim.runlog import append, check_new, read
+
+
+def test_a_cut_off_line_gives_way_to_the_next(tmp_path):
+    log = tmp_path / "deep" / "rows.jsonl"
+    append(log, [{"a": 1}, {"a": 2}])
+    log.write_bytes(log.read_bytes()[:-3])
+    assert read(log, dict) == [{"a": 1}]
+    append(log, [{"a": 3}])
+    assert log.read_text() == '{"a": 1}\n{"a": 3}\n'
+    log.write_text('{"a"')  # nothing but the beginning of the first
+    append(log, [{"a": 4}])
+    assert read(log, dict) == [{"a": 4}]
+
+
+def test_a_bad_line_is_named(tmp_path):
+    log = tmp_path / "rows.jsonl"
+    assert read(log, dict) == []
+    log.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
+    with pytest.raises(StorageError, match=r"rows.jsonl  is damaged \(line 2: JSONDecodeError"):
+        read(log, dict)
+    log.write_text('{"a": 1}\n7\n')
+    with pytest.raises(StorageError, match=r"is damaged \(line 2: TypeError: .*; delete it, or"):
+        read(log, dict)
+
+
+def test_what_is_there_is_not_written_over(tmp_path):
+    log = tmp_path / "rows.jsonl"
+    check_new(log, resume=False)
+    append(log, [[1]])
+    check_new(log, resume=True)
+    with pytest.raises(StorageError, match=r"holds results already; go on with them \(--resume\)"):
+        check_new(log, resume=False)
