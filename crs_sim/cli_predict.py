@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
+from .cli_profile import PROBLEM_OPTION, file_of_problem, folder_of, print_columns
 from .progress import print_written, progress_line
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .draws import Draws
     from .ensemble import Sampling
     from .fitting import Fit
+    from .leaveout import Omission
     from .patient import Observations, Patient
     from .predictions import Predictions
     from .scenariofile import Questions
@@ -219,18 +221,34 @@ def _ledger(found: Comparison) -> pd.DataFrame | None:
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv", help="Write it.")
 def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
-    """Compare RUNS, fits of the same observations, by AIC and BIC; the best first."""
+    """Compare RUNS, fits of the same observations, by AIC and BIC; the best first.
+
+    A run beside which leave-one-out has left its leave_one_out.jsonl is also told by how it
+    foretells each reading from the others (held_out, -2 ln density: the lower, the better).
+    """
     from .output import csv_file, write_whole
     from .storage import load_fit
     from .structures import compare_fits as compare
 
-    table = compare({name: load_fit(name) for name in runs})
+    fits = {name: load_fit(name) for name in runs}
+    table = compare(fits, left_out_of(fits))
     shown = ("fit", "free", "effective", "minus_2_ln_l", "prior_penalty", "delta_aic", "delta_bic",
-             "delta_aic_effective")  # fmt: skip
-    rows = [[v if isinstance(v, str) else f"{v:.4g}" for v in row]
+             "delta_aic_effective", "held_out")  # fmt: skip
+    rows = [[v if isinstance(v, str) else "" if v != v else f"{v:.4g}" for v in row]
             for row in table[list(shown)].itertuples(index=False)]  # fmt: skip
     print_columns([shown, *rows])
+    for name in table.loc[table["held_out"].isna(), "fit"]:
+        click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
     if out is not None:
         write_whole({out: csv_file(table)})
         click.echo(f"wrote {out}")
     click.echo(RESEARCH_ONLY)
+
+
+def left_out_of(fits: Mapping[str, Fit]) -> dict[str, Sequence[Omission]]:
+    """What leave-one-out left beside each of the runs, where it has been."""
+    from .profilefiles import read_omissions
+
+    found = {name: read_omissions(folder_of(name) / "leave_one_out.jsonl", fit)
+             for name, fit in fits.items()}  # fmt: skip
+    return {name: omissions for name, omissions in found.items() if omissions}

@@ -327,6 +327,13 @@ def test_fits_are_compared(problem, tmp_path):
     assert result.exit_code == 0, result.output
     assert "delta_aic" in result.output
     assert len(pd.read_csv(tmp_path / "table.csv")) == 2
+    assert f"held_out of {smaller}: crs-sim leave-one-out {smaller} first" in result.output
+    assert run("leave-one-out", smaller, "--workers", 1).exit_code == 0
+    result = run("compare-fits", problem, smaller, "--out", tmp_path / "table.csv")
+    assert f"held_out of {smaller}" not in result.output
+    table = pd.read_csv(tmp_path / "table.csv").set_index("fit")
+    omitted = pd.read_csv(of(smaller) / "leave_one_out.csv")
+    assert table.loc[str(smaller), "held_out"] == pytest.approx(omitted["deviance"].sum())
     assert "two fits or more" in run("compare-fits", problem).stderr
 
 
