@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
+from .errors import InputError
+from .options import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +51,8 @@ def compare(
     from .scenariofile import SCENARIOS, load_scenarios
     from .storage import load_fit
 
+    if not 0 < level < 1:
+        raise InputError(f"--level is {level:g}; give a share between 0 and 1, such as 0.95")
     if out is not None:
         check_folder(out)
     result = load_fit(run, options["problem"])
@@ -60,7 +65,7 @@ def compare(
             sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
-    _print(found)
+    _print(found, level)
     if out is not None:
         _write(found, asked, result, out, level)
     click.echo(RESEARCH_ONLY)
@@ -73,19 +78,37 @@ def _draws(options: dict[str, Any], result: Fit) -> Draws | int:
     return options["draws"] if table is None else read_draws(table, result.problem)
 
 
-def _print(found: Comparison) -> None:
-    """Medians; what is extrapolated; where the draws come from."""
-    medians = found.medians()
-    names = [e.name for e in found.endpoints]
-    rows = [[str(name), *(f"{x:.3g}" for x in row)]
-            for name, row in zip(medians.index, medians.to_numpy(), strict=True)]  # fmt: skip
-    print_columns([["median", *names], ["", *(e.unit for e in found.endpoints)], *rows])
-    click.echo()
+def _print(found: Comparison, level: float) -> None:
+    """A table an endpoint; what is extrapolated; where the draws come from."""
+    table, percent = found.table(level), f"{100 * level:g} %"
+    head = ["", "median", percent, f"minus {found.scenarios[0]}", percent, "lower in"]
+    for end in found.endpoints:
+        rows = table[table["endpoint"] == end.name].to_dict("records")
+        click.echo(f"{end.label} ({end.name}){_unit(end.unit)}")
+        print_columns([head, *(_row(row, first=not n) for n, row in enumerate(rows))])
+        click.echo()
     for scenario, text in zip(found.scenarios, found.outside, strict=True):
         if text:
-            click.echo(f"{scenario}: extrapolated: {text}")
+            click.echo(f"* {scenario}: extrapolated: {text}")
     failed = len(found.predictions.ensemble.failures)
     click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
+
+
+def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:
+    """A scenario in the table of an endpoint: its level, then draw by draw less what was done."""
+    name = f"{row['scenario']}{' *' if row['outside'] else ''}"
+    level = [name, short(row["median"]), f"{short(row['low'])} to {short(row['high'])}"]
+    if first:
+        return [*level, "", "", ""]
+    off = f"{short(row['difference_low'])} to {short(row['difference_high'])}"
+    return [*level, short(row["difference"]), off, f"{100 * row['chance_lower']:.0f} % of draws"]
+
+
+def _unit(unit: str) -> str:
+    from .units import pretty
+
+    told = " * ".join(pretty(part) for part in unit.split(" * "))
+    return "" if told in ("", "1") else f", {told}"
 
 
 def _write(
@@ -98,10 +121,8 @@ def _write(
     title = f"{result.problem.name}: what was done, and what might have been"
     figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
     text = found.table(level).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    files = {out / "comparison.csv": text.encode()}
-    ledger = _ledger(found)
-    if ledger is not None:
-        files[out / "ledger.csv"] = ledger.to_csv(index=False, lineterminator="\n").encode()
+    ledger = _ledger(found).to_csv(index=False, lineterminator="\n")
+    files = {out / "comparison.csv": text.encode(), out / "ledger.csv": ledger.encode()}
     for suffix in (".png", ".svg"):
         files[out / f"comparison{suffix}"] = figure_file(figure, f"comparison{suffix}")
     write_whole(files)
@@ -109,13 +130,9 @@ def _write(
         click.echo(f"wrote {path}")
 
 
-def _ledger(found: Comparison) -> pd.DataFrame | None:
-    """Every dose given or held at the estimates, under the scenarios that decide as they go."""
+def _ledger(found: Comparison) -> pd.DataFrame:
+    """Every dose given or held at the estimates, under every scenario."""
     import pandas as pd
 
-    parts = [
-        run.ledger.table().assign(scenario=run.scenario.name)
-        for run in found.runs
-        if not run.scenario.decided
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else None
+    parts = [run.ledger.table().assign(scenario=run.scenario.name) for run in found.runs]
+    return pd.concat(parts, ignore_index=True)

@@ -25,7 +25,6 @@ from .errors import InputError, unknown_name
 from .panels import BLUE, COURSES, DRUGS, GREY, INK, SMALL, VERMILION
 from .plots import Picture, styled
 from .predictions import Band
-from .simulation import Array
 from .units import pretty
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
@@ -34,6 +33,7 @@ NAME, RIBBON, COURSE, FOREST, BETWEEN = 1.75, 1.5, 1.35, 1.15, 0.42
 """Inches across: the name, the doses, a course, an endpoint, between columns."""
 MOST_COURSES, MOST_ENDPOINTS = 3, 6
 DECADES = 5.0
+NOTABLE = 0.01
 KNOWN = {course.ids[0]: course.name for course in COURSES}
 
 
@@ -214,7 +214,7 @@ def _forest(
     for row in range(sheet.rows):
         height, colour = sheet.middle(row), INK if row == 0 else VERMILION
         ax.plot(ends[1:, row], [height, height], color=colour, lw=1.4, solid_capstyle="butt")
-        sure = row == 0 or _sure(comparison.draws[row, place] - comparison.draws[0, place], level)
+        sure = row == 0 or _sure(comparison, row, place, level)
         ax.plot(ends[0, row], height, "o", ms=4.5, mec=colour, mfc=colour if sure else "white")
         ax.plot(comparison.estimates[row, place], height, "|", ms=7, color=colour, mew=0.9)
     ax.set_ylim(sheet.height - ABOVE - BELOW, 0.0)
@@ -230,10 +230,15 @@ def _forest(
     ax.set_xlabel(unit if unit not in ("", "1") else "(no unit)", fontsize=SMALL)
 
 
-def _sure(differences: Array, level: float) -> bool:
-    """Whether zero lies outside the interval of the paired differences."""
-    low, high = np.quantile(differences, (0.5 - level / 2, 0.5 + level / 2))
-    return bool(low > 0 or high < 0)
+def _sure(comparison: Comparison, row: int, place: int, level: float) -> bool:
+    """Whether the interval of the paired differences is all on one side of none.
+
+    Of an endpoint that has no steps, a difference below `NOTABLE` of what was done is none.
+    """
+    mine, given = comparison.draws[row, place], comparison.draws[0, place]
+    none = NOTABLE * abs(float(np.median(given))) if comparison.endpoints[place].log else 0.0
+    low, high = np.quantile(mine - given, (0.5 - level / 2, 0.5 + level / 2))
+    return bool(low > none or high < -none)
 
 
 def _words(
@@ -246,7 +251,7 @@ def _words(
         Patch(fc=GREY, alpha=0.4, label=f"as given: {percent} band of the parameters"),
         Patch(fc=BLUE, alpha=0.4, label=f"scenario: {percent} band; line: at the estimates"),
         Line2D([], [], color=VERMILION, marker="o", ms=4.5,
-               label=f"median and {percent}; filled: the paired difference from as given is sure"),
+               label=f"median and {percent}; filled: surely differs from as given, draw by draw"),
         Line2D([], [], color=VERMILION, marker="|", ms=7, lw=0, label="at the estimates"),
         *(Line2D([], [], color=DRUGS[n % len(DRUGS)], marker="|", ms=7, mew=1.2, lw=0, label=drug)
           for n, drug in enumerate(drugs)),
