@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_profile import PROBLEM_OPTION, file_of_problem, folder_of, print_columns
+from .errors import InputError
+from .options import short
 from .progress import print_written, progress_line
 
 if TYPE_CHECKING:
@@ -83,7 +85,6 @@ def predict_from_prior(
     who: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Bands of patients drawn from a prior, under what was done to this one."""
-    from .errors import InputError
     from .patient import check_against
     from .population import load_population
     from .predictions import predict_prior
@@ -146,6 +147,8 @@ def compare(
     from .scenariofile import SCENARIOS, load_scenarios
     from .storage import load_fit
 
+    if not 0 < level < 1:
+        raise InputError(f"--level is {level:g}; give a share between 0 and 1, such as 0.95")
     if out is not None:
         check_folder(out)
     result = load_fit(run, options["problem"])
@@ -158,7 +161,7 @@ def compare(
             sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
-    print_medians(found)
+    print_comparison(found, level)
     print_written([] if out is None else write_comparison(found, asked, result, out, level))
 
 
@@ -170,25 +173,38 @@ def draws_asked(options: dict[str, Any], result: Fit) -> Draws | int:
     return options["draws"] if table is None else read_draws(table, result.problem)
 
 
-def print_medians(found: Comparison) -> None:
-    """Medians; what is extrapolated; where the draws come from."""
-    medians = found.medians()
-    names = [e.name for e in found.endpoints]
-    rows = [[str(name), *(f"{x:.3g}" for x in row)]
-            for name, row in zip(medians.index, medians.to_numpy(), strict=True)]  # fmt: skip
-    print_columns([["median", *names], ["", *(e.unit for e in found.endpoints)], *rows])
-    click.echo()
+def print_comparison(found: Comparison, level: float) -> None:
+    """A table an endpoint; what is extrapolated; where the draws come from."""
+    from .panels import unit_text
+
+    table, percent = found.table(level), f"{100 * level:g} %"
+    head = ["", "median", percent, f"minus {found.scenarios[0]}", percent, "lower in"]
+    for end in found.endpoints:
+        rows = table[table["endpoint"] == end.name].to_dict("records")
+        click.echo(f"{end.label} ({end.name}), {unit_text(end.unit)}")
+        print_columns([head, *(_row(row, first=not n) for n, row in enumerate(rows))])
+        click.echo()
     for scenario, text in zip(found.scenarios, found.outside, strict=True):
         if text:
-            click.echo(f"{scenario}: extrapolated: {text}")
+            click.echo(f"* {scenario}: extrapolated: {text}")
     failed = len(found.predictions.ensemble.failures)
     click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
+
+
+def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:
+    """A scenario in the table of an endpoint: its level, then draw by draw less what was done."""
+    name = f"{row['scenario']}{' *' if row['outside'] else ''}"
+    level = [name, short(row["median"]), f"{short(row['low'])} to {short(row['high'])}"]
+    if first:
+        return [*level, "", "", ""]
+    off = f"{short(row['difference_low'])} to {short(row['difference_high'])}"
+    return [*level, short(row["difference"]), off, f"{100 * row['chance_lower']:.0f} % of draws"]
 
 
 def write_comparison(
     found: Comparison, asked: Questions, result: Fit, out: Path, level: float
 ) -> list[Path]:
-    """Write the table, the figure, and the doses that triggers and holds decided on."""
+    """Write the table, the figure, and the doses under every scenario."""
     from .comparisonplots import plot_comparison
     from .output import csv_file, write_whole
     from .plots import figure_files
@@ -196,24 +212,18 @@ def write_comparison(
     title = f"{result.problem.name}: what was done, and what might have been"
     figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
-    ledger = _ledger(found)
-    if ledger is not None:
-        files[out / "ledger.csv"] = csv_file(ledger)
+    files[out / "ledger.csv"] = csv_file(_ledger(found))
     files |= figure_files(figure, out / "comparison")
     write_whole(files)
     return list(files)
 
 
-def _ledger(found: Comparison) -> pd.DataFrame | None:
-    """Every dose given or held at the estimates, under the scenarios that decide as they go."""
+def _ledger(found: Comparison) -> pd.DataFrame:
+    """Every dose given or held at the estimates, under every scenario."""
     import pandas as pd
 
-    parts = [
-        run.ledger.table().assign(scenario=run.scenario.name)
-        for run in found.runs
-        if not run.scenario.decided
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else None
+    parts = [run.ledger.table().assign(scenario=run.scenario.name) for run in found.runs]
+    return pd.concat(parts, ignore_index=True)
 
 
 @click.command("compare-fits", short_help="Fits of the same observations, compared.",

@@ -240,7 +240,7 @@ def _words(
         Patch(fc=GREY, alpha=0.4, label=f"as given: {percent} band of the parameters"),
         Patch(fc=BLUE, alpha=0.4, label=f"scenario: {percent} band; line: at the estimates"),
         Line2D([], [], color=VERMILION, marker="o", ms=4.5,
-               label=f"median and {percent}; filled: the paired difference from as given is sure"),
+               label=f"median and {percent}; filled: surely differs from as given, draw by draw"),
         Line2D([], [], color=VERMILION, marker="|", ms=7, lw=0, label="at the estimates"),
         *(Line2D([], [], color=colour, marker="|", ms=7, mew=1.2, lw=0, label=drug)
           for drug, colour in drugs.items()),

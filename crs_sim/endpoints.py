@@ -208,11 +208,15 @@ KINDS = {"peak": peak_of, "day_of_peak": day_of_peak_of, "auc": auc_of}
 ON_A_DAY = re.compile(r"(\w+)_d(\d+(?:\.\d+)?)")
 
 
-def endpoint(model: Model, name: str) -> Endpoint:
+def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
     """The endpoint of a name: worst_grade, vasopressor_days, peak_X, day_of_peak_X, auc_X, X_dDAY.
+
+    ``until`` is the last day of the runs it is taken of.
 
     Raises
     ------
+    InputError
+        If DAY comes after them.
     UnknownNameError
         With the closest match, if X is neither state nor quantity of the model, or there is no
         such endpoint.
@@ -229,7 +233,12 @@ def endpoint(model: Model, name: str) -> Endpoint:
         return single[name]
     on_day = ON_A_DAY.fullmatch(name)
     if on_day:
-        return level_of(model, _checked(on_day[1], known, name), float(on_day[2]))
+        of, day = _checked(on_day[1], known, name), float(on_day[2])
+        if day > until:
+            raise InputError(
+                f"{name} is asked for and the runs end on day {until:g}; let them last longer"
+            )
+        return level_of(model, of, day)
     for kind in sorted(KINDS, key=len, reverse=True):
         if name.startswith(f"{kind}_"):
             return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), known, name))

@@ -82,5 +82,5 @@ def _sampler(asked: SearchPlan) -> Any:
 def _distribution(variable: Variable) -> object:
     from optuna.distributions import FloatDistribution
 
-    high = variable.high if variable.step is None else variable.levels()[-1]
+    high = variable.high if variable.step is None else variable.level(variable.n_levels - 1)
     return FloatDistribution(variable.low, high, step=variable.step)

@@ -7,14 +7,15 @@ resize, replace, move, add; then changes, holds and triggers are put in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from . import edits
-from .dosing import Dose, Schedule
+from .decisions import check_rules
+from .dosing import Dose, Schedule, expand
 from .edits import Pick
 from .endpoints import Endpoint, endpoint
 from .errors import InputError, placed, unknown_name
@@ -27,6 +28,9 @@ Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]
 Positive = Annotated[float, column(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, column(ge=0, allow_inf_nan=False)]
+
+GIVEN = "as given"
+LastDay = Annotated[float, column(gt=0, le=10_000, allow_inf_nan=False)]
 
 SCENARIOS = "scenarios.toml"
 EDITS = ("remove", "scale", "resize", "replace", "move", "add")
@@ -195,7 +199,7 @@ class ScenarioTable(Record):
 class ScenarioFile(Record):
     """scenarios.toml."""
 
-    until: Positive = 40.0
+    until: LastDay = 40.0
     endpoints: Annotated[list[str], column(min_length=1)]
     courses: list[str] = column(default_factory=list)
     scenario: list[ScenarioTable]
@@ -208,6 +212,13 @@ class ScenarioFile(Record):
         for name in names:
             if names.count(name) > 1:
                 raise CellError("scenario", f"two are named {name!r}; give each its own name")
+            if name == GIVEN:
+                raise CellError("scenario", f"{name!r} is what was done, which is always the "
+                                "first; give another name")  # fmt: skip
+        for key in ("endpoints", "courses"):
+            for name in getattr(self, key):
+                if getattr(self, key).count(name) > 1:
+                    raise CellError(key, f"{name!r} stands there twice; once will do")
 
 
 @dataclass(frozen=True)
@@ -245,16 +256,18 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     """
     file = Path(path) / SCENARIOS if Path(path).is_dir() else Path(path)
     says = read_toml(file, ScenarioFile)
-    found = tuple(_scenario(table, base, model, file) for table in says.scenario)
+    found = tuple(_scenario(table, base, model, file, says.until) for table in says.scenario)
     with placed(place(file, key="endpoints")):
-        endpoints = tuple(endpoint(model, name) for name in says.endpoints)
+        endpoints = tuple(endpoint(model, name, says.until) for name in says.endpoints)
     with placed(place(file, key="courses")):
         for name in says.courses:
             check_course(name, model)
     return Questions(found, endpoints, tuple(says.courses), says.until)
 
 
-def scenario_of(content: Mapping[str, Any], base: Scenario, model: Model, file: Path) -> Scenario:
+def scenario_of(
+    content: Mapping[str, Any], base: Scenario, model: Model, file: Path, until: float = math.inf
+) -> Scenario:
     """One scenario, from the keys and values of its ``[[scenario]]``.
 
     Parameters
@@ -262,44 +275,64 @@ def scenario_of(content: Mapping[str, Any], base: Scenario, model: Model, file: 
     content : as the TOML file has it
     base, model : as in `load_scenarios`
     file : that messages name
+    until : float, last day of the runs
 
     Raises
     ------
     FileError, InputError, UnknownNameError
         As `load_scenarios`.
     """
-    return _scenario(checked(ScenarioTable, content, file), base, model, file)
+    return _scenario(checked(ScenarioTable, content, file), base, model, file, until)
 
 
-def _scenario(table: ScenarioTable, base: Scenario, model: Model, file: Path) -> Scenario:
+def _scenario(
+    table: ScenarioTable, base: Scenario, model: Model, file: Path, until: float
+) -> Scenario:
     """One scenario, made of what was done."""
-    doses, changes = _edited(table, base.doses, file), base.changes
+    doses, changes = _edited(table, base.doses, file, until), base.changes
     for number, asked in enumerate(table.change, start=1):
         with _at(file, table, f"change {number}"):
-            changes += (_apart(_known(asked.change(), model), changes),)
+            changes += (_apart(_known(asked.change(), model, until), changes),)
     with _at(file, table, "add, replace"):
         for drug in doses.drugs:
             model.drug(drug)
     with _at(file, table, "values"):
         for name in table.values:
             _check_parameter(name, model)
-    return replace(
+    made = replace(
         base, name=table.name, doses=doses, changes=changes,
         values={**base.values, **table.values},
         holds=tuple(_hold(h, n, table, model, file) for n, h in enumerate(table.hold, start=1)),
         triggers=tuple(_trigger(t, table, model, file) for t in table.trigger),
     )  # fmt: skip
+    patient = model.with_values(**made.values)
+    with _at(file, table, "doses"):
+        expand(patient, doses)
+    with placed(place(file)):
+        check_rules(patient, made, until)
+    return made
 
 
-def _edited(table: ScenarioTable, doses: Schedule, file: Path) -> Schedule:
+def _edited(table: ScenarioTable, doses: Schedule, file: Path, until: float) -> Schedule:
     if table.keep is not None:
         with _at(file, table, "keep"):
             doses = edits.kept(doses, table.keep)
     for key in EDITS:
         for number, asked in enumerate(getattr(table, key), start=1):
             with _at(file, table, f"{key} {number}"):
-                doses = asked.edit(doses)
+                before, doses = doses, asked.edit(doses)
+                _check_in_time([dose for dose in doses if dose not in before.doses], until)
     return doses
+
+
+def _check_in_time(made: Sequence[Dose], until: float) -> None:
+    """Refuse doses that would silently never be given."""
+    first = min((dose.day for dose in made), default=0.0)
+    if first > until:
+        raise InputError(
+            f"{made[0].drug} would be given on day {first:g}, after the last of the runs "
+            f"(until = {until:g}); give it earlier, or let them last longer"
+        )
 
 
 def _hold(asked: HoldTable, number: int, table: ScenarioTable, model: Model, file: Path) -> Hold:
@@ -331,8 +364,10 @@ def check_course(name: str, model: Model) -> None:
         raise unknown_name("state or quantity", name, model.course_ids)
 
 
-def _known(change: Change, model: Model) -> Change:
+def _known(change: Change, model: Model, until: float) -> Change:
     _check_parameter(change.parameter, model)
+    if change.first >= until or change.last <= 0:
+        raise InputError(f"{change.describe()}: the runs last from day 0 to {until:g}")
     return change
 
 

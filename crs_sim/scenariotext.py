@@ -53,18 +53,18 @@ def scenarios_text(
     lines += ["", f"until = {_toml(until)}", f"endpoints = {_toml(list(endpoints))}",
               f"courses = {_toml(list(courses))}"]  # fmt: skip
     for scenario in scenarios:
-        table = _table(scenario, given)
+        table = _table(scenario, given, until)
         lines += ["", "[[scenario]]", *(f"{key} = {_toml(v)}" for key, v in table.items())]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _table(scenario: Scenario, given: Scenario) -> dict[str, Any]:
+def _table(scenario: Scenario, given: Scenario, until: float) -> dict[str, Any]:
     """Keys and values of a ``[[scenario]]``; those that say nothing are left out."""
     drugs = dict.fromkeys((*given.doses.drugs, *scenario.doses.drugs))
     other = [d for d in drugs if scenario.doses.only(d) != given.doses.only(d)]
     told = {
         "remove": [{"drug": drug} for drug in other if drug in given.doses.drugs],
-        "add": [_dose(dose) for dose in scenario.doses.only(*other)],
+        "add": [_dose(d) for d in scenario.doses.only(*other) if d.day <= until],
         "change": [_change(c) for c in scenario.changes if c not in given.changes],
         "hold": [{"drug": h.drug, "when": _when(h.when)} for h in scenario.holds],
         "trigger": [_trigger(t) for t in scenario.triggers],

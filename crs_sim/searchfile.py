@@ -17,7 +17,7 @@ from .endpoints import Endpoint, endpoint
 from .errors import CrsSimError, FileError, InputError, at_place, unknown_name
 from .model import Model
 from .scenario import Scenario
-from .scenariofile import PickTable, check_course, scenario_of
+from .scenariofile import LastDay, PickTable, check_course, scenario_of
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .tables import CellError, Real, Record, column, place, read_toml
 from .triggers import Trigger
@@ -55,7 +55,7 @@ class VaryTable(PickTable):
 class SearchFile(Record):
     """search.toml."""
 
-    until: Annotated[float, column(gt=0, allow_inf_nan=False)] = 40.0
+    until: LastDay = 40.0
     minimise: list[str] = column(default_factory=list)
     maximise: list[str] = column(default_factory=list)
     endpoints: list[str] = column(default_factory=list)
@@ -72,6 +72,12 @@ class SearchFile(Record):
         if len(self.minimise) + len(self.maximise) != 2:
             raise CellError("minimise", "a search weighs two endpoints against each other; name "
                             "them in minimise and maximise")  # fmt: skip
+        if len({*self.minimise, *self.maximise}) != 2:
+            raise CellError("minimise", "both endpoints are one and the same; name two")
+        for number, table in enumerate(self.vary, start=1):
+            if table.what == "day" and table.between and table.between[1] > self.until:
+                raise CellError(f"vary {number}, between", f"ends on day {table.between[1]:g}, "
+                                f"after the last of the runs (until = {self.until:g})")  # fmt: skip
         drugs = {table.drug for table in self.vary}
         if not 1 <= len(drugs) <= MOST_DRUGS or len(self.vary) > MOST_VARIABLES:
             found = f"{len(self.vary)} tables [[vary]] of {len(drugs)} drugs"
@@ -100,14 +106,17 @@ def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestio
     says = read_toml(file, SearchFile)
 
     def ends(names: Sequence[str], key: str) -> tuple[Endpoint, ...]:
-        return tuple(_at(file, key, lambda name=name: endpoint(model, name)) for name in names)
+        def of(name: str) -> Endpoint:
+            return endpoint(model, name, says.until)
+
+        return tuple(_at(file, key, lambda name=name: of(name)) for name in names)
 
     for name in says.courses:
         _at(file, "courses", lambda name=name: check_course(name, model))
     first, second = ends(says.minimise, "minimise") + ends(says.maximise, "maximise")
     signs = (1.0,) * len(says.minimise) + (-1.0,) * len(says.maximise)
     content = {"name": "base", **says.base}
-    start = _at(file, "base", lambda: scenario_of(content, base, model, file))
+    start = _at(file, "base", lambda: scenario_of(content, base, model, file, says.until))
     variables = tuple(
         _at(file, f"vary {k}", lambda t=t: _variable(t, start, model))
         for k, t in enumerate(says.vary, start=1)
@@ -175,7 +184,7 @@ def _check_apart(file: Path, variables: Sequence[Variable]) -> None:
 
 
 def _check_grid(file: Path, variables: Sequence[Variable]) -> None:
-    points = math.prod(len(v.levels()) for v in variables)
+    points = math.prod(v.n_levels for v in variables)
     if points > MOST_POINTS:
         raise FileError(
             f"{place(file, key='vary')}: the grid has {points} points; widen the steps to come "

@@ -40,11 +40,20 @@ class Variable:
     usual: float
     trigger: str = ""
 
+    @property
+    def n_levels(self) -> int:
+        """How many values a grid has."""
+        assert self.step is not None
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
     def levels(self) -> list[float]:
         """The values of a grid, both ends included where the steps meet them."""
+        return [self.level(k) for k in range(self.n_levels)]
+
+    def level(self, k: int) -> float:
+        """One of them, counted from 0."""
         assert self.step is not None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [round(self.low + k * self.step, 9) for k in range(count)]
+        return round(self.low + k * self.step, 9)
 
     def applied(self, dose: Dose, value: float) -> Dose:
         """A dose that is meant, as the value has it."""

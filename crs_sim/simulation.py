@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 NO_TREATMENT = Scenario("no treatment")
+MOST_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +187,13 @@ def sample_days(until: float, every_hours: float) -> Array:
         raise InputError(f"until is {until}; give the last day, 0 or later")
     if not (np.isfinite(every_hours) and every_hours > 0):
         raise InputError(f"every_hours is {every_hours}; give a positive number of hours")
-    steps = np.arange(int(until * HOURS_PER_DAY / every_hours + 1e-9) + 1)
+    count = until * HOURS_PER_DAY / every_hours
+    if count > MOST_SAMPLES:
+        raise InputError(
+            f"to day {until:g}, every {every_hours:g} hours: more than {MOST_SAMPLES:,} samples; "
+            "end sooner, or sample less often"
+        )
+    steps = np.arange(int(count + 1e-9) + 1)
     days = steps * every_hours / HOURS_PER_DAY
     if until - days[-1] > 1e-9:
         days = np.append(days, until)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from tiny_case import write_case
@@ -151,7 +152,32 @@ def test_the_command_prints_and_writes(best, folder, tmp_path):
     (folder / "fit" / "scenarios.toml").write_text(SCENARIOS, encoding="utf-8")
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
-    assert "as given" in done.output and "half" in done.output
+    rows = [line.split() for line in done.output.splitlines() if line.startswith("half ")]
+    assert len(rows) == 2 and rows[0][-4:] == ["100", "%", "of", "draws"]
+    median, low, high = (float(rows[0][k]) for k in (1, 2, 4))
+    assert low < median < high
+    assert float(rows[0][5]) == pytest.approx(-median, rel=0.02)  # half of it less all of it
+    assert [float(rows[0][k]) for k in (6, 8)] == pytest.approx([-high, -low], rel=0.02)
+    assert "Amount in the body: peak (peak_amount), mg" in done.output
     assert "Research use only" in done.output
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["comparison.csv", "comparison.png", "comparison.svg"]
+    assert written == ["comparison.csv", "comparison.png", "comparison.svg", "ledger.csv"]
+    ledger = pd.read_csv(tmp_path / "out" / "ledger.csv")
+    assert set(ledger["scenario"]) == {"as given", "half"} and (ledger["why"] == "planned").all()
+    given, half = (ledger[ledger["scenario"] == name] for name in ("as given", "half"))
+    assert half["amount"].tolist() == (given["amount"] / 2).tolist()
+    refused = CliRunner().invoke(cli, [*command, "--level", "95"])
+    assert refused.exit_code == 1
+    assert "--level is 95; give a share between 0 and 1" in refused.output
+
+
+def test_a_difference_of_no_size_is_not_marked_as_sure(found):
+    """A change that surely raises the peak, but by a ten-thousandth: an open circle."""
+    place = [e.name for e in found.endpoints].index("peak_amount")
+    draws = found.draws.copy()
+    draws[1, place] = draws[0, place] * 1.0001
+    draws[2, place] = draws[0, place] * 1.02
+    figure = plot_comparison(replace(found, draws=draws), endpoints=["peak_amount"])
+    dots = [line for line in figure.axes[-1].lines if line.get_marker() == "o"]
+    faces = [line.get_markerfacecolor() for line in dots]
+    assert faces[1] == "white" and faces[2] != "white"

@@ -14,7 +14,7 @@ from tiny_case import write_case
 
 from crs_sim import searching
 from crs_sim.cli import cli
-from crs_sim.dosing import Schedule
+from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
 from crs_sim.fitting import fit
 from crs_sim.problem import load_problem
@@ -222,6 +222,8 @@ def test_levels_of_triggers_and_amounts_and_a_scenario_written_and_read(best, tm
     (again,) = load_scenarios(path, given, best.model).scenarios
     assert again == replace(scenario, doses=again.doses)
     assert sorted(again.doses, key=str) == sorted(scenario.doses, key=str)
+    late = given.with_doses(given.doses + Dose(13, "pill", 1), "late")
+    assert "day = 13" not in scenarios_text([late], given, endpoints=["peak_amount"], until=12)
     steady = Schedule((replace(given.doses.doses[0], steady="alone", every=24.0),))
     with pytest.raises(InputError, match="steady = alone, which a scenarios"):
         scenarios_text([given.with_doses(steady)], given, endpoints=["peak_amount"])
@@ -274,6 +276,9 @@ ONE = '[[vary]]\ndrug = "pill"\nwhat = "factor"\n'
     (ONE + "between = [0, 1]", ("a grid needs a step",)),
     (ONE + "between = [0, 1]\nstep = 2", ("step", "wider than the bounds")),
     (ONE + "between = [0, 1]\nstep = 0.00001", ("100001 points", "nsga2")),
+    (ONE + "between = [0, 1]\nstep = 1e-12", ("1000000000001 points",)),
+    (ONE.replace("factor", "day") + "between = [3, 99]\nstep = 1",
+     ("vary 1, between", "ends on day 99, after the last of the runs (until = 12)")),
     (ONE + "between = [0, 1]\nstep = 1\n" + ONE + "between = [0, 1]\nstep = 1",
      ("two are of pill: factor",)),
     (ONE.replace("factor", "trigger level") + "between = [0, 1]\nstep = 1",
@@ -297,6 +302,9 @@ def test_what_is_wrong_is_said_with_its_place(best, tmp_path, text, words):
     ('maximise = ["amount_d12"]', "", "weighs two endpoints against each other"),
     ("grid", "annealing", "unknown method 'annealing'"),
     ("trials = 120", "trials = 0", "trials"),
+    ("amount_d12", "peak_amount", "both endpoints are one and the same"),
+    ("until = 12", "until = 1e9", "search.toml, key until"),
+    ("until = 12", "until = 11", "amount_d12 is asked for and the runs end on day 11"),
     ("seed = 3", 'courses = ["amuont"]', "did you mean 'amount'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_the_rest(best, tmp_path, old, new, words):

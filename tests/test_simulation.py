@@ -60,6 +60,12 @@ def test_sample_days_are_exact_and_include_the_end():
     assert sample_days(0.3, 0.1)[-1] == 72 * 0.1 / 24
 
 
+@pytest.mark.parametrize(("until", "every"), [(1e9, 6), (40, 1e-9)])
+def test_more_samples_than_memory_holds_are_refused(until, every):
+    with pytest.raises(InputError, match="more than 1,000,000 samples; end sooner, or sample less"):
+        sample_days(until, every)
+
+
 def test_scenario_values_go_into_the_model():
     sim = simulate(ONE, Scenario("slow", Schedule((Dose(0, "A", 1),)), values={"k": 0.0}), until=1)
     assert sim["A"][-1] == 1
