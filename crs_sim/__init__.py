@@ -127,16 +127,15 @@ experiments.py     a scenario as PEtab has it: periods, and changes of the model
 export.py          a problem as a PEtab v2 folder: SBML, tables, what they cannot say
 options.py         what a person writes after an option
 progress.py        what a command shows: how far it is, tables, what was written
-cli_workers.py     --workers and --cluster
+cli_options.py     options that several commands share, and what they name
 cli_models.py      check, show, new, export
-cli_population.py  fit-all
+cli_population.py  fit-all, population
 cli_sample.py      sample
 cli_profile.py     profile, leave-one-out
 cli_predict.py     predict, compare, compare-fits
 cli_fit.py         fit, replay
 cli_sensitivity.py  sensitivity
 cli_search.py      search
-cli_virtual.py     population
 cli.py             the command line: simulate, fit, and the commands above
 __main__.py        python -m crs_sim
 =================  ================================================================================

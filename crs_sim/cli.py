@@ -14,13 +14,12 @@ import click
 from . import RESEARCH_ONLY
 from .cli_fit import fit, replay
 from .cli_models import check, export, new, show
-from .cli_population import data_set_options, fit_all
+from .cli_population import data_set_options, fit_all, population
 from .cli_predict import compare, compare_fits, predict
 from .cli_profile import leave_one_out, profile
 from .cli_sample import sample
 from .cli_search import search
 from .cli_sensitivity import sensitivity
-from .cli_virtual import population
 from .errors import CrsSimError
 from .options import DataSetAsked, data_set, hours_between, parameter_values, short
 from .progress import print_table, print_written, screen

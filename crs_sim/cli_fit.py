@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
+from .cli_options import PROBLEM_OPTION, workers_options
 from .cli_population import data_set_options, fit_patients
-from .cli_profile import PROBLEM_OPTION, write_profiles
-from .cli_workers import workers_options
+from .cli_profile import write_profiles
 from .errors import InputError
 from .options import DataSetAsked, data_set
 from .progress import print_table, progress_line, progress_of

@@ -1,4 +1,4 @@
-"""The command that fits several patients at once."""
+"""The commands of many patients: several fitted at once, and virtual ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_workers import workers_options
+from .cli_options import workers_options
 from .errors import CrsSimError, InputError
 from .options import DataSetAsked, data_set
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from .cohort import Outcome, PopulationFit
     from .model import Model
     from .patient import Patient
+    from .populationparts import Results
 
 
 def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,9 +111,7 @@ def fit_patients(
     for line in headlines(result):
         click.echo(line.replace("**", ""))
     print_population(result)
-    for path in written:
-        click.echo(f"wrote {path}")
-    click.echo(RESEARCH_ONLY)
+    print_written(written)
     if result.failures:
         raise CrsSimError(f"{len(result.failures)} of {len(people)} patients could not be fitted")
 
@@ -167,17 +167,60 @@ def tell(what: str, finished: int, total: int, outcome: Outcome) -> None:
 def print_population(result: PopulationFit) -> None:
     """The population, one row a parameter."""
     click.echo(f"{len(result.fits)} patients, {result.rounds} rounds\n")
-    lines = [("parameter", "role", "median", "sd", "shrinkage")]
+    lines: list[Sequence[str]] = [("parameter", "role", "median", "sd", "shrinkage")]
     for row in result.table().itertuples():
         shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
         lines.append((row.parameter, row.role, f"{row.median:.3g}{_error(row.median_error)}",
                       f"{row.sd:.2f}{_error(row.sd_error)}", shrinkage))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    print_columns(lines)
     click.echo()
 
 
 def _error(value: float) -> str:
     return "" if value != value else f" (± {100 * value:.0f} %)"
+
+
+@click.command(short_help="Run virtual patients under scenarios.", epilog=RESEARCH_ONLY)
+@click.argument("population")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where results go as they are made; then population.md.")  # fmt: skip
+@click.option("--number", type=int, help="Patients drawn  [default: as POPULATION says]")
+@click.option("--seed", type=int, help="[default: as POPULATION says]")
+@click.option("--resume", is_flag=True, help="Go on with what is in FOLDER.")
+@workers_options("Threads")
+def population(population: str, out: Path, **options: Any) -> None:
+    """Draw the virtual patients of POPULATION, run each under every scenario, and report.
+
+    POPULATION is a population.toml, its folder, or a shipped name (crs). Whatever ends the
+    command, --resume goes on from there, with the numbers of a run that was never interrupted.
+    """
+    from .populationfile import load_study, with_number
+    from .populationreport import write_population
+    from .populationrun import run_population
+
+    study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
+    with progress_line() as line:
+        results = run_population(study, out, progress=now_and_then(line, "patients"), **options)
+    written = write_population(results)
+    print_summary(results)
+    print_written(written)
+
+
+def print_summary(results: Results) -> None:
+    """Who was kept, what each filter rejects, and the worst grades."""
+    from .populationreport import who
+    from .populationtables import Summary
+
+    summary = Summary(results)
+    for text in who(summary):
+        click.echo(text)
+    for row in summary.rejected().itertuples():
+        click.echo(f"  {row.filter}: rejects {row.rejected} of {row.of}")
+    if summary.graded:
+        table = summary.grades().drop(columns="patients")
+        head = ["worst grade, % of patients", *(n.replace("grade_", "").replace("_", " ")
+                                                for n in table.columns[1:])]  # fmt: skip
+        rows = [[str(row[0]), *(f"{100 * x:.1f}" for x in row[1:])]
+                for row in table.itertuples(index=False)]  # fmt: skip
+        click.echo()
+        print_columns([head, *rows])

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, file_of_problem, folder_of, print_columns
+from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .errors import InputError
 from .options import short
-from .progress import print_written, progress_line
+from .progress import print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,21 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_workers import workers_options
+from .cli_options import OUT_OPTION, PROBLEM_OPTION, folder_of, workers_options
+from .progress import print_columns
 
 if TYPE_CHECKING:
     from .cluster import Workers
     from .fitting import Fit
     from .leaveout import Omission
     from .profiles import Profile
-
-PROBLEM_OPTION = click.option(
-    "--problem", metavar="PROBLEM", help="What the run answers  [default: where it lies]"
-)
-OUT_OPTION = click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Where files go  [default: the run's folder]",
-)  # fmt: skip
 
 
 @click.command(short_help="What the data tell of each parameter.", epilog=RESEARCH_ONLY)
@@ -162,32 +155,3 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     print_columns([head, *rows])
     for path in files:
         click.echo(f"wrote {path}")
-
-
-def folder_of(run: str) -> Path:
-    """Where goes what is added to a run."""
-    from .shipped import outside
-    from .storage import load_run
-
-    return outside(load_run(run).path)
-
-
-def file_of_problem(run: str, name: str, option: str) -> Path:
-    """A file that lies beside the problem of a run, such as its scenarios.toml."""
-    from .errors import InputError
-    from .storage import load_run
-
-    folder = load_run(run).path
-    for above in (folder, *folder.resolve().parents[:2]):
-        if (above / name).is_file():
-            return above / name
-    raise InputError(f"{folder}  has no {name} beside it, so nothing is asked; write one (see the "
-                     f"README) or name it with {option}")  # fmt: skip
-
-
-def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; the first row is its head."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, file_of_problem, print_columns
-from .cli_workers import workers_options
+from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
 from .options import short
+from .progress import print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -68,8 +68,8 @@ def search(
     after whatever ended the command.
     """
     from .output import check_folder
-    from .progress import progress_line
     from .searchfile import SEARCH, load_search
+    from .searchfiles import CHOSEN
     from .searching import search as look
     from .storage import load_fit
 
@@ -86,8 +86,8 @@ def search(
         comparisons = _drawn(result, found, chosen, options, here, line)
     _print(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
-    _write(found, chosen, comparisons, out, result)
-    click.echo(RESEARCH_ONLY)
+    print_written(_write(found, chosen, comparisons, out, result))
+    click.echo(f"See it in full: crs-sim compare RUN --scenarios {out / CHOSEN}")
 
 
 def _bar(line: Progress, name: str) -> Callable[[int, int], None]:
@@ -147,19 +147,16 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 
 def _write(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
-) -> None:
+) -> list[Path]:
     from .output import write_whole
-    from .plots import figure_file
-    from .searchfiles import CHOSEN, search_files
+    from .plots import figure_files
+    from .searchfiles import search_files
     from .searchplots import plot_front
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the front"
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)
-    for suffix in (".png", ".svg"):
-        files[out / f"pareto{suffix}"] = figure_file(figure, f"pareto{suffix}")
+    files |= figure_files(figure, out / "pareto")
     write_whole(files)
-    for path in files:
-        click.echo(f"wrote {path}")
-    click.echo(f"See it in full: crs-sim compare RUN --scenarios {out / CHOSEN}")
+    return list(files)

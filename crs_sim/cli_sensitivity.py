@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_profile import PROBLEM_OPTION, print_columns
-from .cli_workers import workers_options
+from .cli_options import PROBLEM_OPTION, workers_options
 from .options import short
+from .progress import print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from .cluster import Workers
@@ -53,7 +53,6 @@ def sensitivity(
     """
     from .endpoints import endpoint
     from .output import check_folder
-    from .progress import progress_line
     from .sensitivities import SensitivityPlan
     from .sensitivities import sensitivity as find
     from .storage import load_fit
@@ -73,8 +72,7 @@ def sensitivity(
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
     _print(found)
-    _write(found, out)
-    click.echo(RESEARCH_ONLY)
+    print_written(_write(found, out))
 
 
 def _print(found: Sensitivity) -> None:
@@ -92,24 +90,21 @@ def _print(found: Sensitivity) -> None:
         click.echo(text)
 
 
-def _write(found: Sensitivity, out: Path) -> None:
-    from .output import write_whole
-    from .plots import figure_file
+def _write(found: Sensitivity, out: Path) -> list[Path]:
+    """Write tables, verdicts and figures."""
+    from .output import csv_file, write_whole
+    from .plots import figure_files
     from .sensitivityplots import plot_sensitivity, plot_tornado
 
-    tables = {"sensitivity": found.table(), "convergence": found.convergence(),
-              "tornado": found.tornado_table()}  # fmt: skip
-    files = {}
-    for name, table in tables.items():
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        files[out / f"{name}.csv"] = text.encode()
     verdicts = [found.verdict(k) for k in range(len(found.plan.endpoints))]
     said = "\n".join([repr(found), *verdicts, *found.failures, RESEARCH_ONLY, ""])
-    files[out / "verdict.txt"] = said.encode()
-    figures = {"sensitivity": plot_sensitivity(found), "tornado": plot_tornado(found)}
-    for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            files[out / f"{name}{suffix}"] = figure_file(figure, f"{name}{suffix}")
+    files = {
+        out / "sensitivity.csv": csv_file(found.table(), digits=6),
+        out / "convergence.csv": csv_file(found.convergence(), digits=6),
+        out / "tornado.csv": csv_file(found.tornado_table(), digits=6),
+        out / "verdict.txt": said.encode(),
+        **figure_files(plot_sensitivity(found), out / "sensitivity"),
+        **figure_files(plot_tornado(found), out / "tornado"),
+    }
     write_whole(files)
-    for path in files:
-        click.echo(f"wrote {path}")
+    return list(files)

@@ -72,6 +72,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     screen().print(table)
 
 
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """A plain table; the first row is its head."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
 def screen() -> Console:
     """Standard output; wide enough for our tables where nobody said how wide it is."""
     from rich.console import Console

@@ -16,9 +16,9 @@ FILES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__ini
 FIGURES = {"panels", "diagnostics", "plots", "profileplots", "bandplots", "report",
            "posteriorplots", "predictiveplots", "posteriorreport", "comparisonplots",
            "sensitivityplots", "searchplots", "populationplots"}  # fmt: skip
-COMMANDS = {"cli_models", "cli_virtual", "cli_profile", "cli_predict",
+COMMANDS = {"cli_models", "cli_profile", "cli_predict",
             "cli_population", "cli_sample", "cli_fit", "cli_sensitivity",
-            "cli_search", "cli_workers", "progress"}  # fmt: skip
+            "cli_search", "cli_options", "progress"}  # fmt: skip
 DOORS = {
     "pint": {"units"},
     "openpyxl": {"workbook"},

@@ -1,14 +1,23 @@
-"""Where a command's work is done: --workers on this machine, or --cluster on others."""
+"""What several commands share: the options of a run, and where their work is done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .errors import InputError
+
+PROBLEM_OPTION = click.option(
+    "--problem", metavar="PROBLEM", help="What the run answers  [default: where it lies]"
+)
+OUT_OPTION = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where files go  [default: the run's folder]",
+)  # fmt: skip
 
 
 def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
@@ -33,3 +42,23 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
         return run
 
     return added
+
+
+def folder_of(run: str) -> Path:
+    """Where goes what is added to a run."""
+    from .shipped import outside
+    from .storage import load_run
+
+    return outside(load_run(run).path)
+
+
+def file_of_problem(run: str, name: str, option: str) -> Path:
+    """A file that lies beside the problem of a run, such as its scenarios.toml."""
+    from .storage import load_run
+
+    folder = load_run(run).path
+    for above in (folder, *folder.resolve().parents[:2]):
+        if (above / name).is_file():
+            return above / name
+    raise InputError(f"{folder}  has no {name} beside it, so nothing is asked; write one (see the "
+                     f"README) or name it with {option}")  # fmt: skip
