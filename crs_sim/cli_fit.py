@@ -104,6 +104,8 @@ def fit_problem(
     from .verdict import judge
 
     who = patient_at(problem)
+    if who is not None:
+        tell_made_up(Path(who.path))
     if who is not None and not len(who.observations):
         print_prior(who, model_of(who), prior)
         return
@@ -170,6 +172,15 @@ def print_prior(patient: Patient, model: Model, name: str | None) -> None:
         click.echo(f"\nWhat it foretells, with bands: crs-sim predict {patient.path}{asked} "
                    "--out bands/")  # fmt: skip
     click.echo(RESEARCH_ONLY)
+
+
+def tell_made_up(home: Path) -> None:
+    """Warn of rows of the template that nobody replaced."""
+    from .newpatient import made_up_rows
+
+    for where in made_up_rows(home):
+        click.secho(f"Take care: {where}: still made up (the note says EXAMPLE), and taken for "
+                    "this patient's; replace or delete them", bold=True, err=True)  # fmt: skip
 
 
 def run_folder(problem: FitProblem, out: Path | None) -> Path:

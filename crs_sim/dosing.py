@@ -210,8 +210,8 @@ def expand(
     Raises
     ------
     UnknownNameError, UnitError, InputError
-        For a drug the model does not know, an amount it cannot convert, or a lag or a duration
-        below 0.
+        For a drug the model does not know, an amount it cannot convert, or a lag, a duration or a
+        bioavailability below 0.
     """
     inputs = []
     for dose in schedule:
@@ -221,7 +221,7 @@ def expand(
             values = values_on(dose.day if dose.ordered is None else dose.ordered)
         amount = amount_in(model, dose, drug, values)
         if drug.bioavailability:
-            amount *= values[drug.bioavailability]
+            amount *= _share(drug.bioavailability, values, dose)
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
         length, start = _length(model, dose, drug, amount, values), dose.day + lag
         inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
@@ -271,6 +271,14 @@ def arriving_share(model: Model, drug: Drug, values: Values) -> float:
     """The bioavailability where it is a share; 1 where it converts one unit into another."""
     name = drug.bioavailability
     return values[name] if name and plain_number(model[name].unit, model.units) else 1.0
+
+
+def _share(name: str, values: Values, dose: Dose) -> float:
+    if not values[name] >= 0:
+        raise InputError(
+            f"dose of {dose.drug} on day {dose.day:g}: {name} = {values[name]:g} is a share below 0"
+        )
+    return values[name]
 
 
 def _time(model: Model, name: str, values: Values, dose: Dose) -> float:

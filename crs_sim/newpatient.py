@@ -12,9 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import StorageError
-from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow
-from .tables import explain
-from .workbook import is_workbook, workbook
+from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow, part
+from .tables import explain, place, read_table
+from .workbook import has_sheet, is_workbook, workbook
+
+EXAMPLE = "EXAMPLE"
+"""How the note of a made-up row begins."""
+
+SEPARATE = "Separate columns by commas"
+SAVE = "Save as CSV UTF-8."
 
 TOML = """\
 # Who this is. A line that starts with # is a comment: nothing reads it.
@@ -101,6 +107,33 @@ def new_patient(place: str | Path) -> Path:
     return place
 
 
+def made_up_rows(home: Path) -> tuple[str, ...]:
+    """Where a patient's files still have rows of the template: they would count as this patient's.
+
+    Parameters
+    ----------
+    home : Path, a patient's folder or workbook, whose files were read before without complaint
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> made_up_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
+    'patient7/doses.csv, rows 16, 17, 18'
+    """
+    book = is_workbook(home)
+    found = []
+    for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
+        path = part(home, name)
+        if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
+            continue
+        table = read_table(path, record)
+        rows = [row for row, said in table if said.model_dump()["note"].startswith(EXAMPLE)]
+        if rows:
+            numbers = ", ".join(map(str, rows))
+            found.append(f"{place(path)}, row{'s' * (len(rows) > 1)} {numbers}")
+    return tuple(found)
+
+
 def new_sheets(id: str) -> dict[str, list[list[str]]]:
     """Name and rows of the sheets of a new patient's workbook.
 
@@ -108,10 +141,17 @@ def new_sheets(id: str) -> dict[str, list[list[str]]]:
     ['patient', 'doses', 'observations']
     """
     files = new_files(id)
-    texts = {name: files[file] for name, file in FILES.items()}
+    texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
     quoted = '"' + id.replace('"', '""') + '"'
     texts["patient"] = PATIENT.format(id=quoted, columns=explain(KeyRow))
     return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
+
+
+def _in_a_workbook(text: str) -> str:
+    """The words above a table, without what is true of a CSV file only."""
+    lines = (line for line in text.splitlines() if not line.startswith(f"# {SEPARATE}"))
+    words = "\n".join(lines).replace(f"# {SAVE} ", "# ").replace("patient.toml", "sheet patient")
+    return words.replace("delete this file", "delete this sheet")
 
 
 def _cells(line: str) -> list[str]:

@@ -193,8 +193,8 @@ def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
     if isinstance(day, datetime):
         if infusion is None:
             raise FileError(
-                f"{where}: is a date-time, but patient.toml has no 'infusion'; add "
-                f"infusion = {EXAMPLE_TIME} (the CAR-T infusion), or count days"
+                f"{where}: is a date-time, but patient.toml (or the sheet patient) has no "
+                f"'infusion'; add infusion = {EXAMPLE_TIME} (the CAR-T infusion), or count days"
             )
         day = (day - infusion) / timedelta(days=1)
     if math.isnan(day):

@@ -59,9 +59,19 @@ def test_fit_of_a_patient_without_problem(study):
     result = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert "one_mg" in result.output
+    assert "made up" not in result.stderr
     made, = (study / "p1" / "runs").iterdir()
     assert (made / "report.md").is_file()
     assert run("simulate", study / "p1", "--from", study / "p1", "--until", 1).exit_code == 0
+
+
+def test_rows_of_the_template_are_said_before_the_fit(study):
+    home = study / "p1"
+    head, first, *rest = (home / "doses.csv").read_text().splitlines()
+    (home / "doses.csv").write_text("\n".join([head, f"{first}EXAMPLE: a pill", *rest]))
+    result = run("fit", home, "--starts", 1, "--no-drop", "--workers", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "Take care: p1/doses.csv, row 2: still made up" in result.stderr
 
 
 @pytest.mark.parametrize("asked", [".", "run"])

@@ -95,6 +95,14 @@ def test_fit_profiles_and_reports_in_one(problem, tmp_path):
     assert link not in (of(problem) / "report.md").read_text()  # a fit without --profiles
 
 
+def test_the_report_of_the_case_leads_to_its_verdicts():
+    folder = ROOT / "fits" / "ruemmele2025" / "runs"
+    latest = max(path for path in folder.iterdir() if path.is_dir())
+    assert "each parameter: [profiles.md](profiles.md)." in (latest / "report.md").read_text()
+    rows = (latest / "profiles.md").read_text().split("| --- |")[-1].strip().splitlines()
+    assert len([row for row in rows if row.startswith("| ")]) == 20
+
+
 def test_what_cannot_be_profiled_is_said(problem, tmp_path):
     result = run("profile", problem, "--parameter", "kk")
     assert (result.exit_code, "did you mean 'k'" in result.stderr) == (1, True)

@@ -140,7 +140,7 @@ def test_a_date_is_the_nearest_float_to_its_day(tmp_path: Path) -> None:
         ("column day: day -1 is before the model starts", "-1,cart,1,mg,,,,"),
         ("column day: is empty or missing", ",cart,1,mg,,,,"),
         ("column day: 'D3' is neither a number of days", "D3,cart,1,mg,,,,"),
-        ("column day: is a date-time, but patient.toml has no 'infusion'",
+        ("column day: is a date-time, but patient.toml (or the sheet patient) has no",
          "2024-03-11T08:30Z,cart,1,mg,,,,"),
         ("column day: '2024-03-11T08:30' has no time zone", "2024-03-11T08:30,cart,1,mg,,,,"),
         ("column day: day 45362 is a century away", "45362,cart,1,mg,,,,"),

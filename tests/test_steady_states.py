@@ -265,6 +265,7 @@ def test_a_replay_whose_doses_come_in_another_order_fails():
     ("dose", "values", "words"),
     [
         (Dose(0, "pill", 8), {"wait": -1.0}, "wait = -1 is a time below 0"),
+        (Dose(2, "pill", 8), {"F": -0.1}, "dose of pill on day 2: F = -0.1 is a share below 0"),
         (Dose(0, "pump", 8), {"fast": 0.0}, "its rate fast = 0 must be above 0"),
         (Dose(0, "pill", 8, modelled="rate"), {}, "its rate is left to the model, where pill has"),
     ],

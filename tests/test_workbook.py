@@ -11,7 +11,7 @@ import pytest
 
 from crs_sim.errors import CrsSimError, StorageError
 from crs_sim.modelfolder import load_model
-from crs_sim.newpatient import new_patient
+from crs_sim.newpatient import made_up_rows, new_patient
 from crs_sim.patient import check_against, load_patient
 
 
@@ -37,6 +37,30 @@ def test_a_new_workbook_is_the_patient_of_new_files(book, tmp_path):
     assert from_book.scenario == from_files.scenario
     assert (from_book.id, from_book.model, from_book.path) == ("p7", "crs", str(book))
     check_against(from_book, load_model("crs"))
+
+
+def test_a_new_workbook_speaks_of_sheets(book):
+    sheets = openpyxl.load_workbook(book)
+    said = "\n".join(str(row[0]) for name in sheets.sheetnames
+                     for row in sheets[name].iter_rows(values_only=True) if row[0])  # fmt: skip
+    assert "if sheet patient has the infusion's" in " ".join(said.replace("#", "").split())
+    assert "Empty cells mean: not given" in said
+    assert not any(word in said for word in ("CSV", "commas", ".toml", "this file"))
+
+
+def test_rows_that_nobody_replaced_are_named(book, tmp_path):
+    folder = new_patient(tmp_path / "p7")
+    assert made_up_rows(folder) == (
+        "p7/doses.csv, rows 16, 17, 18", "p7/observations.csv, rows 19, 20, 21, 22")
+    assert [where.split(", row")[0] for where in made_up_rows(book)] == [
+        "p7.xlsx, sheet patient", "p7.xlsx, sheet doses", "p7.xlsx, sheet observations"]
+    (folder / "observations.csv").unlink()
+    doses = (folder / "doses.csv").read_text().splitlines()
+    (folder / "doses.csv").write_text("\n".join([*doses[:-3], "0,cart,5e6,cells/kg,,,,own"]))
+    assert made_up_rows(folder) == ()
+    first = row_of(book, "doses", 0)
+    edit(book, "doses", f"H{first}", None)
+    assert made_up_rows(book)[1] == f"p7.xlsx, sheet doses, rows {first + 1}, {first + 2}"
 
 
 def test_new_writes_over_nothing(book):
