@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .predictions import Predictions
     from .scenariofile import Questions
     from .simulation import Simulation
+
+POSTERIOR = "posterior/draws.csv"
 
 
 @click.command(short_help="Prediction bands of a fit, or of a prior.", epilog=RESEARCH_ONLY)
@@ -162,6 +165,8 @@ def compare(
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
     print_comparison(found, level)
+    if options["table"] is None:
+        name_posterior(run)
     print_written([] if out is None else write_comparison(found, asked, result, out, level))
 
 
@@ -189,6 +194,13 @@ def print_comparison(found: Comparison, level: float) -> None:
             click.echo(f"* {scenario}: extrapolated: {text}")
     failed = len(found.predictions.ensemble.failures)
     click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
+
+
+def name_posterior(run: str) -> None:
+    """Say where better draws are, if somebody sampled them."""
+    with suppress(InputError):
+        path = file_of_problem(run, POSTERIOR, "--from")
+        click.echo(f"draws of a posterior lie in {path}: give them with --from")
 
 
 def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:

@@ -168,7 +168,7 @@ def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]
     ax.grid(axis="y", visible=False)
     _days(ax, comparison, row)
     if row == 0:
-        ax.set_title("doses (lines: drugs, see below)", fontsize=SMALL)
+        ax.set_title("days of doses (drugs: see below)", fontsize=SMALL)
 
 
 def _course(ax: Axes, comparison: Comparison, name: str, row: int, level: float) -> None:

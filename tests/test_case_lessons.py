@@ -69,7 +69,7 @@ def test_without_the_second_pulse_there_is_no_grade_4(found):
 
 def test_every_scenario_ran_for_every_draw(found):
     assert not found.predictions.ensemble.failures
-    assert np.isfinite(found.draws).all() and found.draws.shape[0] == 18
+    assert np.isfinite(found.draws).all() and found.draws.shape[0] == 19
 
 
 def test_doses_by_rule_stand_in_the_ledger(found):
@@ -80,3 +80,41 @@ def test_doses_by_rule_stand_in_the_ledger(found):
     late = found.runs[found.scenarios.index("emapalumab by rule: grade 4, at most two")]
     days = [entry.day for entry in late.ledger.given if entry.drug == "emapalumab"]
     assert len(days) >= 1 and 19 <= days[0] < 24
+
+
+# --- ideal blockades ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def blocked(best) -> Comparison:
+    given = best.problem.patient.scenario
+    asked = load_scenarios(root() / "fits" / "ruemmele2025" / "blockades.toml", given, best.model)
+    sampling = Sampling(until=asked.until, every_hours=6)
+    return compare(best, asked.scenarios, asked.endpoints, draws=4, sampling=sampling)
+
+
+def after(found, target, name, first):
+    run = found.runs[found.scenarios.index(f"{target} blocked from day 18")]
+    return run[name][run.days >= first]
+
+
+def test_each_ideal_blockade_blocks_what_it_names_and_nothing_before(best, blocked):
+    day_18 = blocked.runs[0].days <= 18
+    for run in blocked.runs:
+        assert np.array_equal(run["shock"][day_18], blocked.runs[0]["shock"][day_18])
+    assert after(blocked, "IL-6R", "crp", 25).max() < 1
+    assert after(blocked, "IFN-g", "ifng", 19).max() <= best.model.values["ifng_0"] + 0.01
+    assert (np.diff(after(blocked, "switch", "SWITCH", 18)) <= 0).all()
+    share = {c.parameter: c.factor for c in blocked.runs[4].scenario.changes}
+    assert share["k_il6"] == pytest.approx(1 - best.model.values["imax_ana"])
+    assert after(blocked, "IL-1", "ana_factor", 18).min() == 1  # gone with or without anakinra
+
+
+def test_only_ifng_and_the_switch_end_the_second_episode(blocked):
+    for target, ends in (("IL-6R", False), ("IL-1", False), ("IFN-g", True), ("switch", True)):
+        grade = after(blocked, target, "crs_grade", 28)
+        assert grade.max() == 0 if ends else grade.min() >= 3
+    kept = {n: at_estimates(blocked, f"{n} blocked from day 18", "auc_vcn")
+            for n in ("IFN-g", "switch")}  # fmt: skip
+    given = at_estimates(blocked, "as given", "auc_vcn")
+    assert kept["IFN-g"] == pytest.approx(given, rel=0.01) and kept["switch"] < 0.95 * given

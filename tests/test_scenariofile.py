@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from tiny_case import write_case
@@ -11,6 +13,7 @@ from crs_sim.errors import CrsSimError
 from crs_sim.problem import load_problem
 from crs_sim.scenariofile import load_scenarios
 
+ROOT = Path(__file__).parent.parent
 HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'
 
 
@@ -149,3 +152,14 @@ def test_doses_that_go_on_after_the_last_day_are_no_mistake(problem, tmp_path):
     text = ONE + 'add = [{ day = 11.5, drug = "pill", amount = 1, every = 12, doses = 4 }]'
     (scenario,) = read(problem, tmp_path, text).scenarios
     assert max(dose.day for dose in scenario.doses) == 13
+
+
+def test_the_example_of_the_readme_can_be_asked(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[[scenario]]" in b)
+    (tmp_path / "scenarios.toml").write_text(block, encoding="utf-8")
+    case = load_problem("ruemmele2025")
+    edited, ruled = load_scenarios(tmp_path, case.patient.scenario, case.model).scenarios
+    assert edited.doses.only("emapalumab").doses[0].day == 19
+    assert [d.amount for d in edited.doses.only("rimiducid")] == [0.4, 0.2]
+    assert ruled.triggers[0].every_hours == 12 and ruled.holds[0].drug == "rimiducid"
