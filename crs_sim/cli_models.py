@@ -74,9 +74,11 @@ def new(place: Path) -> None:
 def export(problem: str, out: Path, run: str | None) -> None:
     """Write PROBLEM as a PEtab v2 folder; what PEtab cannot state is named."""
     from .export import export_petab
-    from .problem import load_problem
+    from .problem import load_problem, patient_at
+    from .storage import load_run, problem_of
 
-    asked = load_problem(problem)
+    alone = run is not None and patient_at(problem) is not None  # then the run knows the prior
+    asked = problem_of(load_run(run)) if run and alone else load_problem(problem)
     values = None if run is None else fitted_values(asked, run)
     made = export_petab(asked, out, values=values)
     print_export(made, len(asked.patient.observations), out)

@@ -92,6 +92,9 @@ def test_the_fit_of_a_patient_is_gone_on_with_from_anywhere(study, monkeypatch, 
     drawn = run("sample", what, "--draws", 2, "--walkers", 8, "--workers", 1, "--out", "posterior")
     assert drawn.exit_code == 0 and "No fit" not in drawn.stderr
     assert set(pd.read_csv("posterior/posterior.csv")["prior_sd"]) == {0.6, 0.3}
+    assert run("export", study / "p1", "--from", what, "--out", "petab").exit_code == 0
+    told = pd.read_csv("petab/parameters.tsv", sep="\t").set_index("parameterId")
+    assert told.loc["k", "priorParameters"].split(";")[1] == "0.6"
     moved = Path(shutil.move(made, elsewhere / "made"))
     lost = run("predict", moved, "--draws", 20, "--until", 3, "--out", "bands")
     assert (lost.exit_code, "--problem FOLDER" in lost.stderr) == (1, True)
