@@ -85,8 +85,8 @@ def fit_data(asked: DataSetAsked, subject: str, options: dict[str, Any]) -> None
         raise InputError("--resume  goes on with a fit of several subjects; this is one")
     person = people[0] if people else study.patients[0]
     if not len(person.observations):
-        map = ["--columns", str(asked.columns)] if asked.columns else []
-        words = ["--data", str(asked.data), "--model", asked.model, *map, "--subject", person.id]
+        said = ["--columns", str(asked.columns)] if asked.columns else []
+        words = ["--data", str(asked.data), "--model", asked.model, *said, "--subject", person.id]
         print_prior(person, model, prior, shlex.join(words))
         return
     home = Path(subject_problem(study, person, model, out, prior=prior).path).parent
