@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,9 @@ def fit_data(asked: DataSetAsked, subject: str, options: dict[str, Any]) -> None
         raise InputError("--resume  goes on with a fit of several subjects; this is one")
     person = people[0] if people else study.patients[0]
     if not len(person.observations):
-        print_prior(person, model, prior)
+        map = ["--columns", str(asked.columns)] if asked.columns else []
+        words = ["--data", str(asked.data), "--model", asked.model, *map, "--subject", person.id]
+        print_prior(person, model, prior, shlex.join(words))
         return
     home = Path(subject_problem(study, person, model, out, prior=prior).path).parent
     fit_problem(str(home), prior=None, out=out, **options)
@@ -107,7 +110,7 @@ def fit_problem(
     if who is not None:
         tell_made_up(Path(who.path))
     if who is not None and not len(who.observations):
-        print_prior(who, model_of(who), prior)
+        print_prior(who, model_of(who), prior, who.path)
         return
     asked = load_problem(problem, prior=prior)
     folder = run_folder(asked, out)
@@ -156,8 +159,8 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
     click.echo(f"The same.\n{RESEARCH_ONLY}")
 
 
-def print_prior(patient: Patient, model: Model, name: str | None) -> None:
-    """What is known of a patient of whom nothing was measured: the prior."""
+def print_prior(patient: Patient, model: Model, name: str | None, words: str) -> None:
+    """What is known of a patient of whom nothing was measured: the prior; ``words`` name them."""
     from .population import load_population
 
     known = load_population(model, name)
@@ -167,10 +170,8 @@ def print_prior(patient: Patient, model: Model, name: str | None) -> None:
     rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
             for row in known.table().itertuples() if row.parameter not in own]  # fmt: skip
     print_table(("parameter", "median", "95 % of patients"), rows)
-    if patient.path:
-        asked = "" if name is None else f" --prior {name}"
-        click.echo(f"\nWhat it foretells, with bands: crs-sim predict {patient.path}{asked} "
-                   "--out bands/")  # fmt: skip
+    asked = "" if name is None else f" --prior {name}"
+    click.echo(f"\nWhat it foretells, with bands: crs-sim predict {words}{asked} --out bands/")
     click.echo(RESEARCH_ONLY)
 
 

@@ -11,8 +11,9 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
+from .cli_population import data_set_options
 from .errors import InputError
-from .options import short
+from .options import DataSetAsked, data_set, short
 from .progress import print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ POSTERIOR = "posterior/draws.csv"
 
 
 @click.command(short_help="Prediction bands of a fit, or of a prior.", epilog=RESEARCH_ONLY)
-@click.argument("run", metavar="RUN|PATIENT")
+@click.argument("run", metavar="RUN|PATIENT", required=False)
+@data_set_options
+@click.option("--subject", metavar="ID", default="", help="Which subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--draws", default=400, show_default=True,
               help="Of the Laplace approximation, weighted; or of a prior.")  # fmt: skip
@@ -43,29 +46,38 @@ POSTERIOR = "posterior/draws.csv"
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where predictions.csv and the figure go.")  # fmt: skip
 @PROBLEM_OPTION
-def predict(run: str, prior: str | None, **options: Any) -> None:
+def predict(run: str | None, subject: str, prior: str | None, **options: Any) -> None:
     """Bands of every observable of RUN for what was done: of the curve, and of a reading.
 
     Of a PATIENT without any observation, or with --prior, they are those of patients drawn from
-    the prior.
+    the prior; so are they of a subject of --data.
     """
     from .ensemble import EVERY_HOURS, Sampling
     from .output import check_folder
 
+    asked = data_set("predict", run, options)
     check_folder(options["out"])
     sampling = Sampling(until=options["until"], every_hours=EVERY_HOURS)
-    who = unmeasured(run, prior)
+    who = unmeasured(str(run), prior) if asked is None else one_subject(asked, subject)
     if who is not None:
         predict_from_prior(who, prior, sampling, options)
         return
     from .predictions import predict as run_predict
     from .storage import load_fit
 
-    result = load_fit(run, options["problem"])
+    result = load_fit(str(run), options["problem"])
     problem = result.problem
     bands = run_predict(result, draws=draws_asked(options, result), sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and what was observed", options)  # fmt: skip
+
+
+def one_subject(asked: DataSetAsked, id: str) -> Patient:
+    """A subject of a data set: the only one, if no id is given."""
+    from .modelfolder import load_model
+    from .nonmem import subject_of
+
+    return subject_of(asked.data, load_model(asked.model), id, columns=asked.columns)
 
 
 def unmeasured(name: str, prior: str | None) -> Patient | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,23 @@ def test_of_a_subject_without_observations_the_prior_foretells(study):
     assert math.log(reading.high[0] / reading.low[0]) == pytest.approx(
         2 * 1.96 * math.hypot(0.5, SD), rel=0.1)  # fmt: skip
     assert bands.source.endswith("without any observation of 4")
+
+
+def test_the_command_that_shows_what_the_prior_foretells_is_said(study, tmp_path):
+    """Of a subject of a data set as of a patient's folder: the words on the screen are run."""
+    told = fit("--data", study, "--model", "one_compartment", "--subject", "4")
+    assert told.exit_code == 0, told.stderr
+    words = shlex.split(told.output.split("with bands: crs-sim ")[1].splitlines()[0])
+    assert words[-2:] == ["--out", "bands/"]
+    run = [*words[:-1], str(tmp_path / "bands"), "--until", "1", "--draws", "50"]
+    shown = CliRunner().invoke(cli, run)
+    assert shown.exit_code == 0, shown.stderr
+    assert "without any observation of 4" in shown.output
+    assert len(pd.read_csv(tmp_path / "bands" / "predictions.csv")) == 5  # every six hours
+    both = CliRunner().invoke(cli, [*run, "ruemmele2025"])
+    assert "takes a PATIENT, or --data" in both.stderr
+    which = CliRunner().invoke(cli, [w for w in run if w not in ("--subject", "4")])
+    assert "holds 4 subjects; say which is meant" in which.stderr
 
 
 # --- several --------------------------------------------------------------------------------------
