@@ -20,6 +20,7 @@ from .output import csv_file, json_file, markdown, write_whole
 from .problem import FitProblem
 from .storage import versions
 from .twostage import Evidence
+from .units import pretty
 
 ROUNDS = "rounds"
 RESULT = "population.json"
@@ -199,8 +200,8 @@ def _table(result: PopulationFit) -> str:
     columns = ("parameter", "role", "median", "error", "sd", "error", "shrinkage",
                "assumed median", "assumed sd")  # fmt: skip
     rows = [
-        (r.parameter, r.role, f"{r.median:.3g} {r.unit}", _number(r.median_error),
-         _number(r.sd), _number(r.sd_error), _number(r.shrinkage),
+        (r.parameter, r.role, f"{r.median:.3g} {pretty(r.unit)}".removesuffix(" 1"),
+         _number(r.median_error), _number(r.sd), _number(r.sd_error), _number(r.shrinkage),
          f"{r.assumed_median:.3g}", f"{r.assumed_sd:.3g}")
         for r in result.table().itertuples()
     ]  # fmt: skip

@@ -67,9 +67,20 @@ class DataSetAsked(NamedTuple):
     columns: Path | None
 
 
+def _refuse_tables(patients: str | tuple[str, ...]) -> None:
+    """Refuse a table where a folder belongs, with what to type instead."""
+    for name in (patients,) if isinstance(patients, str) else patients:
+        if name.lower().endswith(".csv"):
+            raise InputError(
+                f"{name}  is a table: a NONMEM or Monolix data set is given as --data {name} "
+                "--model MODEL; a patient by the folder with patient.toml"
+            )
+
+
 def data_set(
-    command: str, patients: object, options: dict[str, Any], given: Collection[str] = ()
-) -> DataSetAsked | None:
+    command: str, patients: str | tuple[str, ...] | None, options: dict[str, Any],
+    given: Collection[str] = (),
+) -> DataSetAsked | None:  # fmt: skip
     """The data set to be used, taken out of the options; None if it is ``patients`` instead.
 
     Raises
@@ -79,6 +90,7 @@ def data_set(
     """
     data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
     if patients and not (data or model or columns):
+        _refuse_tables(patients)
         return None
     if patients or data is None or model is None:
         raise InputError(f"{command}  takes a PATIENT, or --data STUDY.csv with --model MODEL")

@@ -324,7 +324,8 @@ def _check_values(problem: FitProblem) -> None:
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
                 f"has {free.name} = {value:g}, allowed are {free.lower:g} to {free.upper:g}; "
-                "widen the bounds or change the model's value"
+                "widen the bounds (lower or upper in the problem's or the prior's file) or change "
+                "the model's value"
             )
 
 

@@ -453,6 +453,7 @@ def test_simulate_runs_a_study(tmp_path):
         (["--data", "s.csv", "--model", "crs", "--until", "3"], "--until  says nothing with"),
         (["nobody", "--data", "s.csv", "--model", "crs"], "takes a PATIENT, or --data"),
         ([], "takes a PATIENT, or --data"),
+        (["s.csv"], "s.csv  is a table: a NONMEM or Monolix data set is given as --data s.csv"),
     ],
 )
 def test_what_does_not_go_with_a_study_is_refused(words, said):

@@ -93,7 +93,7 @@ BAD_FILES = {
     "text for a number": ("sd = 0.3", 'sd = "0.3"', "free.a0.sd.*must be a number"),
     "model out of bounds": ("lower = 1", "lower = 10.5",
                             "a parameter out of its bounds: the model has a0 = 10, allowed are "
-                            "10.5 to 100"),
+                            "10.5 to 100; widen the bounds .lower or upper in the problem's or"),
     "no noise": ("noise.A", "noise.a0", "noise.a0: unknown observable 'a0'"),
     "unknown accept": ("first = [10, 14]", "frist = [10, 14]", "accept.frist: unknown observation "
                        "'frist': did you mean 'first'"),

@@ -238,6 +238,7 @@ def test_several_subjects_are_fitted_with_their_population(tmp_path, study):
         assert z_scores(own, truth, "standard_error").abs().max() < 2
     medians = pd.read_csv(out / "population.csv").set_index("parameter")
     assert 50 < medians.loc["cl", "median"] < 110
+    assert " L/day | " in (out / "report.md").read_text()
     before = (out / "estimates.csv").read_bytes()
     assert "add --resume" in fit("--data", study, "--model", "one_compartment", "--out", out).stderr
     resumed = fit("--data", study, "--model", "one_compartment", "--out", out, "--resume")
