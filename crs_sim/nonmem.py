@@ -1,8 +1,8 @@
 """Patients from a NONMEM or Monolix data set: one `Patient` a subject, in NONMEM's meaning.
 
 - **Records count in their order.** A sample written before a dose of the same time is taken before
-  it, one written after it, after; one at the time of one of ADDL's doses, after that dose. Day 0 is
-  a subject's first record.
+  it, one written after it, after; one at the time of one of ADDL's doses, after that dose; one at
+  the moment a lagged dose arrives, before that. Day 0 is a subject's first record.
 - **Times go forward** within a subject. Only a reset (EVID 3, 4) may go back; the days then go on
   from the record before.
 - **A subject's records stand together.** NONMEM takes an ID that comes back for a new subject;

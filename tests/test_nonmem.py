@@ -110,6 +110,12 @@ def test_a_sample_at_the_time_of_an_additional_dose_follows_it(study):
     assert predicted(study(rows))[1] == pytest.approx(100 * np.exp(-12 * K), rel=1e-7)
 
 
+def test_a_sample_at_the_moment_a_lagged_dose_arrives_precedes_it(study):
+    rows = "ID,TIME,DV,AMT,EVID,CMT,II,ADDL\n1,0,.,100,1,2,6,1\n1,3,9,.,0,2,.,.\n1,9,9,.,0,2,.,.\n"
+    found = predicted(study(rows), ONE.with_values(lag_iv=3 / 24))
+    assert found == pytest.approx([0, 0, 100 * np.exp(-6 * K)], rel=1e-7)
+
+
 def test_time_may_go_back_at_a_reset(study):
     found = study("""
 ID,TIME,DV,AMT,EVID,CMT,II,ADDL
