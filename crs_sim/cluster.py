@@ -33,6 +33,7 @@ CONNECT = 5.0
 """Seconds to try a connection again before what is behind it counts as gone."""
 LOOK = 1.0
 SILENT = "its scheduler does not answer any more"
+PROTOCOLS = ("tcp", "tls", "ws", "wss")
 AHEAD = 2
 """Tasks for each thread of the cluster, so that none waits for us."""
 
@@ -225,12 +226,16 @@ def _reached(address: str) -> Iterator[Client]:
     try:
         from dask import config
         from distributed import Client
+        from distributed.comm.addressing import parse_address, parse_host_port
     except ImportError:
         raise CrsSimError(
             "--cluster needs dask.distributed; install it with: pip install 'crs-sim[cluster]'"
         ) from None
     with _quiet(), config.set({"distributed.comm.timeouts.connect": f"{CONNECT}s"}):
         try:
+            protocol, where = parse_address(address)
+            if protocol in PROTOCOLS:
+                parse_host_port(where)  # a client without a port would wait, then tell of itself
             client = Client(address, timeout=REACH, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise CrsSimError(

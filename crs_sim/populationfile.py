@@ -79,7 +79,7 @@ class PopulationFile(Record):
     scenarios: Words = SCENARIOS
     number: Annotated[int, column(ge=1, le=10_000_000)]
     seed: Annotated[int, column(ge=0)] = 1
-    every_hours: Above0 = 6.0
+    every_hours: Annotated[float, column(gt=0, le=24, allow_inf_nan=False)] = 6.0
     keep_courses: bool = True
     fixed: list[str] = column(default_factory=list)
     covariate: dict[str, CovariateTable] = column(default_factory=dict)

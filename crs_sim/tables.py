@@ -387,6 +387,8 @@ def _words(error: Any) -> str:
             return f"{found} is too large; it must be at most {context['le']:g}"
         case "finite_number":
             return f"{found} is not finite"
+        case "int_from_float" | "int_type" if isinstance(error["input"], float):
+            return f"must be a whole number, not {found!r}"
         case "float_type" | "int_type":
             return f"must be a number, not {found!r}"
         case "string_too_short":

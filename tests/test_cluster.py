@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -268,7 +270,8 @@ def test_another_version_on_a_worker_is_refused(cluster, monkeypatch):
         everywhere(abs, [1], workers=cluster.scheduler_address)
 
 
-NOWHERE = ("tcp://127.0.0.1:{}", "nonsense://x", "tcp://no-such-host.invalid:1")
+NOWHERE = ("tcp://127.0.0.1:{}", "nonsense://x", "tcp://no-such-host.invalid:1", "host",
+           "tcp://host", "tcp://host:port")  # fmt: skip
 
 
 @pytest.mark.parametrize("address", NOWHERE)
@@ -279,6 +282,16 @@ def test_a_cluster_that_cannot_be_reached(address, monkeypatch):
         where = address.format(free.getsockname()[1])
     with pytest.raises(CrsSimError, match=r"cannot be reached .*`dask scheduler`"):
         everywhere(abs, [1], workers=where)
+
+
+def test_an_address_without_a_port_leaves_nothing_behind_that_complains(tmp_path):
+    """A client that was half made waited 30 s as Python ended, and left a traceback."""
+    home = write_population_case(tmp_path)
+    command = [sys.executable, "-m", "crs_sim", "population", str(home), "--out",
+               str(tmp_path / "out"), "--cluster", "host"]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1 and "missing port number" in ended.stderr
 
 
 def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path, monkeypatch):

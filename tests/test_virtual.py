@@ -111,6 +111,8 @@ BAD = {
     ("seed = 3", 'prior = "crz"'): "prior: unknown prior",
     ("seed = 3", 'fixed = ["kk"]'): "unknown parameter of the population 'kk'",
     ("number = 300", "number = 0"): "number",
+    ("number = 300", "number = 1.5"): "key number: must be a whole number, not 1.5",
+    ("seed = 3", "seed = 3\nevery_hours = 1000"): "every_hours: 1000 is too large; it must be at m",
     ("[covariate.weight]", "[covariate.wieght]"): "did you mean 'weight'",
     ("[covariate.weight]", "[covariate.A]"): "covariate",
     ("[dose.pill]", "[dose.pil]"): "no different doses of pil",
