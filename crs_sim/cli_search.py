@@ -10,6 +10,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
+from .errors import InputError
 from .options import short
 from .progress import print_columns, print_written, progress_line
 
@@ -73,6 +74,9 @@ def search(
     from .searching import search as look
     from .storage import load_fit
 
+    for name in ("draws", "patients"):
+        if options[name] < 0:
+            raise InputError(f"--{name} is {options[name]}; give 0 or more")
     result = load_fit(run, options["problem"])
     file = space or file_of_problem(run, SEARCH, "--space")
     question = load_search(file, result.problem.patient.scenario, result.model)

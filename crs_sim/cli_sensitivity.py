@@ -60,7 +60,7 @@ def sensitivity(
     result = load_fit(run, options["problem"])
     method, samples = options["method"], options["samples"]
     plan = SensitivityPlan(
-        tuple(endpoint(result.model, name) for name in dict.fromkeys(names)), method,
+        tuple(endpoint(result.model, n, options["until"]) for n in dict.fromkeys(names)), method,
         SAMPLES.get(method, 0) if samples is None else samples,
         options["seed"], options["until"], options["within"],
     )  # fmt: skip

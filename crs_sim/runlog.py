@@ -44,8 +44,9 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
     ...     begin(log, {"seed": 1}, resume=True)
     [[0, 1.5]]
     """
-    check_new(path, resume=resume)
-    if not path.is_file():
+    empty = path.is_file() and _no_rows(path)
+    check_new(path, resume=resume or empty)
+    if empty or not path.is_file():
         write_whole({path: _line(header)})
         return []
     stored, *rows = read(path, lambda content: content) or [None]
@@ -118,6 +119,12 @@ def read(path: Path, made_of: Callable[[Any], Made]) -> list[Made]:
         except (ValueError, TypeError, KeyError) as error:
             raise _damaged(path, f"line {number}: {type(error).__name__}: {error}") from None
     return found
+
+
+def _no_rows(path: Path) -> bool:
+    """Whether a job of ours ended before its first row: refused, say, for a bad option."""
+    found = read(path, lambda content: content)
+    return not found or (len(found) == 1 and isinstance(found[0], dict))
 
 
 def _drop_cut_line(path: Path) -> None:

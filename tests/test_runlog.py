@@ -3,7 +3,7 @@
 import pytest
 
 from crs_sim.errors import StorageError
-from crs_sim.runlog import append, check_new, read
+from crs_sim.runlog import append, begin, check_new, read
 
 
 def test_a_cut_off_line_gives_way_to_the_next(tmp_path):
@@ -36,3 +36,15 @@ def test_what_is_there_is_not_written_over(tmp_path):
     check_new(log, resume=True)
     with pytest.raises(StorageError, match=r"holds results already; go on with them \(--resume\)"):
         check_new(log, resume=False)
+
+
+def test_a_job_that_ended_before_its_first_row_is_in_nobodys_way(tmp_path):
+    log = tmp_path / "rows.jsonl"
+    assert begin(log, {"seed": 1}, resume=False) == []
+    assert begin(log, {"seed": 2}, resume=False) == begin(log, {"seed": 3}, resume=True) == []
+    append(log, [[1]])
+    assert begin(log, {"seed": 3}, resume=True) == [[1]]
+    with pytest.raises(StorageError, match="holds results already"):
+        begin(log, {"seed": 3}, resume=False)
+    with pytest.raises(StorageError, match="it was made with seed 3, not 4"):
+        begin(log, {"seed": 4}, resume=True)

@@ -343,6 +343,9 @@ def test_the_command_writes_what_it_found(best, folder, tmp_path):
     refused = CliRunner().invoke(cli, command)
     assert refused.exit_code == 1 and "has no search.toml beside it" in refused.output
     asked(best, folder / "fit")
+    for option in ("--draws", "--patients"):
+        negative = CliRunner().invoke(cli, [*command, option, "-1"])
+        assert f"{option} is -1; give 0 or more" in negative.output and not out.exists()
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert "as given" in done.output and "4 on the front" in done.output
