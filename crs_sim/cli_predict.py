@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .cli_population import data_set_options
-from .errors import InputError
+from .errors import InputError, StorageError
 from .options import DataSetAsked, data_set, short
 from .progress import print_columns, print_written, progress_line
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from .scenariofile import Questions
     from .simulation import Simulation
 
-POSTERIOR = "posterior/draws.csv"
+POSTERIOR = "posterior/posterior.json"
+"""What `crs-sim sample` leaves beside a problem, if it is told to write there."""
 
 
 @click.command(short_help="Prediction bands of a fit, or of a prior.", epilog=RESEARCH_ONLY)
@@ -37,8 +37,8 @@ POSTERIOR = "posterior/draws.csv"
 @data_set_options
 @click.option("--subject", metavar="ID", default="", help="Which subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
-@click.option("--draws", default=400, show_default=True,
-              help="Of the Laplace approximation, weighted; or of a prior.")  # fmt: skip
+@click.option("--draws", type=int, help="Of the Laplace approximation, weighted, or of a prior  "
+              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Draws of a posterior instead (crs-sim sample), or the folder that holds them.")
 @click.option("--prior", metavar="NAME", help="Draw patients from this prior, without any fit.")
@@ -67,7 +67,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=draws_asked(options, result), sampling=sampling)
+    bands = run_predict(result, draws=draws_asked(str(run), options, result), sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and what was observed", options)  # fmt: skip
 
@@ -110,7 +110,7 @@ def predict_from_prior(
         if options[name] is not None:
             raise InputError(f"{option}  belongs to a fit, and these bands are a prior's")
     known = load_population(model_of(who), prior)
-    bands = predict_prior(known, who, count=options["draws"], sampling=sampling)
+    bands = predict_prior(known, who, count=count_asked(options), sampling=sampling)
     who = check_against(who, known.model)
     middle = simulate(known.model.with_values(**known.medians), who.scenario, days=bands.days)
     write_bands(bands, middle, who.observations, f"{who.id}: bands of the prior alone", options)
@@ -138,8 +138,8 @@ def write_bands(
 @click.argument("run")
 @click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
               help="What to compare  [default: scenarios.toml of the problem]")  # fmt: skip
-@click.option("--draws", default=400, show_default=True,
-              help="Of the Laplace approximation, weighted.")  # fmt: skip
+@click.option("--draws", type=int, help="Of the Laplace approximation, weighted  "
+              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
 @click.option("--level", default=0.95, show_default=True, help="Of intervals and bands.")
@@ -172,22 +172,46 @@ def compare(
     with progress_line() as line:
         task = line.add_task("draws", total=None, last="")
         found = run_compare(
-            result, asked.scenarios, asked.endpoints, draws=draws_asked(options, result),
+            result, asked.scenarios, asked.endpoints, draws=draws_asked(run, options, result),
             sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
     print_comparison(found, level)
-    if options["table"] is None:
-        name_posterior(run)
     print_written([] if out is None else write_comparison(found, asked, result, out, level))
 
 
-def draws_asked(options: dict[str, Any], result: Fit) -> Draws | int:
-    """Those of --from; else how many of the Laplace approximation."""
+def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
+    """Those of --from; else as many as --draws says; else those of a posterior beside the problem.
+
+    A posterior of another question is named, and passed over.
+    """
     from .posterior import read_draws
+    from .predictions import DRAWS
 
     table = options["table"]
-    return options["draws"] if table is None else read_draws(table, result.problem)
+    if table is not None:
+        return read_draws(table, result.problem)
+    if options["draws"] is not None:
+        return count_asked(options)
+    try:
+        beside = file_of_problem(run, POSTERIOR, "--from").parent
+    except InputError:
+        return DRAWS
+    try:
+        return read_draws(beside, result.problem)
+    except StorageError as error:
+        click.echo(f"Note: {error}; its draws are not used", err=True)
+    return DRAWS
+
+
+def count_asked(options: dict[str, Any]) -> int:
+    """How many draws to make."""
+    from .predictions import DRAWS
+
+    count = DRAWS if options["draws"] is None else int(options["draws"])
+    if count < 1:
+        raise InputError(f"--draws is {count}; give 1 or more")
+    return count
 
 
 def print_comparison(found: Comparison, level: float) -> None:
@@ -206,13 +230,6 @@ def print_comparison(found: Comparison, level: float) -> None:
             click.echo(f"* {scenario}: extrapolated: {text}")
     failed = len(found.predictions.ensemble.failures)
     click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
-
-
-def name_posterior(run: str) -> None:
-    """Say where better draws are, if somebody sampled them."""
-    with suppress(InputError):
-        path = file_of_problem(run, POSTERIOR, "--from")
-        click.echo(f"draws of a posterior lie in {path}: give them with --from")
 
 
 def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:

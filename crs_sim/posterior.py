@@ -24,7 +24,7 @@ from .convergence import (
     convergence,
 )
 from .draws import Draws
-from .errors import FileError, InputError, at_place, unknown_name
+from .errors import FileError, InputError, StorageError, at_place, unknown_name
 from .problem import FitProblem
 from .tables import number, place, read_cells
 
@@ -38,8 +38,8 @@ WALKERS_EACH = 2.4
 """Walkers in a group for each free parameter, unless told; differences need more than one each."""
 SAMPLER = "emcee DEMove 0.9, DEMove gamma 1 0.1"
 ROUNDED = 50
-DRAWS_FILE, CHAIN = "draws.csv", "chain"
-"""Draws written for others, and the folder of all of them, as `crs-sim sample` leaves them."""
+DRAWS_FILE, ABOUT, CHAIN = "draws.csv", "posterior.json", "chain"
+"""Draws written for others, what they are of, and the folder of all, as `crs-sim sample` leaves."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,8 @@ def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
 def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
     """Draws of a problem's parameters from a CSV, such as the ``draws.csv`` of `crs-sim sample`.
 
-    Where the sampler's own chain lies beside it, its verdict is told too.
+    Where `ABOUT` lies beside it, as `crs-sim sample` leaves it, the sampler's verdict is told too,
+    and draws of another question are refused.
 
     Parameters
     ----------
@@ -294,7 +295,7 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
     Raises
     ------
     FileError, StorageError, UnknownNameError
-        Naming file, row and column; or if the chain is of another problem.
+        Naming file, row and column; or if they answer another question.
     """
     path = Path(place_of)
     path = path / DRAWS_FILE if path.is_dir() else path
@@ -309,13 +310,31 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
                             f"{problem.name}; give one for each free parameter")  # fmt: skip
     values = [[_drawn(path, row, name, cells.get(name, "")) for name in problem.names]
               for row, cells in rows]  # fmt: skip
-    said = f"{len(rows)} draws given in {path.name}"
-    chain = path.parent / CHAIN
-    if chain.is_dir():
-        said = f"{len(rows)} draws of the posterior. {load_posterior(chain, problem).verdict}"
     import pandas as pd
 
+    verdict = _verdict_beside(path, problem)
+    said = f"{len(rows)} draws of the posterior. {verdict}" if verdict else \
+        f"{len(rows)} draws given in {path.name}"
     return Draws(pd.DataFrame(values, columns=list(problem.names)), said, float(len(rows)))
+
+
+def _verdict_beside(path: Path, problem: FitProblem) -> str:
+    """What the sampler said of the draws in a file; "" if they are not its own."""
+    about = path.parent / ABOUT
+    if path.name != DRAWS_FILE or not about.is_file():
+        return ""
+    try:
+        told = json.loads(about.read_text(encoding="utf-8"))
+        question, verdict = told["problem_hash"], str(told["verdict"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{about}  is damaged ({error}); sample again (crs-sim sample), or "
+                           "delete it") from None  # fmt: skip
+    if question != problem_hash(problem):
+        raise StorageError(
+            f"{path}  answers another question than {problem.name}: its model, priors, noise, "
+            "data or doses have changed since; sample again (crs-sim sample)"
+        )
+    return verdict
 
 
 def _drawn(path: Path, row: int, name: str, text: str) -> float:

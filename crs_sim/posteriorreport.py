@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .output import csv_file, markdown, write_whole
+from .output import csv_file, json_file, markdown, write_whole
 from .panels import plain, unit_text
 from .plots import figure_files
-from .posterior import DRAWS_FILE, Posterior
+from .posterior import ABOUT, DRAWS_FILE, Posterior, header_of
 from .posteriorplots import plot_corner, plot_trace
 from .predictivecheck import Predicted, predictive, surprises
 from .predictiveplots import plot_predictive, plot_predictive_grades
@@ -27,7 +27,8 @@ COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, 
 def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...]:
     """Write posterior.md, its tables (CSV) and its figures (PNG and SVG) into a folder.
 
-    ``draws.csv`` has up to `DRAWS_WRITTEN` draws, in the parameters' own units.
+    ``draws.csv`` has up to `DRAWS_WRITTEN` draws, in the parameters' own units; `ABOUT` beside it
+    says of what, and how far they can be trusted.
 
     Returns
     -------
@@ -44,6 +45,9 @@ def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...
         path / "posterior.csv": csv_file(posterior.summary()),
         path / "predictive.csv": csv_file(predicted_table(rows)),
         path / DRAWS_FILE: csv_file(posterior.values(DRAWS_WRITTEN)),
+        path / ABOUT: json_file({
+            **header_of(posterior.problem, posterior.plan), "verdict": posterior.verdict,
+        }),
     }
     for name, figure in posterior_figures(posterior, rows).items():
         files |= figure_files(figure, path / name)

@@ -18,6 +18,8 @@ from click.testing import CliRunner, Result
 from tiny_case import write_case
 
 from crs_sim.cli import cli
+from crs_sim.posterior import read_draws
+from crs_sim.problem import load_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -233,6 +235,7 @@ def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
     sampled = run("sample", problem, "--out", out, *size)
     assert sampled.exit_code == 0, sampled.stderr
     table = pd.read_csv(out / "draws.csv")
+    shutil.rmtree(out / "chain")  # large, and not needed any more
     for k, given in enumerate((out / "draws.csv", out)):
         to = tmp_path / f"bands{k}"
         result = run("predict", problem, "--from", given, "--until", 4, "--out", to)
@@ -248,6 +251,37 @@ def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
     moved = Path(shutil.copy(out / "draws.csv", tmp_path / "moved.csv"))
     alone = run("predict", problem, "--from", moved, "--until", 4, "--out", tmp_path / "bands2")
     assert f"{len(table)} draws given in moved.csv" in alone.output
+    about = out / "posterior.json"
+    for text, words in (
+        (about.read_text().replace('"problem_hash": "', '"problem_hash": "0'),
+         "draws.csv  answers another question than tiny: its model, priors, noise, data or doses"),
+        (about.read_text()[:40], "posterior.json  is damaged"),
+    ):  # fmt: skip
+        about.write_text(text)
+        other = run("predict", problem, "--from", out, "--until", 4, "--out", tmp_path / "bands3")
+        assert (other.exit_code, other.stdout) == (1, "") and words in other.stderr
+        assert len(other.stderr.splitlines()) == 1 and not (tmp_path / "bands3").exists()
+
+
+def test_the_posterior_beside_a_problem_is_taken_if_it_answers_its_question(problem, tmp_path):
+    size = ("--draws", 10, "--walkers", 8, "--groups", 2, "--workers", 1)
+    assert run("sample", problem, "--out", problem / "posterior", *size).exit_code == 0
+    until = ("--until", 4, "--out", tmp_path / "bands")
+    for what in (problem, of(problem)):
+        assert "draws of the posterior. Not converged" in run("predict", what, *until).output
+    assert "Laplace" in run("predict", problem, "--draws", 20, *until).output
+    refused = run("predict", problem, "--draws", 0, *until)
+    assert refused.exit_code == 1 and "--draws is 0; give 1 or more" in refused.stderr
+    about = problem / "posterior" / "posterior.json"
+    about.write_text(about.read_text().replace('"problem_hash": "', '"problem_hash": "0'))
+    other = run("predict", problem, *until)
+    assert other.exit_code == 0 and "Laplace" in other.output
+    assert "draws.csv  answers another question than tiny" in other.stderr
+
+
+def test_the_posterior_of_the_case_answers_its_question():
+    problem = load_problem("ruemmele2025")
+    assert "Converged" in read_draws(Path(problem.path).parent / "posterior", problem).source
 
 
 BAD_DRAWS = {

@@ -166,10 +166,6 @@ def test_the_command_prints_and_writes(best, folder, tmp_path):
     assert set(ledger["scenario"]) == {"as given", "half"} and (ledger["why"] == "planned").all()
     given, half = (ledger[ledger["scenario"] == name] for name in ("as given", "half"))
     assert half["amount"].tolist() == (given["amount"] / 2).tolist()
-    assert "draws of a posterior" not in done.output
-    (folder / "fit" / "posterior").mkdir()
-    (folder / "fit" / "posterior" / "draws.csv").touch()
-    assert "posterior/draws.csv: give them with --from" in CliRunner().invoke(cli, command).output
     refused = CliRunner().invoke(cli, [*command, "--level", "95"])
     assert refused.exit_code == 1
     assert "--level is 95; give a share between 0 and 1" in refused.output
