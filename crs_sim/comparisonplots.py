@@ -26,7 +26,6 @@ from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, un
 from .patientfiles import GRADE
 from .plots import Picture, styled
 from .predictions import Band
-from .units import pretty
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
 """Inches: a row, between rows, and the margins."""
@@ -264,7 +263,7 @@ def _days(ax: Axes, comparison: Comparison, row: int) -> None:
 
 def _title(comparison: Comparison, name: str) -> str:
     part = comparison.predictions.ensemble.model[name]
-    return f"{KNOWN.get(name, part.label)}, {pretty(part.unit)}"
+    return f"{KNOWN.get(name, part.label)}, {unit_text(part.unit)}"
 
 
 def _label(comparison: Comparison, end: Endpoint) -> str:

@@ -272,9 +272,15 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
             f"{place(path, key=f'key free.{name}')}: the model's value is {median:g}, which has "
             "no logarithm; give a prior above 0, or leave the parameter fixed"
         )
-    lower = median * math.exp(-WIDE * table.sd) if table.lower is None else table.lower
-    upper = median * math.exp(WIDE * table.sd) if table.upper is None else table.upper
+    low, high = _usual_bounds(median, table.sd)
+    lower = low if table.lower is None else table.lower
+    upper = high if table.upper is None else table.upper
     return Free(name, lower, upper, median, table.sd, table.source, table.why)
+
+
+def _usual_bounds(median: float, sd: float) -> tuple[float, float]:
+    """Where nobody sets any: far enough for every patient."""
+    return median * math.exp(-WIDE * sd), median * math.exp(WIDE * sd)
 
 
 def _all_free(
@@ -320,7 +326,8 @@ def _check_free(problem: FitProblem) -> None:
 def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
-        if not free.lower <= value <= free.upper:
+        usual = (free.lower, free.upper) == _usual_bounds(free.median, free.sd)
+        if not usual and not free.lower <= value <= free.upper:  # then somebody chose a wrong end
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
                 f"has {free.name} = {value:g}, allowed are {free.lower:g} to {free.upper:g}; "

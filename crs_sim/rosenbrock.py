@@ -63,9 +63,10 @@ FRACTION, TIGHT = 0.05, 3.6e-7
 """A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
 than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
 smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
-DOSED = 1.0 / FRACTION
+DOSED, EXACT = 1.0 / FRACTION, 1e-8
 """Times that, of a state that doses go into: what is left of a drug long after matters as a share
-of its dose, and to follow it closer was a sixth of all steps."""
+of its dose, and to follow it closer was a sixth of all steps. Less for an rtol below DOSED times
+EXACT, where somebody wants all there is."""
 SMALLEST_SIZE = 1e-6
 """No state is taken as typically smaller than this."""
 SOON = 1.0 / 24.0
@@ -125,6 +126,11 @@ def call_with(address: int, w: Array, number: float) -> None:
 def fraction(rtol: float) -> float:
     """How small, next to its typical size, a state is that absolute tolerance takes over."""
     return FRACTION * math.sqrt(TIGHT / max(rtol, TIGHT))
+
+
+def ease(rtol: float) -> float:
+    """How many times larger the absolute tolerance of a state that doses go into is."""
+    return min(DOSED, max(1.0, rtol / EXACT))
 
 
 def worst_error(m: Counters, w: Array, rtol: float) -> float:

@@ -34,6 +34,7 @@ OPTIONS = {
 compiled = partial(numba.njit, **OPTIONS)
 DRIVERS = (
     rosenbrock.fraction,
+    rosenbrock.ease,
     rosenbrock.worst_error,
     rosenbrock.write_down,
     rosenbrock.sample,

@@ -11,7 +11,6 @@ from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
     DONE,
-    DOSED,
     EASE,
     HUGE,
     INFLOW,
@@ -38,6 +37,7 @@ from .rosenbrock import (
     Q,
     advance,
     call,
+    ease,
     finite,
     fraction,
     write_down,
@@ -166,6 +166,7 @@ def begin(
     amount: Array,
     first: float,
     start: Array,
+    rtol: float,
 ) -> int:
     """Put the initial states in place, and the typical sizes as far as they are known.
 
@@ -183,7 +184,7 @@ def begin(
             q = given[2, k] * LANES + lane
             dose = amount[min(group + lane, len(amount) - 1), k]
             w[m[SIZE] + q] = max(w[m[SIZE] + q], dose)
-            w[m[EASE] + q] = DOSED
+            w[m[EASE] + q] = ease(rtol)
     while counts[ROW] < len(days) and days[counts[ROW]] <= first:
         write_down(m, w, m[NOW], states, group, counts[ROW])
         counts[ROW] += 1
@@ -246,7 +247,9 @@ def run_many(
         mine, time = counts[group], clock[group]
         clear(m, w)
         choose(m, w, parameters, group, version[0])
-        status = begin(m, w, mine, days, states, group, given, amount, edges[0], start)
+        status = begin(
+            m, w, mine, days, states, group, given, amount, edges[0], start, time[RTOL]
+        )
         segment, row, cycles, change = 0, 0, 0, HUGE
         while status == DONE and segment < len(edges) - 1:
             mine[SEGMENT] = segment

@@ -117,6 +117,15 @@ def test_a_bad_file_is_refused_with_place_and_advice(folder, mistake):
         assert "problem.toml" in str(caught.value)
 
 
+def test_a_prior_may_lie_far_from_the_models_own_value(folder):
+    """As that of another drug does; nothing but the fit's own bounds says what is too far."""
+    table = re.search(r"\[free\.a0\].*?(?=\n\[)", PROBLEM, re.DOTALL)[0]
+    far = '[free.a0]\nprior = 2000\nsd = 0.3\nsource = "assumption: a test"\n'
+    (folder / "problem.toml").write_text(PROBLEM.replace(table, far))
+    (a0,) = (f for f in load_problem(folder).free if f.name == "a0")
+    assert a0.lower > 500 and (a0.median, a0.upper) == (2000, pytest.approx(2000**2 / a0.lower))
+
+
 def test_nothing_to_fit_is_refused(folder):
     text = 'name = "x"\ndata = "patient"\nfree = {}\n'
     (folder / "problem.toml").write_text(text)
