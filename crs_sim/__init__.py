@@ -182,6 +182,7 @@ if TYPE_CHECKING:
     from .modelfolder import load_model
     from .newpatient import new_patient
     from .noise import GradeScale, Noise, Spread
+    from .nonmem import Study, read_nonmem
     from .patient import (
         Observation,
         Observations,
@@ -254,6 +255,7 @@ _HOMES = {
     "modelfolder": "load_model",
     "newpatient": "new_patient",
     "noise": "GradeScale Noise Spread",
+    "nonmem": "Study read_nonmem",
     "patient": "Observation Observations Patient check_against load_patient",
     "plots": "plot_case plot_estimates plot_residuals plot_simulation plot_starts",
     "population": "Population load_population",
@@ -353,6 +355,7 @@ __all__ = [
     "Simulation",
     "Spread",
     "State",
+    "Study",
     "Summary",
     "Trigger",
     "VirtualPopulation",
@@ -413,6 +416,7 @@ __all__ = [
     "predictive",
     "profile",
     "read_model",
+    "read_nonmem",
     "report_text",
     "run_population",
     "sample",

@@ -155,7 +155,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .problem import model_of
+    from .modelfolder import model_of
 
     model = model_of(patient)
     if run is None:

@@ -100,8 +100,9 @@ def fit_problem(
     """Fit a problem or a patient; write a run folder and print what came out."""
     from .fitting import drop_one
     from .fitting import fit as run_fit
+    from .modelfolder import model_of
     from .output import check_folder
-    from .problem import load_problem, model_of, patient_at
+    from .problem import load_problem, patient_at
     from .report import write_report
     from .storage import save_run
     from .verdict import judge

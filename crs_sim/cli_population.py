@@ -55,7 +55,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     --data names a data set. Parameters are tied (each patient's own, drawn to the population's
     median), or --shared, or --own.
     """
-    from .problem import model_of
+    from .modelfolder import model_of
 
     asked = data_set("fit-all", patients, options)
     if asked is not None:

@@ -100,10 +100,10 @@ def predict_from_prior(
     who: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Bands of patients drawn from a prior, under what was done to this one."""
+    from .modelfolder import model_of
     from .patient import check_against
     from .population import load_population
     from .predictions import predict_prior
-    from .problem import model_of
     from .simulation import simulate
 
     for name, option in (("table", "--from"), ("problem", "--problem")):

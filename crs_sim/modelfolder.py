@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import codecache
 from .errors import InputError
 from .model import Model
 from .shipped import locate
+from .workbook import is_workbook
+
+if TYPE_CHECKING:
+    from .patient import Patient
 
 READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
 """The modules whose text decides what a model file means."""
@@ -39,6 +44,13 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     kept = codecache.stored_bytes(name, lambda: pickle.dumps(_read(*texts)))
     model: Model = pickle.loads(codecache.read_bytes(kept))
     return model
+
+
+def model_of(patient: Patient) -> Model:
+    """The model a patient is meant for: a path from the patient's folder, or a shipped name."""
+    home = Path(patient.path)
+    beside = (home.parent if is_workbook(home) else home) / patient.model
+    return load_model(beside if patient.path and beside.exists() else patient.model)
 
 
 def _read(text: str, path: str, drugs: str, beside: str) -> Model:

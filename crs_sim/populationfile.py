@@ -17,9 +17,9 @@ from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, placed
 from .model import Model
+from .modelfolder import model_of
 from .patient import check_against, load_patient
 from .population import load_population
-from .problem import model_of
 from .scenario import AS_GIVEN, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .shipped import locate

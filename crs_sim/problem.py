@@ -226,6 +226,8 @@ def ask(
     >>> ask(load_patient("ruemmele2025")).noise.spreads["crp"].sd
     0.1
     """
+    from .modelfolder import model_of
+
     model = model_of(patient) if model is None else model
     known = prior_of(model) if prior is None else read_prior(prior)
     own = patient.scenario.values
@@ -237,15 +239,6 @@ def ask(
         noise=noise_of(known.says),
         path=patient.path,
     )
-
-
-def model_of(patient: Patient) -> Model:
-    """The model a patient is meant for: a path from the patient's folder, or a shipped name."""
-    from .modelfolder import load_model
-
-    home = Path(patient.path)
-    beside = (home.parent if is_workbook(home) else home) / patient.model
-    return load_model(beside if patient.path and beside.exists() else patient.model)
 
 
 def _patient(path: Path, asked: ProblemFile, model: Model) -> Patient:

@@ -287,9 +287,10 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 
 def _question(run: Run, patient: Patient) -> FitProblem:
     """What was asked of a patient without a problem.toml: with the priors and noise of the run."""
+    from .modelfolder import model_of
     from .noise import GradeScale, Noise, Spread
     from .patient import check_against
-    from .problem import FitProblem, Free, model_of
+    from .problem import FitProblem, Free
 
     model, noise = model_of(patient), run.result["noise"]
     told = noise["grade"]
