@@ -36,6 +36,8 @@ from .workbook import is_workbook
 
 WIDE = 4.0
 """Bounds that are not given lie this many prior standard deviations from the prior median."""
+FARTHEST = 600.0
+"""Of a logarithm: a number still, for every median."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,8 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
 
 def _usual_bounds(median: float, sd: float) -> tuple[float, float]:
     """Where nobody sets any: far enough for every patient."""
-    return median * math.exp(-WIDE * sd), median * math.exp(WIDE * sd)
+    far = min(WIDE * sd, FARTHEST)
+    return median * math.exp(-far), median * math.exp(far)
 
 
 def _all_free(

@@ -126,6 +126,12 @@ def test_a_prior_may_lie_far_from_the_models_own_value(folder):
     assert a0.lower > 500 and (a0.median, a0.upper) == (2000, pytest.approx(2000**2 / a0.lower))
 
 
+def test_a_prior_that_says_nothing_has_bounds_that_are_numbers(folder):
+    (folder / "problem.toml").write_text(PROBLEM.replace("sd = 0.5", "sd = 1e12"))
+    (k,) = (f for f in load_problem(folder).free if f.name == "k")
+    assert 0 < k.lower < 1e-200 and 1e200 < k.upper < math.inf
+
+
 def test_nothing_to_fit_is_refused(folder):
     text = 'name = "x"\ndata = "patient"\nfree = {}\n'
     (folder / "problem.toml").write_text(text)
