@@ -299,6 +299,7 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
     """
     path = Path(place_of)
     path = path / DRAWS_FILE if path.is_dir() else path
+    verdict = _verdict_beside(path, problem)  # first: of another question the columns differ too
     head, header, rows = read_cells(path)
     for name in header:
         if name not in problem.names:
@@ -312,7 +313,6 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
               for row, cells in rows]  # fmt: skip
     import pandas as pd
 
-    verdict = _verdict_beside(path, problem)
     said = f"{len(rows)} draws of the posterior. {verdict}" if verdict else \
         f"{len(rows)} draws given in {path.name}"
     return Draws(pd.DataFrame(values, columns=list(problem.names)), said, float(len(rows)))

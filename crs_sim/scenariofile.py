@@ -20,7 +20,7 @@ from .edits import Pick
 from .endpoints import Endpoint, endpoint
 from .errors import InputError, placed, unknown_name
 from .model import Model
-from .scenario import Change, Scenario
+from .scenario import AS_GIVEN, Change, Scenario
 from .tables import CellError, Record, checked, column, place, read_toml
 from .triggers import Condition, Hold, Trigger
 
@@ -29,7 +29,6 @@ Real = Annotated[float, column(allow_inf_nan=False)]
 Positive = Annotated[float, column(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, column(ge=0, allow_inf_nan=False)]
 
-GIVEN = "as given"
 LastDay = Annotated[float, column(gt=0, le=10_000, allow_inf_nan=False)]
 
 SCENARIOS = "scenarios.toml"
@@ -212,7 +211,7 @@ class ScenarioFile(Record):
         for name in names:
             if names.count(name) > 1:
                 raise CellError("scenario", f"two are named {name!r}; give each its own name")
-            if name == GIVEN:
+            if name == AS_GIVEN:
                 raise CellError("scenario", f"{name!r} is what was done, which is always the "
                                 "first; give another name")  # fmt: skip
         for key in ("endpoints", "courses"):
