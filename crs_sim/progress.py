@@ -44,17 +44,19 @@ def progress_of(
     return told
 
 
-def now_and_then(progress: Progress, name: str) -> Callable[[int, int], None]:
-    """As `progress_of`, called as (finished, of how many): where there is no terminal, some
-    twenty lines.
+def now_and_then(
+    progress: Progress, name: str, words: Callable[[Any], str] = str
+) -> Callable[..., None]:
+    """As `progress_of`, called as (finished, of how many) or with what as well: where there is no
+    terminal, some twenty lines.
     """
-    tell, last = progress_of(progress, name, str), 0
+    tell, last = progress_of(progress, name, words), 0
 
-    def told(finished: int, total: int) -> None:
+    def told(finished: int, total: int, *what: Any) -> None:
         nonlocal last
         often = progress.console.is_terminal or finished - last >= total / LINES
         if often or finished == total:
-            tell(finished, total, f"{100 * finished / total:.0f} %")
+            tell(finished, total, *what or (f"{100 * finished / total:.0f} %",))
             last = finished
 
     return told
