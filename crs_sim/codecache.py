@@ -20,6 +20,8 @@ from types import ModuleType
 
 import platformdirs
 
+from .output import write_whole
+
 MARK = "# checksum "
 
 
@@ -70,7 +72,7 @@ def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
     path = folder() / name
     if not is_whole(path):
         content = build()
-        write(path, _first_line(content) + content)
+        write_whole({path: _first_line(content) + content})
     return path
 
 
@@ -90,14 +92,6 @@ def read_bytes(path: Path) -> bytes:
 
 def _first_line(content: bytes) -> bytes:
     return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file in one piece: readers see the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
 
 
 def load(path: Path) -> ModuleType:
