@@ -67,10 +67,10 @@ def json_file(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def csv_file(table: pd.DataFrame, digits: int | None = None) -> bytes:
+def csv_file(table: pd.DataFrame, digits: int | None = None, *, separator: str = ",") -> bytes:
     """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
     shown = None if digits is None else f"%.{digits}g"
-    text: str = table.to_csv(index=False, float_format=shown, lineterminator="\n")
+    text: str = table.to_csv(sep=separator, index=False, float_format=shown, lineterminator="\n")
     return text.encode()
 
 
