@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .progress import now_and_then, print_written, progress_line
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -91,12 +91,7 @@ def print_posterior(found: Posterior) -> None:
     """Quantiles, R-hat and effective draws of each parameter, then the verdict."""
     from .posteriorreport import COLUMNS, summary_words
 
-    rows = [COLUMNS[:-1], *(
-        summary_words(row)[:-1] for row in found.summary().to_dict("records")
-    )]  # fmt: skip
-    widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS) - 1)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        click.echo("  ".join([row[0].ljust(widths[0]), *cells]))
+    rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]
+    print_columns([COLUMNS[:-1], *rows], right=True)
     click.echo(f"\n{found.runs} runs, {found.failed_runs} failed")
     click.echo(found.verdict)

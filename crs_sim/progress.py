@@ -74,11 +74,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     screen().print(table)
 
 
-def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; the first row is its head."""
+def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:
+    """A plain table; the first row is its head. To the left, or to the right but for the first."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    sides = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        cells = (pad(cell, n) for pad, cell, n in zip(sides, row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
 
 
