@@ -4,6 +4,9 @@ The folder is the user's cache folder, or the one named by the environment varia
 ``CRS_SIM_CACHE``; where neither can be written, a temporary folder of this process.
 """
 
+# Ours, since joblib.Memory and diskcache keep pickled results: neither keeps a source file to be
+# imported, or checks what it reads against a checksum. Where the folder is, platformdirs says.
+
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,8 @@
 """Files written whole or not at all: each lies complete beside its place before it gets there."""
 
+# Ours, since atomicwrites is archived and safer writes one file at a time: neither takes back, when
+# the disk is full, the other files and folders it made.
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,8 @@
 """What a command shows: how far it is, then tables, and what was written."""
 
+# Bars and tables on a terminal are rich's; ours is what to say where there is none, since
+# rich then says nothing, and wraps rows that are long.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
