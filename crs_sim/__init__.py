@@ -24,6 +24,7 @@ tables.py          CSV and TOML into checked records; the only door to pydantic
 patientfiles.py    the columns of a patient's files, and what each may hold
 patient.py         Observation, Patient: who was treated with what, and what was seen
 nonmemcolumns.py   the columns of a NONMEM or Monolix data set, and the map to a model
+output.py          files written whole or not at all
 codecache.py       generated code, and what was read, on disk
 newpatient.py      what a new patient starts from: files that explain themselves
 dialect.py         which line of a model file is which, and what is refused
@@ -87,7 +88,7 @@ influence.py       how much each observation pulls on a fit
 leaveout.py        fits without some observations, and what they foretell of them
 structures.py      fits of the same observations by different models, compared
 storage.py         a fit on disk and back
-output.py          files written whole or not at all; a simulation as a table
+simulationfiles.py  a simulation as a table
 runlog.py          rows of a long job on disk, so that it goes on where it was killed
 profilefiles.py    profiles, and observations left out, on disk as each is finished
 study.py           a whole data set run, one row a record

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .errors import StorageError
 from .output import json_file, write_whole
+from .runlog import check_resume, refuse_another
 
 Array = NDArray[np.float64]
 
@@ -76,11 +77,8 @@ def begin(folder: Path, header: Mapping[str, Any], first: Part) -> None:
     StorageError
         If there is a run in the folder already, or it cannot be written.
     """
-    if (folder / HEADER).exists():
-        raise StorageError(
-            f"{folder}  holds a run of the sampler already; go on with it (--resume), or choose "
-            "another folder"
-        )
+    there = (folder / HEADER).exists()
+    check_resume(folder, "a run of the sampler", there=there, resume=False)
     write_whole({_path(folder, 0): _bytes(first), folder / HEADER: json_file(header)})
 
 
@@ -123,11 +121,7 @@ def refuse_other(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, An
         for name, words in REFUSED.items()
         if stored.get(name) != asked[name]
     ]
-    if differ:
-        raise StorageError(
-            f"{folder}  cannot be gone on with: it was made with {'; '.join(differ)}; ask for "
-            "the same, or sample into another folder"
-        )
+    refuse_another(folder, differ)
 
 
 def _path(folder: Path, number: int) -> Path:

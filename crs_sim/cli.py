@@ -174,7 +174,7 @@ def simulation_files(
     """What --out and --plot ask for, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
-        from .output import table_files
+        from .simulationfiles import table_files
         from .storage import versions
 
         said = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}

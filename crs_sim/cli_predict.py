@@ -13,7 +13,7 @@ from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .cli_population import data_set_options
 from .errors import InputError, StorageError
 from .options import DataSetAsked, data_set, short
-from .progress import print_columns, print_written, progress_line
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,11 +170,10 @@ def compare(
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
     asked = load_scenarios(path, result.problem.patient.scenario, result.model)
     with progress_line() as line:
-        task = line.add_task("draws", total=None, last="")
         found = run_compare(
             result, asked.scenarios, asked.endpoints, draws=draws_asked(run, options, result),
             sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
-            progress=lambda done, total: line.update(task, completed=done, total=total),
+            progress=now_and_then(line, "draws"),
         )  # fmt: skip
     print_comparison(found, level)
     print_written([] if out is None else write_comparison(found, asked, result, out, level))

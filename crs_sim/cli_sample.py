@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import RESEARCH_ONLY
-from .progress import print_written, progress_line, progress_of
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from .posterior import Posterior
     from .problem import FitProblem
     from .sampler import Peak
@@ -49,27 +46,13 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     plan = SamplePlan(**{**size, "seed": seed})
     check_folder(out)
     with progress_line() as progress:
-        told = now_and_then(progress, asked.name, plan.draws)
+        told = now_and_then(progress, f"{asked.name}: draws", "ln posterior {:.1f}".format)
         question = asked if resume or run is None else peak(asked, run)
         found = draw(question, plan, folder=out / CHAIN, resume=resume, workers=workers,
                      progress=told)  # fmt: skip
     written = write_posterior(found, out)
     print_posterior(found)
     print_written(written)
-
-
-def now_and_then(
-    progress: Progress, name: str, draws: int
-) -> Callable[[int, int, float], None]:
-    """Every draw on a terminal; else some twenty lines."""
-    told = progress_of(progress, f"{name}: draws", "ln posterior {:.1f}".format)
-    step = 1 if progress.console.is_terminal else max(1, draws // 20)
-
-    def shown(done: int, total: int, height: float) -> None:
-        if done % step == 0 or done == total:
-            told(done, total, height)
-
-    return shown
 
 
 def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
@@ -108,12 +91,7 @@ def print_posterior(found: Posterior) -> None:
     """Quantiles, R-hat and effective draws of each parameter, then the verdict."""
     from .posteriorreport import COLUMNS, summary_words
 
-    rows = [COLUMNS[:-1], *(
-        summary_words(row)[:-1] for row in found.summary().to_dict("records")
-    )]  # fmt: skip
-    widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS) - 1)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        click.echo("  ".join([row[0].ljust(widths[0]), *cells]))
+    rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]
+    print_columns([COLUMNS[:-1], *rows], right=True)
     click.echo(f"\n{found.runs} runs, {found.failed_runs} failed")
     click.echo(found.verdict)

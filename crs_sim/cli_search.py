@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
 from .errors import InputError
 from .options import short
-from .progress import print_columns, print_written, progress_line
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -83,7 +82,7 @@ def search(
     check_folder(out)
     with progress_line() as line:
         found = look(result, question, folder=out, resume=resume, workers=workers,
-                     progress=_bar(line, "trials"))  # fmt: skip
+                     progress=now_and_then(line, "trials"))  # fmt: skip
         chosen = found.best if options["choose"] is None else options["choose"]
         found.scenario(chosen)  # refuses one that is not there
         here = None if isinstance(workers, str) else workers
@@ -92,11 +91,6 @@ def search(
     _print_outside(comparisons, f"trial {chosen}")
     print_written(_write(found, chosen, comparisons, out, result))
     click.echo(f"See it in full: crs-sim compare RUN --scenarios {out / CHOSEN}")
-
-
-def _bar(line: Progress, name: str) -> Callable[[int, int], None]:
-    task = line.add_task(name, total=None, last="")
-    return lambda done, total: line.update(task, completed=done, total=total)
 
 
 def _drawn(
@@ -117,9 +111,10 @@ def _drawn(
     if options["patients"]:
         asked[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
     return {
-        who: drawn(result, found, trials, draws=draws, workers=workers, progress=_bar(line, who))
+        who: drawn(result, found, trials, draws=draws, workers=workers,
+                   progress=now_and_then(line, who))
         for who, draws in asked.items()
-    }
+    }  # fmt: skip
 
 
 def _print(found: Search, chosen: int) -> None:

@@ -10,7 +10,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, workers_options
 from .options import short
-from .progress import print_columns, print_written, progress_line
+from .progress import now_and_then, print_columns, print_written, progress_line
 
 if TYPE_CHECKING:
     from .cluster import Workers
@@ -66,11 +66,8 @@ def sensitivity(
     )  # fmt: skip
     check_folder(out)
     with progress_line() as line:
-        task = line.add_task("runs", total=None, last="")
-        found = find(
-            result, plan, folder=out, resume=resume, workers=workers,
-            progress=lambda done, total: line.update(task, completed=done, total=total),
-        )  # fmt: skip
+        found = find(result, plan, folder=out, resume=resume, workers=workers,
+                     progress=now_and_then(line, "runs"))  # fmt: skip
     _print(found)
     print_written(_write(found, out))
 

@@ -4,6 +4,9 @@ The folder is the user's cache folder, or the one named by the environment varia
 ``CRS_SIM_CACHE``; where neither can be written, a temporary folder of this process.
 """
 
+# Ours, since joblib.Memory and diskcache keep pickled results: neither keeps a source file to be
+# imported, or checks what it reads against a checksum. Where the folder is, platformdirs says.
+
 from __future__ import annotations
 
 import hashlib
@@ -19,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 
 import platformdirs
+
+from .output import write_whole
 
 MARK = "# checksum "
 
@@ -70,7 +75,7 @@ def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
     path = folder() / name
     if not is_whole(path):
         content = build()
-        write(path, _first_line(content) + content)
+        write_whole({path: _first_line(content) + content})
     return path
 
 
@@ -90,14 +95,6 @@ def read_bytes(path: Path) -> bytes:
 
 def _first_line(content: bytes) -> bytes:
     return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file in one piece: readers see the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
 
 
 def load(path: Path) -> ModuleType:

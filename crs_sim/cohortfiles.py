@@ -18,6 +18,7 @@ from .cohort import Failed, PatientFit, PopulationFit
 from .errors import StorageError
 from .output import csv_file, json_file, markdown, write_whole
 from .problem import FitProblem
+from .runlog import check_resume
 from .storage import versions
 from .twostage import Evidence
 from .units import pretty
@@ -104,13 +105,7 @@ def check_new(folder: Path, *, resume: bool) -> None:
     StorageError
     """
     there = (folder / ROUNDS).is_dir()
-    if there and not resume:
-        raise StorageError(
-            f"{folder}  holds a fit of several patients already; add --resume to go on with it, or "
-            "give a new folder"
-        )
-    if resume and not there:
-        raise StorageError(f"{folder}  holds nothing to resume; leave out --resume")
+    check_resume(folder, "a fit of several patients", there=there, resume=resume)
 
 
 def save_population(result: PopulationFit, folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from .experiments import Period, Regimen, regimen, rests_on, word
 from .modelfile import sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
-from .output import check_folder, write_whole
+from .output import check_folder, csv_file, write_whole
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
@@ -135,10 +135,10 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
     constant = sum(math.log(2 * math.pi * (problem.noise.sd(o) * o.value) ** 2) for o in stated)
     tables = _tables(problem, plan, stated, nominal, run)
     _check_words(tables)
-    files = {f"{name}.tsv": _tsv(table) for name, table in tables.items()}
+    files = {f"{name}.tsv": csv_file(table, separator="\t") for name, table in tables.items()}
     files["model.xml"] = sbml(plan.model.with_values(**nominal)).encode()
     files["problem.yaml"] = _yaml(problem).encode()
-    files[LEFT_OUT] = _left_out_table(left_out).encode()
+    files[LEFT_OUT] = _left_out_table(left_out)
     ids = tuple(o.id for o in stated)
     made = Exported(files, ids, left_out, nominal, float(parts @ parts), constant)
     files["README.md"] = _readme(problem, made).encode()
@@ -282,15 +282,11 @@ def _check_words(tables: Mapping[str, pd.DataFrame]) -> None:
         )
 
 
-def _tsv(table: pd.DataFrame) -> bytes:
-    return str(table.to_csv(sep="\t", index=False, lineterminator="\n")).encode()
-
-
-def _left_out_table(left_out: Sequence[LeftOut]) -> str:
+def _left_out_table(left_out: Sequence[LeftOut]) -> bytes:
     names = ("id", "observable", "kind", "day", "until", "reference", "value", "unit")
     rows = [(*(getattr(o.observation, name) for name in names), o.reason) for o in left_out]
     table = pd.DataFrame(rows, columns=[*names, "reason"])
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    return csv_file(table)
 
 
 # --- what holds them together ---------------------------------------------------------------------

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from .errors import StorageError
+from .output import write_whole
 from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow, part
 from .tables import explain, place, read_table
 from .workbook import has_sheet, is_workbook, workbook
@@ -177,23 +176,4 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     if present:
         held = f"{folder}  has a {present[0]} already"
         raise StorageError(f"{held}; nothing was written; choose a new name")
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / f".{name}.part").write_bytes(content)
-        for name in files:
-            (folder / f".{name}.part").rename(folder / name)
-    except OSError as error:
-        _clear(folder, files, made)
-        raise StorageError(f"{folder}  cannot be written: {error.strerror}") from None
-
-
-def _clear(folder: Path, files: Iterable[str], made: bool) -> None:
-    """Take back what a failed `_write` left behind."""
-    with suppress(OSError):
-        for name in files:
-            (folder / name).unlink(missing_ok=True)
-            (folder / f".{name}.part").unlink(missing_ok=True)
-        if made:
-            folder.rmdir()
+    write_whole({folder / name: content for name, content in files.items()})

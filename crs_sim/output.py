@@ -1,26 +1,19 @@
-"""Files written whole or not at all: every one lies complete beside its place before it gets there.
+"""Files written whole or not at all: each lies complete beside its place before it gets there."""
 
-A simulation becomes a plain table, and beside it what its columns mean and how it was made.
-"""
+# Ours, since atomicwrites is archived and safer writes one file at a time: neither takes back, when
+# the disk is full, the other files and folders it made.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from . import RESEARCH_ONLY
 from .errors import StorageError
-from .ledger import COLUMNS, Ledger
-from .simulation import Simulation
-from .units import pretty
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,23 +29,28 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     StorageError
         Naming the file that cannot be written.
     """
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
-    path = Path()
+    ours = f"{os.getpid()}.{threading.get_ident()}.part"
+    parts = {path: path.with_name(f".{path.name}.{ours}") for path in files}
+    path, made = Path(), list[Path]()
     try:
         for path, content in files.items():
             if path.is_dir():
                 raise IsADirectoryError(0, "it is a folder")
+            made += [folder for folder in reversed(path.parents) if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             parts[path].write_bytes(content)
         for path, part in parts.items():
+            new = () if path.exists() else (path,)
             part.replace(path)
+            made += new
+        made.clear()
     except OSError as error:
         reason = error.strerror or error
         raise StorageError(f"{path}  cannot be written: {reason}; choose another place") from None
     finally:
-        for part in parts.values():
+        for left in (*parts.values(), *reversed(made)):
             with suppress(OSError):
-                part.unlink(missing_ok=True)
+                left.rmdir() if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -72,66 +70,11 @@ def json_file(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def csv_file(table: pd.DataFrame, digits: int | None = None) -> bytes:
+def csv_file(table: pd.DataFrame, digits: int | None = None, *, separator: str = ",") -> bytes:
     """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
     shown = None if digits is None else f"%.{digits}g"
-    text: str = table.to_csv(index=False, float_format=shown, lineterminator="\n")
+    text: str = table.to_csv(sep=separator, index=False, float_format=shown, lineterminator="\n")
     return text.encode()
-
-
-def table_files(
-    sim: Simulation, path: str | Path, about: Mapping[str, object]
-) -> dict[Path, bytes]:
-    """A run as the files of `write_whole`: a CSV, and ``<path>.meta.json`` beside it.
-
-    The CSV has a column ``day``, then one for each state and named quantity, with their ids. The
-    other file has their units and labels, the model's hash, the parameter values, what the solver
-    did, and ``about``. Of a scenario with triggers or holds comes ``<path>.ledger.csv`` as well:
-    every dose given or held, and why.
-
-    Parameters
-    ----------
-    path : of the CSV
-    about : what else to note, such as versions and options; must go into JSON
-    """
-    path = Path(path)
-    columns = sim.model.course_ids
-    meta = {
-        "note": RESEARCH_ONLY,
-        "model": {"name": sim.model.name, "hash": sim.model.hash},
-        "scenario": sim.scenario.name,
-        "units": {"day": "day", **{name: pretty(sim.model[name].unit) for name in columns}},
-        "labels": {"day": "day after infusion", **{n: sim.model[n].label for n in columns}},
-        "parameters": sim.model.values,
-        "doses": len(sim.ledger.given),
-        "solver": sim.solver._asdict(),
-        **about,
-    }
-    ledger = path.with_name(f"{path.name}.ledger.csv")
-    return {
-        path: csv_text(sim).encode(),
-        **({} if sim.scenario.decided else {ledger: ledger_text(sim.ledger).encode()}),
-        path.with_name(f"{path.name}.meta.json"): json_file(meta),
-    }
-
-
-def csv_text(sim: Simulation) -> str:
-    """The table of a run as CSV, numbers with all their digits.
-
-    Written here, since loading pandas takes longer than everything else about a table.
-    """
-    header = ",".join(("day", *sim.model.course_ids))
-    rows = np.column_stack([sim.days, sim.states, sim.quantities]).tolist()
-    return "\n".join([header, *(",".join(map(repr, row)) for row in rows), ""])
-
-
-def ledger_text(ledger: Ledger) -> str:
-    """A ledger as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([row.values() for row in ledger.rows()])
-    return text.getvalue()
 
 
 def check_folder(folder: str | Path) -> None:

@@ -19,6 +19,7 @@ from .endpoints import endpoint
 from .errors import StorageError
 from .parquet import header_of, read_parquet
 from .populationfile import PopulationStudy
+from .runlog import check_resume
 from .storage import versions
 from .virtual import BLOCK, Filter
 
@@ -177,15 +178,9 @@ def check_header(folder: Path, ours: Mapping[str, Any], *, resume: bool) -> None
     StorageError
     """
     there = read_header(folder)
+    check_resume(folder, "a population", there=there is not None, resume=resume)
     if there is None:
-        if resume:
-            raise StorageError(f"{folder}  holds nothing to resume; leave out --resume")
         return
-    if not resume:
-        raise StorageError(
-            f"{folder}  holds a population already; add --resume to go on with it, or give a new "
-            "folder"
-        )
     was, now = there["model"], ours["model"]
     if was["hash"] != now["hash"]:
         raise StorageError(

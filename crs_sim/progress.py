@@ -1,5 +1,8 @@
 """What a command shows: how far it is, then tables, and what was written."""
 
+# Bars and tables on a terminal are rich's; ours is what to say where there is none, since
+# rich then says nothing, and wraps rows that are long.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,17 +47,19 @@ def progress_of(
     return told
 
 
-def now_and_then(progress: Progress, name: str) -> Callable[[int, int], None]:
-    """As `progress_of`, called as (finished, of how many): where there is no terminal, some
-    twenty lines.
+def now_and_then(
+    progress: Progress, name: str, words: Callable[[Any], str] = str
+) -> Callable[..., None]:
+    """As `progress_of`, called as (finished, of how many) or with what as well: where there is no
+    terminal, some twenty lines.
     """
-    tell, last = progress_of(progress, name, str), 0
+    tell, last = progress_of(progress, name, words), 0
 
-    def told(finished: int, total: int) -> None:
+    def told(finished: int, total: int, *what: Any) -> None:
         nonlocal last
         often = progress.console.is_terminal or finished - last >= total / LINES
         if often or finished == total:
-            tell(finished, total, f"{100 * finished / total:.0f} %")
+            tell(finished, total, *what or (f"{100 * finished / total:.0f} %",))
             last = finished
 
     return told
@@ -72,11 +77,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     screen().print(table)
 
 
-def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; the first row is its head."""
+def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:
+    """A plain table; the first row is its head. To the left, or to the right but for the first."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    sides = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        cells = (pad(cell, n) for pad, cell, n in zip(sides, row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
 
 

@@ -4,6 +4,9 @@ A file of JSON lines, a line for each row; before them, where the rows do not sa
 what the job is of. A last line that was cut off half-way is dropped, and its row made again.
 """
 
+# Ours, since jsonlines (4.0, 2023) stops at a last line that was cut off or skips every bad one,
+# and adds new lines behind it.
+
 from __future__ import annotations
 
 import json
@@ -58,12 +61,17 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
         for name in {**asked, **stored}
         if stored.get(name) != asked.get(name)
     ]
+    refuse_another(path, differ)
+    return rows
+
+
+def refuse_another(place: Path, differ: Sequence[str]) -> None:
+    """Raise a StorageError if a job that is there differs in anything from the one asked for."""
     if differ:
         raise StorageError(
-            f"{path}  cannot be gone on with: it was made with {'; '.join(differ)}; ask for the "
+            f"{place}  cannot be gone on with: it was made with {'; '.join(differ)}; ask for the "
             "same, or choose another folder"
         )
-    return rows
 
 
 def check_new(path: Path, *, resume: bool) -> None:
@@ -79,6 +87,16 @@ def check_new(path: Path, *, resume: bool) -> None:
             f"{path}  holds results already; go on with them (--resume), delete it, or choose "
             "another folder"
         )
+
+
+def check_resume(folder: Path, what: str, *, there: bool, resume: bool) -> None:
+    """Raise a StorageError if what is there is not to go on, or nothing is there to go on with."""
+    if there and not resume:
+        raise StorageError(
+            f"{folder}  holds {what} already; add --resume to go on with it, or give a new folder"
+        )
+    if resume and not there:
+        raise StorageError(f"{folder}  holds nothing to resume; leave out --resume")
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from .errors import StorageError, UnknownNameError, unknown_name
 from .model import Model
+from .output import csv_file, json_file
 from .shipped import root
 from .workbook import is_workbook
 
@@ -135,15 +136,15 @@ def save_run(
         If it cannot be written; nothing is left behind.
     """
     created = datetime.now(UTC)
-    text = json.dumps(_result(result, created, dropped), indent=1) + "\n"
-    name = f"{created:%Y-%m-%d}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    content = json_file(_result(result, created, dropped))
+    name = f"{created:%Y-%m-%d}_{hashlib.sha256(content).hexdigest()[:8]}"
     final = Path(folder) / "runs" / name
     part = final.with_name(f".{name}.part")
     try:
         part.mkdir(parents=True)
-        (part / RESULT).write_text(text, encoding="utf-8", newline="\n")
+        (part / RESULT).write_bytes(content)
         for file, table in _tables(result, dropped).items():
-            table.to_csv(part / file, index=False, lineterminator="\n")
+            (part / file).write_bytes(csv_file(table))
         if also is not None:
             also(part)
         part.rename(final)

@@ -4,6 +4,9 @@ The only door to pint. The vocabulary is closed (see `DEFINITIONS`), so a typing
 into an exotic unit; counts (item, copies, cells) are one dimension, international units another.
 """
 
+# The reader of unit texts is ours, since to pint 1e-12 gram / 1e-3 litre is gram times litre and it
+# passes over a sign that it does not know.
+
 from __future__ import annotations
 
 import math

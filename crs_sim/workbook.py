@@ -4,6 +4,9 @@ A sheet is named as if it lay in the workbook: ``patient7.xlsx/doses``. Its cell
 the same checks as those of a CSV file.
 """
 
+# Ours round openpyxl, since pandas.read_excel and calamine give values only: a formula that was
+# saved without its value is to them an empty cell.
+
 from __future__ import annotations
 
 import io

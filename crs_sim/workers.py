@@ -5,6 +5,9 @@ Ctrl-C each stops at its next `stop_if_asked`; if the parent is killed they noti
 Threads are for work that lets go of Python's lock, as the compiled kernel does.
 """
 
+# Ours round concurrent.futures, since workers of loky (3.7) outlive a parent that was killed, and
+# joblib's generator runs ahead of a slow reader without bound.
+
 from __future__ import annotations
 
 import multiprocessing

@@ -32,7 +32,7 @@ DOORS = {
     "lmfit": {"descents"},
     "matplotlib": FIGURES,
     "click": {"cli", *COMMANDS},
-    "rich": {"cli", "cli_sample", "cli_search", "progress"},
+    "rich": {"cli", "cli_search", "progress"},
     "emcee": {"sampler"},
     "arviz_stats": {"convergence"},
     "SALib": {"indices"},

@@ -406,14 +406,14 @@ def test_a_new_patient_overwrites_nothing(tmp_path: Path) -> None:
 def test_a_new_patient_is_never_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = Path.rename
+    replace = Path.replace
 
     def full_disk(path: Path, target: Path) -> Path:
         if target.name == "observations.csv":
             raise OSError(28, "No space left on device")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(StorageError, match=r"cannot be written: No space left on device"):
         new_patient(tmp_path / "p")
     assert list(tmp_path.iterdir()) == []

@@ -235,7 +235,7 @@ def test_another_run_is_not_gone_on_with(stored, words):
 
 
 def test_a_run_is_not_overwritten(stored):
-    with pytest.raises(StorageError, match=r"holds a run of the sampler already; go on with it"):
+    with pytest.raises(StorageError, match=r"holds a run of the sampler already; add --resume"):
         sample(around(linear()), SHORT, folder=stored)
 
 
