@@ -191,7 +191,8 @@ def check_header(folder: Path, requested: Mapping[str, Any], *, resume: bool) ->
     if stored_model["hash"] != new_model["hash"]:
         raise StorageError(
             f"{folder}  holds a population of another model: {stored_model['name']} "
-            f"{stored_model['hash']}, not {new_model['name']} {new_model['hash']}; give a new folder"
+            f"{stored_model['hash']}, not {new_model['name']} {new_model['hash']}; give a new "
+            "folder"
         )
     if stored["question"] != requested["question"]:
         other = [key for key, value in requested["settings"].items()

@@ -258,7 +258,8 @@ def test_a_folder_of_something_else_is_refused(study, found, home, tmp_path):
     model.write_text(model.read_text().replace("A' = -k*A;", "A' = -2*k*A;"))
     refused = run(other, "--out", found.folder, "--resume")
     assert refused.exit_code == 1
-    assert "holds a population of another model: tiny " in refused.output and "give a new folder" in refused.output
+    assert "holds a population of another model: tiny " in refused.output
+    assert "give a new folder" in refused.output
 
 
 def test_parts_of_another_run_are_refused(study, found, tmp_path):
