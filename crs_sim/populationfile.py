@@ -195,11 +195,11 @@ def _virtual(
         with _key(path, f"dose.{name}"):
             covariates.append(_dose(name, table, patient.scenario))
     filters = []
-    for number, table in enumerate(content.filter, start=1):
+    for number, criterion in enumerate(content.filter, start=1):
         with _key(path, f"filter {number}"):
-            condition = Condition.read(table.when)
+            condition = Condition.read(criterion.when)
             endpoint(model, condition.quantity)
-            filters.append(Filter(condition, table.source))
+            filters.append(Filter(condition, criterion.source))
     with _key(path, "fixed, covariate, dose"):
         return VirtualPopulation(
             model.with_values(**patient.scenario.values), population, tuple(covariates),

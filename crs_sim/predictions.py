@@ -229,9 +229,9 @@ def predict_prior(
     >>> from crs_sim.population import load_population
     >>> from crs_sim.dosing import Dose, Schedule
     >>> doses = Schedule((Dose(0, "iv", 100),))
-    >>> who = Patient("next", "one_compartment", Scenario("100 mg", doses))
+    >>> patient = Patient("next", "one_compartment", Scenario("100 mg", doses))
     >>> prior = load_population(load_model("one_compartment"))
-    >>> bands = predict_prior(prior, who, count=50, sampling=Sampling(until=1), workers=1)
+    >>> bands = predict_prior(prior, patient, count=50, sampling=Sampling(until=1), workers=1)
     >>> band = bands.reading("c_central", 0.95)
     >>> bool(band.low[1] < band.middle[1] < band.high[1])
     True

@@ -153,7 +153,7 @@ class _Run:
 
 def _stored(path: Path | None, header: Mapping[str, Any]) -> list[Part]:
     if path is None:
-        raise InputError("resume needs the folder of the run to resume")
+        raise InputError("resume needs the folder of the stored run; give folder")
     stored, parts = read(path)
     refuse_other(path, stored, header)
     return parts

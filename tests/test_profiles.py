@@ -198,7 +198,7 @@ def test_bad_questions_are_refused(linear, straight):
         profile(linear, ["a00"], workers=1)
     with pytest.raises(InputError, match="levels must lie between 0 and 1, not 95"):
         profile(linear, ["a0"], levels=[95], workers=1)
-    with pytest.raises(InputError, match=r"level 0.99 was requested, but it was computed up to 0.95"):
+    with pytest.raises(InputError, match=r"0.99 was requested, but it was computed up to 0.95"):
         straight[0].interval(0.99)
     (far,) = profile(linear, ["a0"], levels=[0.99], workers=1)
     assert far.interval(0.99).low < far.interval(0.95).low

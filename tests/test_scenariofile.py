@@ -118,7 +118,8 @@ def trigger(when="amount >= 2", most=4, apart="hours_apart = 8", window=""):
     (ONE + 'add = [{ day = 1, drug = "pill", amount = 1, unit = "mL" }]',
      ("scenario 'one', doses", "'mL' cannot be converted into 'mg'")),
     (trigger(window="first = 13"), ("one: trigger 'more'", "first looked at on day 13")),
-    (ONE.replace("one", "as given"), ("'as given' is the name of the treatment as given", "another name")),
+    (ONE.replace("one", "as given"),
+     ("'as given' is the name of the treatment as given", "another name")),
     (ONE + "remvoe = []", ("remvoe",)),
     ("", ("scenario",)),
 ])  # fmt: skip
