@@ -73,7 +73,7 @@ def test_weights_correct_what_is_not_normal():
     drawn = weighted_draws(result, 4000)
     assert np.log(drawn.values["a0"]).mean() == pytest.approx(mean, abs=0.02)
     assert abs(bare - mean) > 0.05
-    assert f"worth {drawn.effective:.0f}" in drawn.source
+    assert f"effective sample size {drawn.effective:.0f} of" in drawn.source
 
 
 def test_few_draws_are_said_to_be_few(linear):
