@@ -1,8 +1,8 @@
-"""The walkers' draws on disk, part by part: a run of the sampler that is killed goes on from there.
+"""MCMC chains on disk, in parts, so that an interrupted run of the sampler can be resumed.
 
-A folder holds ``chain.json``, what the run is of, and ``part_00000.npz`` and on, each written whole
-or not at all. The first part is where the walkers start; every part ends with all that the next
-draw depends on, the state of the random numbers included.
+A folder holds ``chain.json``, which identifies the run, and ``part_00000.npz`` onwards, each
+written atomically. The first part has the initial positions of the walkers; every part ends with
+all that the next draw depends on, the state of the random number generator included.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ HEADER = "chain.json"
 REFUSED = {
     "problem": "the problem {0!r}, not {1!r}",
     "model_hash": "the model's equations {0}, not {1}",
-    "problem_hash": "another question (data, priors, noise or fixed values: hash {0}, not {1})",
+    "problem_hash": "other data, priors, noise or fixed values (hash {0}, not {1})",
     "seed": "seed {0}, not {1}",
     "groups": "{0} groups of walkers, not {1}",
     "walkers": "{0} walkers in a group, not {1}",
-    "thin": "{0} moves from draw to draw, not {1}",
+    "thin": "a thinning interval of {0} moves, not {1}",
     "sampler": "the sampler {0}, not {1}",
 }
-"""What a run must have in common with the one it goes on from, and how a difference is said."""
+"""Header keys that must match to resume a run, and the text of the error if they differ."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some draws, and where they end.
+    """Some draws, and the state of the sampler after the last one.
 
     Parameters
     ----------
     chain : (n_draws, n_groups, n_walkers, n_free) log parameters
     log_posterior : (n_draws, n_groups, n_walkers)
-    words : (n_groups, 624) uint32, states of the random numbers after the last draw (MT19937)
-    places : (n_groups, 3) the place in those words, whether a normal number waits, and that number
-    counts : (n_groups, 3) moves accepted, runs made and runs that failed, since the beginning
+    words : (n_groups, 624) uint32, MT19937 state of the random numbers after the last draw
+    places : (n_groups, 3) position in that state, whether a normal number is cached, that number
+    counts : (n_groups, 3) moves accepted, runs made and runs failed, since the start
     """
 
     chain: Array = field(repr=False)
@@ -59,7 +59,7 @@ class Part:
 
 
 def join(parts: Sequence[Part]) -> Part:
-    """Several parts, in their order, as one."""
+    """Concatenate several parts."""
     return Part(
         np.concatenate([part.chain for part in parts]),
         np.concatenate([part.log_posterior for part in parts]),
@@ -70,12 +70,12 @@ def join(parts: Sequence[Part]) -> Part:
 
 
 def begin(folder: Path, header: Mapping[str, Any], first: Part) -> None:
-    """Write what the run is of, and where its walkers start.
+    """Write the header of a run and the initial positions of its walkers.
 
     Raises
     ------
     StorageError
-        If there is a run in the folder already, or it cannot be written.
+        If the folder already holds a run, or cannot be written.
     """
     there = (folder / HEADER).exists()
     check_resume(folder, "a run of the sampler", there=there, resume=False)
@@ -83,12 +83,12 @@ def begin(folder: Path, header: Mapping[str, Any], first: Part) -> None:
 
 
 def append(folder: Path, number: int, part: Part) -> None:
-    """Write one more part; it is whole, or not there."""
+    """Write one more part, atomically."""
     write_whole({_path(folder, number): _bytes(part)})
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
-    """What a run is of, and its parts; the first is where the walkers start.
+    """Read the header and parts of a run; the first part has the initial positions.
 
     Raises
     ------
@@ -107,21 +107,21 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise StorageError(
             f"{path}  is damaged ({type(error).__name__}: {error}); delete it and every later "
-            "part, then go on with --resume"
+            "part, then resume with --resume"
         ) from None
     if not parts:
         raise StorageError(f"{_path(folder, 0)}  is missing: sample into another folder")
     return header, parts
 
 
-def refuse_other(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise a StorageError that names what differs between a stored run and the one asked for."""
-    differ = [
-        words.format(stored.get(name), asked[name])
-        for name, words in REFUSED.items()
-        if stored.get(name) != asked[name]
+def refuse_other(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    """Raise a StorageError that names the differences of a stored run from the requested one."""
+    differences = [
+        text.format(stored.get(name), requested[name])
+        for name, text in REFUSED.items()
+        if stored.get(name) != requested[name]
     ]
-    refuse_another(folder, differ)
+    refuse_another(folder, differences)
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -1,6 +1,6 @@
-"""Several patients fitted at once: how, and what came out.
+"""Results and settings of a population fit: several patients fitted together.
 
-`crs_sim.rounds` fits them.
+`crs_sim.rounds` computes the fit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .twostage import Evidence, Found
 
 @dataclass(frozen=True)
 class Failed:
-    """A patient who could not be fitted, and why."""
+    """A patient whose fit failed, and the reason."""
 
     patient: str
     reason: str
@@ -26,7 +26,7 @@ class Failed:
 
 @dataclass(frozen=True, eq=False)
 class PatientFit:
-    """One patient's fit, given the population of a round.
+    """One patient's fit, given the population of an iteration.
 
     Parameters
     ----------
@@ -53,19 +53,19 @@ Outcome = PatientFit | Failed
 
 @dataclass(frozen=True, eq=False)
 class PopulationFit:
-    """The answer for several patients.
+    """The result of fitting several patients and their population.
 
     Parameters
     ----------
-    population : Population, medians and spreads found; the spread of a shared parameter is the
+    population : Population, estimated medians and spreads; the spread of a shared parameter is the
         standard error of its value
-    assumed : Population, what was assumed before
+    assumed : Population, the prior
     shared, own : names of parameters with one value for all, and of those that were not pooled
     found : Found, over the parameters of ``assumed``, in their order
     fits : tuple of PatientFit, the last of each patient
     failures : tuple of Failed
-    rounds : int
-    still : bool, whether the population stood still in the end
+    rounds : int, iterations
+    still : bool, whether the iterations converged
     """
 
     population: Population
@@ -79,10 +79,10 @@ class PopulationFit:
     still: bool = True
 
     def table(self) -> pd.DataFrame:
-        """One row a parameter: how it was treated, median, spread, standard errors, shrinkage.
+        """One row per parameter: role, median, spread, standard errors, shrinkage.
 
-        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty where
-        nothing was estimated.
+        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty if not
+        estimated.
         """
         found, rows = self.found, []
         for k, free in enumerate(self.assumed.free):
@@ -120,12 +120,12 @@ class PopulationFit:
 
 @dataclass(frozen=True)
 class Roles:
-    """How parameters are treated; those in neither list are tied to the population.
+    """How parameters are pooled; those in neither list are partially pooled (``tied``).
 
     Parameters
     ----------
-    shared : one value for all patients, estimated jointly
-    own : each patient's own, with the assumed prior; the others say nothing of it
+    shared : complete pooling: one value for all patients, estimated jointly
+    own : no pooling: estimated for each patient on their own, with the assumed prior
     """
 
     shared: tuple[str, ...] = ()
@@ -137,4 +137,4 @@ class Roles:
             if name not in population.medians:
                 raise unknown_name("parameter of the population", name, population.medians)
         for name in set(self.shared) & set(self.own):
-            raise InputError(f"{name} is said to be shared and own; choose one")
+            raise InputError(f"{name} is listed as both shared and own; choose one")

@@ -1,6 +1,6 @@
-"""A fit of several patients on disk: what each round found as it goes, and the outcome.
+"""A population fit on disk: each patient's fit in each iteration, and the result.
 
-A killed fit goes on from the patients that are there, if it is asked the same question.
+An interrupted fit can be resumed from the stored patients if all its inputs are the same.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ RESULT = "population.json"
 
 @dataclass(frozen=True)
 class Rounds:
-    """One file a patient and round under ``folder/rounds``; see `crs_sim.rounds.Kept`."""
+    """One file per patient and iteration under ``folder/rounds``; see `crs_sim.rounds.Kept`."""
 
     folder: Path
 
     def path(self, number: int, problem: FitProblem) -> Path:
-        """The file of a patient in a round."""
+        """The file of a patient's fit in an iteration."""
         id = problem.patient.id
         plain = re.sub(r"[^A-Za-z0-9.-]", "_", id)
         tail = "" if plain == id else f"_{hashlib.sha256(id.encode()).hexdigest()[:6]}"
         return self.folder / ROUNDS / f"{number + 1:02d}" / f"{plain}{tail}.json"
 
     def load(self, number: int, problem: FitProblem) -> PatientFit | None:
-        """What was kept, or None.
+        """Load a stored fit; None if there is none.
 
         Raises
         ------
         StorageError
-            If it answers another question: other data, model, prior or seed.
+            If it was computed with other data, model, prior, starts or seed.
         """
         path = self.path(number, problem)
         if not path.is_file():
@@ -55,20 +55,20 @@ class Rounds:
             stored = json.loads(path.read_text(encoding="utf-8"))
             arrays = {name: np.array(value) for name, value in stored["evidence"].items()}
             kept = PatientFit(**{**stored["fit"], "evidence": Evidence(**arrays)})
-            question = stored["question"]
+            stored_hash = stored["question"]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
-                f"{path}  is no complete result ({type(error).__name__}: {error}); delete it"
+                f"{path}  is not a complete result ({type(error).__name__}: {error}); delete it"
             ) from None
-        if question != question_of(problem):
+        if stored_hash != question_of(problem):
             raise StorageError(
-                f"{path}  answers another question: the data, the model, the prior, the starts or "
-                "the seed have changed since; give a new folder with --out"
+                f"{path}  was computed with other inputs: the data, the model, the prior, the "
+                "starts or the seed have changed since; give a new folder with --out"
             )
         return kept
 
     def keep(self, number: int, problem: FitProblem, outcome: PatientFit) -> None:
-        """Write it, whole or not at all."""
+        """Store a fit, atomically."""
         numbers = {name: getattr(outcome, name) for name in PatientFit.__dataclass_fields__}
         evidence = numbers.pop("evidence")
         text = json.dumps({
@@ -80,7 +80,7 @@ class Rounds:
 
 
 def question_of(problem: FitProblem) -> str:
-    """A short text that differs if anything differs that decides the numbers."""
+    """A hash of everything the results depend on."""
     patient = problem.patient
     parts = (
         problem.model.hash,
@@ -98,7 +98,7 @@ def question_of(problem: FitProblem) -> str:
 
 
 def check_new(folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds rounds already, unless they are to go on.
+    """Refuse a folder that already holds a fit, unless it is to be resumed.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def check_new(folder: Path, *, resume: bool) -> None:
 
 
 def save_population(result: PopulationFit, folder: Path) -> list[Path]:
-    """Write the outcome: tables, a prior.toml to fit the next patient with, and a report.
+    """Write the result: tables, a prior.toml for the next patient's fit, and a report.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
     StorageError
         If one cannot be written; then none is.
     """
-    note = (f"Medians and spreads found from {len(result.fits)} patients by crs-sim fit-all, with "
+    note = (f"Medians and spreads of {len(result.fits)} patients, by crs-sim fit-all, with "
             f"the prior {result.assumed.name!r}.\n{RESEARCH_ONLY}")  # fmt: skip
     stored = {
         "note": RESEARCH_ONLY,
@@ -148,7 +148,7 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
 
 
 def report_text(result: PopulationFit) -> str:
-    """The report in markdown: how it ended first, then the population, then the patients."""
+    """The report in markdown: warnings first, then the population, then the patients."""
     lines = [f"# Fit of {len(result.fits)} patients", RESEARCH_ONLY, *headlines(result)]
     lines += ["## The population", TABLE_WORDS, _table(result)]
     lines += ["## The patients"]
@@ -157,29 +157,29 @@ def report_text(result: PopulationFit) -> str:
 
 
 TABLE_WORDS = (
-    "sd is the spread between patients on the log scale; errors are standard errors of the "
-    "logarithms. Shrinkage is 1 - sd(deviations)/sd: near 0 the patients' own data decide, near 1 "
-    "they say nothing and the estimate of each is the median. A shared parameter has one value for "
-    "all; of an own one each patient has theirs, with the assumed prior."
+    "sd is the between-patient standard deviation on the log scale; errors are standard errors of "
+    "the logarithms. Shrinkage is 1 - sd(deviations)/sd: near 0 the patients' own data decide, "
+    "near 1 they carry no information and each estimate is the median. A shared parameter has one "
+    "value for all patients; an own one is estimated for each patient, with the assumed prior."
 )
 
 
 def headlines(result: PopulationFit) -> list[str]:
-    """What must be read first: who failed, whether it stood still, what nobody's data tell."""
-    said = []
+    """Warnings: failed patients, no convergence, high shrinkage, a single start at the optimum."""
+    lines = []
     if result.failures:
-        said.append("**Failed: " + "; ".join(_failure(f) for f in result.failures) + "**")
+        lines.append("**Failed: " + "; ".join(_failure(f) for f in result.failures) + "**")
     if not result.still:
-        said.append(f"**After {result.rounds} rounds the population still moves.**")
-    told = result.table()
-    mute = told[(told["shrinkage"] > 0.7)]["parameter"]
-    if len(mute):
-        said.append("Shrunk by more than 70 %, so that single estimates say little: "
-                    f"{', '.join(mute)}.")  # fmt: skip
-    alone = [fit.patient for fit in result.fits if fit.agreeing < 2]
-    if alone:
-        said.append(f"Only one start found the best cost: {', '.join(alone)}.")
-    return said
+        lines.append(f"**Not converged after {result.rounds} iterations.**")
+    table = result.table()
+    shrunk = table[(table["shrinkage"] > 0.7)]["parameter"]
+    if len(shrunk):
+        lines.append("Shrinkage above 70 %, so that individual estimates carry little information: "
+                     f"{', '.join(shrunk)}.")  # fmt: skip
+    single = [fit.patient for fit in result.fits if fit.agreeing < 2]
+    if single:
+        lines.append(f"Only one start reached the best cost: {', '.join(single)}.")
+    return lines
 
 
 def _failure(failure: Failed) -> str:

@@ -1,8 +1,8 @@
-"""`compare`: what would have happened instead, told by endpoints, with how sure each answer is.
+"""`compare`: endpoints under counterfactual scenarios, with paired differences and uncertainty.
 
-Every draw of the parameters runs under every scenario, so a difference is between two courses of
-one and the same patient. Where a scenario leads out of the range that the data informed, the
-answer says so.
+Every draw of the parameters is simulated under every scenario, so a difference is between two
+courses of the same virtual patient. Extrapolation, beyond the range of states under the treatment
+as given, is reported.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .simulation import Simulation, simulate
 
 LEVEL = 0.95
 OUTSIDE = 1.1
-"""A state that goes further than this times its range under what was done is extrapolated."""
+"""A state beyond this multiple of its range under the treatment as given is extrapolated."""
 VANISHED = 0.01
-"""Of its largest value: below it a state's smallest value says nothing."""
+"""Share of its largest value below which a state's smallest value is ignored."""
 MOST_NAMED = 3
 RESOLUTION = 1e-3
-"""Of what was done: a smaller difference may be the solver's (see `MANY_RTOL`) and is none."""
+"""Relative difference below which it may be solver error (see `MANY_RTOL`) and counts as 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Endpoints under scenarios, the first of which is what was done.
+    """Endpoints under scenarios, the first of which is the treatment as given.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Comparison:
     endpoints : tuple of Endpoint
     estimates : (n_scenarios, n_endpoints) of those runs
     draws : (n_scenarios, n_endpoints, n_draws)
-    outside : what of each scenario is extrapolated, in words; "" where nothing is
+    outside : what is extrapolated in each scenario, in words; "" if nothing is
     """
 
     predictions: Predictions = field(repr=False)
@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def scenarios(self) -> tuple[str, ...]:
-        """Their names; the first is what was done."""
+        """Names of the scenarios; the first is the treatment as given."""
         return self.predictions.scenarios
 
     def of(self, scenario: str, endpoint: str) -> Array:
@@ -70,13 +70,13 @@ class Comparison:
         return np.asarray(self.draws[self._place(scenario, endpoint)])
 
     def difference(self, scenario: str, endpoint: str) -> Array:
-        """How much larger it is than as given, draw by draw, (n_draws,); 0 within `RESOLUTION`."""
+        """Paired difference from the treatment as given, (n_draws,); 0 within `RESOLUTION`."""
         given = self.of(self.scenarios[0], endpoint)
-        off = self.of(scenario, endpoint) - given
-        return np.where(np.abs(off) > RESOLUTION * np.abs(given), off, 0.0)
+        difference = self.of(scenario, endpoint) - given
+        return np.where(np.abs(difference) > RESOLUTION * np.abs(given), difference, 0.0)
 
     def sure(self, scenario: str, endpoint: str, level: float = LEVEL) -> bool:
-        """Whether 0 lies outside the interval of the paired differences."""
+        """Whether 0 is outside the interval of the paired differences."""
         tails = (0.5 - level / 2, 0.5 + level / 2)
         low, high = np.quantile(self.difference(scenario, endpoint), tails)
         return bool(low > 0 or high < 0)
@@ -85,10 +85,10 @@ class Comparison:
         """One row for each scenario and endpoint.
 
         ``estimate`` is of the run at the estimates; ``median``, ``low`` and ``high`` are of the
-        draws; ``difference`` is what was done taken off, draw by draw, ``ratio`` divided by it
-        (where the endpoint is told in ratios), and ``chance_lower`` the share of draws in which
-        it is below what was done. A difference smaller than `RESOLUTION` of what was done counts as
-        none. Both ends hold ``level`` of the draws between them.
+        draws; ``difference`` and ``ratio`` (for endpoints on a log scale) are paired, relative to
+        the treatment as given, and ``chance_lower`` is the share of draws with a lower value. A
+        relative difference below `RESOLUTION` counts as 0. The interval from low to high holds
+        ``level`` of the draws.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class Comparison:
         return pd.DataFrame(list(self._rows(tails)))
 
     def medians(self) -> pd.DataFrame:
-        """A row a scenario, a column an endpoint: the medians of the draws."""
+        """Medians of the draws: one row per scenario, one column per endpoint."""
         return pd.DataFrame(
             np.median(self.draws, axis=2), index=pd.Index(self.scenarios, name="scenario"),
             columns=[endpoint.name for endpoint in self.endpoints],
@@ -110,19 +110,20 @@ class Comparison:
     def _rows(self, tails: tuple[float, float, float]) -> Iterator[dict[str, object]]:
         for i, scenario in enumerate(self.scenarios):
             for j, endpoint in enumerate(self.endpoints):
-                mine, given = self.draws[i, j], self.draws[0, j]
+                values, given = self.draws[i, j], self.draws[0, j]
                 row: dict[str, object] = {
                     "scenario": scenario, "endpoint": endpoint.name, "label": endpoint.label,
                     "unit": endpoint.unit, "estimate": self.estimates[i, j],
-                    **_named(("median", "low", "high"), np.quantile(mine, tails)),
+                    **_named(("median", "low", "high"), np.quantile(values, tails)),
                 }  # fmt: skip
-                off = self.difference(scenario, endpoint.name)
-                said = ("difference", "difference_low", "difference_high")
-                row |= _named(said, np.quantile(off, tails))
+                change = self.difference(scenario, endpoint.name)
+                columns = ("difference", "difference_low", "difference_high")
+                row |= _named(columns, np.quantile(change, tails))
                 if endpoint.log and (given > 0).all():
-                    by = np.quantile(1.0 + off / given, tails)
-                    row |= _named(("ratio", "ratio_low", "ratio_high"), by)
-                yield row | {"chance_lower": float(np.mean(off < 0)), "outside": self.outside[i]}
+                    ratios = np.quantile(1.0 + change / given, tails)
+                    row |= _named(("ratio", "ratio_low", "ratio_high"), ratios)
+                yield row | {"chance_lower": float(np.mean(change < 0)),
+                             "outside": self.outside[i]}  # fmt: skip
 
     def _place(self, scenario: str, endpoint: str) -> tuple[int, int]:
         names = [e.name for e in self.endpoints]
@@ -133,7 +134,7 @@ class Comparison:
         return self.scenarios.index(scenario), names.index(endpoint)
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (
             f"Comparison({len(self.scenarios)} scenarios, {len(self.endpoints)} endpoints; "
             f"{self.predictions.source})"
@@ -150,21 +151,21 @@ def compare(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Endpoints of what was done to a patient, and of what might have been done instead.
+    """Compare endpoints under the treatment as given and under alternative scenarios.
 
     Parameters
     ----------
     result : Fit
-    scenarios : without what was done, which is always the first
+    scenarios : the alternatives; the treatment as given is always added as the first
     endpoints : see `crs_sim.endpoints.endpoint`
     draws : as in `crs_sim.predictions.predict`; the same in every scenario
-    sampling : Sampling, by default every 6 h until day 40; its outputs are seen to
+    sampling : Sampling, by default every 6 h until day 40; its outputs are set automatically
     workers, progress : as in `crs_sim.batches.simulate_many`
 
     Raises
     ------
     InputError
-        If there is nothing to compare, or two scenarios have one name.
+        If there is nothing to compare, or two scenarios have the same name.
     UnknownNameError, IntegrationError
         As `predict` and `crs_sim.simulation.simulate`.
 
@@ -176,11 +177,11 @@ def compare(
         raise InputError("a comparison needs at least one other scenario and one endpoint")
     problem = result.problem
     several = (replace(problem.patient.scenario, name=AS_GIVEN), *scenarios)
-    wanted = sampling or Sampling(every_hours=EVERY_HOURS)
+    base_sampling = sampling or Sampling(every_hours=EVERY_HOURS)
     shown = observables(problem.model, problem.noise, problem.patient)
     outputs = dict.fromkeys((*shown, *(e.needs for e in endpoints)))
     predictions = predict(
-        result, several, draws=draws, sampling=replace(wanted, outputs=tuple(outputs)),
+        result, several, draws=draws, sampling=replace(base_sampling, outputs=tuple(outputs)),
         workers=workers, progress=progress,
     )  # fmt: skip
     runs = tuple(
@@ -199,22 +200,22 @@ def _named(names: Sequence[str], values: Array) -> Mapping[str, float]:
 
 
 def _outside(run: Simulation, given: Simulation) -> str:
-    """In which states a run leaves the range it had under what was done; the worst first."""
+    """States that exceed their range under the treatment as given, the furthest first."""
     found = []
     for name in run.model.state_ids:
-        far, label = _how_far(run[name], given[name]), run.model[name].label
+        far, label = _extrapolation(run[name], given[name]), run.model[name].label
         if far > OUTSIDE:
-            beyond = "never met" if np.isinf(far) else f"{far:.1f} x its range"
+            beyond = "never above 0 as given" if np.isinf(far) else f"{far:.1f} x its range"
             found.append((far, f"{label} {beyond}"))
     changed = [c.parameter for c in run.scenario.changes if c not in given.scenario.changes]
     found.sort(key=lambda pair: -pair[0])
-    told = [text for _, text in found[:MOST_NAMED]] + [f"{name} changed" for name in changed]
+    texts = [text for _, text in found[:MOST_NAMED]] + [f"{name} changed" for name in changed]
     more = len(found) - MOST_NAMED
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+    return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _how_far(course: Array, given: Array) -> float:
-    """How many times as high, or as low, as it ever was; 1 inside, infinite if it never was."""
+def _extrapolation(course: Array, given: Array) -> float:
+    """Factor beyond the range as given: 1 inside, infinite if it was always 0 as given."""
     top, most = float(course.max()), float(given.max())
     if most <= 0.0:
         return float("inf") if top > 0.0 else 1.0

@@ -1,7 +1,8 @@
-"""Whether groups of walkers have found the posterior: R-hat, effective draws. Door to arviz-stats.
+"""MCMC convergence diagnostics of groups of walkers: R-hat and effective sample size.
 
-The walkers of a group steer by each other, so they are no independent chains: groups are. R-hat
-compares whole groups; draws are counted in two ways, and the fewer count.
+Only this file imports arviz-stats. The walkers of a group depend on each other, so the independent
+chains are the groups: R-hat compares groups, and the effective sample size is the smaller of two
+estimates.
 """
 
 from __future__ import annotations
@@ -19,26 +20,25 @@ from scipy.stats import rankdata
 Array = NDArray[np.float64]
 
 RHAT_LIMIT, ESS_NEEDED = 1.01, 400.0
-"""Of Vehtari et al. 2021."""
+"""Recommended by Vehtari et al. 2021."""
 WALKERS_LIMIT = 1.1
-"""For single walkers, which are many and short: above it some of them have not moved about."""
+"""For single walkers, which are many and short chains: above it some walkers are stuck."""
 TAIL = 0.05
 FEWEST = 8
-"""Draws of each walker below which nothing can be said."""
+"""Draws of each walker below which no diagnostic is computed."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """What can be said of the draws of one parameter.
+    """Convergence diagnostics of the draws of one parameter.
 
     Parameters
     ----------
     parameter : str
     rhat : float, rank-normalised split R-hat with each group of walkers as one chain; 1 is best
-    walkers_rhat : float, the same with each walker as one chain: tells walkers that are stuck
-    ess_bulk, ess_tail : float, effective draws for the middle, and for the 5 and 95 % quantiles
-    moves_each : float, moves of one walker that are worth one independent draw
-        (integrated autocorrelation time)
+    walkers_rhat : float, the same with each walker as one chain: detects walkers that are stuck
+    ess_bulk, ess_tail : float, effective sample size, of the bulk and of the 5 and 95 % quantiles
+    moves_each : float, moves of one walker per independent draw (integrated autocorrelation time)
 
     Source
     ------
@@ -54,12 +54,12 @@ class Convergence:
 
     @property
     def ess(self) -> float:
-        """Effective draws, the fewer of both."""
+        """Effective sample size, the smaller of bulk and tail."""
         return min(self.ess_bulk, self.ess_tail)
 
     @property
     def reached(self) -> bool:
-        """Whether all limits are kept; never where one of the numbers is missing."""
+        """Whether all diagnostics are within their limits; False if one of them is missing."""
         return (
             self.rhat <= RHAT_LIMIT
             and self.walkers_rhat <= WALKERS_LIMIT
@@ -68,13 +68,13 @@ class Convergence:
 
 
 def convergence(chain: Array, names: Sequence[str], thin: int = 1) -> tuple[Convergence, ...]:
-    """One `Convergence` for each parameter.
+    """Compute the convergence diagnostics of each parameter.
 
     Parameters
     ----------
     chain : (n_draws, n_groups, n_walkers, n_parameters), without the warm-up
     names : of the parameters
-    thin : int, moves from one draw to the next
+    thin : int, thinning interval: moves from one draw to the next
 
     Examples
     --------
@@ -110,17 +110,17 @@ def by_walker(values: Array) -> Array:
 
 
 def normal_scores(values: Array) -> Array:
-    """Values replaced by the normal quantiles of their ranks, as R-hat does."""
+    """Rank-normalised values, as R-hat uses them."""
     ranks = rankdata(values, axis=None).reshape(values.shape)
     return np.asarray(ndtri((ranks - 0.375) / (values.size + 0.25)))
 
 
 def effective(values: Array) -> float:
-    """Independent draws whose mean would be as exact as the mean of these.
+    """Effective sample size for the mean.
 
-    Counted twice. From the course of each group's mean: that holds whatever the walkers of a
-    group have in common, but not that some may be stuck. From each walker by itself: that holds
-    stuck walkers, but takes them as independent. The fewer count.
+    The smaller of two estimates: from the series of each group's mean, which accounts for the
+    dependence of the walkers in a group but not for stuck walkers; and from each walker as a chain,
+    which accounts for stuck walkers but takes walkers as independent.
 
     Parameters
     ----------
@@ -128,6 +128,6 @@ def effective(values: Array) -> float:
     """
     means = values.mean(axis=2)
     of_means = float(array_stats.ess(means.T, method="mean"))
-    together = of_means * values.var() / means.var() if means.var() > 0 else math.nan
-    alone = float(array_stats.ess(by_walker(values), method="mean"))
-    return float(min(together, alone, values.size))
+    from_groups = of_means * values.var() / means.var() if means.var() > 0 else math.nan
+    from_walkers = float(array_stats.ess(by_walker(values), method="mean"))
+    return float(min(from_groups, from_walkers, values.size))

@@ -1,9 +1,9 @@
-"""Parameter values drawn around an estimate: the Laplace approximation, and what it is worth.
+"""Parameter draws around an estimate: the Laplace approximation with importance weights.
 
-Near its peak a posterior of log parameters is close to a normal one. Further off it need not be:
-where a loop ignites for some values and not for others, most draws of the normal one may
-contradict the data they stand for. So each is run, and weighted by how likely it really is; how
-many independent draws that leaves is said. Where few are left, sample the posterior itself.
+Near its mode the posterior of the log parameters is close to a normal distribution; further away it
+need not be: where a cytokine loop ignites for some values only, most draws of the normal
+approximation may contradict the data. So each draw is simulated and weighted by its posterior
+density, and the effective sample size is reported. If it is small, sample the posterior itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .objective import Array, Objective, logs, prior_vectors
 from .workers import in_order
 
 TRIES = 1000
-"""Draws made at most for each that is kept inside the bounds."""
+"""Limit of the draws attempted for each one inside the bounds."""
 CANDIDATES = 5
-"""Draws of the normal approximation that are run for each that is kept."""
+"""Draws of the normal approximation that are simulated for each one returned."""
 FEW = 100.0
-"""Fewer independent draws than this leave the ends of a 95 % band to chance."""
+"""An effective sample size below this leaves the ends of a 95 % band unreliable."""
 BATCH = 64
 
 
@@ -34,9 +34,9 @@ class Draws:
 
     Parameters
     ----------
-    values : DataFrame, (n_draws, n_free), a column a free parameter, in its unit
-    source : str, in words; every table and figure made of them says it
-    effective : float, as how many independent draws of the posterior they count
+    values : DataFrame, (n_draws, n_free), one column per free parameter, in its unit
+    source : str, description shown with every table and figure made from the draws
+    effective : float, effective sample size
     """
 
     values: pd.DataFrame = field(repr=False)
@@ -47,10 +47,10 @@ class Draws:
 def weighted_draws(
     result: Fit, count: int = 400, *, seed: int | None = None, workers: int | None = None
 ) -> Draws:
-    """Draws of the normal approximation around a fit, chosen by how likely each really is.
+    """Draw from the normal approximation around a fit, with sampling importance resampling.
 
-    `CANDIDATES` times as many are run under the observations, and drawn from again with weights
-    posterior/normal (with replacement): sampling importance resampling.
+    `CANDIDATES` times as many draws are simulated, and resampled with replacement with weights
+    posterior/normal.
 
     Parameters
     ----------
@@ -71,21 +71,21 @@ def weighted_draws(
     chosen = result.seed if seed is None else seed
     candidates = laplace_draws(result, CANDIDATES * count, seed=chosen)
     x = np.log(candidates.to_numpy())
-    off = x - logs(result.problem, result.values)
-    normal = np.sum(off * np.linalg.solve(result.covariance, off.T).T, axis=1)
+    shifts = x - logs(result.problem, result.values)
+    normal = np.sum(shifts * np.linalg.solve(result.covariance, shifts.T).T, axis=1)
     ratio = -0.5 * (costs(result, x, workers=workers) - result.cost - normal)
     weights = np.exp(ratio - ratio.max())
     weights /= weights.sum()
     effective = float(1.0 / np.sum(weights**2))
     rows = np.random.default_rng([chosen, 1]).choice(len(x), size=count, p=weights)
     values = candidates.iloc[rows].reset_index(drop=True)
-    said = (
-        f"{count} draws of the Laplace approximation, weighted; the {len(x)} they are of are worth "
-        f"{effective:.0f}"
+    source = (
+        f"{count} weighted draws of the Laplace approximation; effective sample size "
+        f"{effective:.0f} of {len(x)}"
     )
     if effective < FEW:
-        said += ", too few to trust the ends; sample the posterior"
-    return Draws(values, said, effective)
+        source += ", too few for reliable 95 % limits; sample the posterior"
+    return Draws(values, source, effective)
 
 
 def costs(result: Fit, points: Array, *, workers: int | None = None) -> Array:
@@ -101,7 +101,7 @@ def costs(result: Fit, points: Array, *, workers: int | None = None) -> Array:
 
 
 def laplace_draws(result: Fit, count: int = 400, *, seed: int | None = None) -> pd.DataFrame:
-    """Parameter values from the normal approximation around a fit, cut at the bounds.
+    """Draw from the normal approximation around a fit, truncated at the bounds.
 
     Parameters
     ----------
@@ -111,19 +111,19 @@ def laplace_draws(result: Fit, count: int = 400, *, seed: int | None = None) -> 
 
     Returns
     -------
-    DataFrame, (count, n_free), a column a free parameter, in its unit
+    DataFrame, (count, n_free), one column per free parameter, in its unit
 
     Raises
     ------
     InputError
-        If the count is below 1, the covariance is singular, or nearly all draws leave the bounds.
+        If count is below 1, the covariance is singular, or nearly all draws are out of bounds.
     """
     if count < 1:
-        raise InputError(f"{count} draws were asked; give 1 or more")
+        raise InputError(f"{count} draws were requested; give 1 or more")
     if result.singular:
         raise InputError(
             f"{result.problem.name}: the covariance is singular, so nothing can be drawn from it; "
-            "give the parameters that are told by nothing a narrower prior, or fix them"
+            "give the parameters that are not identifiable a narrower prior, or fix them"
         )
     _, _, lower, upper = prior_vectors(result.problem)
     rng = np.random.default_rng(result.seed if seed is None else seed)
@@ -145,6 +145,6 @@ def laplace_draws(result: Fit, count: int = 400, *, seed: int | None = None) -> 
 
 
 def _root(covariance: Array) -> Array:
-    """A matrix (n, n) whose square is the covariance, also if that is barely positive."""
+    """A square root (n, n) of the covariance, also if that is barely positive definite."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

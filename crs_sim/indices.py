@@ -1,14 +1,13 @@
-"""Indices of global sensitivity: the design of the runs, and what is made of them. Only door to
-SALib.
+"""Global sensitivity indices, Sobol and Morris: sampling design and analysis.
 
-Sobol's indices share the variance of a number between the parameters: S1 is what a parameter does
-alone, ST what it does alone and together with others (Saltelli 2010,
-https://doi.org/10.1016/j.cpc.2009.09.018). Morris's are cheaper and rank only: mu* is how much the
-number moves as one parameter crosses its range, sigma how much that depends on where the others
-stand (Campolongo 2007, https://doi.org/10.1016/j.envsoft.2006.10.004).
+Only this file imports SALib. Sobol indices decompose the variance of an output by parameter: S1 is
+the first-order index, ST the total-order index with interactions (Saltelli 2010,
+https://doi.org/10.1016/j.cpc.2009.09.018). Morris indices are cheaper and only rank: mu* is the
+mean absolute elementary effect over a parameter's range, sigma its standard deviation, a measure of
+interactions and nonlinearity (Campolongo 2007, https://doi.org/10.1016/j.envsoft.2006.10.004).
 
-SALib 1.6.0 (2026) is the library of this field in Python, with both methods, intervals from a
-bootstrap and seeds; scipy has Sobol's indices alone, and no Morris.
+SALib 1.6.0 (2026) is the established Python library, with both methods, bootstrap intervals and
+seeds; scipy has Sobol indices only.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ Array = NDArray[np.float64]
 LEADING = {"sobol": "ST", "morris": "mu_star"}
 """The index by which each method ranks."""
 EXTRA = {"sobol": 2, "morris": 1}
-"""Runs in a block, beyond one for each parameter."""
+"""Runs of a block in addition to one for each parameter."""
 LEVELS = 4
-"""Values that a parameter takes in a Morris design."""
+"""Grid levels of a parameter in a Morris design."""
 RESAMPLES = 200
 LEAST = 8
-"""Blocks, so that a quarter of them still say something."""
+"""Minimum number of blocks, so that indices can be computed from a quarter of them."""
 
 
 def design(method: str, parameters: int, *, samples: int, seed: int) -> Array:
-    """The points to run, in blocks, between 0 and 1.
+    """Generate the points of the design, in blocks, between 0 and 1.
 
     Parameters
     ----------
     method : "sobol" or "morris"
     parameters : int
-    samples : int, blocks: base points of a Sobol design (a power of two), trajectories of Morris's
+    samples : int, blocks: base samples of a Sobol design (a power of two), Morris trajectories
     seed : int
 
     Returns
@@ -50,7 +49,7 @@ def design(method: str, parameters: int, *, samples: int, seed: int) -> Array:
     Raises
     ------
     UnknownNameError, InputError
-        For another method, too few samples, or no power of two.
+        For an unknown method, too few samples, or a number that is not a power of two.
 
     Examples
     --------
@@ -58,55 +57,55 @@ def design(method: str, parameters: int, *, samples: int, seed: int) -> Array:
     (80, 3)
     """
     _check(method, samples)
-    asked = _asked(parameters)
+    problem = _problem(parameters)
     if method == "sobol":
         from SALib.sample import sobol
 
-        points = sobol.sample(asked, samples, calc_second_order=False, seed=seed + 1)
+        points = sobol.sample(problem, samples, calc_second_order=False, seed=seed + 1)
     else:
         from SALib.sample import morris
 
-        points = morris.sample(asked, samples, num_levels=LEVELS, seed=seed + 1)
+        points = morris.sample(problem, samples, num_levels=LEVELS, seed=seed + 1)
     return np.asarray(points, dtype=np.float64)
 
 
 def block(method: str, parameters: int) -> int:
-    """Rows that belong together: without one of them the others say nothing."""
+    """Rows of a block, which can only be analysed together."""
     return parameters + EXTRA[method]
 
 
 def indices(
     method: str, points: Array, values: Array, *, seed: int, level: float = 0.95
 ) -> dict[str, Array]:
-    """The indices of each parameter, with the ends of their bootstrap intervals.
+    """Compute the indices of each parameter, with bootstrap confidence intervals.
 
     Parameters
     ----------
     method : "sobol" or "morris"
     points : (n_rows, n_parameters), of `design`, or whole blocks of it
-    values : (n_rows,), what the runs came to; finite
+    values : (n_rows,), outputs of the runs; finite
     seed : int, of the bootstrap
-    level : float, that the intervals hold
+    level : float, confidence level of the intervals
 
     Returns
     -------
     mapping of column to (n_parameters,): ``S1, S1_low, S1_high, ST, ST_low, ST_high``; or
-    ``mu, mu_star, mu_star_low, mu_star_high, sigma``. All are 0 where the values never change.
+    ``mu, mu_star, mu_star_low, mu_star_high, sigma``. All are 0 if the values are constant.
     """
     n = points.shape[1]
     if np.ptp(values) <= 1e-12 * np.abs(values).max(initial=0.0):
         names = ("S1", "S1_low", "S1_high", "ST", "ST_low", "ST_high") if method == "sobol" else (
             "mu", "mu_star", "mu_star_low", "mu_star_high", "sigma")  # fmt: skip
         return {name: np.zeros(n) for name in names}
-    asked = {"num_resamples": RESAMPLES, "conf_level": level, "seed": seed + 1}
+    options = {"num_resamples": RESAMPLES, "conf_level": level, "seed": seed + 1}
     if method == "sobol":
         from SALib.analyze import sobol
 
-        found = sobol.analyze(_asked(n), values, calc_second_order=False, **asked)
+        found = sobol.analyze(_problem(n), values, calc_second_order=False, **options)
         return {**_ends(found, "S1"), **_ends(found, "ST")}
     from SALib.analyze import morris
 
-    found = morris.analyze(_asked(n), points, values, num_levels=LEVELS, **asked)
+    found = morris.analyze(_problem(n), points, values, num_levels=LEVELS, **options)
     return {"mu": _plain(found["mu"]), **_ends(found, "mu_star"), "sigma": _plain(found["sigma"])}
 
 
@@ -122,7 +121,7 @@ def _check(method: str, samples: int) -> None:
         )
 
 
-def _asked(parameters: int) -> dict[str, Any]:
+def _problem(parameters: int) -> dict[str, Any]:
     names = [f"x{k}" for k in range(parameters)]
     return {"num_vars": parameters, "names": names, "bounds": [[0.0, 1.0]] * parameters}
 

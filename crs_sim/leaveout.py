@@ -1,8 +1,8 @@
-"""What the other observations foretell of the one that is left out: a fit's hardest test.
+"""Leave-one-out cross-validation: predict each observation from a fit to the others.
 
-The problem is fitted again without it, from where the fit ended, from the next best optimum and
-from the best of many draws of the priors, and what was read is held against the prediction: its
-own noise and what the rest leave uncertain.
+The problem is refitted without it, starting at the estimates, at the next best optimum and at the
+best of many draws of the priors. The reading left out is compared with its prediction, in standard
+deviations of the residual noise and the parameter uncertainty together.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from .trust import SAME_OPTIMUM
 from .verdict import when
 
 WIDER = 2.0
-"""Of such a draw, in terms of the fit's own uncertainty."""
+"""Spread of the alternative start, in multiples of the fit's own uncertainty."""
 EXACT_KINDS = ("value", "peak", "ratio", "sometime")
-"""Readings with a number of their own; the others are limits and grades, which have a chance."""
+"""Readings with a predictive density; the others, limits and grades, have a probability."""
 LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
 class Foretold:
-    """One reading that was left out, beside what the others foretell.
+    """One reading that was left out, with its cross-validated prediction.
 
     Parameters
     ----------
     id, observable, kind, when, unit : str, of the observation
     observed, predicted : float, in the unit; predicted by the fit without it
-    residual : float, in sd of the reading's noise (limits and grades: root of -2 ln chance)
-    off_by : float, in sd of the whole prediction: noise and what the rest leave uncertain; nan
-        for a limit or a grade
-    chance : float, of a reading at least as far off; of a limit or grade: of what was reported, at
-        the estimates (what is uncertain in them is not counted)
-    deviance : float, -2 ln predictive density (log scale) or chance: what compares models
+    residual : float, in sd of the residual noise (limits and grades: root of -2 ln probability)
+    off_by : float, in sd of the prediction: noise and parameter uncertainty; nan for a limit or
+        a grade
+    chance : float, probability of a reading at least as far off; for a limit or grade, of the
+        reported one at the estimates (parameter uncertainty not included)
+    deviance : float, -2 ln of the predictive density (log scale) or probability, to compare models
     """
 
     id: str
@@ -75,16 +75,16 @@ class Foretold:
 
 @dataclass(frozen=True, eq=False)
 class Omission:
-    """A fit without some observations, and what it foretells of them.
+    """A fit without some observations, and its predictions of them.
 
     Parameters
     ----------
-    ids : tuple of str, what was left out
+    ids : tuple of str, the observations left out
     fit : Fit, without them
     foretold : tuple of Foretold, one for each
-    parameter, shift : the parameter that moves most, and by how many standard errors of the whole
-        fit
-    agreeing : int, how many of the descents ended within 0.1 of the best
+    parameter, shift : the parameter that changes most, and by how many standard errors of the fit
+        to all observations
+    agreeing : int, how many local optimisations ended within 0.1 of the best
     """
 
     ids: tuple[str, ...]
@@ -103,67 +103,67 @@ def leave_out(
     workers: Workers = None,
     progress: Callable[[int, int, Omission], None] | None = None,
 ) -> tuple[Omission, ...]:
-    """Fit again without each group of observations, and foretell them.
+    """Refit without each group of observations, and predict them.
 
     Parameters
     ----------
-    result : Fit, with all observations
+    result : Fit, to all observations
     groups : ids to leave out together; None leaves out each observation in turn
-    done : those of this fit that are there already, and are not made again
+    done : existing results of this fit, which are not recomputed
     workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
         numbers do not depend on it
-    progress : called as (finished, of how many, Omission) after each that is made
+    progress : called as (finished, of how many, Omission) after each refit
 
     Raises
     ------
     UnknownNameError, InputError
-        For an observation that is not there, or if none would be left.
+        For an unknown observation, or if none would remain.
     """
     ids = result.problem.patient.observations.ids
-    asked = [tuple(g) for g in groups] if groups is not None else [(name,) for name in ids]
-    for group in asked:
+    requested = [tuple(g) for g in groups] if groups is not None else [(name,) for name in ids]
+    for group in requested:
         result.problem.patient.observations.without(*group)
         if not group or len(set(group)) == len(ids):
             raise InputError(f"{result.problem.name}: leave out at least one of the {len(ids)} "
                              "observations, and keep one")  # fmt: skip
     ready = {omission.ids: omission for omission in done}
-    left = [group for group in dict.fromkeys(asked) if group not in ready]
-    count = len(set(asked)) - len(left)
+    left = [group for group in dict.fromkeys(requested) if group not in ready]
+    count = len(set(requested)) - len(left)
 
     def report(omission: Omission) -> None:
         nonlocal count
         count += 1
         if progress is not None:
-            progress(count, len(set(asked)), omission)
+            progress(count, len(set(requested)), omission)
 
     made = everywhere(partial(leave_out_one, result), left, workers=workers, finished=report)
     ready |= {omission.ids: omission for omission in made}
-    return tuple(ready[group] for group in asked)
+    return tuple(ready[group] for group in requested)
 
 
 def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
-    """The fit without some observations; see `leave_out`."""
+    """Refit without some observations; see `leave_out`."""
     problem = result.problem.leaving_out(*ids)
     start = logs(problem, result.values)
-    afar = start_points(problem, 1 + DRAWS, result.seed)[1:]
+    prior_draws = start_points(problem, 1 + DRAWS, result.seed)[1:]
     ends = (
-        _descent(problem, 0, start),
-        _descent(problem, 1, _elsewhere(result)),
-        descend(problem, (2, afar)),
+        _local_fit(problem, 0, start),
+        _local_fit(problem, 1, _alternative_start(result)),
+        descend(problem, (2, prior_draws)),
     )
     best = min(ends, key=lambda end: end.cost)
-    again = answer(problem, ends, polish(problem, best), result.seed)
+    refit = answer(problem, ends, polish(problem, best), result.seed)
     errors = np.sqrt(np.diag(result.covariance))
-    moved = (logs(problem, again.values) - start) / errors
-    worst = int(np.argmax(np.abs(moved)))
+    shifts = (logs(problem, refit.values) - start) / errors
+    largest = int(np.argmax(np.abs(shifts)))
     return Omission(
-        ids, again, _foretold(result, again, ids), problem.names[worst], float(moved[worst]),
-        sum(end.cost - again.cost < SAME_OPTIMUM for end in ends),
+        ids, refit, _predictions(result, refit, ids), problem.names[largest],
+        float(shifts[largest]), sum(end.cost - refit.cost < SAME_OPTIMUM for end in ends),
     )  # fmt: skip
 
 
-def _elsewhere(result: Fit) -> Array:
-    """Another place to begin: the next best optimum that the fit's starts met, or a wide draw."""
+def _alternative_start(result: Fit) -> Array:
+    """Another start: the next best optimum among the fit's starts, or a wide draw."""
     problem = result.problem
     others = [s for s in result.starts if s.cost > result.cost + SAME_OPTIMUM]
     if others:
@@ -174,7 +174,8 @@ def _elsewhere(result: Fit) -> Array:
     return np.asarray(np.clip(centre + WIDER * (drawn - centre), lower, upper))
 
 
-def _descent(problem: FitProblem, number: int, x: Array) -> Start:
+def _local_fit(problem: FitProblem, number: int, x: Array) -> Start:
+    """A local optimisation from x."""
     objective = Objective(problem, ROUGH_RTOL)
     end = minimize(objective, x, ROUGH_TOLERANCE, MAX_STEPS)
     again = Objective(problem).residuals(objective.best)
@@ -185,15 +186,15 @@ def _descent(problem: FitProblem, number: int, x: Array) -> Start:
     )  # fmt: skip
 
 
-def _foretold(result: Fit, again: Fit, ids: tuple[str, ...]) -> tuple[Foretold, ...]:
-    """The left-out readings against the fit without them, on the days of the whole problem."""
-    problem, x = result.problem, logs(result.problem, again.values)
+def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[Foretold, ...]:
+    """The readings left out and their predictions, on the days of the complete problem."""
+    problem, x = result.problem, logs(result.problem, refit.values)
     objective = Objective(problem)
     residuals, slopes = objective.residuals(x), objective.jacobian(x)
-    run = curves(problem, again.values, days_needed(problem.patient.observations))
+    run = curves(problem, refit.values, days_needed(problem.patient.observations))
     return tuple(
         _one(o, predicted(o, run), residuals[rows],
-             math.sqrt(1.0 + float(slopes[rows][0] @ again.covariance @ slopes[rows][0])),
+             math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
              problem.noise)
         for o, rows in zip(problem.patient.observations, blocks(result), strict=True)
         if o.id in ids
@@ -218,9 +219,9 @@ def _one(
 def _reading(
     residuals: Array, spread: float, observation: Observation, noise: Noise
 ) -> tuple[float, float, float]:
-    """How far off in sd, the chance of that, and the -2 ln predictive density of a number.
+    """Error in sd, probability of one as large, and -2 ln predictive density of a reading.
 
-    Of a reading on an unknown day the second residual, for the day, is taken as it stands.
+    For a reading on an unknown day, the second residual (of the day) enters unchanged.
     """
     off_by = float(residuals[0]) / spread
     deviance = off_by**2 + 2.0 * math.log(spread) + float(np.sum(residuals[1:] ** 2))
@@ -229,34 +230,37 @@ def _reading(
 
 
 def density_constant(observation: Observation, noise: Noise) -> float:
-    """What a squared residual lacks to be -2 ln density of the log reading; 0 for a chance."""
+    """Constant that turns a squared residual into -2 ln density of the log reading.
+
+    0 for limits and grades, which have a probability.
+    """
     if observation.kind not in EXACT_KINDS:
         return 0.0
     return 2.0 * math.log(noise.sd(observation)) + LOG_2PI
 
 
 def leave_out_table(result: Fit, omissions: Sequence[Omission]) -> pd.DataFrame:
-    """One row for each reading left out: foretold without it, and its residual with it."""
+    """One row for each reading left out: its prediction, and its residual in the complete fit."""
     residuals = {o.id: signed(result.residuals[rows]) for o, rows in zip(
         result.problem.patient.observations, blocks(result), strict=True)}  # fmt: skip
     rows = [
         {
             "left_out": group_name(omission.ids),
-            **vars(foretold),
-            "residual_with": residuals[foretold.id],
+            **vars(prediction),
+            "residual_with": residuals[prediction.id],
             "cost_without": omission.fit.cost,
             "most_moved": omission.parameter,
             "moved_by": omission.shift,
             "descents_agreeing": omission.agreeing,
         }
         for omission in omissions
-        for foretold in omission.foretold
+        for prediction in omission.foretold
     ]
     return pd.DataFrame(rows)
 
 
 def group_name(ids: Sequence[str]) -> str:
-    """What was left out together, in a few words.
+    """A short name of the observations left out together.
 
     >>> group_name(["a", "b", "c", "d"])
     'a and 3 more'

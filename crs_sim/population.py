@@ -1,7 +1,7 @@
-"""What is assumed, or was found, of patients: medians and spreads of the parameters that differ.
+"""Population distributions: median and between-patient variability of the parameters that differ.
 
-A `Population` is what a prior.toml says, joined to a model: to draw virtual patients from, to fit a
-patient with, and the outcome of fitting several.
+A `Population` is a prior.toml with its model. It is the distribution of virtual patients, the prior
+of a patient's fit, and the result of fitting several patients.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Population:
     Parameters
     ----------
     name : str
-    model : Model, its values hold for all other parameters
-    free : tuple of Free: medians, spreads on the log scale, bounds and sources
-    noise : Noise, of what is measured in them
-    patients : float, how many patients it counts as beside others that are fitted
+    model : Model, whose values apply to all other parameters
+    free : tuple of Free: medians, standard deviations on the log scale, bounds and sources
+    noise : Noise, of the measurements
+    patients : float, its weight as a prior, in patients, when others are fitted
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Population:
 
     @property
     def medians(self) -> dict[str, float]:
-        """Of each parameter, in its unit."""
+        """Median of each parameter, in its unit."""
         return {free.name: free.median for free in self.free}
 
     @property
@@ -69,7 +69,7 @@ class Population:
         return {free.name: free.sd for free in self.free}
 
     def sample(self, n: int, rng: Generator) -> dict[str, Array]:
-        """Parameters of virtual patients, each (n,), between their bounds.
+        """Draw parameters of virtual patients, each (n,), between their bounds.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Population:
         return {f.name: _drawn(f, chances[:, k]) for k, f in enumerate(self.free)}
 
     def table(self) -> pd.DataFrame:
-        """One row a parameter: label, unit, median, the middle 95 % of patients, source."""
+        """One row per parameter: label, unit, median, 95 % interval of patients, source."""
         import pandas as pd
 
         return pd.DataFrame([
@@ -100,7 +100,7 @@ class Population:
         ])  # fmt: skip
 
     def toml(self, note: str = "") -> str:
-        """The text of a prior.toml that says the same; ``note`` stands above it as a comment."""
+        """The population as text of a prior.toml; ``note`` is a comment at its top."""
         lines = [f"# {line}".rstrip() for line in note.splitlines()]
         lines += ["", f"name = {_text(self.name)}", f"patients = {self.patients:.15g}"]
         for f in self.free:
@@ -119,16 +119,16 @@ class Population:
 
 
 def load_population(model: Model, name: str | Path | None = None) -> Population:
-    """A model's population: from the prior of that name, or the model's own.
+    """Load the population of a model: from the prior of that name, or the model's own.
 
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match for what is misspelt.
+        Naming file and key, and the closest match of a misspelt name.
     """
-    known = prior_of(model) if name is None else read_prior(name)
-    free, says = free_of(model, known), known.says
-    return Population(says.name, model, free, noise_of(says), says.patients)
+    prior = prior_of(model) if name is None else read_prior(name)
+    free, table = free_of(model, prior), prior.says
+    return Population(table.name, model, free, noise_of(table), table.patients)
 
 
 def _drawn(free: Free, chances: Array) -> Array:

@@ -1,6 +1,6 @@
-"""population.toml: which virtual patients, under which scenarios, and what is kept of each.
+"""Read population.toml: virtual patients, scenarios, and the results stored for each patient.
 
-Scenarios are those of a scenarios.toml beside it, made of what a patient was given.
+The scenarios are those of a scenarios.toml beside it, edits of a patient's treatment as given.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CovariateTable(Record):
     source: Words
 
     def check(self) -> None:
-        """What the shape needs, and nothing else."""
+        """Check that exactly the keys of the shape are given."""
         needs = {"lognormal": ("median", "sd"), "normal": ("mean", "sd"),
                  "uniform": ("lower", "upper")}[self.shape]  # fmt: skip
         for key in ("median", "mean", "sd", "lower", "upper"):
@@ -60,7 +60,7 @@ class CovariateTable(Record):
             if key in needs and not given:
                 raise CellError(key, f"is missing; {self.shape} needs {' and '.join(needs)}")
             if given and key not in (*needs, "lower", "upper"):
-                raise CellError(key, f"says nothing of {self.shape}, which has {needs[0]}")
+                raise CellError(key, f"does not apply to {self.shape}, which takes {needs[0]}")
 
 
 class FilterTable(Record):
@@ -89,17 +89,17 @@ class PopulationFile(Record):
 
 @dataclass(frozen=True, eq=False)
 class PopulationStudy:
-    """Virtual patients under scenarios: all that decides the numbers, but how many patients.
+    """Design of a simulation of virtual patients under scenarios.
 
     Parameters
     ----------
     name : str
     virtual : VirtualPopulation
-    scenarios : tuple of Scenario, the first is what is given; filters are of it
+    scenarios : tuple of Scenario; the first is the treatment as given, to which filters apply
     endpoints : names, see `crs_sim.endpoints.endpoint`
-    courses : names of what is kept of each patient once a day
-    sampling : Sampling, its outputs are seen to
-    number : int, patients drawn; those kept may be fewer
+    courses : names of the time courses stored once a day
+    sampling : Sampling; its outputs are set automatically
+    number : int, patients drawn; filters may keep fewer
     """
 
     name: str
@@ -112,16 +112,16 @@ class PopulationStudy:
 
     @property
     def model(self) -> Model:
-        """The model, with what is not drawn."""
+        """The model, with the values of all that is not drawn."""
         return self.virtual.model
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (f"PopulationStudy({self.name!r}: {self.number} patients, "
                 f"{len(self.scenarios)} scenarios, {len(self.endpoints)} endpoints)")  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the numbers, as JSON can hold it, by what a person calls it."""
+        """Everything the results depend on except the number of patients, as JSON values."""
         virtual = self.virtual
         return {
             "values": dict(sorted(self.model.values.items())),
@@ -139,22 +139,22 @@ class PopulationStudy:
 
 
 def _plain(table: dict[str, Any]) -> dict[str, Any]:
-    """Without infinities, which JSON has not."""
+    """Replace non-finite numbers, which JSON does not have, by None."""
     return {key: None if isinstance(v, float) and not math.isfinite(v) else v
             for key, v in table.items()}  # fmt: skip
 
 
 def load_study(name: str | Path) -> PopulationStudy:
-    """What a population.toml asks; or the shipped one of that name.
+    """Load the study of a population.toml, or the shipped one of that name.
 
     Parameters
     ----------
-    name : the file, its folder, or the name of what is shipped
+    name : the file, its folder, or the name of a shipped study
 
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match for what is misspelt.
+        Naming file and key, and the closest match of a misspelt name.
 
     Examples
     --------
@@ -163,52 +163,52 @@ def load_study(name: str | Path) -> PopulationStudy:
     """
     found = locate(name, POPULATIONS, POPULATION)
     path = found / POPULATION if found.is_dir() else found
-    says = read_toml(path, PopulationFile)
+    content = read_toml(path, PopulationFile)
     with _key(path, "patient"):
-        who = load_patient(_near(path, says.patient))
-        model = model_of(who)
-        who = check_against(who, model)
-    virtual = _virtual(says, who, model, path)
-    base = Scenario(AS_GIVEN, who.scenario.doses, who.scenario.changes,
-                    resets=who.scenario.resets)  # fmt: skip
+        patient = load_patient(_near(path, content.patient))
+        model = model_of(patient)
+        patient = check_against(patient, model)
+    virtual = _virtual(content, patient, model, path)
+    base = Scenario(AS_GIVEN, patient.scenario.doses, patient.scenario.changes,
+                    resets=patient.scenario.resets)  # fmt: skip
     with _key(path, "scenarios"):
-        asked = load_scenarios(_near(path, says.scenarios), base, virtual.model)
-        _check_apart(virtual, asked.scenarios)
+        listed = load_scenarios(_near(path, content.scenarios), base, virtual.model)
+        _check_not_drawn(virtual, listed.scenarios)
     return PopulationStudy(
-        says.name, virtual, (base, *asked.scenarios), tuple(e.name for e in asked.endpoints),
-        asked.courses if says.keep_courses else (),
-        Sampling(until=asked.until, every_hours=says.every_hours), says.number,
+        content.name, virtual, (base, *listed.scenarios), tuple(e.name for e in listed.endpoints),
+        listed.courses if content.keep_courses else (),
+        Sampling(until=listed.until, every_hours=content.every_hours), content.number,
     )  # fmt: skip
 
 
 def _virtual(
-    says: PopulationFile, who: Patient, model: Model, path: Path
+    content: PopulationFile, patient: Patient, model: Model, path: Path
 ) -> VirtualPopulation:
-    prior = None if says.prior is None else _near(path, says.prior)
+    prior = None if content.prior is None else _near(path, content.prior)
     with _key(path, "prior"):
         population = load_population(model, prior)
     covariates = []
-    for name, table in says.covariate.items():
+    for name, table in content.covariate.items():
         with _key(path, f"covariate.{name}"):
             covariates.append(_covariate(name, table, model[name].unit))
-    for name, table in says.dose.items():
+    for name, table in content.dose.items():
         with _key(path, f"dose.{name}"):
-            covariates.append(_dose(name, table, who.scenario))
+            covariates.append(_dose(name, table, patient.scenario))
     filters = []
-    for number, asked in enumerate(says.filter, start=1):
+    for number, criterion in enumerate(content.filter, start=1):
         with _key(path, f"filter {number}"):
-            condition = Condition.read(asked.when)
+            condition = Condition.read(criterion.when)
             endpoint(model, condition.quantity)
-            filters.append(Filter(condition, asked.source))
+            filters.append(Filter(condition, criterion.source))
     with _key(path, "fixed, covariate, dose"):
         return VirtualPopulation(
-            model.with_values(**who.scenario.values), population, tuple(covariates),
-            tuple(filters), says.seed, tuple(says.fixed),
+            model.with_values(**patient.scenario.values), population, tuple(covariates),
+            tuple(filters), content.seed, tuple(content.fixed),
         )  # fmt: skip
 
 
 def _covariate(name: str, table: CovariateTable, unit: str, dose: float | None = None) -> Covariate:
-    """What a table says, in another unit."""
+    """The covariate of a table, converted to another unit."""
     factor = convert(1.0, table.unit, unit)
     centre = table.mean if table.median is None else table.median
     low = 0.0 if table.shape == "lognormal" else -math.inf
@@ -224,20 +224,22 @@ def _covariate(name: str, table: CovariateTable, unit: str, dose: float | None =
 
 
 def _dose(name: str, table: CovariateTable, base: Scenario) -> Covariate:
-    """A drug's own dose: all doses of the schedule must be the same, or none would be meant."""
+    """The distribution of a drug's dose; all its doses in the schedule must be the same."""
     given = {(d.amount, d.unit) for d in base.doses if d.drug == name}
     if len(given) != 1:
         raise InputError(
             f"the schedule has {len(given) or 'no'} different doses of {name}; a dose that differs "
-            "between patients must stand for one"
+            "between patients must replace exactly one"
         )
     amount, unit = given.pop()
     if not amount > 0:
-        raise InputError(f"the schedule's dose of {name} is 0, so no other is a multiple of it")
+        raise InputError(f"the schedule's dose of {name} is 0, so it cannot be scaled; give one "
+                         "above 0")  # fmt: skip
     return _covariate(name, table, unit or table.unit, amount)
 
 
-def _check_apart(virtual: VirtualPopulation, scenarios: tuple[Scenario, ...]) -> None:
+def _check_not_drawn(virtual: VirtualPopulation, scenarios: tuple[Scenario, ...]) -> None:
+    """Refuse a scenario that sets a parameter that is drawn for each patient."""
     drawn = virtual.parameters({name: np.ones(1) for name in virtual.names})
     for scenario in scenarios:
         for name in scenario.values:
@@ -249,7 +251,7 @@ def _check_apart(virtual: VirtualPopulation, scenarios: tuple[Scenario, ...]) ->
 
 
 def with_number(study: PopulationStudy, number: int | None, seed: int | None) -> PopulationStudy:
-    """The study with another number of patients, or another seed.
+    """Return the study with another number of patients, or another seed.
 
     >>> with_number(load_study("crs"), 200, None).number
     200
@@ -261,7 +263,7 @@ def with_number(study: PopulationStudy, number: int | None, seed: int | None) ->
 
 
 def _near(path: Path, name: str) -> str:
-    """A file or folder named from the file's folder; else the name as it stands."""
+    """The path relative to the file's folder if it exists; otherwise the name unchanged."""
     beside = path.parent / name
     return str(beside) if beside.exists() else name
 

@@ -1,6 +1,6 @@
-"""What a folder with a virtual population holds: run.json, and four Parquet files a chunk.
+"""Files of a simulated virtual population: run.json, and four Parquet files per chunk.
 
-Every file says in its header which question it answers, so that no two populations are mixed up.
+Every file has the hash of the study in its header, so that results of two studies never mix.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEPT, FAILED = "kept", "failed"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Patients ``first`` to ``last`` (not included)."""
+    """Patients ``first`` to ``last`` (exclusive)."""
 
     number: int
     first: int
@@ -42,53 +42,53 @@ class Chunk:
 
 
 def chunks_of(number: int) -> Iterator[Chunk]:
-    """All chunks of so many patients.
+    """Split ``number`` patients into chunks.
 
     >>> [(c.first, c.last) for c in chunks_of(200)]
     [(0, 128), (128, 200)]
     """
-    for place, first in enumerate(range(0, number, BLOCK)):
-        yield Chunk(place, first, min(first + BLOCK, number))
+    for k, first in enumerate(range(0, number, BLOCK)):
+        yield Chunk(k, first, min(first + BLOCK, number))
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A population that was run, as it lies on disk.
+    """A simulated population, read from disk.
 
     Parameters
     ----------
     folder : Path
-    header : mapping, what run.json says
+    header : mapping, content of run.json
     """
 
     folder: Path
     header: Mapping[str, Any] = field(repr=False)
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (f"Results({str(self.folder)!r}: {self.header['name']}, {self.header['number']} "
                 f"patients, {len(self.scenarios)} scenarios)")  # fmt: skip
 
     @property
     def scenarios(self) -> tuple[str, ...]:
-        """Their names; the first is what is given."""
+        """Names of the scenarios; the first is the treatment as given."""
         return tuple(name for name, _ in self.header["settings"]["scenarios"])
 
     def members(self) -> pd.DataFrame:
-        """One row for each patient drawn: what was drawn, which filters let it pass, why not."""
+        """One row for each patient drawn: values, which filters it passes, failure message."""
         return read_parquet(self._paths(MEMBERS))
 
     def endpoints(self) -> pd.DataFrame:
-        """One row for each scenario and patient that was kept; a column for each endpoint."""
+        """One row for each scenario and patient kept; one column per endpoint."""
         return read_parquet(self._paths(ENDPOINTS))
 
     def courses(self, scenario: str) -> pd.DataFrame:
-        """One row for each patient that was kept and day, under a scenario; a column a course."""
+        """One row for each patient kept and day, under a scenario; one column per course."""
         columns = ["member", "day", *self.header["courses"]]
         return read_parquet(self._paths(COURSES), columns, where="scenario", value=scenario)
 
     def doses(self) -> pd.DataFrame:
-        """One row for each dose given or held by a trigger or hold, of the patients kept."""
+        """One row for each dose that a trigger gave or a hold withheld, of the patients kept."""
         return read_parquet(self._paths(DOSES))
 
     def _paths(self, table: str) -> list[Path]:
@@ -96,12 +96,12 @@ class Results:
 
 
 def load_results(folder: str | Path) -> Results:
-    """A population that was run to its end.
+    """Load a population whose simulation is complete.
 
     Raises
     ------
     StorageError
-        If there is none, or it is not finished.
+        If there is none, or it is incomplete.
 
     Examples
     --------
@@ -110,28 +110,29 @@ def load_results(folder: str | Path) -> Results:
     home = Path(folder)
     header = read_header(home)
     if header is None:
-        raise StorageError(f"{home}  holds no population: there is no {HEADER} in it")
+        raise StorageError(f"{home}  holds no population: there is no {HEADER} in it; give the "
+                           "folder of crs-sim population")  # fmt: skip
     for chunk in chunks_of(header["number"]):
         if not is_done(chunk, home, header["question"]):
             raise StorageError(
                 f"{home}  is not finished: patients {chunk.first} to {chunk.last - 1} are missing; "
-                "go on with --resume"
+                "resume with --resume"
             )
     return Results(home, header)
 
 
 def question_of(study: PopulationStudy) -> str:
-    """A short text that differs if anything differs that decides the numbers of a patient."""
-    return _question(study.model.hash, study.settings())
+    """A hash of everything the results of a patient depend on."""
+    return _hash(study.model.hash, study.settings())
 
 
-def _question(model_hash: str, settings: Mapping[str, Any]) -> str:
+def _hash(model_hash: str, settings: Mapping[str, Any]) -> str:
     text = json.dumps([model_hash, BLOCK, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def header_for(study: PopulationStudy) -> dict[str, Any]:
-    """What run.json says of a study."""
+    """Content of the run.json of a study."""
     model, population = study.model, study.virtual.population
     ends = [endpoint(model, name) for name in study.endpoints]
     return {
@@ -158,7 +159,7 @@ def column_of(one: Filter) -> str:
 
 
 def read_header(folder: Path) -> dict[str, Any] | None:
-    """What run.json of a folder says; None if there is none."""
+    """Read the run.json of a folder; None if there is none."""
     path = folder / HEADER
     if not path.is_file():
         return None
@@ -170,52 +171,53 @@ def read_header(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def check_header(folder: Path, ours: Mapping[str, Any], *, resume: bool) -> None:
-    """Refuse a folder that holds another population, or one that is not to go on.
+def check_header(folder: Path, requested: Mapping[str, Any], *, resume: bool) -> None:
+    """Refuse a folder that holds another population, or one that is not to be resumed.
 
     Raises
     ------
     StorageError
     """
-    there = read_header(folder)
-    check_resume(folder, "a population", there=there is not None, resume=resume)
-    if there is None:
+    stored = read_header(folder)
+    check_resume(folder, "a population", there=stored is not None, resume=resume)
+    if stored is None:
         return
-    was, now = there["model"], ours["model"]
-    if was["hash"] != now["hash"]:
+    stored_model, new_model = stored["model"], requested["model"]
+    if stored_model["hash"] != new_model["hash"]:
         raise StorageError(
-            f"{folder}  is of another model: {was['name']} {was['hash']}, and this is "
-            f"{now['name']} {now['hash']}; give a new folder"
+            f"{folder}  holds a population of another model: {stored_model['name']} "
+            f"{stored_model['hash']}, not {new_model['name']} {new_model['hash']}; give a new "
+            "folder"
         )
-    if there["question"] != ours["question"]:
-        other = [key for key, value in ours["settings"].items()
-                 if there["settings"].get(key) != json.loads(json.dumps(value))]  # fmt: skip
+    if stored["question"] != requested["question"]:
+        other = [key for key, value in requested["settings"].items()
+                 if stored["settings"].get(key) != json.loads(json.dumps(value))]  # fmt: skip
         raise StorageError(
-            f"{folder}  holds another population: {', '.join(other) or 'what it asks'} differ; "
+            f"{folder}  holds another population: {', '.join(other) or 'settings'} differ; "
             "give a new folder"
         )
-    if there["number"] > ours["number"]:
+    if stored["number"] > requested["number"]:
         raise StorageError(
-            f"{folder}  is of {there['number']} patients, more than {ours['number']}; ask for as "
-            "many or more, or give a new folder"
+            f"{folder}  holds {stored['number']} patients, more than {requested['number']}; "
+            "request as many or more, or give a new folder"
         )
 
 
 def is_done(chunk: Chunk, folder: Path, question: str) -> bool:
-    """Whether all of a chunk is there, and belongs to this question.
+    """Whether all files of a chunk exist and belong to this study.
 
     Raises
     ------
     StorageError
-        If one of its files is broken, or belongs to another question.
+        If one of its files is damaged, or belongs to another study.
     """
     paths = [chunk.path(folder, name) for name in TABLES]
     if not all(path.is_file() for path in paths):
         return False
     for path in paths:
-        says = header_of(path)
-        if says.get("question") != question:
+        header = header_of(path)
+        if header.get("question") != question:
             raise StorageError(f"{path}  belongs to another population; delete it")
-        if says.get("members") != chunk.last - chunk.first:
-            return False  # a larger number is asked now: the last chunk is run again
+        if header.get("members") != chunk.last - chunk.first:
+            return False  # more patients are requested now: the last chunk is run again
     return True

@@ -1,7 +1,7 @@
-"""A virtual population run, chunk by chunk, onto disk: what is finished stays finished.
+"""Simulate a virtual population, chunk by chunk, and store the results.
 
-Each chunk of patients becomes three Parquet files, written whole before they get their names, the
-one with endpoints last. A run that was stopped goes on from them, if it is asked the same.
+Each chunk of patients becomes four Parquet files, written atomically. An interrupted run can be
+resumed from them if the study is the same.
 """
 
 from __future__ import annotations
@@ -60,24 +60,24 @@ def run_population(
 ) -> Results:
     """Run virtual patients under every scenario, and keep endpoints and courses on disk.
 
-    The numbers do not depend on workers, or how often it was stopped.
+    The numbers do not depend on the workers, or on interruptions.
 
     Parameters
     ----------
     study : PopulationStudy, see `crs_sim.populationfile.load_study`
     folder : where run.json and the parts go
-    resume : go on with what is there; perhaps to a larger number of patients
+    resume : resume an interrupted run, perhaps up to a larger number of patients
     workers : int, threads (default: one for each core); or the address of a Dask scheduler
-    progress : called with the patients done and their number, after each chunk
+    progress : called as (patients done, of how many), after each chunk
 
     Raises
     ------
     StorageError
-        If the folder holds another population, or cannot be written to; what is finished stays.
+        If the folder holds another population, or cannot be written; finished chunks are kept.
     InputError, UnknownNameError
-        For what cannot be run.
+        If the study is invalid.
     CrsSimError
-        If a cluster cannot be reached, or goes away.
+        If a cluster cannot be reached, or the connection is lost.
 
     Examples
     --------
@@ -94,12 +94,12 @@ def run_population(
     check_folder(home)
     check_header(home, header, resume=resume)
     compile_kernel(study.model)  # before any thread, so that its message comes first
-    run_chunk(study, Chunk(0, 0, 0))  # what cannot be run is refused before anything is written
+    run_chunk(study, Chunk(0, 0, 0))  # an invalid study is refused before anything is written
     first = {home / HEADER: json_file(header)}
     todo = [c for c in chunks_of(study.number) if not is_done(c, home, header["question"])]
     done = study.number - sum(c.last - c.first for c in todo)
-    for place, tables in _run(study, todo, workers):
-        chunk = todo[place]
+    for k, tables in _run(study, todo, workers):
+        chunk = todo[k]
         parts = {chunk.path(home, name): content for name, content in tables.items()}
         _write(home, {**first, **parts}, done, study.number)  # no run.json before the first part
         done += chunk.last - chunk.first
@@ -123,13 +123,13 @@ def _run(
 def run_chunk(
     study: PopulationStudy, chunk: Chunk, *, stop: threading.Event | None = None
 ) -> dict[str, bytes]:
-    """The Parquet files of some patients, by table: here, or on another machine.
+    """Simulate some patients, here or on a cluster; return Parquet files by table name.
 
     Parameters
     ----------
     study : PopulationStudy
-    chunk : Chunk; four run side by side, so that their number is filled up, and cut again
-    stop : once it is set, nothing new is begun
+    chunk : Chunk; padded to a multiple of the SIMD lanes for the simulation
+    stop : once it is set, no new batch is started
     """
     many = max(LANES, -(-(chunk.last - chunk.first) // LANES) * LANES)
     drawn = study.virtual.draw(chunk.first, chunk.first + many)
@@ -142,61 +142,62 @@ def run_chunk(
     sampling = replace(study.sampling, outputs=tuple(outputs))
     plan = plan_of(study.model, study.scenarios, values, sampling)
     if chunk.first == chunk.last:
-        return {}  # asked only whether it can be run
+        return {}  # only the validity of the study is checked
     ensemble = plan.gather(run_batch(batch, stop=stop) for batch in plan.batches())
-    told = {s.name: {name: end.of(Members(ensemble, s.name)) for name, end in ends.items()}
+    values_of = {s.name: {name: end.of(Members(ensemble, s.name)) for name, end in ends.items()}
             for s in study.scenarios}  # fmt: skip
     rows = chunk.last - chunk.first
-    table = _members(study, ensemble, {k: v[:rows] for k, v in drawn.items()}, chunk, told)
+    table = _members(study, ensemble, {k: v[:rows] for k, v in drawn.items()}, chunk, values_of)
     places = np.flatnonzero(np.isin(_ids(ensemble), table["member"][table[KEPT]]))
     tables = {
         MEMBERS: table,
         COURSES: _courses(study, ensemble, places),
-        ENDPOINTS: _endpoints(study, ensemble, places, told),
+        ENDPOINTS: _endpoints(study, ensemble, places, values_of),
         DOSES: _doses(ensemble, places),
     }
-    says = {"question": question_of(study), "model": study.model.hash, "members": rows}
-    return {name: parquet_bytes(columns, says) for name, columns in tables.items()}
+    header = {"question": question_of(study), "model": study.model.hash, "members": rows}
+    return {name: parquet_bytes(columns, header) for name, columns in tables.items()}
 
 
 def _members(
     study: PopulationStudy, ensemble: Ensemble, drawn: Mapping[str, Any], chunk: Chunk,
-    told: Mapping[str, Mapping[str, Any]],
+    values_of: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
-    """What was drawn of each patient, which filters it passes, and whether it is kept."""
+    """The values of each patient, which filters it passes, and whether it is kept."""
     members = np.arange(chunk.first, chunk.last)
     finished = _ids(ensemble)
     at, ran = np.searchsorted(finished, members), np.isin(members, finished)
     kept, passes = ran.copy(), {}
     for one in study.virtual.filters:
-        good = np.zeros(len(members), dtype=bool)
-        values = told[study.scenarios[0].name][one.when.quantity]
-        good[ran] = one.when.holds(np.asarray(values)[at[ran]])
-        passes[column_of(one)] = good
-        kept &= good
+        passed = np.zeros(len(members), dtype=bool)
+        values = values_of[study.scenarios[0].name][one.when.quantity]
+        passed[ran] = one.when.holds(np.asarray(values)[at[ran]])
+        passes[column_of(one)] = passed
+        kept &= passed
     reasons = {f.member: str(f) for f in reversed(ensemble.failures)}
     failed = [reasons.get(int(m), "") for m in members]
     return {"member": members, **drawn, **passes, KEPT: kept, FAILED: failed}
 
 
 def _ids(ensemble: Ensemble) -> Any:
-    """Of the patients that finished under every scenario, ascending."""
+    """Ids of the patients that finished under every scenario, ascending."""
     return np.array(ensemble.members, dtype=np.int64)
 
 
 def _endpoints(
-    study: PopulationStudy, ensemble: Ensemble, places: Any, told: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+    study: PopulationStudy, ensemble: Ensemble, places: Any,
+    values_of: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     names = [s.name for s in study.scenarios]
     columns = {"member": np.tile(_ids(ensemble)[places], len(names)),
                "scenario": np.repeat(np.array(names, dtype=object), len(places))}  # fmt: skip
     for name in study.endpoints:
-        columns[name] = np.concatenate([np.asarray(told[s][name])[places] for s in names])
+        columns[name] = np.concatenate([np.asarray(values_of[s][name])[places] for s in names])
     return columns
 
 
 def _courses(study: PopulationStudy, ensemble: Ensemble, places: Any) -> dict[str, Any]:
-    """Once a day, with half the digits: to draw bands of."""
+    """Daily time courses in single precision, for plots of bands."""
     whole = np.flatnonzero(np.abs(ensemble.days - np.round(ensemble.days)) < WHOLE_DAY)
     names, n_days = [s.name for s in study.scenarios], len(whole)
     members = np.repeat(_ids(ensemble)[places], n_days)
@@ -211,7 +212,7 @@ def _courses(study: PopulationStudy, ensemble: Ensemble, places: Any) -> dict[st
 
 
 def _doses(ensemble: Ensemble, places: Any) -> dict[str, Any]:
-    """What was decided on the way: the other doses are the scenario's own."""
+    """Doses that triggers and holds decided; the others are in the scenario's schedule."""
     kept = [ensemble.members[place] for place in places]
     found = [
         (member, scenario, *(getattr(entry, name) for name in COLUMNS))
@@ -231,6 +232,6 @@ def _write(folder: Path, files: Mapping[Path, bytes], done: int, number: int) ->
         write_whole(files)
     except StorageError as error:
         raise StorageError(
-            f"{error}. {done} of {number} patients are kept in {folder}: once there is room, "
-            "--resume goes on"
+            f"{error}. {done} of {number} patients are stored in {folder}: free some space, then "
+            "resume with --resume"
         ) from None

@@ -1,7 +1,7 @@
-"""What a virtual population came to, as tables: grades, endpoints, paired differences, subgroups.
+"""Result tables of a virtual population: grades, endpoints, paired differences, subgroups.
 
-A share of n patients is uncertain by chance as any share is; of 10,000 by one point in a hundred at
-most. What the assumptions leave open is far more.
+The sampling error of a share of 10,000 patients is at most one percentage point; the uncertainty
+of the model's assumptions is far larger.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ GRADE = "worst_grade"
 GRADES = range(5)
 SEVERE = 3
 NOTABLE = 0.01
-"""Of an endpoint: far above what the solver leaves open, and nothing a patient would notice."""
+"""Relative change of an endpoint: far above the solver's error, but not clinically relevant."""
 QUANTILES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 TERTILES = ("low", "middle", "high")
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """The tables of a population; each is worked out when it is first asked for.
+    """The result tables of a population; the data are read on first use.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class Summary:
 
     @cached_property
     def kept(self) -> pd.DataFrame:
-        """The patients that were kept, by member."""
+        """The patients kept, indexed by member."""
         return self.members[self.members[KEPT]].set_index("member")
 
     @cached_property
     def by_scenario(self) -> dict[str, pd.DataFrame]:
-        """Scenario to the endpoints of each patient kept, by member; the same members in each."""
+        """Scenario to the endpoints of the patients kept, indexed by member, the same in each."""
         table = self.results.endpoints()
         return {
             name: table[table["scenario"] == name].set_index("member").drop(columns="scenario")
@@ -57,11 +57,11 @@ class Summary:
 
     @property
     def graded(self) -> bool:
-        """Whether worst grades were asked for."""
+        """Whether the worst grade is one of the endpoints."""
         return GRADE in self.results.header["endpoints"]
 
     def rejected(self) -> pd.DataFrame:
-        """One row a filter: how many of those that ran it rejects, and how many no other does."""
+        """One row per filter: how many patients it rejects, and how many it alone rejects."""
         ran = self.members[self.members[FAILED] == ""]
         filters = self.results.header["settings"]["filters"]
         fails = {when: ~ran[f"passes {when}"].to_numpy() for when, _ in filters}
@@ -75,7 +75,7 @@ class Summary:
         return pd.DataFrame(rows, columns=columns)
 
     def grades(self) -> pd.DataFrame:
-        """One row a scenario: patients, the share at each worst grade, and at `SEVERE` or more."""
+        """One row per scenario: patients, the share at each worst grade, at `SEVERE` or above."""
         rows = []
         for name, table in self.by_scenario.items():
             worst = table[GRADE].to_numpy()
@@ -87,37 +87,37 @@ class Summary:
     def endpoints(self) -> pd.DataFrame:
         """One row for each scenario and endpoint: quantiles over the patients, and the mean."""
         return pd.DataFrame([
-            {"scenario": name, **self._says(end), **_quantiles(table[end]),
+            {"scenario": name, **self._about(end), **_quantiles(table[end]),
              "mean": _mean(table[end])}
             for name, table in self.by_scenario.items() for end in table.columns
         ])  # fmt: skip
 
     def differences(self) -> pd.DataFrame:
-        """One row for each other scenario and endpoint: it less what is given, within patients.
+        """One row for each alternative scenario and endpoint: paired difference from as given.
 
-        Lower and higher are those in whom it is by more than `NOTABLE` of what it was.
+        ``share_lower`` and ``share_higher`` count changes by more than `NOTABLE`, relatively.
         """
         given, *others = self.results.scenarios
         return pd.DataFrame([
-            {"scenario": name, **self._says(end), **_quantiles(off), "mean": _mean(off),
-             "share_lower": _share(off < -least), "share_higher": _share(off > least)}
+            {"scenario": name, **self._about(end), **_quantiles(change), "mean": _mean(change),
+             "share_lower": _share(change < -least), "share_higher": _share(change > least)}
             for name in others for end in self.by_scenario[name].columns
             for base in [self.by_scenario[given][end]]
-            for off, least in [(self.by_scenario[name][end] - base, NOTABLE * base.abs())]
+            for change, least in [(self.by_scenario[name][end] - base, NOTABLE * base.abs())]
         ])  # fmt: skip
 
     def subgroups(self) -> pd.DataFrame:
         """One row for each covariate's tertile, scenario and endpoint.
 
-        ``severe`` is the share of its patients at `SEVERE` or more, where grades were asked for.
+        ``severe`` is the share of its patients at `SEVERE` or above, if grades are an endpoint.
         """
         return pd.DataFrame([
-            {**group, "scenario": name, "severe": severe, **self._says(end),
-             **_quantiles(mine[end])}
+            {**group, "scenario": name, "severe": severe, **self._about(end),
+             **_quantiles(part[end])}
             for group, members in self._tertiles()
             for name, table in self.by_scenario.items()
-            for mine in [table.loc[members]]
-            for severe in [_share(mine[GRADE] >= SEVERE) if self.graded else np.nan]
+            for part in [table.loc[members]]
+            for severe in [_share(part[GRADE] >= SEVERE) if self.graded else np.nan]
             for end in table.columns
         ])  # fmt: skip
 
@@ -129,20 +129,20 @@ class Summary:
             days = self.results.courses(scenario).groupby("day")[names]
             found = days.quantile(list(QUANTILES.values())).unstack()
             for name in names:
-                mine = found[name]
-                mine.columns = list(QUANTILES)
-                mine = mine.reset_index()
-                mine.insert(0, "course", name)
-                mine.insert(0, "scenario", scenario)
-                parts.append(mine)
+                part = found[name]
+                part.columns = list(QUANTILES)
+                part = part.reset_index()
+                part.insert(0, "course", name)
+                part.insert(0, "scenario", scenario)
+                parts.append(part)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def _says(self, end: str) -> dict[str, Any]:
+    def _about(self, end: str) -> dict[str, Any]:
         return {"endpoint": end, **self.results.header["endpoints"][end]}
 
     def _tertiles(self) -> Iterator[tuple[dict[str, Any], Any]]:
         """Thirds of the patients by each covariate, and their members."""
-        for name, says in self.results.header["covariates"].items():
+        for name, about in self.results.header["covariates"].items():
             values = self.kept[name]
             if not len(values):
                 continue
@@ -150,7 +150,7 @@ class Summary:
             place = np.searchsorted(cuts[1:3], values.to_numpy(), side="left")
             for k, third in enumerate(TERTILES):
                 members = values.index[place == k]
-                group = {"covariate": name, "unit_of_covariate": says["unit"], "third": third,
+                group = {"covariate": name, "unit_of_covariate": about["unit"], "third": third,
                          "from": cuts[k], "to": cuts[k + 1], "patients": len(members)}  # fmt: skip
                 yield group, members
 

@@ -1,6 +1,6 @@
-"""`Posterior`: draws of the parameters, each as likely as data and priors make it.
+"""`Posterior`: MCMC draws of the parameters given data and priors, with convergence diagnostics.
 
-It says itself whether it can be trusted: see `Posterior.verdict` and `crs_sim.convergence`.
+`Posterior.verdict` states whether the draws have converged; see `crs_sim.convergence`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WARM_UP = 0.3
-"""Share of the draws, from the beginning, in which walkers may still be on their way."""
+"""Share of the draws, from the start, that is discarded as warm-up."""
 FEWEST_WALKERS = 16
 WALKERS_EACH = 2.4
-"""Walkers in a group for each free parameter, unless told; differences need more than one each."""
+"""Default walkers of a group per free parameter; differential evolution needs more than one."""
 SAMPLER = "emcee DEMove 0.9, DEMove gamma 1 0.1"
 ROUNDED = 50
 DRAWS_FILE, ABOUT, CHAIN = "draws.csv", "posterior.json", "chain"
-"""Draws written for others, what they are of, and the folder of all, as `crs-sim sample` leaves."""
+"""Written by `crs-sim sample`: draws for other programs, their metadata, the folder of chains."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class SamplePlan:
     Parameters
     ----------
     draws : int, kept of each walker, warm-up included
-    thin : int, moves of each walker from one draw to the next
-    groups : int, independent groups of walkers; convergence compares them
+    thin : int, thinning interval: moves of each walker from one draw to the next
+    groups : int, independent groups of walkers, which R-hat compares
     walkers : int, in each group; even (default: 2.4 for each free parameter)
     seed : int
 
@@ -67,12 +67,12 @@ class SamplePlan:
     seed: int = 1
 
     def of_size(self, n_free: int) -> SamplePlan:
-        """The plan for so many free parameters, with its number of walkers.
+        """Return the plan for ``n_free`` free parameters, with its number of walkers.
 
         Raises
         ------
         InputError
-            If it cannot work: too few groups, walkers or draws.
+            If there are too few groups, walkers or draws.
         """
         usual = max(FEWEST_WALKERS, 8 * math.ceil(WALKERS_EACH * n_free / 8))
         walkers = usual if self.walkers is None else self.walkers
@@ -115,12 +115,12 @@ class Posterior:
 
     @property
     def warm_up(self) -> int:
-        """Draws of each walker, from the beginning, that do not count."""
+        """Number of draws of each walker, from the start, that are discarded as warm-up."""
         return math.ceil(WARM_UP * len(self.chain))
 
     @property
     def kept(self) -> Array:
-        """The draws that count, (n_kept, n_groups, n_walkers, n_free) log parameters."""
+        """The draws after the warm-up, (n_kept, n_groups, n_walkers, n_free) log parameters."""
         return self.chain[self.warm_up :]
 
     @property
@@ -130,59 +130,59 @@ class Posterior:
 
     @property
     def failed_runs(self) -> int:
-        """Simulations that failed; such a move is never taken."""
+        """Simulations that failed; such a move is never accepted."""
         return int(self.counts[:, 2].sum())
 
     @property
     def acceptance(self) -> float:
-        """Share of the moves that were taken."""
+        """Share of the moves that were accepted."""
         moves = math.prod(self.log_posterior.shape) * self.plan.thin
         return float(self.counts[:, 0].sum() / moves) if moves else math.nan
 
     @cached_property
     def convergence(self) -> tuple[Convergence, ...]:
-        """What can be said of each parameter's draws."""
+        """Convergence diagnostics of each parameter."""
         return convergence(self.kept, self.problem.names, self.plan.thin)
 
     @property
     def converged(self) -> bool:
-        """Whether every parameter keeps every limit."""
+        """Whether every parameter is within every limit."""
         return all(c.reached for c in self.convergence)
 
     @property
     def more_draws(self) -> int:
-        """Draws of each walker that are still to be made, roughly; 0 once it has converged."""
+        """Estimate of the draws of each walker still needed; 0 once converged."""
         if self.converged:
             return 0
         factors = [_factor(c) for c in self.convergence]
-        known = [factor for factor in factors if math.isfinite(factor)]
-        factor = max(known) if len(known) == len(factors) else 4.0
-        wanted = len(self.chain) * max(1.2, min(factor, 20.0))
-        return ROUNDED * math.ceil((wanted - len(self.chain)) / ROUNDED)
+        finite = [factor for factor in factors if math.isfinite(factor)]
+        factor = max(finite) if len(finite) == len(factors) else 4.0
+        needed = len(self.chain) * max(1.2, min(factor, 20.0))
+        return ROUNDED * math.ceil((needed - len(self.chain)) / ROUNDED)
 
     @property
     def verdict(self) -> str:
-        """Whether the draws can be trusted, why not, and what to do, in words."""
+        """Whether the draws have converged, and if not, why and what to do, in words."""
         checks: tuple[tuple[str, float, str], ...] = (
             ("rhat", RHAT_LIMIT, "R-hat of the groups is {0:.3f} for {1} (limit {2:g})"),
             ("walkers_rhat", WALKERS_LIMIT,
              "R-hat of single walkers is {0:.2f} for {1} (limit {2:g})"),
-            ("ess", ESS_NEEDED, "{1} has {0:.0f} effective draws ({2:g} are needed)"),
+            ("ess", ESS_NEEDED, "the effective sample size of {1} is {0:.0f} ({2:g} is needed)"),
         )  # fmt: skip
         if any(math.isnan(c.ess) or math.isnan(c.rhat) for c in self.convergence):
-            said = ["too few draws to say anything"]
+            problems = ["too few draws for diagnostics"]
         else:
-            said = [text for check in checks for text in self._breach(*check)]
-        if not said:
+            problems = [text for check in checks for text in self._breach(*check)]
+        if not problems:
             fewest = min(self.convergence, key=lambda c: c.ess)
             worst = max(c.rhat for c in self.convergence)
             return (
-                f"Converged: R-hat at most {worst:.3f}, at least {fewest.ess:.0f} effective draws "
-                f"({fewest.parameter})."
+                f"Converged: R-hat at most {worst:.3f}, effective sample size at least "
+                f"{fewest.ess:.0f} ({fewest.parameter})."
             )
         total = len(self.chain) + self.more_draws
         return (
-            f"Not converged: {'; '.join(said)}. Go on with --resume --draws {total} (about "
+            f"Not converged: {'; '.join(problems)}. Resume with --resume --draws {total} (about "
             f"{self.more_draws} more of each walker)."
         )
 
@@ -194,12 +194,12 @@ class Posterior:
         return [words.format(value, worst.parameter, limit)] if beyond else []
 
     def values(self, count: int | None = None) -> pd.DataFrame:
-        """Draws of the parameters in their own units: a row a draw, a column a parameter.
+        """Draws of the parameters in their own units: one row per draw, one column per parameter.
 
         Parameters
         ----------
-        count : int, so many rows, picked at random (with the plan's seed); all of them if None
-            or if there are fewer. Each is a draw of the posterior; neighbours may be alike
+        count : int, number of rows, picked at random (with the plan's seed); all of them if None
+            or if there are fewer. Each is a draw of the posterior; neighbours may be correlated
 
         Raises
         ------
@@ -219,12 +219,12 @@ class Posterior:
         return table.rename_axis("draw")
 
     def summary(self) -> pd.DataFrame:
-        """One row a parameter: quantiles, the prior's, and what can be said of the draws."""
+        """One row per parameter: quantiles, the prior, and convergence diagnostics."""
         import pandas as pd
 
         quantiles = np.exp(np.quantile(self.kept, [0.05, 0.5, 0.95], axis=(0, 1, 2)))
         rows = []
-        for k, (free, told) in enumerate(zip(self.problem.free, self.convergence, strict=True)):
+        for k, (free, one) in enumerate(zip(self.problem.free, self.convergence, strict=True)):
             parameter = self.problem.model[free.name]
             rows.append({
                 "parameter": free.name,
@@ -234,8 +234,8 @@ class Posterior:
                 "sd_log": float(self.kept[..., k].std()),
                 "prior_median": free.median,
                 "prior_sd": free.sd,
-                **{name: value for name, value in asdict(told).items() if name != "parameter"},
-                "converged": told.reached,
+                **{name: value for name, value in asdict(one).items() if name != "parameter"},
+                "converged": one.reached,
             })  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -249,17 +249,17 @@ class Posterior:
         )
 
 
-def _factor(told: Convergence) -> float:
-    """How many times as many draws would do, were they all like these."""
+def _factor(diagnostics: Convergence) -> float:
+    """Factor by which the number of draws must grow, if further draws are like these."""
     return max(
-        ESS_NEEDED / told.ess,
-        (told.rhat**2 - 1.0) / (RHAT_LIMIT**2 - 1.0),
-        (told.walkers_rhat**2 - 1.0) / (WALKERS_LIMIT**2 - 1.0),
+        ESS_NEEDED / diagnostics.ess,
+        (diagnostics.rhat**2 - 1.0) / (RHAT_LIMIT**2 - 1.0),
+        (diagnostics.walkers_rhat**2 - 1.0) / (WALKERS_LIMIT**2 - 1.0),
     )
 
 
 def of_parts(problem: FitProblem, plan: SamplePlan, parts: list[Part]) -> Posterior:
-    """The posterior of the parts of a run; the first is where its walkers started."""
+    """The posterior of the parts of a run; the first part has the initial positions."""
     first, *rest = parts
     empty = Part(first.chain[:0], first.log_posterior[:0], first.words, first.places, first.counts)
     whole = join([empty, *rest])
@@ -267,7 +267,7 @@ def of_parts(problem: FitProblem, plan: SamplePlan, parts: list[Part]) -> Poster
 
 
 def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
-    """The posterior that was sampled into a folder.
+    """Load the posterior that was sampled into a folder.
 
     Raises
     ------
@@ -282,10 +282,10 @@ def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
 
 
 def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
-    """Draws of a problem's parameters from a CSV, such as the ``draws.csv`` of `crs-sim sample`.
+    """Read draws of a problem's parameters from a CSV, such as ``draws.csv`` of `crs-sim sample`.
 
-    Where `ABOUT` lies beside it, as `crs-sim sample` leaves it, the sampler's verdict is told too,
-    and draws of another question are refused.
+    If `ABOUT` is beside it, as `crs-sim sample` writes it, the source includes the convergence
+    verdict, and draws of a problem with other data, priors or noise are refused.
 
     Parameters
     ----------
@@ -295,16 +295,16 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
     Raises
     ------
     FileError, StorageError, UnknownNameError
-        Naming file, row and column; or if they answer another question.
+        Naming file, row and column; or if the draws are of another problem.
     """
     path = Path(place_of)
     path = path / DRAWS_FILE if path.is_dir() else path
-    verdict = _verdict_beside(path, problem)  # first: of another question the columns differ too
+    verdict = _stored_verdict(path, problem)  # first: another problem may have other columns too
     head, header, rows = read_cells(path)
     for name in header:
         if name not in problem.names:
-            known = unknown_name("free parameter", name, problem.names)
-            raise at_place(place(path, head), known)
+            error = unknown_name("free parameter", name, problem.names)
+            raise at_place(place(path, head), error)
     for name in problem.names:
         if name not in header:
             raise FileError(f"{place(path, head)}: no column {name}, which is free in "
@@ -313,44 +313,44 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
               for row, cells in rows]  # fmt: skip
     import pandas as pd
 
-    said = f"{len(rows)} draws of the posterior. {verdict}" if verdict else \
+    source = f"{len(rows)} draws of the posterior. {verdict}" if verdict else \
         f"{len(rows)} draws given in {path.name}"
-    return Draws(pd.DataFrame(values, columns=list(problem.names)), said, float(len(rows)))
+    return Draws(pd.DataFrame(values, columns=list(problem.names)), source, float(len(rows)))
 
 
-def _verdict_beside(path: Path, problem: FitProblem) -> str:
-    """What the sampler said of the draws in a file; "" if they are not its own."""
+def _stored_verdict(path: Path, problem: FitProblem) -> str:
+    """The convergence verdict stored beside a file of draws; "" if they are not the sampler's."""
     about = path.parent / ABOUT
     if path.name != DRAWS_FILE or not about.is_file():
         return ""
     try:
-        told = json.loads(about.read_text(encoding="utf-8"))
-        question, verdict = told["problem_hash"], str(told["verdict"])
+        stored = json.loads(about.read_text(encoding="utf-8"))
+        stored_hash, verdict = stored["problem_hash"], str(stored["verdict"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StorageError(f"{about}  is damaged ({error}); sample again (crs-sim sample), or "
                            "delete it") from None  # fmt: skip
-    if question != problem_hash(problem):
+    if stored_hash != problem_hash(problem):
         raise StorageError(
-            f"{path}  answers another question than {problem.name}: its model, priors, noise, "
-            "data or doses have changed since; sample again (crs-sim sample)"
+            f"{path}  was sampled from another version of {problem.name}: its model, priors, "
+            "noise, data or doses have changed since; sample again (crs-sim sample)"
         )
     return verdict
 
 
 def _drawn(path: Path, row: int, name: str, text: str) -> float:
-    """One value of a table of draws."""
+    """Parse one value of a table of draws."""
     try:
         value = number(text)
     except ValueError as error:
         raise FileError(f"{place(path, row, name)}: {error}") from None
     if not 0.0 < value < math.inf:
-        raise FileError(f"{place(path, row, name)}: {value:g} is no finite number above 0, and a "
-                        "free parameter is one")  # fmt: skip
+        raise FileError(f"{place(path, row, name)}: {value:g} is not a finite number above 0; a "
+                        "free parameter must be one")  # fmt: skip
     return value
 
 
 def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
-    """What a run of the sampler is of: all that its numbers depend on, but where it starts."""
+    """Header of a run of the sampler: all its numbers depend on, except the starting points."""
     return {
         "problem": problem.name,
         "model_hash": problem.model.hash,
@@ -365,9 +365,9 @@ def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
 
 
 def problem_hash(problem: FitProblem) -> str:
-    """Twelve hexadecimal digits that change with anything the posterior depends on."""
+    """A hash, twelve hexadecimal digits, of everything the posterior depends on."""
     patient = problem.patient
-    asked: dict[str, Any] = {
+    content: dict[str, Any] = {
         "model": problem.model.hash,
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
         "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
@@ -379,7 +379,7 @@ def problem_hash(problem: FitProblem) -> str:
         "values": dict(patient.scenario.values),
     }
     if not patient.scenario.decided:  # a posterior on disk keeps the hash it was made with
-        asked |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
+        content |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
                   "holds": [asdict(hold) for hold in patient.scenario.holds]}  # fmt: skip
-    text = json.dumps(asked, sort_keys=True, default=str)
+    text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""Prediction bands: what a fit says of every observable, for what was done and what might be done.
+"""Prediction bands of every observable, under the given treatment and alternative scenarios.
 
-Two bands, never to be mixed up. The band of the *curve* holds what is uncertain in the parameters:
-where the patient's true course lies, if the model is right. The band of a *reading* holds the
-spread of the readings as well: where the next one should fall.
+Two kinds. The band of the *curve* reflects parameter uncertainty: where the patient's true course
+lies if the model is right. The band of a *reading* adds residual variability: where the next
+measurement should lie.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .scenario import Scenario
 LEVELS = (0.5, 0.95)
 DRAWS = 400
 SHADES = 32
-"""Equally likely errors that stand for the spread of a reading, for each course."""
+"""Equally likely errors that represent the residual variability of a reading, for each course."""
 
 
 class Band(NamedTuple):
@@ -43,14 +43,14 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Bands of every observable under some scenarios.
+    """Prediction bands of every observable under some scenarios.
 
     Parameters
     ----------
-    ensemble : Ensemble, a run for each draw that finished, under every scenario
+    ensemble : Ensemble, a run for each draw that succeeded, under every scenario
     draws : DataFrame, (n_draws, n_free), the parameter values
     noise : Noise, of the readings
-    source : str, where the draws come from: every table and figure says so
+    source : str, origin of the draws, shown with every table and figure
     """
 
     ensemble: Ensemble
@@ -69,22 +69,22 @@ class Predictions:
         return tuple(s.name for s in self.ensemble.scenarios)
 
     def curve(self, name: str, level: float = 0.95, *, scenario: str = "") -> Band:
-        """The band that holds the course itself: what is uncertain in the parameters.
+        """The band of the course itself: parameter uncertainty only.
 
         Raises
         ------
         UnknownNameError, InputError
-            For another observable or scenario, or a level not between 0 and 1.
+            For an unknown observable or scenario, or a level not between 0 and 1.
         """
         return _band(self.ensemble.course(name, scenario), level)
 
     def reading(self, name: str, level: float = 0.95, *, scenario: str = "") -> Band:
-        """The band that holds a new reading of it: parameters and the spread of readings.
+        """The band of a new reading: parameter uncertainty and residual variability.
 
         Raises
         ------
         UnknownNameError, InputError
-            As `curve`; and if the noise says nothing of this observable.
+            As `curve`; and if the noise model has no entry for this observable.
         """
         if name not in self.noise.spreads:
             raise unknown_name("noise entry", name, self.noise.spreads)
@@ -94,7 +94,7 @@ class Predictions:
                      level)  # fmt: skip
 
     def grade_chances(self, scenario: str = "") -> Array:
-        """The chance of each grade being read on each day, (n_days, 5).
+        """The probability that each grade is observed on each day, (n_days, 5).
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Predictions:
         """
         scale = self.noise.grade
         if scale is None:
-            raise InputError("grades are asked for, and the noise has no grade scale; add [grade]")
+            raise InputError("grades are requested, but the noise has no grade scale; add [grade]")
         latent = self.ensemble.course(scale.latent, scenario)
         below = np.array([
             ndtr((self._cut(cut, scenario) - latent) / scale.sd).mean(axis=0) for cut in scale.cuts
@@ -115,7 +115,7 @@ class Predictions:
         """One row for each scenario, observable and day, with both bands.
 
         Columns: scenario, observable, unit, day, median, then ``curve_low_95``, ``curve_high_95``,
-        ``reading_low_95``, ... for each level; of an observable without a spread no reading.
+        ``reading_low_95``, ... for each level; no reading for an observable without noise entry.
         """
         parts = []
         for scenario in self.scenarios:
@@ -141,18 +141,18 @@ class Predictions:
         return ends
 
     def _cut(self, name: str, scenario: str) -> Array | float:
-        """A cut-point of the grades for each member, (n_members, 1) or (n_members, n_days)."""
+        """A grade cut-point for each member, (n_members, 1) or (n_members, n_days)."""
         if name in self.ensemble.outputs:
             return self.ensemble.course(name, scenario)
         if name in self.draws.columns:
             drawn = self.draws[name].loc[list(self.ensemble.members)]
             return np.asarray(drawn, dtype=np.float64)[:, None]
-        wanted = scenario or self.scenarios[0]
-        own = next(s.values for s in self.ensemble.scenarios if s.name == wanted)
+        name_of_scenario = scenario or self.scenarios[0]
+        own = next(s.values for s in self.ensemble.scenarios if s.name == name_of_scenario)
         return float(own.get(name, self.ensemble.model.values[name]))
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (
             f"Predictions({len(self.ensemble.outputs)} observables, {len(self.scenarios)} "
             f"scenarios, {len(self.ensemble.members)} of {len(self.draws)} draws ran; "
@@ -169,16 +169,16 @@ def predict(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """Bands of every observable under what was done to the patient, or under other scenarios.
+    """Predict every observable under the patient's treatment as given, or under other scenarios.
 
     Parameters
     ----------
     result : Fit
-    scenarios : what to predict; None is what was done. The patient's own values (body weight, ...)
-        hold in each, unless the scenario sets them itself
-    draws : DataFrame of parameter values, a column a free parameter (draws of a posterior); or how
-        many to take from the weighted Laplace approximation (`crs_sim.draws`); or `Draws`
-    sampling : Sampling; by default every 6 h until day 40, all that is observed or has a spread
+    scenarios : what to predict; None is the treatment as given. The patient's own values (body
+        weight, ...) apply in each, unless the scenario sets them itself
+    draws : DataFrame of parameter values, one column per free parameter (draws of a posterior); or
+        the number to take from the weighted Laplace approximation (`crs_sim.draws`); or `Draws`
+    sampling : Sampling; by default every 6 h until day 40, all that is observed or has noise
     workers, progress : as in `crs_sim.batches.simulate_many`
 
     Raises
@@ -206,13 +206,13 @@ def predict_prior(
     sampling: Sampling | None = None,
     workers: int | None = None,
 ) -> Predictions:
-    """Bands of every observable before anything is measured: patients drawn from the prior.
+    """Prior predictive bands of every observable: patients drawn from the prior, before any data.
 
     Parameters
     ----------
-    population : Population, what is assumed of patients
-    patient : Patient, under whose doses; their own values (body weight, ...) hold in every draw,
-        and their observations are not used
+    population : Population, the prior of patients
+    patient : Patient, whose doses are given; their own values (body weight, ...) apply in every
+        draw, and their observations are not used
     count : int, patients drawn
     seed : int
     sampling, workers : as in `predict`
@@ -220,8 +220,8 @@ def predict_prior(
     Raises
     ------
     InputError, UnknownNameError
-        If the patient does not fit the model, everything that varies is stated, or no draw could
-        be run.
+        If the patient does not match the model, sets every parameter that varies, or no draw could
+        be simulated.
 
     Examples
     --------
@@ -229,9 +229,9 @@ def predict_prior(
     >>> from crs_sim.population import load_population
     >>> from crs_sim.dosing import Dose, Schedule
     >>> doses = Schedule((Dose(0, "iv", 100),))
-    >>> who = Patient("next", "one_compartment", Scenario("100 mg", doses))
-    >>> known = load_population(load_model("one_compartment"))
-    >>> bands = predict_prior(known, who, count=50, sampling=Sampling(until=1), workers=1)
+    >>> patient = Patient("next", "one_compartment", Scenario("100 mg", doses))
+    >>> prior = load_population(load_model("one_compartment"))
+    >>> bands = predict_prior(prior, patient, count=50, sampling=Sampling(until=1), workers=1)
     >>> band = bands.reading("c_central", 0.95)
     >>> bool(band.low[1] < band.middle[1] < band.high[1])
     True
@@ -242,10 +242,11 @@ def predict_prior(
     drawn = population.sample(count, np.random.default_rng(seed))
     values = pd.DataFrame({name: v for name, v in drawn.items() if name not in own})
     if values.empty:
-        raise InputError(f"{patient.id}  states all that the prior {population.name} lets vary")
-    said = (f"{count} patients drawn from the prior {population.name}, without any observation of "
-            f"{patient.id}")  # fmt: skip
-    drawn_from = Draws(values, said, float(count))
+        raise InputError(f"{patient.id}  sets every parameter that varies in the prior "
+                         f"{population.name}; remove some from [values]")  # fmt: skip
+    source = (f"{count} patients drawn from the prior {population.name}, without any observation "
+              f"of {patient.id}")  # fmt: skip
+    drawn_from = Draws(values, source, float(count))
     return _predicted(population, checked, drawn_from, sampling=sampling, workers=workers)
 
 
@@ -254,21 +255,21 @@ def _predicted(
     scenarios: Scenario | Sequence[Scenario] | None = None,
     *, sampling: Sampling | None, **how: Any,
 ) -> Predictions:  # fmt: skip
-    """The draws run; the patient's own values hold unless a scenario sets them itself."""
+    """Simulate the draws; the patient's own values apply unless a scenario sets them itself."""
     scenarios = patient.scenario if scenarios is None else scenarios
     several = (scenarios,) if isinstance(scenarios, Scenario) else tuple(scenarios)
-    mine = [replace(s, values={**patient.scenario.values, **s.values}) for s in several]
+    complete = [replace(s, values={**patient.scenario.values, **s.values}) for s in several]
     sampling = sampling or Sampling(every_hours=EVERY_HOURS)
     if sampling.outputs is None:
         sampling = replace(sampling, outputs=observables(about.model, about.noise, patient))
-    found = simulate_many(about.model, mine, drawn.values, sampling=sampling, **how)
+    found = simulate_many(about.model, complete, drawn.values, sampling=sampling, **how)
     if not found.members:
         raise InputError(f"{patient.id}: no draw could be run. {found.failures[0]}")
     return Predictions(found, drawn.values, about.noise, drawn.source)
 
 
 def observables(model: Model, noise: Noise, patient: Patient) -> tuple[str, ...]:
-    """All that is observed or has a spread, and what the grades are made of."""
+    """Names of all that is observed or has noise, and of what the grades are computed from."""
     scale = noise.grade
     graded = () if scale is None else (scale.latent, *scale.cuts)
     observed = (o.observable for o in patient.observations)
@@ -295,7 +296,7 @@ def _drawn(result: Fit, draws: pd.DataFrame | Draws | int, workers: int | None) 
 
 
 def _shades() -> Array:
-    """Errors of a standard normal that are equally likely, (SHADES,)."""
+    """Equally likely errors of a standard normal distribution, (SHADES,)."""
     return np.asarray(ndtri((np.arange(SHADES) + 0.5) / SHADES))
 
 

@@ -1,6 +1,6 @@
-"""Posterior predictive check: what draws of the posterior, noise included, say of each observation.
+"""Posterior predictive check: the predictive distribution of each observation, noise included.
 
-A reading that the model cannot give, even with the parameters fitted to it, stands out here.
+A reading that the model cannot reproduce, even with parameters fitted to it, stands out here.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ GRADES = 5
 COUNT = 400
 BATCH = 64
 UNUSUAL = 0.025
-"""A reading further out than this, at either end, is surprising: one in twenty is."""
+"""Tail probability at either end below which a reading is surprising: one in twenty is."""
 PLAIN = {"below": "value", "above": "value", "ratio_below": "ratio", "ratio_above": "ratio"}
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The distribution of the reading that an observation would give, were it made again.
+    """The predictive distribution of a replicate of one observation.
 
     Parameters
     ----------
     id, observable, kind, when, unit : of the observation
-    observed : float, the reading; of a limit, the limit
-    low, median, high : float, 2.5, 50 and 97.5 % of the readings predicted, noise included
-    chance : float, of a reading below the observed one (its percentile); of a limit, of a reading
-        beyond it, as it was; of a grade, of just that grade
-    surprising : bool, the reading is out of the 95 %; of a limit or grade, its chance is below 5 %
+    observed : float, the reading; for a limit, the limit
+    low, median, high : float, 2.5, 50 and 97.5 % quantiles of the predicted readings, with noise
+    chance : float, probability of a reading below the observed one (its percentile); for a limit,
+        of a reading beyond it, as observed; for a grade, of exactly that grade
+    surprising : bool, whether the reading is outside the 95 % interval; for a limit or grade,
+        whether its probability is below 5 %
     """
 
     id: str
@@ -55,12 +56,12 @@ class Predicted:
 
 
 def predictive(posterior: Posterior, count: int = COUNT) -> tuple[Predicted, ...]:
-    """The predictive distribution of every observation of the posterior's patient.
+    """Predictive distribution of every observation of the posterior's patient.
 
     Parameters
     ----------
     posterior : Posterior
-    count : int, draws to run (all of them if there are fewer)
+    count : int, draws to simulate (all of them if there are fewer)
 
     Raises
     ------
@@ -77,11 +78,11 @@ def predictive(posterior: Posterior, count: int = COUNT) -> tuple[Predicted, ...
     for first in range(0, len(points), BATCH):
         courses = objective.courses(points[first : first + BATCH])
         for k, o in enumerate(observations):
-            read, chance = _readings(o, courses, problem.noise, rng)
-            readings[k].append(read)
+            drawn, chance = _readings(o, courses, problem.noise, rng)
+            readings[k].append(drawn)
             chances[k].append(chance)
     if not sum(part.size for part in chances[0]):
-        raise InputError(f"{problem.name}: none of the draws can be run")
+        raise InputError(f"{problem.name}: none of the draws can be simulated; sample again")
     return tuple(
         _summed(o, np.concatenate(r), np.concatenate(c))
         for o, r, c in zip(observations, readings, chances, strict=True)
@@ -111,11 +112,11 @@ def _summed(observation: Observation, readings: Array, chances: Array) -> Predic
 def _readings(
     observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """A reading drawn for each run, and the chance of the observed one; both (n_runs,)."""
+    """A reading drawn for each run, and the probability of the observed one; both (n_runs,)."""
     if observation.kind == "grade":
         return _grades(observation, courses, noise, rng)
-    read = _some_day if observation.kind == "sometime" else _deviations
-    return _levels(observation, courses, noise, rng, read)
+    deviations = _some_day if observation.kind == "sometime" else _deviations
+    return _levels(observation, courses, noise, rng, deviations)
 
 
 Deviations = Callable[[Observation, Courses, Noise, np.random.Generator], tuple[Array, Array]]
@@ -123,9 +124,9 @@ Deviations = Callable[[Observation, Courses, Noise, np.random.Generator], tuple[
 
 def _levels(
     observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator,
-    read: Deviations,
+    deviations: Deviations,
 ) -> tuple[Array, Array]:  # fmt: skip
-    one, chance = read(observation, courses, noise, rng)
+    one, chance = deviations(observation, courses, noise, rng)
     sd = noise.sd(observation)
     readings = observation.value * np.exp(sd * (rng.standard_normal(one.shape) - one))
     return readings, 1.0 - chance if observation.kind.endswith("above") else chance
@@ -134,7 +135,7 @@ def _levels(
 def _deviations(
     observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """(ln observed - ln predicted)/sd, and the chance of a lower reading; of a limit too."""
+    """(ln observed - ln predicted)/sd, and the probability of a lower reading; also for limits."""
     plain = replace(observation, kind=PLAIN.get(observation.kind, observation.kind))
     (deviation,) = residuals(plain, courses, noise)
     return deviation, np.asarray(ndtr(deviation))
@@ -143,7 +144,7 @@ def _deviations(
 def _some_day(
     observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """The same, of a reading on a day of the window that nobody knows: each is as likely."""
+    """As `_deviations`, for a reading on an unknown day of a window: each day is as likely."""
     days = days_needed((observation,))
     each = np.stack([
         _deviations(replace(observation, kind="value", day=d, until=d), courses, noise, rng)[0]
@@ -156,7 +157,7 @@ def _some_day(
 def _grades(
     observation: Observation, courses: Courses, noise: Noise, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """A grade drawn for each run, and the chance of the observed one."""
+    """A grade drawn for each run, and the probability of the observed one."""
     chances = np.stack([
         np.exp(-0.5 * residuals(replace(observation, value=float(g)), courses, noise)[0] ** 2)
         for g in range(GRADES)
@@ -167,9 +168,9 @@ def _grades(
 
 
 def surprises(rows: tuple[Predicted, ...]) -> str:
-    """How many readings are surprising, and which, in words."""
+    """The number and ids of the surprising readings, in words."""
     named = [row.id for row in rows if row.surprising]
     expected = math.ceil(2.0 * UNUSUAL * len(rows))
-    text = f"{len(named)} of {len(rows)} readings lie out of their 95 %"
+    text = f"{len(named)} of {len(rows)} readings are outside their 95 % predictive interval"
     where = f": {', '.join(named)}" if named else ""
-    return f"{text}{where} (chance alone: about {expected})."
+    return f"{text}{where} (about {expected} expected by chance)."

@@ -1,6 +1,6 @@
-"""Profiles, and observations left out, on disk: a line for each that is finished, as it comes.
+"""JSON Lines files of profiles and of leave-one-out fits: one line for each, as it finishes.
 
-Each line says of which fit it is, so that a folder may hold those of one fit only.
+Each line identifies the fit it belongs to, so that a file holds the results of one fit only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .runlog import append, read
 
 FILE = "profiles.jsonl"
 SAME_FIT = 1e-6
-"""Relative: both costs were computed by the same code, which a stored fit's need not have been."""
+"""Relative difference of the costs, which the same code computed (a stored fit's may be older)."""
 
 
 def append_profile(path: Path, profile: Profile) -> None:
-    """Add one finished profile to a file.
+    """Append one finished profile to a file.
 
     Raises
     ------
@@ -39,9 +39,9 @@ def append_profile(path: Path, profile: Profile) -> None:
 
 
 def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
-    """The finished profiles of a file, in its order; () if there is no file.
+    """Read the finished profiles of a file, in its order; () if there is no file.
 
-    Of a parameter that is there twice the last counts.
+    If a parameter occurs twice, the last profile counts.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
 
 
 def append_omission(path: Path, omission: Omission, whole: Fit) -> None:
-    """Add one finished fit without some observations of a ``whole`` fit to a file.
+    """Append one finished refit, without some observations of the ``whole`` fit, to a file.
 
     Raises
     ------
@@ -82,15 +82,15 @@ def append_omission(path: Path, omission: Omission, whole: Fit) -> None:
 
 
 def read_omissions(path: Path, whole: Fit) -> tuple[Omission, ...]:
-    """The finished ones of a file, in its order; () if there is no file.
+    """Read the finished refits of a file, in its order; () if there is no file.
 
     Raises
     ------
     StorageError
         If they belong to another fit, or the file is damaged.
     """
-    said = f"{path}  holds what was left out of"
-    found = read(path, partial(_omission, whole=whole, said=said))
+    prefix = f"{path}  holds leave-one-out results of"
+    found = read(path, partial(_omission, whole=whole, prefix=prefix))
     return tuple({one.ids: one for one in found}.values())
 
 
@@ -99,8 +99,8 @@ def _profile(stored: Mapping[str, Any]) -> Profile:
     return Profile(**{**stored, **arrays, "names": tuple(stored["names"])})
 
 
-def _omission(stored: Mapping[str, Any], *, whole: Fit, said: str) -> Omission:
-    _check_fit(said, stored["fit_cost"], stored["names"], whole)
+def _omission(stored: Mapping[str, Any], *, whole: Fit, prefix: str) -> Omission:
+    _check_fit(prefix, stored["fit_cost"], stored["names"], whole)
     ids = tuple(stored["ids"])
     *starts, last = (Start(**start) for start in stored["starts"])
     fit = Fit(
@@ -112,10 +112,10 @@ def _omission(stored: Mapping[str, Any], *, whole: Fit, said: str) -> Omission:
     return Omission(ids, fit, foretold, stored["parameter"], stored["shift"], stored["agreeing"])
 
 
-def _check_fit(said: str, cost: float, names: Sequence[str], result: Fit) -> None:
+def _check_fit(prefix: str, cost: float, names: Sequence[str], result: Fit) -> None:
     near = abs(cost - result.cost) <= SAME_FIT * max(1.0, result.cost)
     if not near or tuple(names) != result.problem.names:
         raise StorageError(
-            f"{said} another fit (cost {cost:.6g}, this one's is {result.cost:.6g}); delete the "
+            f"{prefix} another fit (cost {cost:.6g}, this one's is {result.cost:.6g}); delete the "
             "file, or choose another folder"
         )

@@ -1,9 +1,9 @@
-"""The profile likelihood of a parameter: how much worse the fit gets as it is moved.
+"""The profile likelihood of a parameter: the cost of the best fit at each fixed value of it.
 
-A `Profile` is a curve: at each value of one parameter, the lowest cost (-2 ln posterior) that all
-others can reach. Without the parameter's own prior, which at a fixed value is only a number to be
-taken off, it tells what the *data* say of it (and the priors of the others): the verdict is read
-from that. `crs_sim.profiling` computes it.
+A `Profile` is a curve: at each value of one parameter, the lowest cost (-2 ln posterior) over all
+others. The parameter's own prior is a constant at a fixed value and can be subtracted; what is left
+is the information in the *data* (and the priors of the others), and the verdict is based on that.
+`crs_sim.profiling` computes profiles.
 
 Source: Raue et al. 2009, https://doi.org/10.1093/bioinformatics/btp358
 """
@@ -29,15 +29,15 @@ LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""
 VERDICT_LEVEL = 0.95
 BETTER = 0.1
-"""A cost lower than the fit's by this much is a better optimum, and not rounding."""
+"""A cost lower than the fit's by this much is a better optimum, not a rounding error."""
 BARRIER = 0.5
-"""Two optima count as two if the way between them costs this much more than the higher one."""
+"""Two minima are distinct if the cost between them exceeds the higher one by this much."""
 FINE = 64
-"""Points of the smooth curve drawn between two that were computed."""
+"""Interpolated points between two computed ones."""
 
 
 class Interval(NamedTuple):
-    """Values that the data leave standing; None where the curve reaches a bound below the limit."""
+    """A confidence interval; an end is None where the curve stays below the limit to the bound."""
 
     low: float | None
     high: float | None
@@ -50,7 +50,7 @@ class Profile:
     Parameters
     ----------
     parameter, label, unit : str
-    estimate : float, of the fit
+    estimate : float, the fit's
     lower, upper : float, bounds
     prior_median, prior_sd : float, of its log-normal prior (sd on the log scale)
     fit_cost : float, cost of the fit that was profiled
@@ -58,9 +58,9 @@ class Profile:
     points : (n, n_free) log parameters: the best fit at each value, ascending in the parameter
     costs : (n,) their costs (-2 ln posterior, the parameter's own prior included)
     slopes : (n,) of the costs, by the logarithm of the parameter
-    level : float, the highest confidence level the curve was followed to
+    level : float, the highest confidence level that was profiled
     runs, failed : int, simulations made, and those that failed
-    stopped : why it ends where it does, if runs failed there ("" if not)
+    stopped : where failed runs ended the profile ("" if none did)
     """
 
     parameter: str
@@ -91,13 +91,13 @@ class Profile:
         return np.asarray(self.points[:, self.names.index(self.parameter)])
 
     def curve(self, *, own_prior: bool = True) -> tuple[Array, Array]:
-        """Values and costs of the curve through the computed points, above its lowest: two (n,).
+        """Values of the parameter and the cost above its minimum, two (n,).
 
-        Between two points it is the cubic that has their costs and slopes.
+        Cubic Hermite interpolation of the computed costs and slopes.
 
         Parameters
         ----------
-        own_prior : bool, False takes the parameter's own prior off: what the data tell
+        own_prior : bool, False subtracts the parameter's own prior, which leaves the data
         """
         fine, costs = self._fine
         if not own_prior:
@@ -105,19 +105,19 @@ class Profile:
         return np.exp(fine), costs - costs.min()
 
     def interval(self, level: float = VERDICT_LEVEL, *, own_prior: bool = True) -> Interval:
-        """Where the curve stays under the chi-square limit of one degree of freedom.
+        """The values at which the curve is below the chi-square limit (one degree of freedom).
 
-        Of a curve with two dips the outermost values. Beyond them the data speak against; where
-        the curve ends at a bound, or where runs fail, before it reaches the limit: None.
+        If the curve has several minima, the outermost values. An end is None where the curve ends,
+        at a bound or at failed runs, before it reaches the limit.
 
         Raises
         ------
         InputError
-            For a level that the profile was not followed to.
+            For a level above the one that was profiled.
         """
         if not 0.0 < level <= self.level + 1e-12:
-            raise InputError(f"profile of {self.parameter}: level {level:g} was asked, but it was "
-                             f"followed to {self.level:g}; profile again with levels up to that")
+            raise InputError(f"profile of {self.parameter}: level {level:g} was requested, but it "
+                             f"was computed up to {self.level:g}; profile again up to that level")
         values, costs = self.curve(own_prior=own_prior)
         inside = np.flatnonzero(costs <= limit(level))
         first, last = int(inside[0]), int(inside[-1])
@@ -128,25 +128,25 @@ class Profile:
         return Interval(low, high)
 
     def optima(self) -> tuple[tuple[float, float], ...]:
-        """Value and cost of each dip of the profile that lies within the 95 % limit.
+        """Value and cost of each local minimum of the profile within the 95 % limit.
 
-        Two dips count only if the way between them leads over a `BARRIER`.
+        Two minima are distinct only if the cost between them rises by `BARRIER`.
         """
         fine, costs = self._fine
         kept = list[int]()
-        for dip in _dips(costs):
-            if costs[dip] - costs.min() > limit(VERDICT_LEVEL):
+        for minimum in _local_minima(costs):
+            if costs[minimum] - costs.min() > limit(VERDICT_LEVEL):
                 continue
-            top = costs[kept[-1] : dip + 1].max() if kept else math.inf
-            if top - max(costs[dip], costs[kept[-1]] if kept else 0.0) >= BARRIER:
-                kept.append(dip)
-            elif costs[dip] < costs[kept[-1]]:
-                kept[-1] = dip
+            top = costs[kept[-1] : minimum + 1].max() if kept else math.inf
+            if top - max(costs[minimum], costs[kept[-1]] if kept else 0.0) >= BARRIER:
+                kept.append(minimum)
+            elif costs[minimum] < costs[kept[-1]]:
+                kept[-1] = minimum
         return tuple((math.exp(fine[k]), float(costs[k])) for k in kept)
 
     @property
     def better(self) -> dict[str, float] | None:
-        """All free parameters at a better optimum than the fit's, if the profile met one."""
+        """All free parameters at a better optimum than the fit's, if the profile found one."""
         best = int(np.argmin(self.costs))
         if self.costs[best] > self.fit_cost - BETTER:
             return None
@@ -154,7 +154,7 @@ class Profile:
 
     @property
     def at_bound(self) -> str:
-        """Which bound the profile is lowest at: "lower", "upper" or ""."""
+        """The bound at which the profile has its minimum: "lower", "upper" or ""."""
         lowest, logs = int(np.argmin(self.costs)), self._logs
         near = 1e-3 * math.log(self.upper / self.lower)
         if logs[lowest] - math.log(self.lower) < near:
@@ -163,7 +163,7 @@ class Profile:
 
     @property
     def verdict(self) -> str:
-        """What the data tell of the parameter, in words; see `meaning` for what they mean."""
+        """Whether the data identify the parameter, in words; `MEANING` explains them."""
         low, high = self.interval(own_prior=False)
         words = [VERDICTS[low is not None, high is not None]]
         if len(self.optima()) > 1:
@@ -192,14 +192,14 @@ class Profile:
         return fine, np.asarray(self._spline(fine))
 
     def _crossing(self, inside: int, beyond: int, level: float, own_prior: bool) -> float:
-        """The value between two neighbours of the fine curve where it passes the limit."""
+        """The value at which the curve crosses the limit between two interpolated points."""
         fine, whole = self._fine
-        rest = 0.0 if own_prior else self._prior(fine)
-        wanted = float((whole - rest).min()) + limit(level)
+        prior = 0.0 if own_prior else self._prior(fine)
+        threshold = float((whole - prior).min()) + limit(level)
 
         def height(x: float) -> float:
-            off = 0.0 if own_prior else float(self._prior(np.array([x]))[0])
-            return float(self._spline(x)) - off - wanted
+            prior_at_x = 0.0 if own_prior else float(self._prior(np.array([x]))[0])
+            return float(self._spline(x)) - prior_at_x - threshold
 
         return math.exp(brentq(height, float(fine[inside]), float(fine[beyond])))
 
@@ -208,20 +208,20 @@ VERDICTS = {
     (True, True): "determined",
     (False, True): "only bounded above",
     (True, False): "only bounded below",
-    (False, False): "not told by these data",
+    (False, False): "not identifiable from these data",
 }
-"""Whether the data put a lower and an upper end to a parameter, in words."""
+"""Keys: whether the data bound the parameter below, and above."""
 MEANING = (
-    "Verdicts are read from the profile without the parameter's own prior, so they tell what these "
-    "data say of it, given the priors of the others: *determined*: the data put an end to it on "
-    "both sides (95 %), inside its bounds; *only bounded above* (*below*): values as low (high) as "
-    "its bound do as well; *not told by these data*: any value inside its bounds does, and the "
-    "estimate is its prior's; *two optima*: values between two that fit are worse than either."
+    "Verdicts are based on the profile without the parameter's own prior: the information in these "
+    "data, given the priors of the others. *determined*: the data give a 95 % interval inside the "
+    "bounds; *only bounded above* (*below*): values down (up) to the bound fit as well; *not "
+    "identifiable from these data*: any value inside the bounds fits as well, and the estimate is "
+    "the prior's; *two optima*: two values fit, and those between them fit worse than either."
 )
 
 
 def limit(level: float) -> float:
-    """How much the cost may rise: the chi-square quantile of one degree of freedom.
+    """The allowed rise of the cost: the chi-square quantile of one degree of freedom.
 
     >>> round(limit(0.95), 2)
     3.84
@@ -230,23 +230,23 @@ def limit(level: float) -> float:
 
 
 def profiles_table(profiles: Sequence[Profile]) -> pd.DataFrame:
-    """One row a parameter: estimate, intervals with and without its own prior, verdict.
+    """One row per parameter: estimate, intervals with and without its own prior, verdict.
 
-    An end that the curve does not reach inside the bounds is empty.
+    An interval end that is not reached inside the bounds is empty.
     """
     rows = []
     for p in profiles:
         row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
         for level in LEVELS:
-            for own_prior, words in ((True, ""), (False, "data_")):
+            for own_prior, prefix in ((True, ""), (False, "data_")):
                 low, high = p.interval(level, own_prior=own_prior)
-                row |= {f"{words}low_{100 * level:g}": low, f"{words}high_{100 * level:g}": high}
+                row |= {f"{prefix}low_{100 * level:g}": low, f"{prefix}high_{100 * level:g}": high}
         rows.append(row | {"lower": p.lower, "upper": p.upper, "verdict": p.verdict,
                            "points": len(p.costs), "runs": p.runs, "failed": p.failed})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _dips(costs: Array) -> list[int]:
-    """Places of the local minima, ends included; of a flat stretch the first."""
+def _local_minima(costs: Array) -> list[int]:
+    """Indices of the local minima, ends included; the first of a plateau."""
     padded = np.concatenate([[math.inf], costs, [math.inf]])
     return list(np.flatnonzero((costs < padded[:-2]) & (costs <= padded[2:])))

@@ -1,6 +1,6 @@
-"""How far each free parameter of a fit may lie from its estimate, asked by chances from 0 to 1.
+"""Distributions of the free parameters of a fit, by quantile function, for sensitivity analysis.
 
-Either its prior says, which is what was known of it before these data; or the fit does.
+Either the priors, or the confidence intervals of the estimates.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .population import Population
 
 @dataclass(frozen=True)
 class Range:
-    """Where a parameter may lie: log-normal, cut at both ends; or even on the log scale.
+    """Distribution of a parameter: truncated log-normal, or log-uniform.
 
     Parameters
     ----------
     name : str
-    low, high : float, ends, in the parameter's unit
-    median, sd : float, of the log-normal distribution; an infinite sd makes it even
+    low, high : float, bounds, in the parameter's unit
+    median, sd : float, of the log-normal distribution; an infinite sd makes it log-uniform
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Range:
     sd: float
 
     def at(self, chances: Array) -> Array:
-        """The values below which these shares of it lie, (n,)."""
+        """Quantiles at cumulative probabilities, (n,)."""
         if math.isinf(self.sd):
             step = math.log(self.high / self.low)
             return np.asarray(self.low * np.exp(step * chances))
@@ -52,14 +52,14 @@ class Range:
 
 
 def prior_ranges(result: Fit) -> tuple[Range, ...]:
-    """The priors of a fit's problem, cut at their bounds."""
+    """The priors of a fit's problem, truncated at their bounds."""
     return tuple(Range(f.name, f.lower, f.upper, f.median, f.sd) for f in result.problem.free)
 
 
 def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
-    """The intervals of the estimates that hold ``level``, cut at the bounds; even inside.
+    """Confidence intervals of the estimates, truncated at the bounds; log-uniform inside.
 
-    Each on its own: what the fit says of two parameters together is not in them.
+    Correlations between parameters are ignored.
 
     Raises
     ------
@@ -71,11 +71,11 @@ def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
     if result.singular:
         raise InputError(
             f"{result.problem.name}: the fit has no standard errors (its covariance is singular), "
-            "so its intervals say nothing; use the priors"
+            "so it has no confidence intervals; use the priors"
         )
-    wide = np.exp(ndtri(0.5 + level / 2) * np.sqrt(np.diag(result.covariance)))
+    factors = np.exp(ndtri(0.5 + level / 2) * np.sqrt(np.diag(result.covariance)))
     found = []
-    for free, factor in zip(result.problem.free, wide.tolist(), strict=True):
+    for free, factor in zip(result.problem.free, factors.tolist(), strict=True):
         middle = result.values[free.name]
         low, high = max(free.lower, middle / factor), min(free.upper, middle * factor)
         found.append(Range(free.name, low, high, middle, math.inf))
@@ -83,12 +83,12 @@ def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
 
 
 def prior_draws(result: Fit, count: int, *, seed: int) -> Draws:
-    """Virtual patients of a problem's priors, each parameter on its own.
+    """Draw virtual patients from a problem's priors, parameters independently.
 
     Parameters
     ----------
     result : Fit
-    count : int, how many
+    count : int, number of patients
     seed : int
 
     Raises
@@ -97,6 +97,6 @@ def prior_draws(result: Fit, count: int, *, seed: int) -> Draws:
         If count is below 1.
     """
     problem = result.problem
-    people = Population(problem.name, problem.model, problem.free, problem.noise)
-    table = pd.DataFrame(people.sample(count, np.random.default_rng(seed)))
+    population = Population(problem.name, problem.model, problem.free, problem.noise)
+    table = pd.DataFrame(population.sample(count, np.random.default_rng(seed)))
     return Draws(table, f"{count} virtual patients of the priors", float(count))

@@ -1,7 +1,7 @@
-"""Several patients fitted at once: each with the population as prior, the population from all.
+"""Population fit of several patients by the iterative two-stage method.
 
-Rounds: every patient is fitted given the population (on several processes), then the population
-given what every patient's data say (`crs_sim.twostage`), until it stands still.
+Each iteration fits every patient with the population as prior (on several processes), then
+re-estimates the population from all patients' likelihoods (`crs_sim.twostage`), until convergence.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .population import Population
 from .problem import FitProblem, Free
 from .twostage import Assumed, Evidence, Found, two_stage
 
-MOST_ROUNDS = 30
-STILL = 0.05
-"""The rounds end when no median or spread moves by more than this share of its standard error."""
+MAX_ITERATIONS = 30
+TOLERANCE = 0.05
+"""Converged when no median or spread changes by more than this share of its standard error."""
 
 
 class Kept(Protocol):
-    """Where outcomes are kept while the work goes on, see `crs_sim.cohortfiles.Rounds`."""
+    """Storage of intermediate results, see `crs_sim.cohortfiles.Rounds`."""
 
     def load(self, number: int, problem: FitProblem) -> PatientFit | None:
-        """What was kept of a patient's fit in a round."""
+        """Load a patient's stored fit of an iteration; None if there is none."""
 
     def keep(self, number: int, problem: FitProblem, outcome: PatientFit) -> None:
-        """Keep it."""
+        """Store a patient's fit of an iteration."""
 
 
 def fit_all(
@@ -52,17 +52,17 @@ def fit_all(
     Parameters
     ----------
     problems : one for each patient, as `crs_sim.problem.ask` makes them; ids must differ
-    population : Population, what is assumed beforehand; it counts as ``population.patients``
+    population : Population, the prior, with the weight of ``population.patients`` patients
     roles : Roles, which parameters are shared or own
     workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
         numbers do not depend on it
-    kept : where outcomes are kept, and found again, so that killed work can go on
+    kept : storage of intermediate results, so that an interrupted fit can be resumed
     progress : called as (what, finished, of how many, Outcome) after each patient
 
     Raises
     ------
     InputError
-        If there is no patient, two have one id, or their equations differ.
+        If there is no patient, two have the same id, or their equations differ.
     CrsSimError
         If not one patient could be fitted, with the first reason.
 
@@ -70,45 +70,45 @@ def fit_all(
     --------
     >>> fit_all([], None)
     Traceback (most recent call last):
-    crs_sim.errors.InputError: there is no patient to fit
+    crs_sim.errors.InputError: there is no patient to fit; give one or more
     """
     _check(problems, population)
     roles.check(population)
     assumed = _assumed(population, roles)
     centre, spread = assumed.centre, assumed.spread
     last: dict[str, Outcome] = {}
-    round_number, still, found = 0, False, None
-    while not still and round_number < MOST_ROUNDS:
+    iteration, converged, found = 0, False, None
+    while not converged and iteration < MAX_ITERATIONS:
         jobs = [
             _job(problem, population, roles, centre, spread, last.get(problem.patient.id))
             for problem in problems
             if not isinstance(last.get(problem.patient.id), Failed)
         ]
-        for outcome in _round(round_number, jobs, workers, kept, progress):
+        for outcome in _iteration(iteration, jobs, workers, kept, progress):
             last[outcome.patient] = outcome
         fits = [one for one in last.values() if isinstance(one, PatientFit)]
         if not fits:
             first = next(one for one in last.values() if isinstance(one, Failed))
             raise CrsSimError(f"no patient could be fitted; {first.patient}: {first.reason}")
         found = two_stage([one.evidence for one in fits], assumed)
-        still = _moved(found, centre, spread, assumed) < STILL
+        converged = _largest_change(found, centre, spread, assumed) < TOLERANCE
         centre, spread = found.centre, found.spread
-        round_number += 1
+        iteration += 1
     assert found is not None
-    return _answer(population, roles, found, last, (round_number, still))
+    return _answer(population, roles, found, last, (iteration, converged))
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One patient to fit in one round.
+    """One patient to fit in one iteration.
 
     Parameters
     ----------
-    problem : FitProblem, with the round's population as prior and shared parameters fixed
+    problem : FitProblem, with the current population as prior and shared parameters fixed
     whole : FitProblem, the same with every parameter free, for the evidence
     names : of the population's parameters, in their order
-    centre : (n,) log parameters where the patient says nothing
-    first : PatientFit of the round before, to begin from; None in the first round
+    centre : (n,) log parameters, for parameters that are not in the patient's problem
+    first : PatientFit of the previous iteration, the start; None in the first iteration
     """
 
     problem: FitProblem
@@ -120,7 +120,7 @@ class Job:
 
 def _check(problems: Sequence[FitProblem], population: Population) -> None:
     if not problems:
-        raise InputError("there is no patient to fit")
+        raise InputError("there is no patient to fit; give one or more")
     seen: set[str] = set()
     for problem in problems:
         id = problem.patient.id
@@ -130,7 +130,7 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
         if problem.model.hash != population.model.hash:
             raise InputError(
                 f"{id}: model {problem.model.name} has other equations than the population's "
-                f"{population.model.name}; fit patients of one model at once"
+                f"{population.model.name}; fit patients of the same model together"
             )
 
 
@@ -149,19 +149,22 @@ def _job(
     problem: FitProblem, population: Population, roles: Roles, centre: Array, spread: Array,
     before: Outcome | None,
 ) -> Job:  # fmt: skip
-    """The patient's problem, given the population as it is now."""
+    """The patient's problem, given the current population."""
     names = tuple(population.medians)
-    now = {n: (float(np.exp(c)), float(s)) for n, c, s in zip(names, centre, spread, strict=True)}
-    model = problem.model.with_values(**{name: now[name][0] for name in roles.shared})
+    current = {
+        n: (float(np.exp(c)), float(s)) for n, c, s in zip(names, centre, spread, strict=True)
+    }
+    model = problem.model.with_values(**{name: current[name][0] for name in roles.shared})
     first = before if isinstance(before, PatientFit) else None
-    free = [_given(f, *now[f.name]) for f in problem.free if f.name not in roles.shared]
+    free = [_with_prior(f, *current[f.name]) for f in problem.free if f.name not in roles.shared]
     whole = [
-        _given(f, now[f.name][0], now[f.name][1] or f.sd) for f in problem.free if f.name in now
+        _with_prior(f, current[f.name][0], current[f.name][1] or f.sd)
+        for f in problem.free if f.name in current
     ]
     for f in problem.free:
-        if f.name not in now:
+        if f.name not in current:
             raise unknown_name("parameter of the population", f.name, names)
-    model = _inside(model, free)
+    model = _at_medians(model, free)
     return Job(
         replace(problem, model=model, free=tuple(free), accept={}),
         replace(problem, model=model, free=tuple(whole), accept={}),
@@ -171,49 +174,49 @@ def _job(
     )
 
 
-def _given(free: Free, median: float, sd: float) -> Free:
-    """The prior of this round; bounds stay, unless the population has reached them."""
+def _with_prior(free: Free, median: float, sd: float) -> Free:
+    """The prior of this iteration; the bounds are widened if the population has reached them."""
     lower, upper = min(free.lower, 0.5 * median), max(free.upper, 2.0 * median)
     return replace(free, lower=lower, upper=upper, median=median, sd=sd)
 
 
-def _inside(model: Model, free: Sequence[Free]) -> Model:
-    """The model with every free parameter at its median, which lies inside the bounds."""
+def _at_medians(model: Model, free: Sequence[Free]) -> Model:
+    """The model with every free parameter at its median, which is inside the bounds."""
     return model.with_values(**{f.name: f.median for f in free})
 
 
-def _round(
+def _iteration(
     number: int, jobs: Sequence[Job], workers: Workers, kept: Kept | None,
     progress: Callable[[str, int, int, Outcome], None] | None,
 ) -> list[Outcome]:  # fmt: skip
-    """Every patient once; those that were kept are not fitted again."""
+    """Fit every patient once, except those whose fit is stored."""
     done: dict[str, Outcome] = {}
 
-    def tell(outcome: Outcome) -> None:
+    def report(outcome: Outcome) -> None:
         done[outcome.patient] = outcome
         if progress is not None:
-            progress(f"round {number + 1}", len(done), len(jobs), outcome)
+            progress(f"iteration {number + 1}", len(done), len(jobs), outcome)
 
-    asked = {job.problem.patient.id: job for job in jobs}
+    job_of = {job.problem.patient.id: job for job in jobs}
 
     def finished(outcome: Outcome) -> None:
         if kept is not None and isinstance(outcome, PatientFit):
-            kept.keep(number, asked[outcome.patient].problem, outcome)
-        tell(outcome)
+            kept.keep(number, job_of[outcome.patient].problem, outcome)
+        report(outcome)
 
-    left = []
+    pending = []
     for job in jobs:
-        before = None if kept is None else kept.load(number, job.problem)
-        if before is None:
-            left.append(job)
+        stored = None if kept is None else kept.load(number, job.problem)
+        if stored is None:
+            pending.append(job)
         else:
-            tell(before)
-    everywhere(fit_one, left, workers=workers, finished=finished)
+            report(stored)
+    everywhere(fit_one, pending, workers=workers, finished=finished)
     return [done[job.problem.patient.id] for job in jobs]
 
 
 def fit_one(job: Job) -> Outcome:
-    """One patient in one round; what goes wrong is named and takes nobody with it."""
+    """Fit one patient in one iteration; an error is returned as `Failed`, others continue."""
     try:
         return _fitted(job)
     except CrsSimError as error:
@@ -234,10 +237,10 @@ def _fitted(job: Job) -> PatientFit:
         last = polish(problem, Start(0, start, start, np.inf, "", False, 0, 0))
         values, cost = dict(last.values), last.cost
         runs, failed, agreeing = last.runs, last.failed, job.first.agreeing
-    everything = {**{f.name: f.median for f in job.whole.free}, **values}
-    evidence, deviance = _evidence(job, everything)
+    all_values = {**{f.name: f.median for f in job.whole.free}, **values}
+    evidence, deviance = _evidence(job, all_values)
     return PatientFit(
-        problem.patient.id, everything, evidence, float(cost), deviance, runs, failed, agreeing
+        problem.patient.id, all_values, evidence, float(cost), deviance, runs, failed, agreeing
     )
 
 
@@ -246,27 +249,27 @@ def _clipped(value: float, free: Free) -> float:
 
 
 def _evidence(job: Job, values: Mapping[str, float]) -> tuple[Evidence, float]:
-    """What the data say near these values, over all of the population's parameters."""
+    """Quadratic approximation of the likelihood at these values, and the deviance there."""
     objective = Objective(job.whole)
     x = logs(job.whole, values)
     observed = objective.attempt(x)
     slopes = objective.jacobian(x)[: observed.size]
-    places = [job.names.index(name) for name in job.whole.names]
+    indices = [job.names.index(name) for name in job.whole.names]
     centre, slope = job.centre.copy(), np.zeros(len(job.names))
     information = np.zeros((len(job.names), len(job.names)))
-    centre[places], slope[places] = x, slopes.T @ observed
-    information[np.ix_(places, places)] = slopes.T @ slopes
+    centre[indices], slope[indices] = x, slopes.T @ observed
+    information[np.ix_(indices, indices)] = slopes.T @ slopes
     return Evidence(centre, slope, information), float(observed @ observed)
 
 
-def _moved(found: Found, centre: Array, spread: Array, assumed: Assumed) -> float:
-    """The largest move of a median or spread, in standard errors."""
+def _largest_change(found: Found, centre: Array, spread: Array, assumed: Assumed) -> float:
+    """The largest change of a median or spread, in standard errors."""
     pooled, tied = assumed.estimated, assumed.tied
-    moves = [np.abs(found.centre - centre)[pooled] / found.centre_error[pooled]]
+    changes = [np.abs(found.centre - centre)[pooled] / found.centre_error[pooled]]
     if tied.any():
         ratio = np.abs(np.log(found.spread[tied] / spread[tied]))
-        moves.append(ratio / found.spread_error[tied])
-    return float(max((m.max() for m in moves if m.size), default=0.0))
+        changes.append(ratio / found.spread_error[tied])
+    return float(max((m.max() for m in changes if m.size), default=0.0))
 
 
 def _answer(
@@ -282,7 +285,7 @@ def _answer(
         shared, own = f.name in roles.shared, f.name in roles.own
         sd = float(found.centre_error[k] if shared else found.spread[k])
         words = f"{source}: one value for all, sd is its standard error" if shared else source
-        free.append(replace(_given(f, medians[k], sd), source=f.source if own else words))
+        free.append(replace(_with_prior(f, medians[k], sd), source=f.source if own else words))
     new = replace(population, name=f"{population.name} and {len(fits)} patients",
                   free=tuple(free), patients=population.patients + len(fits))  # fmt: skip
     return PopulationFit(new, population, roles.shared, roles.own, found, fits, failures, *ended)

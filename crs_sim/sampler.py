@@ -1,8 +1,8 @@
-"""`sample`: walkers that wander through the posterior. The only door to emcee.
+"""`sample`: ensemble MCMC of the posterior with emcee, which only this file imports.
 
-Moves are differential evolution (ter Braak 2006). emcee is small and well kept, and its state can
-be stored, so a chain goes on bit for bit. Whether a sampler that uses gradients would need less
-time, when each costs as many runs as there are parameters, has not been measured to the end.
+Moves are differential evolution (ter Braak 2006). emcee is small and well maintained, and its state
+can be stored, so a resumed chain is identical bit for bit. Whether a gradient-based sampler (HMC)
+would need less time, with a gradient as costly as one run per parameter, has not been fully tested.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .problem import FitProblem
 from .workers import StoppedError, in_order
 
 SAVE_EVERY = 10.0
-"""Seconds of work that a killed run may lose."""
+"""Seconds between saves: what a killed run may lose."""
 WIDER = 1.5
-"""Walkers start this many times as far out as the normal approximation says."""
+"""Initial spread of the walkers, in standard deviations of the normal approximation."""
 TRIED = 8
-"""Points tried for each walker that starts."""
+"""Candidate points for each initial walker."""
 SHRINK, SHRINKS = 0.7, 8
-"""Where too few of them will do, the next are this much nearer; so many times at most."""
+"""If too few candidates are acceptable the spread shrinks by this factor, at most so many times."""
 BATCH = 256
 SAME_DEPTH = 12.0
-"""Descents that end within this cost of the best may be other peaks: walkers start there too."""
+"""Local optima within this cost of the best may be other modes: walkers start there too."""
 MOST_CENTRES = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Peak:
-    """Where a posterior is thought to be high: what a fit found.
+    """The modes of a posterior as a fit found them, where the walkers start.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ def peak_of(
     covariance: Array,
     starts: Sequence[tuple[float, Mapping[str, float]]] = (),
 ) -> Peak:
-    """The peak that a fit found: its estimates, covariance, and other descents as good.
+    """The modes that a fit found: its estimates and covariance, and other optima as good.
 
     Parameters
     ----------
-    starts : (cost, values) of every descent
+    starts : (cost, values) of every local optimisation
 
     Raises
     ------
@@ -77,7 +77,7 @@ def peak_of(
     """
     if tuple(values) != problem.names:
         raise InputError(
-            f"{problem.name}: the fit was of {', '.join(values)}, but free are "
+            f"{problem.name}: the fit was of {', '.join(values)}, but the free parameters are "
             f"{', '.join(problem.names)}; fit again"
         )
     centres = [logs(problem, values)]
@@ -101,23 +101,23 @@ def sample(
 ) -> Posterior:
     """Sample the posterior of a problem.
 
-    Several groups of walkers start around the fit, wider than its covariance says, and never hear
-    of each other: `Posterior.convergence` compares them.
+    Several groups of walkers start around the fit, spread wider than its covariance. They are
+    independent of each other, and `Posterior.convergence` compares them.
 
     Parameters
     ----------
     question : Fit or Peak; a FitProblem is fitted first
     plan : SamplePlan, default 500 draws of each walker
-    folder : where the draws are kept as they are made, so that a run that is killed can go on
-    resume : go on with the run in ``folder``, up to the plan's draws; the numbers are those of a
-        run that was never interrupted
+    folder : where the draws are saved as they are made, so that an interrupted run can be resumed
+    resume : resume the run in ``folder``, up to the plan's draws; the numbers are those of an
+        uninterrupted run
     workers : int, threads (default: one for each core); the numbers do not depend on it
     progress : called as (draws, of how many, median log posterior of the walkers)
 
     Raises
     ------
     InputError
-        If the plan cannot work, or no start can be found.
+        If the plan is invalid, or no starting points can be found.
     StorageError
         If the folder holds another run, or cannot be written.
 
@@ -129,22 +129,22 @@ def sample(
     crs_sim.errors.InputError: groups is 1; convergence needs 2 or more (4 is usual)
     """
     problem = question if isinstance(question, FitProblem) else question.problem
-    sized = (plan or SamplePlan()).of_size(len(problem.free))
+    full_plan = (plan or SamplePlan()).of_size(len(problem.free))
     path = None if folder is None else Path(folder)
-    header = header_of(problem, sized)
+    header = header_of(problem, full_plan)
     if resume:
         parts = _stored(path, header)
     else:
         peak = question if isinstance(question, Peak) else _peak(question, workers)
-        parts = [_first(peak, sized)]
+        parts = [_first(peak, full_plan)]
         if path is not None:
             begin(path, header, parts[0])
-    return _go_on(problem, sized, parts, _Run(path, workers, progress))
+    return _continue(problem, full_plan, parts, _Run(path, workers, progress))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """How a run is made; its numbers do not depend on it."""
+    """Settings of a run that its numbers do not depend on."""
 
     folder: Path | None
     workers: int | None
@@ -153,7 +153,7 @@ class _Run:
 
 def _stored(path: Path | None, header: Mapping[str, Any]) -> list[Part]:
     if path is None:
-        raise InputError("resume needs the folder of the run to go on with")
+        raise InputError("resume needs the folder of the stored run; give folder")
     stored, parts = read(path)
     refuse_other(path, stored, header)
     return parts
@@ -165,8 +165,8 @@ def _peak(question: FitProblem | Fit, workers: int | None) -> Peak:
     return peak_of(found.problem, found.values, found.covariance, starts)
 
 
-def _go_on(problem: FitProblem, plan: SamplePlan, parts: list[Part], run: _Run) -> Posterior:
-    """Draw until the plan's number is there; whatever is complete is kept, also on Ctrl-C."""
+def _continue(problem: FitProblem, plan: SamplePlan, parts: list[Part], run: _Run) -> Posterior:
+    """Sample up to the plan's number of draws; complete draws are saved, also on Ctrl-C."""
     objectives = [Objective(problem, ROUGH_RTOL) for _ in range(plan.groups)]
     done = sum(len(part.chain) for part in parts[1:])
     last, fresh, saved = parts[-1], list[Part](), time.monotonic()
@@ -176,16 +176,16 @@ def _go_on(problem: FitProblem, plan: SamplePlan, parts: list[Part], run: _Run) 
             fresh.append(last)
             done += 1
             if run.folder is not None and time.monotonic() - saved >= SAVE_EVERY:
-                fresh, saved = _kept(parts, fresh, run.folder), time.monotonic()
+                fresh, saved = _save(parts, fresh, run.folder), time.monotonic()
             if run.progress is not None:
                 run.progress(done, plan.draws, float(np.median(last.log_posterior)))
     finally:
-        _kept(parts, fresh, run.folder)
+        _save(parts, fresh, run.folder)
     return of_parts(problem, plan, parts)
 
 
-def _kept(parts: list[Part], fresh: list[Part], folder: Path | None) -> list[Part]:
-    """Put new draws with the parts, and on disk; nothing is left."""
+def _save(parts: list[Part], fresh: list[Part], folder: Path | None) -> list[Part]:
+    """Append new draws to the parts, and to disk; return an empty list."""
     if fresh:
         part = join(fresh)
         if folder is not None:
@@ -197,7 +197,7 @@ def _kept(parts: list[Part], fresh: list[Part], folder: Path | None) -> list[Par
 def _draw(
     objectives: Sequence[Objective], last: Part, moves: int, workers: int | None
 ) -> Part:
-    """The next draw of every walker; each group in a thread."""
+    """The next draw of every walker, with one thread per group."""
     stop = threading.Event()
     places = range(len(objectives))
     work = partial(_advance, last=last, moves=moves, stop=stop)
@@ -215,14 +215,15 @@ def _draw(
 def _advance(
     item: tuple[Objective, int], *, last: Part, moves: int, stop: threading.Event
 ) -> tuple[emcee.State, tuple[int, int, int]]:
-    """Some moves of one group; its new state, and what was accepted, run and failed."""
+    """Make some moves of one group; return its state and counts (accepted, runs, failed)."""
     objective, group = item
-    place, waits, number = last.places[group]
+    position, has_gauss, cached_gauss = last.places[group]
     state = emcee.State(
         last.chain[-1, group],
         log_prob=last.log_posterior[-1, group].copy(),
-        random_state=("MT19937", last.words[group], int(place), int(waits), float(number)),
-    )
+        random_state=("MT19937", last.words[group], int(position), int(has_gauss),
+                      float(cached_gauss)),
+    )  # fmt: skip
     walkers, n_free = state.coords.shape
     sampler = emcee.EnsembleSampler(
         walkers, n_free, objective.log_posteriors, moves=_moves(), vectorize=True
@@ -240,17 +241,17 @@ def _advance(
 
 
 def _moves() -> list[tuple[Any, float]]:
-    """Steps along the difference of two other walkers; now and then the whole of it.
+    """Differential evolution moves; one in ten with gamma 1, the whole difference of two walkers.
 
-    A whole difference leads from one peak to another. emcee's snooker move is not among them: in
-    emcee 3.1.6 it does not leave the posterior as it is (a 20-dimensional standard normal comes
+    The whole difference leads from one mode to another. emcee's snooker move is not used: in
+    emcee 3.1.6 it does not leave the posterior invariant (a 20-dimensional standard normal comes
     out with standard deviations of 0.75).
     """
     return [(emcee.moves.DEMove(), 0.9), (emcee.moves.DEMove(gamma0=1.0), 0.1)]
 
 
 def _first(peak: Peak, plan: SamplePlan) -> Part:
-    """Where the walkers start, each group with random numbers of its own."""
+    """The initial walkers, each group with its own random number stream."""
     assert plan.walkers is not None
     objective = Objective(peak.problem, ROUGH_RTOL)
     streams = np.random.SeedSequence(plan.seed).spawn(plan.groups + 1)
@@ -272,15 +273,15 @@ def _first(peak: Peak, plan: SamplePlan) -> Part:
 def _start_points(
     objective: Objective, peak: Peak, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Log parameters (count, n_free) spread widely around the peak, and their log posteriors.
+    """Log parameters (count, n_free) overdispersed around the modes, and their log posteriors.
 
-    The normal approximation may reach far beyond a cliff of the posterior. Of many points, those
-    count that a walker could be at; as long as they are too few, nearer ones are tried.
+    The posterior may fall off much faster than its normal approximation. Candidates with too low a
+    posterior are rejected; while too few remain, the spread is reduced.
 
     Raises
     ------
     InputError
-        If there are none but the peak itself.
+        If too few candidates are acceptable.
     """
     n_free = peak.covariance.shape[0]
     factor = np.linalg.cholesky(peak.covariance)
@@ -290,14 +291,14 @@ def _start_points(
     for k in range(SHRINKS):
         centres = peak.centres[rng.integers(len(peak.centres), size=TRIED * count)]
         steps = rng.standard_normal((TRIED * count, n_free)) @ factor.T
-        tried = centres + WIDER * SHRINK**k * steps
-        batches = np.split(tried, range(BATCH, len(tried), BATCH))
+        candidates = centres + WIDER * SHRINK**k * steps
+        batches = np.split(candidates, range(BATCH, len(candidates), BATCH))
         heights = np.concatenate([objective.log_posteriors(batch) for batch in batches])
-        points = np.vstack([points, tried[heights > lowest]])
+        points = np.vstack([points, candidates[heights > lowest]])
         found = np.concatenate([found, heights[heights > lowest]])
         if len(points) >= count:
             return points[:count], found[:count]
     raise InputError(
-        f"{peak.problem.name}: no start for the walkers: around the fit the posterior falls off "
-        "at once; fit again, and see that the fit has converged"
+        f"{peak.problem.name}: no starting points for the walkers: the posterior falls off steeply "
+        "around the fit; fit again, and check that the fit has converged"
     )

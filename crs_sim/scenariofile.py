@@ -1,7 +1,7 @@
-"""scenarios.toml: what might have been done instead, each as a few edits of what was.
+"""Read scenarios.toml: alternative (counterfactual) scenarios, as edits of the treatment as given.
 
-In each scenario the edits apply in this order, however they are written: keep, remove, scale,
-resize, replace, move, add; then changes, holds and triggers are put in place.
+In each scenario the edits apply in this order, whatever their order in the file: keep, remove,
+scale, resize, replace, move, add; then changes, holds and triggers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EDITS = ("remove", "scale", "resize", "replace", "move", "add")
 
 
 class PickTable(Record):
-    """Which doses: of a drug; on a day, or from a first day to a last one."""
+    """Selects doses: of a drug; on a day, or from a first day to a last one."""
 
     drug: Words
     day: Real | None = None
@@ -44,13 +44,13 @@ class PickTable(Record):
     last: Real | None = None
 
     def pick(self) -> Pick:
-        """The pick it says."""
+        """Return the selection of doses."""
         first = -math.inf if self.first is None else self.first
         return Pick(self.drug, self.day, first, math.inf if self.last is None else self.last)
 
 
 class RemoveTable(PickTable):
-    """Doses left out."""
+    """Doses to remove."""
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule without them."""
@@ -58,7 +58,7 @@ class RemoveTable(PickTable):
 
 
 class ScaleTable(PickTable):
-    """Doses times a factor."""
+    """Doses multiplied by a factor."""
 
     factor: NotNegative
 
@@ -68,18 +68,18 @@ class ScaleTable(PickTable):
 
 
 class ResizeTable(PickTable):
-    """Doses of another amount."""
+    """Doses changed to another amount."""
 
     amount: NotNegative
     unit: str = ""
 
     def edit(self, schedule: Schedule) -> Schedule:
-        """The schedule with this amount instead of theirs."""
+        """The schedule with their amounts replaced."""
         return edits.resized(schedule, self.pick(), self.amount, self.unit)
 
 
 class MoveTable(PickTable):
-    """Doses on another day."""
+    """Doses moved to another day."""
 
     to: Real | None = None
     by: Real | None = None
@@ -100,12 +100,12 @@ class GiveTable(Record):
     doses: Annotated[int, column(ge=1, le=10_000)] | None = None
 
     def check(self) -> None:
-        """Both of a repetition, or none."""
+        """Check that 'every' and 'doses' are given together."""
         if (self.every is None) != (self.doses is None):
             raise CellError("every", "'every' (hours) and 'doses' belong together; give both")
 
     def given(self, day: float) -> Schedule:
-        """As a schedule from a day on."""
+        """The doses as a schedule that starts on a day."""
         dose = Dose(day, self.drug, self.amount, self.unit, self.hours)
         if self.every is None or self.doses is None:
             return Schedule((dose,))
@@ -113,17 +113,17 @@ class GiveTable(Record):
 
 
 class AddTable(GiveTable):
-    """A dose that was not given."""
+    """A dose to add."""
 
     day: NotNegative
 
     def edit(self, schedule: Schedule) -> Schedule:
-        """The schedule with it too."""
+        """The schedule with the dose added."""
         return schedule + self.given(self.day)
 
 
 class ReplaceTable(PickTable):
-    """Doses that give way to others."""
+    """Doses replaced by others."""
 
     by: GiveTable
 
@@ -142,21 +142,21 @@ class WhatIfChange(Record):
     value: Real | None = None
 
     def change(self) -> Change:
-        """The change it says."""
+        """Return the change."""
         first = -math.inf if self.first is None else self.first
         last = math.inf if self.last is None else self.last
         return Change(self.parameter, first, last, self.factor, self.value)
 
 
 class HoldTable(Record):
-    """A drug left out while a condition holds."""
+    """A drug withheld while a condition is true."""
 
     drug: Words
     when: Words
 
 
 class TriggerTable(Record):
-    """A dose given when a condition is found to hold."""
+    """A dose given when a condition is true."""
 
     name: Words
     when: Words
@@ -168,7 +168,7 @@ class TriggerTable(Record):
     last: Real | None = None
 
     def check(self) -> None:
-        """A cool-down, and one dose at a time."""
+        """Check that there is a minimum interval, and one dose at a time."""
         if self.hours_apart is None:
             raise CellError(
                 "hours_apart", "is missing; a trigger without hours from one dose to the next "
@@ -204,31 +204,31 @@ class ScenarioFile(Record):
     scenario: list[ScenarioTable]
 
     def check(self) -> None:
-        """Something is asked, and every name is used once."""
+        """Check that there is a scenario, and that every name is unique."""
         if not self.scenario:
-            raise CellError("scenario", "none is there; add a table [[scenario]]")
+            raise CellError("scenario", "is missing; add a table [[scenario]]")
         names = [table.name for table in self.scenario]
         for name in names:
             if names.count(name) > 1:
                 raise CellError("scenario", f"two are named {name!r}; give each its own name")
             if name == AS_GIVEN:
-                raise CellError("scenario", f"{name!r} is what was done, which is always the "
-                                "first; give another name")  # fmt: skip
+                raise CellError("scenario", f"{name!r} is the name of the treatment as given, "
+                                "always the first scenario; give another name")  # fmt: skip
         for key in ("endpoints", "courses"):
             for name in getattr(self, key):
                 if getattr(self, key).count(name) > 1:
-                    raise CellError(key, f"{name!r} stands there twice; once will do")
+                    raise CellError(key, f"{name!r} is listed twice; remove one")
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What a scenarios.toml asks.
+    """The content of a scenarios.toml.
 
     Parameters
     ----------
     scenarios : tuple of Scenario
     endpoints : tuple of Endpoint
-    courses : names of what a figure shows
+    courses : names of the time courses a figure shows
     until : float, last day
     """
 
@@ -239,41 +239,42 @@ class Questions:
 
 
 def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
-    """The scenarios of a file, each made from what was done to a patient.
+    """Load the scenarios of a file, each an edit of a patient's treatment as given.
 
     Parameters
     ----------
     path : file, or the folder it is in
-    base : Scenario, what was done
-    model : Model, whose drugs, parameters and quantities are meant
+    base : Scenario, the treatment as given
+    model : Model, which defines drugs, parameters and quantities
 
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming the file, the scenario and the key: a dose that is not there, overlapping changes
+        Naming the file, the scenario and the key: a dose that does not exist, overlapping changes
         of one parameter, a window that ends before it starts, a misspelt name.
     """
     file = Path(path) / SCENARIOS if Path(path).is_dir() else Path(path)
-    says = read_toml(file, ScenarioFile)
-    found = tuple(_scenario(table, base, model, file, says.until) for table in says.scenario)
+    content = read_toml(file, ScenarioFile)
+    until = content.until
+    scenarios = tuple(_scenario(table, base, model, file, until) for table in content.scenario)
     with placed(place(file, key="endpoints")):
-        endpoints = tuple(endpoint(model, name, says.until) for name in says.endpoints)
+        endpoints = tuple(endpoint(model, name, until) for name in content.endpoints)
     with placed(place(file, key="courses")):
-        for name in says.courses:
+        for name in content.courses:
             check_course(name, model)
-    return Questions(found, endpoints, tuple(says.courses), says.until)
+    return Questions(scenarios, endpoints, tuple(content.courses), until)
 
 
 def scenario_of(
     content: Mapping[str, Any], base: Scenario, model: Model, file: Path, until: float = math.inf
 ) -> Scenario:
-    """One scenario, from the keys and values of its ``[[scenario]]``.
+    """Make one scenario from the keys and values of its ``[[scenario]]``.
 
     Parameters
     ----------
-    content : as the TOML file has it
+    content : as in the TOML file
     base, model : as in `load_scenarios`
-    file : that messages name
+    file : named in error messages
     until : float, last day of the runs
 
     Raises
@@ -287,11 +288,11 @@ def scenario_of(
 def _scenario(
     table: ScenarioTable, base: Scenario, model: Model, file: Path, until: float
 ) -> Scenario:
-    """One scenario, made of what was done."""
+    """Make one scenario from the treatment as given."""
     doses, changes = _edited(table, base.doses, file, until), base.changes
-    for number, asked in enumerate(table.change, start=1):
+    for number, entry in enumerate(table.change, start=1):
         with _at(file, table, f"change {number}"):
-            changes += (_apart(_known(asked.change(), model, until), changes),)
+            changes += (_not_overlapping(_checked(entry.change(), model, until), changes),)
     with _at(file, table, "add, replace"):
         for drug in doses.drugs:
             model.drug(drug)
@@ -317,56 +318,57 @@ def _edited(table: ScenarioTable, doses: Schedule, file: Path, until: float) -> 
         with _at(file, table, "keep"):
             doses = edits.kept(doses, table.keep)
     for key in EDITS:
-        for number, asked in enumerate(getattr(table, key), start=1):
+        for number, entry in enumerate(getattr(table, key), start=1):
             with _at(file, table, f"{key} {number}"):
-                before, doses = doses, asked.edit(doses)
+                before, doses = doses, entry.edit(doses)
                 _check_in_time([dose for dose in doses if dose not in before.doses], until)
     return doses
 
 
 def _check_in_time(made: Sequence[Dose], until: float) -> None:
-    """Refuse doses that would silently never be given."""
+    """Refuse doses after the end of the runs, which would never be given."""
     first = min((dose.day for dose in made), default=0.0)
     if first > until:
         raise InputError(
-            f"{made[0].drug} would be given on day {first:g}, after the last of the runs "
-            f"(until = {until:g}); give it earlier, or let them last longer"
+            f"{made[0].drug} would be given on day {first:g}, after the last day of the runs "
+            f"(until = {until:g}); give it earlier, or set a later until"
         )
 
 
-def _hold(asked: HoldTable, number: int, table: ScenarioTable, model: Model, file: Path) -> Hold:
+def _hold(entry: HoldTable, number: int, table: ScenarioTable, model: Model, file: Path) -> Hold:
     with _at(file, table, f"hold {number}"):
-        model.drug(asked.drug)
-        return Hold(asked.drug, _watched(asked.when, model))
+        model.drug(entry.drug)
+        return Hold(entry.drug, _condition(entry.when, model))
 
 
-def _trigger(asked: TriggerTable, table: ScenarioTable, model: Model, file: Path) -> Trigger:
-    with _at(file, table, f"trigger {asked.name!r}"):
-        model.drug(asked.give.drug)
+def _trigger(entry: TriggerTable, table: ScenarioTable, model: Model, file: Path) -> Trigger:
+    with _at(file, table, f"trigger {entry.name!r}"):
+        model.drug(entry.give.drug)
         return Trigger(
-            asked.name, _watched(asked.when, model), asked.give.given(0.0).doses[0],
-            at_most=asked.at_most, hours_apart=asked.hours_apart or 0.0,
-            every_hours=asked.every_hours, first=asked.first,
-            last=math.inf if asked.last is None else asked.last,
+            entry.name, _condition(entry.when, model), entry.give.given(0.0).doses[0],
+            at_most=entry.at_most, hours_apart=entry.hours_apart or 0.0,
+            every_hours=entry.every_hours, first=entry.first,
+            last=math.inf if entry.last is None else entry.last,
         )  # fmt: skip
 
 
-def _watched(text: str, model: Model) -> Condition:
+def _condition(text: str, model: Model) -> Condition:
     condition = Condition.read(text)
     check_course(condition.quantity, model)
     return condition
 
 
 def check_course(name: str, model: Model) -> None:
-    """Refuse what no run has a course of."""
+    """Refuse a name that is neither a state nor a quantity."""
     if name not in model.course_ids:
         raise unknown_name("state or quantity", name, model.course_ids)
 
 
-def _known(change: Change, model: Model, until: float) -> Change:
+def _checked(change: Change, model: Model, until: float) -> Change:
     _check_parameter(change.parameter, model)
     if change.first >= until or change.last <= 0:
-        raise InputError(f"{change.describe()}: the runs last from day 0 to {until:g}")
+        raise InputError(f"{change.describe()}: the runs last from day 0 to {until:g}; change "
+                         "first or last, or until")  # fmt: skip
     return change
 
 
@@ -375,7 +377,7 @@ def _check_parameter(name: str, model: Model) -> None:
         raise unknown_name("parameter", name, model.values)
 
 
-def _apart(change: Change, others: tuple[Change, ...]) -> Change:
+def _not_overlapping(change: Change, others: tuple[Change, ...]) -> Change:
     for other in others:
         same = other.parameter == change.parameter
         if same and change.first < other.last and other.first < change.last:

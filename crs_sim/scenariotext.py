@@ -1,6 +1,6 @@
-"""Scenarios written as a scenarios.toml: what `crs_sim.scenariofile` reads, the other way round.
+"""Write scenarios as a scenarios.toml, which `crs_sim.scenariofile` reads.
 
-Doses are written out one by one, for each drug that is given otherwise than it was.
+Doses are written one by one, for each drug whose doses differ from those given.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .errors import InputError
 from .scenario import Change, Scenario
 from .triggers import Condition, Trigger
 
-UNSAID = {"rate": None, "modelled": "", "steady": "", "ordered": None}
-"""Of a dose: what a scenarios.toml has no words for, and how it is where nothing is said."""
+UNSUPPORTED = {"rate": None, "modelled": "", "steady": "", "ordered": None}
+"""Attributes of a dose that a scenarios.toml cannot express, with their defaults."""
 
 
 def scenarios_text(
@@ -28,19 +28,19 @@ def scenarios_text(
     until: float = 40.0,
     note: str = "",
 ) -> str:
-    """The text of a scenarios.toml that says these scenarios.
+    """Format scenarios as the text of a scenarios.toml.
 
     Parameters
     ----------
     scenarios : made from ``given``
-    given : Scenario, what was done
+    given : Scenario, the treatment as given
     endpoints, courses, until : as in the file
-    note : above it, as a comment
+    note : comment at the top
 
     Raises
     ------
     InputError
-        If a dose cannot be said in such a file: one of a rate, or of a steady state.
+        If a dose cannot be expressed in such a file: one with a rate, or of a steady state.
 
     Examples
     --------
@@ -59,10 +59,10 @@ def scenarios_text(
 
 
 def _table(scenario: Scenario, given: Scenario, until: float) -> dict[str, Any]:
-    """Keys and values of a ``[[scenario]]``; those that say nothing are left out."""
+    """Keys and values of a ``[[scenario]]``; empty ones are omitted."""
     drugs = dict.fromkeys((*given.doses.drugs, *scenario.doses.drugs))
     other = [d for d in drugs if scenario.doses.only(d) != given.doses.only(d)]
-    told = {
+    keys = {
         "remove": [{"drug": drug} for drug in other if drug in given.doses.drugs],
         "add": [_dose(d) for d in scenario.doses.only(*other) if d.day <= until],
         "change": [_change(c) for c in scenario.changes if c not in given.changes],
@@ -70,23 +70,23 @@ def _table(scenario: Scenario, given: Scenario, until: float) -> dict[str, Any]:
         "trigger": [_trigger(t) for t in scenario.triggers],
         "values": {n: v for n, v in scenario.values.items() if given.values.get(n) != v},
     }
-    return {"name": scenario.name, **{key: value for key, value in told.items() if value}}
+    return {"name": scenario.name, **{key: value for key, value in keys.items() if value}}
 
 
 def _dose(dose: Dose) -> dict[str, Any]:
-    for name, usual in UNSAID.items():
-        if getattr(dose, name) != usual:
+    for name, default in UNSUPPORTED.items():
+        if getattr(dose, name) != default:
             raise InputError(
                 f"the dose of {dose.drug} on day {dose.day:g} has {name} = {getattr(dose, name)}, "
-                "which a scenarios.toml cannot say"
+                "which a scenarios.toml cannot express; give it as an amount over hours"
             )
     return {"day": dose.day, **_given(dose)}
 
 
 def _given(dose: Dose) -> dict[str, Any]:
-    told = {"drug": dose.drug, "amount": dose.amount}
+    keys = {"drug": dose.drug, "amount": dose.amount}
     more = {"unit": dose.unit, "hours": dose.hours}
-    return {**told, **{k: v for k, v in more.items() if v not in ("", None)}}
+    return {**keys, **{k: v for k, v in more.items() if v not in ("", None)}}
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -96,10 +96,10 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _trigger(trigger: Trigger) -> dict[str, Any]:
-    rounds = {} if trigger.every_hours is None else {"every_hours": trigger.every_hours}
+    interval = {} if trigger.every_hours is None else {"every_hours": trigger.every_hours}
     return {
         "name": trigger.name, "when": _when(trigger.when), "give": _given(trigger.dose),
-        "at_most": trigger.at_most, "hours_apart": trigger.hours_apart, **rounds,
+        "at_most": trigger.at_most, "hours_apart": trigger.hours_apart, **interval,
         **_finite({"first": trigger.first, "last": trigger.last}),
     }  # fmt: skip
 
@@ -113,7 +113,7 @@ def _finite(days: Mapping[str, float]) -> dict[str, float]:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML writes it; JSON's texts and numbers are TOML's too."""
+    """Format a value as TOML; JSON strings and numbers are valid TOML."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
     if isinstance(value, list):

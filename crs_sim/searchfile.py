@@ -1,7 +1,7 @@
-"""search.toml: which schedules to look through, and what makes one better than another.
+"""Read search.toml: the decision variables and the two objectives of a schedule search.
 
-Each ``[[vary]]`` picks doses as scenarios.toml does, and says between which bounds their day,
-factor or amount, or the level of a trigger that gives the drug, may lie.
+Each ``[[vary]]`` selects doses as scenarios.toml does, and gives the bounds of their day, factor or
+amount, or of the level of a trigger that gives the drug.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class VaryTable(PickTable):
     trigger: str = ""
 
     def check(self) -> None:
-        """Bounds, in their order."""
+        """Check the bounds and the step."""
         if self.between is None:
-            raise CellError("between", "is missing; a search with no bounds never ends: give "
+            raise CellError("between", "is missing; a search needs bounds: give "
                             "between = [lowest, highest]")  # fmt: skip
         if len(self.between) != 2 or not self.between[0] < self.between[1]:
             raise CellError("between", f"is {self.between}; give the lowest value, then a higher "
                             "one: between = [13, 24]")  # fmt: skip
         if self.what != "trigger level" and self.between[0] < 0:
-            raise CellError("between", f"begins at {self.between[0]:g}; days, factors and amounts "
-                            "start at 0")  # fmt: skip
+            raise CellError("between", f"starts at {self.between[0]:g}; days, factors and amounts "
+                            "must be 0 or more")  # fmt: skip
         if (self.step or 0.0) > self.between[1] - self.between[0]:
             raise CellError("step", "is wider than the bounds; make it smaller")
 
@@ -68,16 +68,17 @@ class SearchFile(Record):
     vary: list[VaryTable] = column(default_factory=list)
 
     def check(self) -> None:
-        """Two objectives, one to four drugs, and a grid that ends."""
+        """Check that there are two objectives, one to four drugs, and the steps of a grid."""
         if len(self.minimise) + len(self.maximise) != 2:
-            raise CellError("minimise", "a search weighs two endpoints against each other; name "
+            raise CellError("minimise", "a search needs exactly two endpoints as objectives; name "
                             "them in minimise and maximise")  # fmt: skip
         if len({*self.minimise, *self.maximise}) != 2:
-            raise CellError("minimise", "both endpoints are one and the same; name two")
+            raise CellError("minimise", "both endpoints are the same; name two")
         for number, table in enumerate(self.vary, start=1):
             if table.what == "day" and table.between and table.between[1] > self.until:
                 raise CellError(f"vary {number}, between", f"ends on day {table.between[1]:g}, "
-                                f"after the last of the runs (until = {self.until:g})")  # fmt: skip
+                                f"after the last day of the runs (until = {self.until:g}); lower "
+                                "it, or set a later until")  # fmt: skip
         drugs = {table.drug for table in self.vary}
         if not 1 <= len(drugs) <= MOST_DRUGS or len(self.vary) > MOST_VARIABLES:
             found = f"{len(self.vary)} tables [[vary]] of {len(drugs)} drugs"
@@ -88,61 +89,63 @@ class SearchFile(Record):
 
 
 def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestion:
-    """The search that a file asks for, checked: a schedule at either end of the bounds exists.
+    """Load the search of a file, and check it.
 
     Parameters
     ----------
     path : file, or the folder it is in
-    base : Scenario, what was done
-    model : Model, whose drugs and quantities are meant
+    base : Scenario, the treatment as given
+    model : Model, which defines drugs and quantities
 
     Raises
     ------
     FileError, InputError, UnknownNameError
         Naming the file and the key: no bounds, a window that ends before it begins, a misspelt
-        endpoint or drug, a dose that is not there.
+        endpoint or drug, a dose that does not exist.
     """
     file = Path(path) / SEARCH if Path(path).is_dir() else Path(path)
-    says = read_toml(file, SearchFile)
+    content = read_toml(file, SearchFile)
 
     def ends(names: Sequence[str], key: str) -> tuple[Endpoint, ...]:
         def of(name: str) -> Endpoint:
-            return endpoint(model, name, says.until)
+            return endpoint(model, name, content.until)
 
         return tuple(_at(file, key, lambda name=name: of(name)) for name in names)
 
-    for name in says.courses:
+    for name in content.courses:
         _at(file, "courses", lambda name=name: check_course(name, model))
-    first, second = ends(says.minimise, "minimise") + ends(says.maximise, "maximise")
-    signs = (1.0,) * len(says.minimise) + (-1.0,) * len(says.maximise)
-    content = {"name": "base", **says.base}
-    start = _at(file, "base", lambda: scenario_of(content, base, model, file, says.until))
+    first, second = ends(content.minimise, "minimise") + ends(content.maximise, "maximise")
+    signs = (1.0,) * len(content.minimise) + (-1.0,) * len(content.maximise)
+    base_table = {"name": "base", **content.base}
+    start = _at(file, "base", lambda: scenario_of(base_table, base, model, file, content.until))
     variables = tuple(
         _at(file, f"vary {k}", lambda t=t: _variable(t, start, model))
-        for k, t in enumerate(says.vary, start=1)
+        for k, t in enumerate(content.vary, start=1)
     )
-    _check_apart(file, variables)
-    if says.method == "grid":
+    _check_unique(file, variables)
+    if content.method == "grid":
         _check_grid(file, variables)
-    plan = SearchPlan(says.method, says.trials, says.generation, says.seed, says.until)
+    plan = SearchPlan(
+        content.method, content.trials, content.generation, content.seed, content.until
+    )
     return SearchQuestion(
         variables, (first, second), (signs[0], signs[1]), plan, base, start,
-        ends(says.endpoints, "endpoints"), tuple(says.courses),
-        says.model_dump(exclude={"endpoints", "courses"}),
+        ends(content.endpoints, "endpoints"), tuple(content.courses),
+        content.model_dump(exclude={"endpoints", "courses"}),
     )  # fmt: skip
 
 
 def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
-    """A variable, from what stands in the file and what is done without the search."""
+    """Make a variable from its table, with its value in the start scenario."""
     assert table.between is not None
     model.drug(table.drug)
     pick, (low, high) = table.pick(), table.between
     name = pick.describe()
     if table.what == "trigger level":
-        meant = _trigger(table, start)
-        unit, usual = model[meant.when.quantity].unit, meant.when.level
-        name = f"{meant.name}: level of {meant.when.quantity}"
-        return Variable(name, table.what, pick, low, high, table.step, unit, usual, meant.name)
+        trigger = _trigger(table, start)
+        unit, usual = model[trigger.when.quantity].unit, trigger.when.level
+        name = f"{trigger.name}: level of {trigger.when.quantity}"
+        return Variable(name, table.what, pick, low, high, table.step, unit, usual, trigger.name)
     edited(start.doses, pick, lambda dose: (dose,))  # refuses doses that are not there
     doses = [dose for dose in start.doses if pick.meets(dose)]
     if table.what == "day":
@@ -155,45 +158,45 @@ def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
 
 
 def _amount(table: VaryTable, doses: Sequence[Dose], name: str) -> tuple[str, float]:
-    """The unit of an amount, and the one of all doses if it is one."""
+    """The unit of an amount, and the amount of the doses if it is the same for all."""
     units, amounts = {d.unit for d in doses}, {d.amount for d in doses}
     if not table.unit and len(units) > 1:
-        raise InputError(f"doses of {name} are in {' and '.join(sorted(units))}; give unit")
+        raise InputError(f"doses of {name} are in {' and '.join(sorted(units))}; give a unit")
     unit = table.unit or next(iter(units))
     return unit, amounts.pop() if len(amounts) == 1 and units == {unit} else math.nan
 
 
 def _trigger(table: VaryTable, start: Scenario) -> Trigger:
-    """Which of the base's triggers is meant."""
+    """Find the trigger of the start scenario that the table refers to."""
     giving = {t.name: t for t in start.triggers if t.dose.drug == table.drug}
     if table.trigger and table.trigger not in giving:
         raise unknown_name(f"trigger that gives {table.drug}", table.trigger, giving)
     if not table.trigger and len(giving) != 1:
         raise InputError(
-            f"{len(giving)} triggers of [base] give {table.drug}; write one, or say which with "
+            f"{len(giving)} triggers of [base] give {table.drug}; add one, or select one with "
             "trigger = its name"
         )
     return giving[table.trigger] if table.trigger else next(iter(giving.values()))
 
 
-def _check_apart(file: Path, variables: Sequence[Variable]) -> None:
+def _check_unique(file: Path, variables: Sequence[Variable]) -> None:
     names = [v.name for v in variables]
     for name in names:
         if names.count(name) > 1:
-            raise FileError(f"{place(file, key='vary')}: two are of {name}; keep one")
+            raise FileError(f"{place(file, key='vary')}: two tables vary {name}; keep one")
 
 
 def _check_grid(file: Path, variables: Sequence[Variable]) -> None:
     points = math.prod(v.n_levels for v in variables)
     if points > MOST_POINTS:
         raise FileError(
-            f"{place(file, key='vary')}: the grid has {points} points; widen the steps to come "
-            f'below {MOST_POINTS}, or let the optimiser look (method = "nsga2")'
+            f"{place(file, key='vary')}: the grid has {points} points; widen the steps to stay "
+            f'below {MOST_POINTS}, or use the optimiser (method = "nsga2")'
         )
 
 
 def _at(file: Path, key: str, read: Any) -> Any:
-    """What ``read`` gives; its errors say where in the file they are."""
+    """Call ``read``; its errors are prefixed by the place in the file."""
     try:
         return read()
     except CrsSimError as error:

@@ -1,4 +1,4 @@
-"""A search on disk: tables of the trials and of the front, and the chosen schedule."""
+"""Files of a schedule search: tables of the trials and of the Pareto front, and a schedule."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ DIGITS = 6
 def search_files(
     found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path
 ) -> dict[Path, bytes]:
-    """The files of a search, for `crs_sim.output.write_whole`.
+    """Format the files of a search, for `crs_sim.output.write_whole`.
 
     Parameters
     ----------
     found : Search
-    chosen : the trial that chosen.toml holds
-    comparisons : of trials with what was done, by whom they are of (draws of the fit, virtual
-        patients)
-    folder : where they go
+    chosen : the trial written to chosen.toml
+    comparisons : of trials with the treatment as given, by the source of their members (draws of
+        the fit, virtual patients)
+    folder : of the files
 
     Returns
     -------
-    mapping of path to content: ``trials.csv``; ``front.csv``, a row a trial of the front with its
-    variables and endpoints; ``front_draws.csv``, a row for each of those that were run with draws,
+    mapping of path to content: ``trials.csv``; ``front.csv``, one row per trial of the front with
+    its variables and endpoints; ``front_draws.csv``, one row for each trial simulated with draws,
     and endpoint; ``chosen.toml``, for ``crs-sim compare``
     """
     table = found.table()
@@ -40,19 +40,19 @@ def search_files(
     front["chosen"] = front.index == chosen
     question = found.question
     ends = [e.name for e in (*question.objectives, *question.endpoints)]
-    note = "\n".join([f"Trial {chosen} of a search. Research use only. See it in full with",
+    note = "\n".join([f"Trial {chosen} of a search. Research use only. Simulate it with",
                       "crs-sim compare RUN --scenarios chosen.toml",
                       *question.words(found.points[chosen].tolist())])  # fmt: skip
-    said = scenarios_text(
+    text = scenarios_text(
         [found.scenario(chosen)], question.given, endpoints=list(dict.fromkeys(ends)),
         courses=question.courses, until=question.plan.until, note=note,
     )  # fmt: skip
     files = {
         folder / "trials.csv": csv_file(table, DIGITS),
         folder / "front.csv": csv_file(front.reset_index(), DIGITS),
-        folder / CHOSEN: said.encode(),
+        folder / CHOSEN: text.encode(),
     }
     if comparisons:
-        parts = [c.table().assign(members=who) for who, c in comparisons.items()]
+        parts = [c.table().assign(members=members) for members, c in comparisons.items()]
         files[folder / "front_draws.csv"] = csv_file(pd.concat(parts, ignore_index=True), DIGITS)
     return files

@@ -1,8 +1,8 @@
-"""`search`: schedules tried at the estimates, and the front between two endpoints.
+"""`search`: evaluate schedules at the estimates, and find the Pareto front of two endpoints.
 
 A point is on the front if no other is better in one endpoint and no worse in the other. Each is
-then run with the same draws of the parameters as what was done (`crs_sim.comparison`), so that a
-point that is good for one set of values alone is seen for what it is.
+then simulated with the same parameter draws as the treatment as given (`crs_sim.comparison`), which
+shows whether its advantage depends on one set of parameter values.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from .simulation import simulate
 
 LOG = "trials.jsonl"
 TOGETHER = 10
-"""Trials, of some 10 ms each, that may be one task of a cluster."""
+"""Trials, of about 10 ms each, per task of a cluster."""
 MOST_DRAWN = 12
-"""Points of the front that are run with draws; of more, evenly spaced ones."""
+"""Points of the front that are simulated with draws, evenly spaced if there are more."""
 DIGITS, SAME = 6, 1e-6
-"""Values of an endpoint that differ by less, relatively, are the same."""
+"""Values of an endpoint with a smaller relative difference are the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The schedules that were tried, and the front.
+    """The schedules that were evaluated, and their Pareto front.
 
     Parameters
     ----------
     question : SearchQuestion
     points : (n_trials, n_variables)
-    values : (n_trials, 2), the objectives as tables show them; NaN where the run failed
-    given : (2,), of what was done
-    failures : what went wrong, by trial
+    values : (n_trials, 2), the objectives as shown in tables; NaN where the run failed
+    given : (2,), of the treatment as given
+    failures : error messages, by trial
     """
 
     question: SearchQuestion
@@ -62,20 +62,20 @@ class Search:
 
     @property
     def front(self) -> tuple[int, ...]:
-        """The trials on it, from small to large in the first endpoint."""
+        """The trials on the Pareto front, ascending in the first objective (as minimised)."""
         return front_of(self.values * np.array(self.question.signs))
 
     @property
     def best(self) -> int:
-        """The trial of the front that gives up least of either endpoint: nearest to its corner."""
+        """The best compromise: the trial of the front nearest to the ideal point."""
         front = np.array(self.front)
         costs = self.values[front] * np.array(self.question.signs)
         spread = np.where(np.ptp(costs, axis=0) > 0, np.ptp(costs, axis=0), 1.0)
-        far = np.linalg.norm((costs - costs.min(axis=0)) / spread, axis=1)
-        return int(front[far.argmin()])
+        distance = np.linalg.norm((costs - costs.min(axis=0)) / spread, axis=1)
+        return int(front[distance.argmin()])
 
     def table(self) -> pd.DataFrame:
-        """One row a trial: the variables, the endpoints, whether on the front, what failed."""
+        """One row per trial: the variables, the objectives, whether on the front, the error."""
         names = [v.name for v in self.question.variables]
         table = pd.DataFrame(self.points, columns=names)
         for k, end in enumerate(self.question.objectives):
@@ -85,7 +85,7 @@ class Search:
         return table.rename_axis("trial").reset_index()
 
     def scenario(self, trial: int) -> Scenario:
-        """What is done to the patient in a trial.
+        """The scenario of a trial.
 
         Raises
         ------
@@ -97,20 +97,21 @@ class Search:
         return self.question.scenario(self.points[trial].tolist(), f"trial {trial}")
 
     def verdict(self) -> str:
-        """How what was done stands to the front, in words."""
+        """Compare the treatment as given with the front, in words."""
         signs = np.array(self.question.signs)
         costs, given = self.values[list(self.front)] * signs, self.given * signs
-        room = SAME * np.maximum(1.0, np.abs(given))
-        better = (costs <= given + room).all(axis=1) & (costs < given - room).any(axis=1)
-        said = f"{len(self.points)} schedules tried, {len(self.failures)} failed; " \
+        tolerance = SAME * np.maximum(1.0, np.abs(given))
+        better = (costs <= given + tolerance).all(axis=1) & (costs < given - tolerance).any(axis=1)
+        text = f"{len(self.points)} schedules evaluated, {len(self.failures)} failed; " \
                f"{len(costs)} on the front"  # fmt: skip
         if not better.any():
-            return f"{said}; none is better than what was done in one endpoint without loss in " \
-                   "the other"  # fmt: skip
-        return f"{said}; {better.sum()} of them better than what was done, with no loss in either"
+            return f"{text}; none dominates the treatment as given (better in one endpoint, no " \
+                   "worse in the other)"  # fmt: skip
+        return f"{text}; {better.sum()} of them dominate the treatment as given (better in one " \
+               "endpoint, no worse in the other)"  # fmt: skip
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         names = " against ".join(e.name for e in self.question.objectives)
         return f"Search({names}: {len(self.points)} trials, {len(self.front)} on the front)"
 
@@ -124,25 +125,25 @@ def search(
     workers: Workers = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Search:
-    """Try schedules for a patient, at the estimates of a fit.
+    """Search dosing schedules for a patient, at the estimates of a fit.
 
     Parameters
     ----------
     result : Fit
     question : SearchQuestion, from `crs_sim.searchfile.load_search`
-    folder : where trials are kept as they are made; None keeps them in memory alone
-    resume : go on with those that are in the folder
+    folder : where trials are saved as they are made; None keeps them in memory only
+    resume : resume the search in the folder
     workers : int, threads; or the address of a Dask scheduler; the numbers do not depend on it
     progress : called as (trials done, of how many)
 
     Raises
     ------
     InputError
-        If not one schedule could be run.
+        If no schedule could be simulated.
     StorageError
-        If the folder holds the trials of something else, or cannot be written to.
+        If the folder holds the trials of another search, or cannot be written.
     CrsSimError
-        If a cluster cannot be reached, or goes away.
+        If a cluster cannot be reached, or the connection is lost.
 
     Examples
     --------
@@ -151,31 +152,31 @@ def search(
     path = None if folder is None else Path(folder) / LOG
     compile_kernel(result.model)  # before any thread, so that its message comes first
     done, total = list[list[Any]](), _total(question)
-    asking = proposals(question)
-    generation = next(asking, None)
-    with ordered(workers, together=TOGETHER) as run_all:  # no file before the cluster is there
+    optimiser = proposals(question)
+    generation = next(optimiser, None)
+    with ordered(workers, together=TOGETHER) as run_all:  # connect before writing any file
         rows = [] if path is None else begin(path, _header(result, question), resume=resume)
-        known = {tuple(row[0]): row for row in rows}
+        row_of = {tuple(row[0]): row for row in rows}
         while generation is not None:
             stored = rows[len(done) : len(done) + len(generation)]
             _check_same(path, stored, generation)
             rest = generation[len(stored) :]
-            fresh = [p for p in dict.fromkeys(rest) if p not in known]
+            fresh = [p for p in dict.fromkeys(rest) if p not in row_of]
             results = run_all(partial(run_point, result.model, question), fresh)
             done += stored
             for point in rest:
-                known[point] = known.get(point) or next(results)
+                row_of[point] = row_of.get(point) or next(results)
                 if path is not None:
-                    append(path, [known[point]])
-                done.append(known[point])
+                    append(path, [row_of[point]])
+                done.append(row_of[point])
                 if progress is not None:
                     progress(len(done), total)
-            generation = _next(asking, done[-len(generation) :], question)
+            generation = _next(optimiser, done[-len(generation) :], question)
     return _found(result, question, done)
 
 
 def run_point(model: Model, question: SearchQuestion, point: Point) -> list[Any]:
-    """A schedule, its two endpoints (None if the run failed), and what went wrong."""
+    """Simulate a schedule: the point, its two endpoints (None if it failed), the error."""
     try:
         values = _ends(model, question, question.scenario(point, "trial"))
     except IntegrationError as error:
@@ -192,13 +193,13 @@ def drawn(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Trials beside what was done, under the same draws of the parameters.
+    """Compare trials with the treatment as given, under the same parameter draws.
 
     Parameters
     ----------
     result : Fit
     found : Search
-    trials : which
+    trials : their numbers
     draws, workers, progress : as in `crs_sim.comparison.compare`
     """
     question = found.question
@@ -211,34 +212,34 @@ def drawn(
 
 
 def spaced(trials: Sequence[int], chosen: int, most: int = MOST_DRAWN) -> list[int]:
-    """At most so many of them, both ends and the chosen one among them.
+    """Thin the trials to about ``most``, keeping both ends and the chosen one.
 
     >>> spaced(range(10), 4, most=3)
     [0, 4, 9]
     """
     kept = list(trials)
     if len(kept) > most:
-        places = np.unique(np.linspace(0, len(kept) - 1, most).round().astype(int))
-        kept = [kept[k] for k in places]
+        kept_at = np.unique(np.linspace(0, len(kept) - 1, most).round().astype(int))
+        kept = [kept[k] for k in kept_at]
     return kept if chosen in kept else sorted({*kept, chosen}, key=[*trials, chosen].index)
 
 
 def front_of(costs: Array) -> tuple[int, ...]:
-    """Rows that no other row beats, from small to large in the first column.
+    """Rows of the Pareto front (non-dominated), ascending in the first column.
 
-    What differs by less than `SAME` is the solver's doing, and counts as the same; of rows that
-    say the same the first counts; rows that are not numbers never do.
+    Values are rounded to `DIGITS` digits, as smaller differences are solver error; of equal rows
+    the first counts; rows with NaN never do.
 
     >>> front_of(np.array([[1.0, 5.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0], [np.nan, 0.0]]))
     (0, 1, 3)
     """
     rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    told = np.vectorize(lambda x: float(f"{x:.{DIGITS}g}"), otypes=[float])(costs)
-    order = rows[np.lexsort((rows, told[rows, 1], told[rows, 0]))]
+    rounded = np.vectorize(lambda x: float(f"{x:.{DIGITS}g}"), otypes=[float])(costs)
+    order = rows[np.lexsort((rows, rounded[rows, 1], rounded[rows, 0]))]
     lowest, kept = np.inf, list[int]()
     for row in order.tolist():
-        if told[row, 1] < lowest:
-            lowest = float(told[row, 1])
+        if rounded[row, 1] < lowest:
+            lowest = float(rounded[row, 1])
             kept.append(row)
     return tuple(kept)
 
@@ -253,17 +254,17 @@ def _check_same(path: Path | None, stored: Sequence[Any], generation: Sequence[P
     for row, point in zip(stored, generation, strict=False):
         if tuple(row[0]) != point:
             raise StorageError(
-                f"{path}  cannot be gone on with: it tried {row[0]} where {list(point)} would be "
-                "tried now (another version of optuna?); search into another folder"
+                f"{path}  cannot be resumed: it has {row[0]} where {list(point)} is proposed now "
+                "(another version of optuna?); search into another folder"
             )
 
 
-def _next(asking: Any, rows: list[list[Any]], question: SearchQuestion) -> list[Point] | None:
-    """The next generation, told what came of the last one; None at the end."""
+def _next(optimiser: Any, rows: list[list[Any]], question: SearchQuestion) -> list[Point] | None:
+    """The next generation, given the results of the last one; None at the end."""
     (a, b) = question.signs
-    told = [None if row[1] is None else (a * row[1][0], b * row[1][1]) for row in rows]
+    objectives = [None if row[1] is None else (a * row[1][0], b * row[1][1]) for row in rows]
     try:
-        return list(asking.send(told))
+        return list(optimiser.send(objectives))
     except StopIteration:
         return None
 
@@ -271,7 +272,8 @@ def _next(asking: Any, rows: list[list[Any]], question: SearchQuestion) -> list[
 def _found(result: Fit, question: SearchQuestion, rows: list[list[Any]]) -> Search:
     failures = {k: row[2] for k, row in enumerate(rows) if row[2]}
     if len(failures) == len(rows):
-        raise InputError(f"none of {len(rows)} schedules could be run; the first: {failures[0]}")
+        raise InputError(f"none of {len(rows)} schedules could be simulated; the first: "
+                         f"{failures[0]}")  # fmt: skip
     values = np.array([row[1] or (np.nan, np.nan) for row in rows], dtype=np.float64)
     given = _ends(result.model, question, question.given)
     points = np.array([row[0] for row in rows], dtype=np.float64)
@@ -285,7 +287,7 @@ def _total(question: SearchQuestion) -> int:
 
 
 def _header(result: Fit, question: SearchQuestion) -> dict[str, Any]:
-    """All that decides the numbers."""
+    """Everything the results depend on."""
     return {
         "problem": result.problem.name,
         "model": result.problem.model.hash,

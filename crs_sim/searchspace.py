@@ -1,4 +1,4 @@
-"""What a search may choose, and between which bounds; and a schedule made of one choice."""
+"""The search space of a schedule search: variables, bounds, and the scenario at a point of it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .scenario import Scenario
 
 @dataclass(frozen=True)
 class Variable:
-    """A number that a search may choose.
+    """A decision variable of the search.
 
     Parameters
     ----------
     name : str, in tables and figures
-    what : day (of the first dose that is picked; the others follow), factor, amount or trigger
+    what : day (of the first selected dose; the others shift with it), factor, amount or trigger
         level
-    pick : Pick, of the doses that are meant
+    pick : Pick, which selects the doses
     low, high : float, bounds
-    step : float, from value to value; None takes any between
-    unit : str, as it is shown
-    usual : float, without the search; NaN where the doses differ
-    trigger : str, name of the trigger that is meant
+    step : float, grid spacing; None for a continuous variable
+    unit : str, as shown
+    usual : float, value without the search; NaN where the doses differ
+    trigger : str, name of the trigger
     """
 
     name: str
@@ -42,21 +42,21 @@ class Variable:
 
     @property
     def n_levels(self) -> int:
-        """How many values a grid has."""
+        """Number of grid values."""
         assert self.step is not None
         return math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     def levels(self) -> list[float]:
-        """The values of a grid, both ends included where the steps meet them."""
+        """The grid values, with the upper bound if it is a whole number of steps away."""
         return [self.level(k) for k in range(self.n_levels)]
 
     def level(self, k: int) -> float:
-        """One of them, counted from 0."""
+        """Grid value k, counted from 0."""
         assert self.step is not None
         return round(self.low + k * self.step, 9)
 
     def applied(self, dose: Dose, value: float) -> Dose:
-        """A dose that is meant, as the value has it."""
+        """A selected dose with the value applied."""
         match self.what:
             case "day":
                 return replace(dose, day=dose.day + (value - self.usual))
@@ -70,13 +70,13 @@ class Variable:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How to look.
+    """Settings of a search.
 
     Parameters
     ----------
     method : "grid" or "nsga2"
-    trials : int, schedules that nsga2 tries
-    generation : int, schedules at a time
+    trials : int, schedules that nsga2 evaluates
+    generation : int, population size of nsga2: schedules per generation
     seed : int
     until : float, last day of each run
     """
@@ -90,19 +90,19 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class SearchQuestion:
-    """What a search is asked.
+    """A two-objective optimisation problem over dosing schedules.
 
     Parameters
     ----------
     variables : tuple of Variable
     objectives : the two endpoints
-    signs : 1.0 for one that is to be small, -1.0 for one that is to be large
+    signs : 1.0 to minimise an objective, -1.0 to maximise it
     plan : SearchPlan
-    given : Scenario, what was done
-    start : Scenario, which every choice changes; ``given`` if nothing else is said
-    endpoints : further ones, for the front
-    courses : what a figure of the chosen schedule shows
-    said : all that was written, by key: a search that goes on must have the same
+    given : Scenario, the treatment as given
+    start : Scenario that the variables modify; ``given`` by default
+    endpoints : further ones, reported for the Pareto front
+    courses : time courses in the figure of the chosen schedule
+    said : content of the file, by key: it must be the same to resume a search
     """
 
     variables: tuple[Variable, ...]
@@ -116,9 +116,9 @@ class SearchQuestion:
     said: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def scenario(self, point: Sequence[float], name: str) -> Scenario:
-        """What is done to the patient at a point.
+        """The scenario at a point of the search space.
 
-        Doses are picked as they stand in ``start``, so no choice hides them from another.
+        Doses are selected as they are in ``start``, so variables do not affect each other's doses.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class SearchQuestion:
         return replace(self.start, name=name, doses=Schedule(tuple(doses)), triggers=triggers)
 
     def words(self, point: Sequence[float]) -> list[str]:
-        """What is chosen at a point, a line a variable."""
+        """The values of the variables at a point, one line each."""
         return [
             f"{v.name} {value:g} {'' if v.what == 'day' else v.unit}".rstrip()
             for v, value in zip(self.variables, point, strict=True)

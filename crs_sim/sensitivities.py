@@ -1,8 +1,8 @@
-"""`sensitivity`: which parameters drive an endpoint, over their whole ranges at once.
+"""`sensitivity`: global sensitivity analysis of endpoints, over the whole range of each parameter.
 
-The indices are of a number on the scale on which differences of it are told: where that is ratios,
-and all values are above 0, of its logarithm. What moved between a quarter, half and all of the runs
-says whether the ranking has settled.
+The indices are of the logarithm of an endpoint if its differences are reported as ratios and all
+values are above 0. The ranking has converged if it is the same with a quarter, half and all of the
+runs.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from .ranges import Range, fit_ranges, prior_ranges
 from .runlog import append, begin
 
 TAIL = 0.05
-"""Tornado and Morris's grid go from this share of each range to as much below its other end."""
+"""Tornado and Morris grid span the quantiles from this probability to 1 minus it."""
 MOST_SPOILT = 0.1
 PARTS = (4, 2, 1)
 MOVED = 0.05
-"""A leading index that moves by less than this (of Morris's: of the largest) has settled."""
+"""Change below which a leading index has converged (Morris: relative to the largest)."""
 LEADS = 0.2
-"""Of the largest index: a parameter above it is one of those that drive."""
+"""Share of the largest index above which a parameter is influential."""
 LOG = "runs.jsonl"
 
 
 @dataclass(frozen=True)
 class SensitivityPlan:
-    """What is asked, and how.
+    """Settings of a sensitivity analysis.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class SensitivityPlan:
     samples : int, blocks of the design (see `crs_sim.indices.design`)
     seed : int
     until : float, last day of each run
-    within : None for the priors; or the level of the fit's intervals
+    within : None for the priors; or the level of the fit's confidence intervals
 
     Raises
     ------
@@ -75,7 +75,7 @@ class SensitivityPlan:
 
 @dataclass(frozen=True, eq=False)
 class Tornado:
-    """Endpoints as one parameter after the other is moved, all others at their estimates.
+    """One-at-a-time sensitivity: endpoints with one parameter changed, the others as estimated.
 
     Parameters
     ----------
@@ -91,17 +91,17 @@ class Tornado:
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
-    """What drives the endpoints of a fit.
+    """Result of a sensitivity analysis of a fit's endpoints.
 
     Parameters
     ----------
     problem : str
     plan : SensitivityPlan
     ranges : tuple of Range, n_free
-    points : (n_rows, n_free) of the whole blocks that ran, between 0 and 1
+    points : (n_rows, n_free) of the complete blocks, between 0 and 1
     values : (n_rows, n_endpoints)
-    runs : int, how many were made
-    failures : what went wrong, in the order of the runs
+    runs : int, number of simulations
+    failures : error messages, in the order of the runs
     tornado : Tornado
     """
 
@@ -116,26 +116,26 @@ class Sensitivity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters."""
+        """Names of the parameters."""
         return tuple(r.name for r in self.ranges)
 
     @property
     def leading(self) -> str:
-        """The index that ranks."""
+        """Name of the index used for ranking."""
         return LEADING[self.plan.method]
 
     def scale(self, place: int) -> str:
-        """The scale on which the indices of an endpoint are: log or linear."""
+        """The scale of an endpoint for its indices: log or linear."""
         log = self.plan.endpoints[place].log and bool((self.values[:, place] > 0).all())
         return "log" if log else "linear"
 
     def indices(self, place: int, part: int = 1, level: float = 0.95) -> dict[str, Array]:
-        """Of an endpoint, from the first 1/``part`` of the blocks; each (n_free,)."""
+        """Indices of an endpoint, from the first 1/``part`` of the blocks; each (n_free,)."""
         size = block(self.plan.method, len(self.ranges))
         rows = slice(0, len(self.values) // size // part * size)
         values = self.values[rows, place]
-        told = np.log(values) if self.scale(place) == "log" else values
-        return indices(self.plan.method, self.points[rows], told, seed=self.plan.seed, level=level)
+        y = np.log(values) if self.scale(place) == "log" else values
+        return indices(self.plan.method, self.points[rows], y, seed=self.plan.seed, level=level)
 
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """One row for each endpoint and parameter, the leading ones first."""
@@ -146,7 +146,7 @@ class Sensitivity:
         return pd.concat(parts, ignore_index=True)
 
     def convergence(self, level: float = 0.95) -> pd.DataFrame:
-        """The leading index from a quarter, half and all of the blocks, a row each."""
+        """The leading index from a quarter, half and all of the blocks, one row each."""
         size, key = block(self.plan.method, len(self.ranges)), self.leading
         parts = []
         for k, e in enumerate(self.plan.endpoints):
@@ -162,8 +162,8 @@ class Sensitivity:
         """One row for each endpoint and parameter, the widest first."""
         t, rows = self.tornado, []
         for k, e in enumerate(self.plan.endpoints):
-            told = np.log(t.moved[..., k]) if self._ratios(k) else t.moved[..., k]
-            span = np.abs(told[1] - told[0])
+            scaled = np.log(t.moved[..., k]) if self._ratios(k) else t.moved[..., k]
+            span = np.abs(scaled[1] - scaled[0])
             rows += [{
                 "endpoint": e.name, "unit": e.unit, "parameter": self.names[j],
                 "low": t.ends[0, j], "high": t.ends[1, j], "at_estimate": t.estimate[k],
@@ -172,39 +172,40 @@ class Sensitivity:
         return pd.DataFrame(rows)
 
     def _ratios(self, place: int) -> bool:
-        """Whether the tornado of an endpoint is told in ratios."""
+        """Whether the tornado of an endpoint is on a log scale."""
         levels = self.tornado.moved[..., place]
         return self.plan.endpoints[place].log and not (levels <= 0).any()
 
     def verdict(self, place: int) -> str:
-        """Whether the ranking of an endpoint has settled, in words."""
+        """Whether the ranking of an endpoint has converged, in words."""
         name = self.plan.endpoints[place].name
         if not np.ptp(self.values[:, place]):
-            return f"{name}: it never changes, so nothing drives it"
-        half, all_of_it = (self.indices(place, part)[self.leading] for part in (2, 1))
-        largest = float(all_of_it.max())
+            return f"{name}: constant, so no parameter influences it"
+        half, whole = (self.indices(place, part)[self.leading] for part in (2, 1))
+        largest = float(whole.max())
         unit = 1.0 if self.plan.method == "sobol" else largest
-        moved = float(np.abs(all_of_it - half).max()) / unit
-        firm = [j for j in np.argsort(-all_of_it, kind="stable") if all_of_it[j] >= LEADS * largest]
-        led = ", ".join(self.names[j] for j in firm)
+        moved = float(np.abs(whole - half).max()) / unit
+        order = np.argsort(-whole, kind="stable")
+        influential = [j for j in order if whole[j] >= LEADS * largest]
+        listed = ", ".join(self.names[j] for j in influential)
         of = "" if unit == 1.0 else " of the largest"
-        how = f"from half of the runs to all, {self.leading} moved by {moved:.2g}{of} at most"
+        how = f"from half of the runs to all, {self.leading} changed by at most {moved:.2g}{of}"
         kept = not any(
-            all_of_it[a] - all_of_it[b] > MOVED * unit and half[a] < half[b]
-            for k, a in enumerate(firm) for b in firm[k + 1 :]
+            whole[a] - whole[b] > MOVED * unit and half[a] < half[b]
+            for k, a in enumerate(influential) for b in influential[k + 1 :]
         )  # fmt: skip
-        said = "kept their order" if kept else "changed their order"
+        change = "kept their order" if kept else "changed their order"
         if not kept:
-            settled = "the ranking has not settled"
+            status = "the ranking has not converged"
         elif moved > MOVED:
-            settled = "the ranking has settled, the indices have not"
+            status = "the ranking has converged, the indices have not"
         else:
-            settled = "the ranking has settled"
-        more = "" if settled.endswith("has settled") else ": ask for more samples"
-        return f"{name}: {settled} ({how}; {led} {said}){more}"
+            status = "the ranking has converged"
+        more = "" if status.endswith("has converged") else ": use more samples"
+        return f"{name}: {status} ({how}; {listed} {change}){more}"
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (
             f"Sensitivity({self.problem}: {len(self.plan.endpoints)} endpoints, "
             f"{len(self.ranges)} parameters, {self.plan.method}, {self.runs} runs, "
@@ -221,25 +222,25 @@ def sensitivity(
     workers: Workers = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
-    """Which free parameters of a fit drive some endpoints of what was done to the patient.
+    """Global sensitivity of endpoints, as treated, to the free parameters of a fit.
 
     Parameters
     ----------
     result : Fit
     plan : SensitivityPlan
-    folder : where runs are kept as they are made; None keeps them in memory alone
-    resume : go on with those that are in the folder
+    folder : where runs are saved as they are made; None keeps them in memory only
+    resume : resume the analysis in the folder
     workers : int, threads; or the address of a Dask scheduler; the numbers do not depend on it
     progress : called as (runs done, of how many)
 
     Raises
     ------
     InputError
-        If the plan cannot be carried out, or failed runs spoil more than a tenth of the blocks.
+        If the plan is invalid, or more than a tenth of the blocks have failed runs.
     StorageError
-        If the folder holds the runs of something else, or cannot be written to.
+        If the folder holds the runs of another analysis, or cannot be written.
     CrsSimError
-        If a cluster cannot be reached, or goes away.
+        If a cluster cannot be reached, or the connection is lost.
 
     Examples
     --------
@@ -248,19 +249,20 @@ def sensitivity(
     from_fit = plan.within is not None
     ranges = fit_ranges(result, plan.within or 0.0) if from_fit else prior_ranges(result)
     points = design(plan.method, len(ranges), samples=plan.samples, seed=plan.seed)
-    asked = _drawn(ranges, points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points)
+    chances = points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points
+    samples = _drawn(ranges, chances)
     path = None if folder is None else Path(folder) / LOG
     compile_kernel(result.problem.model)  # before any thread, so that its message comes first
-    with ordered(workers) as run_all:  # no file before the cluster is there
+    with ordered(workers) as run_all:  # connect before writing any file
         done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
-        first = len(done) - len(done) % BATCH  # those of a batch take the same steps: all or none
-        for rows in _run(run_all, result, plan, asked, first):
+        first = len(done) - len(done) % BATCH  # a batch shares its steps: rerun it as a whole
+        for rows in _run(run_all, result, plan, samples, first):
             fresh, first = rows[len(done) - first :], first + len(rows)
             if path is not None:
                 append(path, fresh)
             done += fresh
             if progress is not None:
-                progress(len(done), len(asked))
+                progress(len(done), len(samples))
         tornado = _tornado(run_all, result, plan, ranges)
     values = np.array([row[:-1] for row in done], dtype=np.float64)
     failures = tuple(row[-1] for row in done if row[-1])
@@ -274,7 +276,7 @@ def sensitivity(
 def _run(
     run_all: InOrder, result: Fit, plan: SensitivityPlan, values: pd.DataFrame, first: int = 0
 ) -> Iterator[list[list[Any]]]:
-    """`run_rows` of a table's batches, from a row on."""
+    """Simulate a table's batches with `run_rows`, starting at a row."""
     outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
     sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
     runs = plan_of(result.problem.model, result.problem.patient.scenario, values, sampling)
@@ -282,15 +284,15 @@ def _run(
 
 
 def run_rows(ends: Sequence[Endpoint], batch: Batch) -> list[list[Any]]:
-    """The endpoints of each member of a batch, and what went wrong ("" if nothing)."""
+    """The endpoints of each member of a batch, and the error message ("" if none)."""
     found = run_batch(batch)
-    told = _told(found, ends)
+    values = _endpoint_values(found, ends)
     failed = {f.member: str(f) for f in found.failures}
-    nothing: list[Any] = [None] * len(ends)
-    return [[*told.get(m, nothing), failed.get(m, "")] for m in batch.members]
+    empty: list[Any] = [None] * len(ends)
+    return [[*values.get(m, empty), failed.get(m, "")] for m in batch.members]
 
 
-def _told(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, list[Any]]:
+def _endpoint_values(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, list[Any]]:
     if not found.members:
         return {}
     members = Members(found, found.scenarios[0].name)
@@ -307,8 +309,8 @@ def _whole(values: Array, size: int, failures: tuple[str, ...]) -> NDArray[np.in
     bad = np.asarray(np.isnan(values).reshape(len(values) // size, -1).any(axis=1))
     if bad.mean() > MOST_SPOILT:
         raise InputError(
-            f"{len(failures)} of {len(values)} runs failed, which spoils {bad.sum()} of {len(bad)} "
-            "blocks of the design; indices of the rest would say little. Narrow the ranges "
+            f"{len(failures)} of {len(values)} runs failed, in {bad.sum()} of {len(bad)} blocks of "
+            "the design; indices of the rest would be unreliable. Narrow the parameter intervals "
             f"(--within). The first: {failures[0]}"
         )
     return np.flatnonzero(np.repeat(~bad, size))
@@ -329,7 +331,7 @@ def _tornado(
 
 
 def _header(result: Fit, plan: SensitivityPlan, points: Array) -> dict[str, Any]:
-    """All that decides the numbers."""
+    """Everything the results depend on."""
     plain = ("method", "samples", "seed", "until", "within")
     return {
         "problem": result.problem.name,

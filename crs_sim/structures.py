@@ -1,7 +1,7 @@
-"""Fits of the same observations by different models, or with other free parameters, compared.
+"""Model comparison: AIC, BIC and cross-validated deviance of several fits.
 
-Each prior counts as one more observation, as it does in the fit. Only differences mean anything,
-and only between fits of the very same observations: others are refused.
+Each prior counts as one more observation, as it does in the fit. Only differences are meaningful,
+and only between fits of identical observations: others are refused.
 """
 
 from __future__ import annotations
@@ -21,36 +21,35 @@ from .trust import agreeing
 def compare_fits(
     fits: Mapping[str, Fit], left_out: Mapping[str, Sequence[Omission]] | None = None
 ) -> pd.DataFrame:
-    """One row a fit, the best AIC first.
+    """One row per fit, the best AIC first.
 
     ==================  =======================================================================
     minus_2_ln_l        -2 ln likelihood of the observations (densities of the log readings)
     prior_penalty       sum of the squared shifts from the priors
-    free, effective     free parameters, and how many of them the observations determine
+    free, effective     free parameters, and the effective number the observations determine
     aic                 minus_2_ln_l + prior_penalty + 2 free
     bic                 minus_2_ln_l + prior_penalty + free ln(observations)
-    aic_effective       minus_2_ln_l + 2 effective: what priors carry is not counted (as DIC is)
-    held_out            -2 ln density of each reading foretold from the others, summed
+    aic_effective       minus_2_ln_l + 2 effective: without the part of the priors (as DIC)
+    held_out            sum of the cross-validated -2 ln density of each reading
     agreeing            starts that ended within 1 of the best cost
     delta_...           above the lowest of the column
     ==================  =======================================================================
 
     Parameters
     ----------
-    fits : name to Fit; of two or more
-    left_out : name to what `leave_out` gave for that fit, each observation in turn
+    fits : name to Fit; two or more
+    left_out : name to the result of `leave_out` for that fit, each observation in turn
 
     Raises
     ------
     InputError
-        If there is only one, or they are of different observations, or an observation was not
-        left out.
+        If there is only one fit, the observations differ, or an observation was not left out.
     """
     if len(fits) < 2:
         raise InputError("compare_fits: give two fits or more")
     first, *others = fits
     for name in others:
-        _refuse_others(first, fits[first], name, fits[name])
+        _check_same_observations(first, fits[first], name, fits[name])
     rows = [_row(name, fit, (left_out or {}).get(name)) for name, fit in fits.items()]
     table = pd.DataFrame(rows).sort_values("aic", kind="stable", ignore_index=True)
     for column in ("aic", "bic", "aic_effective", "held_out"):
@@ -59,7 +58,7 @@ def compare_fits(
 
 
 def minus_2_ln_likelihood(result: Fit) -> float:
-    """With all its constants: so that fits with other spreads can be compared."""
+    """-2 ln likelihood with all constants, so that fits with other noise can be compared."""
     problem = result.problem
     constants = (density_constant(o, problem.noise) for o in problem.patient.observations)
     return result.deviance + sum(constants)
@@ -86,7 +85,7 @@ def _row(name: str, result: Fit, omissions: Sequence[Omission] | None) -> dict[s
 
 
 def _held_out(name: str, result: Fit, omissions: Sequence[Omission]) -> float:
-    """The sum over all observations, each left out by itself."""
+    """Cross-validated deviance: the sum over all observations, each left out on its own."""
     single = {o.ids[0]: o.foretold[0].deviance for o in omissions if len(o.ids) == 1}
     missing = [id for id in result.problem.patient.observations.ids if id not in single]
     if missing:
@@ -95,19 +94,19 @@ def _held_out(name: str, result: Fit, omissions: Sequence[Omission]) -> float:
     return sum(single[id] for id in result.problem.patient.observations.ids)
 
 
-def _refuse_others(first: str, one: Fit, name: str, other: Fit) -> None:
+def _check_same_observations(first: str, one: Fit, name: str, other: Fit) -> None:
     mine, theirs = (
-        {_said(o): o.id for o in fit.problem.patient.observations} for fit in (one, other)
+        {_content(o): o.id for o in fit.problem.patient.observations} for fit in (one, other)
     )
     if differing := [*(mine.keys() ^ theirs.keys())]:
-        said = sorted({mine.get(key) or theirs[key] for key in differing})
+        ids = sorted({mine.get(key) or theirs[key] for key in differing})
         raise InputError(
             f"compare_fits: {first} and {name} are fits of different observations "
-            f"({', '.join(said[:3])}{', ...' if len(said) > 3 else ''}); fit the same ones"
+            f"({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}); fit the same ones"
         )
 
 
-def _said(o: Observation) -> tuple[object, ...]:
-    """What an observation says, without its notes; "nan" equals itself."""
+def _content(o: Observation) -> tuple[object, ...]:
+    """The content of an observation, without its notes; as text, so that nan equals itself."""
     return (o.id, o.observable, o.kind, *(repr(v) for v in (o.day, o.until, o.reference, o.value)),
             o.unit)  # fmt: skip

@@ -1,7 +1,7 @@
-"""Virtual patients: what is drawn of each, and which of them are plausible.
+"""Virtual patients: the distributions they are drawn from, and plausibility filters.
 
-Patient k is the same whatever the number of patients, and whoever else is drawn: patients are
-drawn in blocks, each from a random stream of its own, and each covariate from another.
+Patient k is the same whatever the number of patients: patients are drawn in blocks, each block with
+its own random stream, and each covariate with another.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .triggers import Condition
 Array = NDArray[np.float64]
 
 BLOCK = 128
-"""Patients drawn together; a multiple of the four that run side by side."""
+"""Patients drawn together; a multiple of the four simulated together in SIMD lanes."""
 SHAPES = ("lognormal", "normal", "uniform")
 
 
 @dataclass(frozen=True)
 class Covariate:
-    """Something known of a patient beforehand, as it is spread over patients.
+    """The distribution of a covariate over patients.
 
     Parameters
     ----------
-    name : a parameter of the model; or a drug, of which each patient then has an own dose
-    shape : "lognormal", "normal" or "uniform", cut at the bounds
-    centre : median ("lognormal") or mean ("normal"); says nothing of "uniform"
+    name : a parameter of the model; or a drug, whose dose then differs between patients
+    shape : "lognormal", "normal" or "uniform", truncated at the bounds
+    centre : median ("lognormal") or mean ("normal"); unused by "uniform"
     sd : of the natural logarithm ("lognormal"), or in ``unit`` ("normal")
     lower, upper : bounds
     unit, source : str
-    dose : the dose of the schedule that it stands for, in ``unit``; None for a parameter
+    dose : the scheduled dose that it replaces, in ``unit``; None for a parameter
 
     Examples
     --------
@@ -75,14 +75,14 @@ class Covariate:
             raise InputError(f"{where}: a uniform one needs both bounds")
 
     def at(self, chances: Array) -> Array:
-        """Its values at cumulative probabilities, (n,) each."""
+        """Quantiles at cumulative probabilities, (n,) each."""
         if self.shape == "uniform":
             return np.asarray(self.lower + chances * (self.upper - self.lower))
         low, high = (ndtr((self._scaled(x) - self._scaled(self.centre)) / self.sd)
                      for x in (self.lower, self.upper))  # fmt: skip
         values = self._scaled(self.centre) + self.sd * ndtri(low + chances * (high - low))
         drawn = np.exp(values) if self.shape == "lognormal" else values
-        return np.asarray(np.clip(drawn, self.lower, self.upper))  # rounding may leave them
+        return np.asarray(np.clip(drawn, self.lower, self.upper))  # rounding may exceed them
 
     def _scaled(self, value: float) -> float:
         if self.shape == "normal" or math.isinf(value):
@@ -90,7 +90,7 @@ class Covariate:
         return math.log(value) if value > 0 else -math.inf
 
     def describe(self) -> str:
-        """In words."""
+        """Describe the distribution in words."""
         if self.shape == "uniform":
             return f"uniform from {self.lower:g} to {self.upper:g}"
         middle = "median" if self.shape == "lognormal" else "mean"
@@ -102,12 +102,12 @@ class Covariate:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a patient must come to under what is given, to count as plausible.
+    """A plausibility criterion for virtual patients, under the treatment as given.
 
     Parameters
     ----------
     when : Condition on an endpoint (``peak_ifng <= 1e5``)
-    source : str, why
+    source : str, reference or reason
     """
 
     when: Condition
@@ -116,23 +116,23 @@ class Filter:
 
 @dataclass(frozen=True, eq=False)
 class VirtualPopulation:
-    """What is drawn of each virtual patient.
+    """The joint distribution that virtual patients are drawn from.
 
     Parameters
     ----------
-    model : Model, its values hold for whatever is not drawn
+    model : Model, whose values apply to all that is not drawn
     population : Population, of the parameters that differ
     covariates : tuple of Covariate
     filters : tuple of Filter
     seed : int
-    fixed : parameters of the population that stay at the model's value
+    fixed : parameters of the population that are fixed at the model's value
 
     Examples
     --------
     >>> from crs_sim import load_model, load_population
     >>> crs = load_model("crs")
-    >>> people = VirtualPopulation(crs, load_population(crs))
-    >>> few, more = people.draw(0, 3), people.draw(0, 300)
+    >>> virtual = VirtualPopulation(crs, load_population(crs))
+    >>> few, more = virtual.draw(0, 3), virtual.draw(0, 300)
     >>> bool((few["k_crp"] == more["k_crp"][:3]).all())
     True
     """
@@ -145,16 +145,16 @@ class VirtualPopulation:
     fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        known = self.population.medians
+        medians = self.population.medians
         for name in self.fixed:
-            if name not in known:
-                raise unknown_name("parameter of the population", name, known)
+            if name not in medians:
+                raise unknown_name("parameter of the population", name, medians)
         for covariate in self.covariates:
             if covariate.dose is not None:
                 self.scaled_by(covariate)
             elif covariate.name not in self.model.values:
                 raise unknown_name("parameter", covariate.name, self.model.values)
-            elif covariate.name in known and covariate.name not in self.fixed:
+            elif covariate.name in medians and covariate.name not in self.fixed:
                 raise InputError(
                     f"{covariate.name} is drawn from population {self.population.name} too; list "
                     "it under 'fixed', or leave out the covariate"
@@ -162,17 +162,17 @@ class VirtualPopulation:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of what is drawn: parameters of the population, then covariates."""
+        """Names of what is drawn: parameters of the population, then covariates."""
         free = (f.name for f in self.population.free if f.name not in self.fixed)
         return (*free, *(c.name for c in self.covariates))
 
     def __repr__(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         return (f"VirtualPopulation({self.population.name!r}: {len(self.names)} drawn, "
                 f"{len(self.filters)} filters, seed {self.seed})")  # fmt: skip
 
     def draw(self, first: int, last: int) -> dict[str, Array]:
-        """What is drawn of patients first to last (not included), by name, (n_patients,) each.
+        """Draw patients first to last (exclusive): name to values, (n_patients,) each.
 
         A dose is in the covariate's unit.
         """
@@ -184,22 +184,22 @@ class VirtualPopulation:
         }
 
     def parameters(self, drawn: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's parameters that say what was drawn."""
+        """Convert what was drawn to model parameters; doses become bioavailabilities."""
         found = {name: np.asarray(values) for name, values in drawn.items()}
         for covariate in self.covariates:
             if covariate.dose is not None:
-                by = self.scaled_by(covariate)
-                mine = found.get(by, np.full(1, self.model.values[by]))
-                found[by] = mine * (found.pop(covariate.name) / covariate.dose)
+                scaled = self.scaled_by(covariate)
+                value = found.get(scaled, np.full(1, self.model.values[scaled]))
+                found[scaled] = value * (found.pop(covariate.name) / covariate.dose)
         return found
 
     def scaled_by(self, covariate: Covariate) -> str:
-        """The parameter through which an own dose of a drug comes about: its bioavailability.
+        """The parameter that scales a drug's dose for each patient: its bioavailability.
 
         Raises
         ------
         InputError, UnknownNameError
-            If the model has no such drug, or it has none.
+            If the model has no such drug, or the drug has no bioavailability.
         """
         name = self.model.drug(covariate.name).bioavailability
         if not name:

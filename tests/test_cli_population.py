@@ -155,7 +155,7 @@ def test_fit_all_writes_a_prior_for_the_next_patient(study):
     result = run("fit-all", study, "--out", out, "--starts", 1, "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert "3 patients" in result.output and "Research use only" in result.output
-    assert "round 1: 3 of 3, p3 cost" in result.stderr
+    assert "iteration 1: 3 of 3, p3 cost" in result.stderr
     table = pd.read_csv(out / "population.csv").set_index("parameter")
     assert list(table.index) == ["k", "one_mg"]
     known = load_population(load_model(study.parent / "model"), out / "prior.toml")

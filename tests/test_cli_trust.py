@@ -192,7 +192,7 @@ def test_what_was_left_out_of_another_fit_is_refused(problem, tmp_path):
     assert run("fit", problem, "--starts", 1, "--no-drop", "--workers", 1).exit_code == 0
     result = run("leave-one-out", problem, "--group", "a2", "--out", out, "--resume")
     assert result.exit_code == 1
-    assert "holds what was left out of another fit" in result.stderr
+    assert "holds leave-one-out results of another fit" in result.stderr
 
 
 def test_groups_are_left_out(problem, tmp_path):
@@ -240,7 +240,7 @@ def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
         to = tmp_path / f"bands{k}"
         result = run("predict", problem, "--from", given, "--until", 4, "--out", to)
         assert result.exit_code == 0, result.stderr
-        said = f"{len(table)} draws of the posterior. Not converged: too few draws"
+        said = f"{len(table)} draws of the posterior. Not converged: too few draws for diagnostics"
         assert said in result.output and "0 could not be run" in result.output
         bands = pd.read_csv(to / "predictions.csv").set_index(["observable", "day"])
         # at day 1, before the second course of doses, A = 10 exp(-k)
@@ -254,7 +254,7 @@ def test_what_the_sampler_wrote_is_predicted_from(problem, tmp_path):
     about = out / "posterior.json"
     for text, words in (
         (about.read_text().replace('"problem_hash": "', '"problem_hash": "0'),
-         "draws.csv  answers another question than tiny: its model, priors, noise, data or doses"),
+         "draws.csv  was sampled from another version of tiny: its model, priors, noise, data or"),
         (about.read_text()[:40], "posterior.json  is damaged"),
     ):  # fmt: skip
         about.write_text(text)
@@ -278,7 +278,7 @@ def test_the_posterior_beside_a_problem_is_taken_if_it_answers_its_question(prob
     draws.write_text(draws.read_text().replace("one_mg", "freed_then"))
     other = run("predict", problem, *until)
     assert other.exit_code == 0 and "Laplace" in other.output
-    assert "draws.csv  answers another question than tiny" in other.stderr
+    assert "draws.csv  was sampled from another version of tiny" in other.stderr
 
 
 def test_the_posterior_of_the_case_answers_its_question():
@@ -289,7 +289,7 @@ def test_the_posterior_of_the_case_answers_its_question():
 BAD_DRAWS = {
     "k,one_mg\n": "has a header but no rows",
     "k,one_mg\n0.5,1\n0.5,a\n": "draws.csv, row 3, column one_mg: ",
-    "k,one_mg\n0.5,-1\n": "row 2, column one_mg: -1 is no finite number above 0",
+    "k,one_mg\n0.5,-1\n": "row 2, column one_mg: -1 is not a finite number above 0",
     "k,one_mg\n0.5,\n": "row 2, column one_mg: ",
     "k\n0.5\n": "no column one_mg, which is free in tiny",
     "k,one_mh\n0.5,1\n": "did you mean 'one_mg'",

@@ -159,7 +159,7 @@ def test_a_larger_number_goes_on_from_a_smaller(study, found, tmp_path):
     run_population(with_number(study, 200, None), out)
     run_population(study, out, resume=True)
     assert files(out) == files(found.folder)
-    with pytest.raises(StorageError, match="is of 300 patients, more than 5; ask for as many"):
+    with pytest.raises(StorageError, match="holds 300 patients, more than 5; request as many"):
         run_population(with_number(study, 5, None), out, resume=True)
 
 
@@ -239,7 +239,7 @@ def test_a_full_disk_is_one_message(study, found, tmp_path, monkeypatch):
     with pytest.raises(StorageError) as refused:
         run_population(study, out, workers=1)
     assert "No space left on device" in str(refused.value)
-    assert f"128 of 300 patients are kept in {out}: once there is room, --resume" in str(
+    assert f"128 of 300 patients are stored in {out}: free some space, then resume" in str(
         refused.value)
     left = files(out)
     assert [n for n in left if "000001" in n or ".part" in n] == []
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_message(study, found, tmp_path, monkeypatch):
 
 
 def test_a_folder_of_something_else_is_refused(study, found, home, tmp_path):
-    assert "holds a population already; add --resume" in run(home, "--out", found.folder).output
+    assert "already holds a population; add --resume" in run(home, "--out", found.folder).output
     assert "holds nothing to resume" in run(home, "--out", tmp_path / "x", "--resume").output
     with pytest.raises(StorageError, match=r"holds another population: seed differ; give a new"):
         run_population(with_number(study, None, 9), found.folder, resume=True)
@@ -258,7 +258,8 @@ def test_a_folder_of_something_else_is_refused(study, found, home, tmp_path):
     model.write_text(model.read_text().replace("A' = -k*A;", "A' = -2*k*A;"))
     refused = run(other, "--out", found.folder, "--resume")
     assert refused.exit_code == 1
-    assert "is of another model: tiny " in refused.output and "give a new folder" in refused.output
+    assert "holds a population of another model: tiny " in refused.output
+    assert "give a new folder" in refused.output
 
 
 def test_parts_of_another_run_are_refused(study, found, tmp_path):

@@ -80,7 +80,7 @@ def test_a_posterior_is_found_again(tmp_path, short):
     np.testing.assert_array_equal(found.chain, made.chain)
     assert found.acceptance == made.acceptance
     assert found.warm_up == 4
-    with pytest.raises(StorageError, match="cannot be gone on with"):
+    with pytest.raises(StorageError, match="cannot be resumed"):
         load_posterior(tmp_path, linear(model=linear().model.with_values(k=0.9)))
 
 
@@ -89,7 +89,7 @@ def test_a_posterior_is_found_again(tmp_path, short):
 
 def test_a_settled_posterior_says_so(settled):
     assert settled.converged and settled.more_draws == 0
-    assert re.match(r"Converged: R-hat at most 1\.00\d, at least \d+ effective", settled.verdict)
+    assert re.match(r"Converged: R-hat at most 1\.00\d, effective sample size at", settled.verdict)
     assert "NOT" not in repr(settled)
 
 
@@ -108,9 +108,9 @@ def test_each_limit_is_named_when_it_is_broken(settled):
     stuck[:, :, 0, 1] = stuck[0, :, 0, 1] + 1.0
     assert "R-hat of single walkers is 1." in replace(settled, chain=stuck).verdict
     few = replace(settled, chain=settled.chain[:12, :2, :8])
-    assert re.search(r"\w+ has \d+ effective draws \(400 are needed\)", few.verdict)
+    assert re.search(r"effective sample size of \w+ is \d+ \(400 is needed\)", few.verdict)
     none = replace(settled, chain=settled.chain[:4])
-    assert "too few draws to say anything" in none.verdict
+    assert "too few draws for diagnostics" in none.verdict
 
 
 def test_what_is_needed_grows_with_what_is_missing(settled):
@@ -211,7 +211,7 @@ def test_sample_writes_draws_figures_and_a_report_and_goes_on(tiny, tmp_path):
     assert columns == list(load_problem(tiny / "fit").names)
     again = run("sample", tiny / "fit", "--draws", 10, "--out", out, *SIZE)
     assert again.exit_code == 1
-    assert "holds a run of the sampler already" in again.stderr
+    assert "already holds a run of the sampler" in again.stderr
     other = run("sample", tiny / "fit", "--draws", 12, "--out", out, "--resume", "--seed", 9, *SIZE)
     assert "seed 1, not 9" in other.stderr
     more = run("sample", tiny / "fit", "--draws", 12, "--out", out, "--resume", *SIZE)

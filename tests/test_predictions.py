@@ -73,11 +73,11 @@ def test_weights_correct_what_is_not_normal():
     drawn = weighted_draws(result, 4000)
     assert np.log(drawn.values["a0"]).mean() == pytest.approx(mean, abs=0.02)
     assert abs(bare - mean) > 0.05
-    assert f"worth {drawn.effective:.0f}" in drawn.source
+    assert f"effective sample size {drawn.effective:.0f} of" in drawn.source
 
 
 def test_few_draws_are_said_to_be_few(linear):
-    assert "too few to trust the ends" in weighted_draws(linear, 10).source
+    assert "too few for reliable 95 % limits" in weighted_draws(linear, 10).source
 
 
 def test_costs_are_the_fits(linear):
@@ -86,7 +86,7 @@ def test_costs_are_the_fits(linear):
 
 
 def test_what_cannot_be_drawn_is_said(linear):
-    with pytest.raises(InputError, match="0 draws were asked"):
+    with pytest.raises(InputError, match="0 draws were requested"):
         laplace_draws(linear, 0)
     corner = fit(asked(*(free(n, m, 9.0, factor=1.00001) for n, m in CORNER)), starts=1, workers=1)
     with pytest.raises(InputError, match="lie inside the bounds; estimates at their bounds"):

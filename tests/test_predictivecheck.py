@@ -110,4 +110,7 @@ def test_the_same_again():
 
 def test_surprises_are_counted_and_named():
     rows = predictive(certain(seen("good", "A", 0.0, 10.0), seen("bad", "A", 1.0, 60.0)))
-    assert surprises(rows) == "1 of 2 readings lie out of their 95 %: bad (chance alone: about 1)."
+    assert surprises(rows) == (
+        "1 of 2 readings are outside their 95 % predictive interval: bad "
+        "(about 1 expected by chance)."
+    )

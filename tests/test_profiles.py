@@ -97,7 +97,7 @@ def test_a_parameter_that_the_data_do_not_tell():
                  starts=1, workers=1)
     a0, gain = profile(result, workers=1)
     assert a0.verdict == "determined"
-    assert gain.verdict == "not told by these data"
+    assert gain.verdict == "not identifiable from these data"
     assert gain.interval(own_prior=False) == (None, None)
     low, high = gain.interval()  # its prior's
     assert [math.log(low / 3), math.log(high / 3)] == pytest.approx([-0.588, 0.588], abs=1e-3)
@@ -198,7 +198,7 @@ def test_bad_questions_are_refused(linear, straight):
         profile(linear, ["a00"], workers=1)
     with pytest.raises(InputError, match="levels must lie between 0 and 1, not 95"):
         profile(linear, ["a0"], levels=[95], workers=1)
-    with pytest.raises(InputError, match=r"level 0.99 was asked, but it was followed to 0.95"):
+    with pytest.raises(InputError, match=r"0.99 was requested, but it was computed up to 0.95"):
         straight[0].interval(0.99)
     (far,) = profile(linear, ["a0"], levels=[0.99], workers=1)
     assert far.interval(0.99).low < far.interval(0.95).low

@@ -118,7 +118,7 @@ def test_numbers_do_not_depend_on_workers_and_a_stopped_fit_goes_on(tmp_path):
                     progress=lambda *words: seen_again.append(words[0]))  # fmt: skip
     assert again.found.centre.tolist() == whole.found.centre.tolist()
     assert again.found.spread.tolist() == whole.found.spread.tolist()
-    assert seen_again.count("round 1") == 3
+    assert seen_again.count("iteration 1") == 3
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     fit_all(problems, ASSUMED, workers=1, kept=kept)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
@@ -128,10 +128,10 @@ def test_kept_fits_of_another_question_are_refused(tmp_path):
     problems = people(2)
     fit_all(problems, ASSUMED, workers=1, kept=Rounds(tmp_path))
     other = [replace(problem, seed=7) for problem in problems]
-    with pytest.raises(StorageError, match="answers another question"):
+    with pytest.raises(StorageError, match="was computed with other inputs"):
         fit_all(other, ASSUMED, workers=1, kept=Rounds(tmp_path))
     next(tmp_path.rglob("*.json")).write_text("{")
-    with pytest.raises(StorageError, match="no complete result"):
+    with pytest.raises(StorageError, match="not a complete result"):
         fit_all(problems, ASSUMED, workers=1, kept=Rounds(tmp_path))
 
 
@@ -153,7 +153,7 @@ def test_what_is_written(tmp_path):
     report = (tmp_path / "report.md").read_text()
     head = report[: report.index("## The population")]
     assert "Failed: p9 (no such day)" in head
-    assert "still moves" in head
+    assert "Not converged after" in head
     assert "| k | tied |" in report
 
 

@@ -219,8 +219,8 @@ OTHER = {
     r"seed 1, not 2": (linear(), replace(SHORT, seed=2)),
     r"8 walkers in a group, not 10": (linear(), replace(SHORT, walkers=10)),
     r"2 groups of walkers, not 3": (linear(), replace(SHORT, groups=3)),
-    r"2 moves from draw to draw, not 4": (linear(), replace(SHORT, thin=4)),
-    r"another question \(data, priors, noise or fixed values": (
+    r"a thinning interval of 2 moves, not 4": (linear(), replace(SHORT, thin=4)),
+    r"other data, priors, noise or fixed values \(hash": (
         linear(noise=Noise({**NOISE.spreads, "A": Spread(0.3, "a test")})), SHORT),
     r"the model's equations \w+, not \w+": (
         linear(model=replace(DECAY, states=(replace(DECAY.states[0], rate="-k*A*1.1"),))), SHORT),
@@ -235,7 +235,7 @@ def test_another_run_is_not_gone_on_with(stored, words):
 
 
 def test_a_run_is_not_overwritten(stored):
-    with pytest.raises(StorageError, match=r"holds a run of the sampler already; add --resume"):
+    with pytest.raises(StorageError, match=r"already holds a run of the sampler; add --resume"):
         sample(around(linear()), SHORT, folder=stored)
 
 
@@ -296,14 +296,14 @@ def test_another_descent_that_ends_as_low_is_another_centre():
 
 
 def test_a_fit_of_other_parameters_is_refused():
-    with pytest.raises(InputError, match="the fit was of k, but free are a0, gain; fit again"):
+    with pytest.raises(InputError, match="of k, but the free parameters are a0, gain; fit again"):
         peak_of(linear(), {"k": 1.0}, np.eye(1))
 
 
 def test_no_start_is_said():
     problem = linear()
     mean, _ = exact(problem)
-    with pytest.raises(InputError, match="no start for the walkers"):
+    with pytest.raises(InputError, match="no starting points for the walkers"):
         sample(Peak(problem, mean[None], np.eye(2) * 1e6), SHORT)
 
 

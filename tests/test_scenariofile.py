@@ -111,14 +111,15 @@ def trigger(when="amount >= 2", most=4, apart="hours_apart = 8", window=""):
     (trigger(window="first = 5\nlast = 4"), ("from day 5 to day 4",)),
     (ONE + ONE, ("two are named 'one'",)),
     (ONE + 'add = [{ day = 13, drug = "pill", amount = 1 }]',
-     ("scenario 'one', add 1", "pill would be given on day 13, after the last of the runs")),
+     ("scenario 'one', add 1", "pill would be given on day 13, after the last day of the runs")),
     (ONE + 'move = [{ drug = "pill", to = 20 }]', ("move 1", "given on day 20, after the last")),
     (ONE + 'change = [{ parameter = "k", first = 12, factor = 0 }]',
      ("change 1", "k x 0 from day 12 to inf: the runs last from day 0 to 12")),
     (ONE + 'add = [{ day = 1, drug = "pill", amount = 1, unit = "mL" }]',
      ("scenario 'one', doses", "'mL' cannot be converted into 'mg'")),
     (trigger(window="first = 13"), ("one: trigger 'more'", "first looked at on day 13")),
-    (ONE.replace("one", "as given"), ("'as given' is what was done", "another name")),
+    (ONE.replace("one", "as given"),
+     ("'as given' is the name of the treatment as given", "another name")),
     (ONE + "remvoe = []", ("remvoe",)),
     ("", ("scenario",)),
 ])  # fmt: skip
@@ -140,7 +141,7 @@ def test_endpoints_are_checked_too(problem, tmp_path):
 
 @pytest.mark.parametrize(("head", "words"), [
     (HEAD.replace("12", "1e9"), "key until"),
-    (HEAD.replace("worst_grade", "peak_amount"), "'peak_amount' stands there twice"),
+    (HEAD.replace("worst_grade", "peak_amount"), "'peak_amount' is listed twice"),
     (HEAD.replace("worst_grade", "amount_d13"), "endpoints: amount_d13 .* the runs end on day 12"),
 ])  # fmt: skip
 def test_what_the_runs_cannot_answer_is_refused(problem, tmp_path, head, words):

@@ -91,9 +91,9 @@ def test_an_endpoint_with_a_closed_form(best, found):
 
 
 def test_the_verdict_says_whether_the_ranking_has_settled(best, found):
-    assert found.verdict(1).startswith("auc_amount: the ranking has settled")
+    assert found.verdict(1).startswith("auc_amount: the ranking has converged")
     few = sensitivity(best, plan_of(best, samples=8))
-    assert any("not (from half" in few.verdict(k) or "has not settled" in few.verdict(k)
+    assert any("not (from half" in few.verdict(k) or "has not converged" in few.verdict(k)
                for k in range(3))  # fmt: skip
     table = found.convergence()
     assert sorted(set(table["blocks"])) == [32, 64, 128]
@@ -103,7 +103,7 @@ def test_the_verdict_says_whether_the_ranking_has_settled(best, found):
 
 def test_nothing_drives_what_never_changes(best):
     still = sensitivity(best, plan_of(best, ("day_of_peak_amount", "A_d0"), samples=8))
-    assert "it never changes" in still.verdict(1)
+    assert "constant, so no parameter" in still.verdict(1)
     assert not still.indices(1)["ST"].any()
 
 
@@ -222,7 +222,7 @@ def test_failed_runs_take_their_block_with_them_and_are_named(best, found, monke
 
 def test_too_many_failed_runs_are_refused(best, monkeypatch):
     fail_in(set(range(0, 512, 30)), monkeypatch)
-    with pytest.raises(InputError, match=r"18 of 512 runs failed, which spoils 18 of 128 blocks"):
+    with pytest.raises(InputError, match=r"18 of 512 runs failed, in 18 of 128 blocks"):
         sensitivity(best, plan_of(best))
 
 

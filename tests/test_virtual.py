@@ -117,7 +117,7 @@ BAD = {
     ("[covariate.weight]", "[covariate.A]"): "covariate",
     ("[dose.pill]", "[dose.pil]"): "no different doses of pil",
     ('unit = "g"', 'unit = "mL"'): "cannot be converted",
-    ("mean = 70000", "median = 70000"): "weight.median: says nothing of normal, which has mean",
+    ("mean = 70000", "median = 70000"): "weight.median: does not apply to normal, which takes mean",
     ("mean = 70000\n", ""): "weight.mean: is missing; normal needs mean and sd",
     ("lower = 5", "lower = 16"): "lower (16) is not below upper (15)",
     ("lower = 40000", "lower = 80000"): "between its bounds",
