@@ -1,4 +1,4 @@
-"""What a command shows: how far it is, then tables, and what was written."""
+"""Terminal output of the commands: progress, tables, and the list of written files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDE = 118
 
 
 def progress_line() -> Progress:
-    """A line on the terminal that says how far it is; nothing where there is no terminal."""
+    """A progress bar on the terminal; disabled if there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -33,35 +33,39 @@ def progress_line() -> Progress:
 def progress_of(
     progress: Progress, name: str, words: Callable[[Any], str]
 ) -> Callable[[int, int, Any], None]:
-    """A function to be called as (finished, of how many, what) that moves a bar."""
+    """A callback (finished, total, latest item) that updates a progress bar.
+
+    Without a terminal it writes one line per call.
+    """
     task = progress.add_task(name, total=None, last="")
 
-    def told(finished: int, total: int, what: Any) -> None:
-        progress.update(task, completed=finished, total=total, last=words(what))
+    def report(finished: int, total: int, item: Any) -> None:
+        progress.update(task, completed=finished, total=total, last=words(item))
         if not progress.console.is_terminal:
-            click.echo(f"{name}: {finished} of {total}, {words(what)}", err=True)
+            click.echo(f"{name}: {finished} of {total}, {words(item)}", err=True)
 
-    return told
+    return report
 
 
 def now_and_then(progress: Progress, name: str) -> Callable[[int, int], None]:
-    """As `progress_of`, called as (finished, of how many): where there is no terminal, some
-    twenty lines.
-    """
-    tell, last = progress_of(progress, name, str), 0
+    """As `progress_of`, with arguments (finished, total).
 
-    def told(finished: int, total: int) -> None:
+    Without a terminal it writes about `LINES` lines.
+    """
+    update, last = progress_of(progress, name, str), 0
+
+    def report(finished: int, total: int) -> None:
         nonlocal last
-        often = progress.console.is_terminal or finished - last >= total / LINES
-        if often or finished == total:
-            tell(finished, total, f"{100 * finished / total:.0f} %")
+        due = progress.console.is_terminal or finished - last >= total / LINES
+        if due or finished == total:
+            update(finished, total, f"{100 * finished / total:.0f} %")
             last = finished
 
-    return told
+    return report
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; misses stand out."""
+    """Print a plain table; rows with the verdict "miss" are red."""
     from rich.table import Table
     from rich.text import Text
 
@@ -73,7 +77,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; the first row is its head."""
+    """Print a plain table; the first row is the header."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -81,7 +85,7 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 
 
 def screen() -> Console:
-    """Standard output; wide enough for our tables where nobody said how wide it is."""
+    """Standard output; `WIDE` columns where there is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -89,7 +93,7 @@ def screen() -> Console:
 
 
 def print_written(files: Iterable[Path]) -> None:
-    """What was written, and what it is for."""
+    """Print the files written, and the research-only notice."""
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)
