@@ -37,7 +37,7 @@ POSTERIOR = "posterior/posterior.json"
 @data_set_options
 @click.option("--subject", metavar="ID", default="", help="The subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
-@click.option("--draws", type=int, help="Draws of the weighted Laplace approximation, or of a prior  "
+@click.option("--draws", type=int, help="Draws of the weighted Laplace approximation or a prior  "
               "[default: those in the problem's posterior/, else 400]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Use draws of a posterior (crs-sim sample): the file or its folder.")
