@@ -110,7 +110,7 @@ def fit_problem(
 
     patient = patient_at(problem)
     if patient is not None:
-        tell_made_up(Path(patient.path))
+        warn_example_rows(Path(patient.path))
     if patient is not None and not len(patient.observations):
         print_prior(patient, model_of(patient), prior, patient.path)
         return
@@ -178,7 +178,7 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
     click.echo(RESEARCH_ONLY)
 
 
-def tell_made_up(home: Path) -> None:
+def warn_example_rows(home: Path) -> None:
     """Warn of example rows of the template that were not replaced."""
     from .newpatient import made_up_rows
 

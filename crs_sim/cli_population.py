@@ -60,14 +60,14 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
 
     source = data_set("fit-all", patients, options)
     if source is not None:
-        people, model = subjects_asked(source)
+        people, model = data_set_subjects(source)
     else:
         people = load_patients(patients)
         model = model_of(people[0])
     fit_patients(people, model, out, **options)
 
 
-def subjects_asked(source: DataSetAsked) -> tuple[list[Patient], Model]:
+def data_set_subjects(source: DataSetAsked) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
     from .modelfolder import load_model
     from .nonmem import read_nonmem
@@ -128,9 +128,9 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
     from .patient import load_patient
 
     people, errors = [], []
-    for home in (home for name in names for home in homes(Path(name))):
+    for path in (path for name in names for path in patient_paths(Path(name))):
         try:
-            people.append(load_patient(home))
+            people.append(load_patient(path))
         except CrsSimError as error:
             errors.append(str(error))
     if errors:
@@ -138,7 +138,7 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
     return people
 
 
-def homes(path: Path) -> list[Path]:
+def patient_paths(path: Path) -> list[Path]:
     """The patients at a path: the path itself, or the folders and workbooks in it."""
     from .patientfiles import FILES
     from .workbook import SUFFIX

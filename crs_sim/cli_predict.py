@@ -58,7 +58,8 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     source = data_set("predict", run, options)
     check_folder(options["out"])
     sampling = Sampling(until=options["until"], every_hours=EVERY_HOURS)
-    patient = unmeasured(str(run), prior) if source is None else one_subject(source, subject)
+    patient = (patient_without_data(str(run), prior) if source is None
+               else one_subject(source, subject))  # fmt: skip
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
@@ -67,7 +68,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=draws_asked(str(run), options, result), sampling=sampling)
+    bands = run_predict(result, draws=requested_draws(str(run), options, result), sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and observations", options)  # fmt: skip
 
@@ -80,7 +81,7 @@ def one_subject(source: DataSetAsked, id: str) -> Patient:
     return subject_of(source.data, load_model(source.model), id, columns=source.columns)
 
 
-def unmeasured(name: str, prior: str | None) -> Patient | None:
+def patient_without_data(name: str, prior: str | None) -> Patient | None:
     """The patient to predict from a prior; None if ``name`` is a run or has observations."""
     from .patient import load_patient
     from .patientfiles import FILES
@@ -110,7 +111,7 @@ def predict_from_prior(
         if options[name] is not None:
             raise InputError(f"{option}  applies to a fit, not to bands of a prior; leave it out")
     population = load_population(model_of(patient), prior)
-    bands = predict_prior(population, patient, count=count_asked(options), sampling=sampling)
+    bands = predict_prior(population, patient, count=draw_count(options), sampling=sampling)
     patient = check_against(patient, population.model)
     central = simulate(population.model.with_values(**population.medians), patient.scenario,
                        days=bands.days)  # fmt: skip
@@ -176,7 +177,7 @@ def compare(
         task = line.add_task("draws", total=None, last="")
         found = run_compare(
             result, questions.scenarios, questions.endpoints,
-            draws=draws_asked(run, options, result),
+            draws=requested_draws(run, options, result),
             sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
             progress=lambda done, total: line.update(task, completed=done, total=total),
         )  # fmt: skip
@@ -184,7 +185,7 @@ def compare(
     print_written([] if out is None else write_comparison(found, questions, result, out, level))
 
 
-def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
+def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
     """The draws of --from, else the number --draws, else the posterior beside the problem.
 
     A posterior of a different problem is reported and ignored.
@@ -196,7 +197,7 @@ def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
     if table is not None:
         return read_draws(table, result.problem)
     if options["draws"] is not None:
-        return count_asked(options)
+        return draw_count(options)
     try:
         beside = file_of_problem(run, POSTERIOR, "--from").parent
     except InputError:
@@ -208,7 +209,7 @@ def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
     return DRAWS
 
 
-def count_asked(options: dict[str, Any]) -> int:
+def draw_count(options: dict[str, Any]) -> int:
     """The number of draws."""
     from .predictions import DRAWS
 

@@ -100,7 +100,7 @@ def leave_one_out(
 
     result = load_fit(run, options["problem"])
     folder = options["out"] or folder_of(run)
-    left_out = groups_asked(result, groups, after)
+    left_out = requested_groups(result, groups, after)
     name = "leave_one_out" if left_out is None else "left_out"
     path = folder / f"{name}.jsonl"
     check_new(path, resume=resume)
@@ -116,7 +116,7 @@ def leave_one_out(
     click.echo(f"wrote {path}\n{RESEARCH_ONLY}")
 
 
-def groups_asked(
+def requested_groups(
     result: Fit, groups: Sequence[str], after: float | None
 ) -> list[list[str]] | None:
     """The groups of ids to leave out together; None if no group is given."""

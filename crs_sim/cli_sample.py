@@ -50,7 +50,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     plan = SamplePlan(**{**size, "seed": seed})
     check_folder(out)
     with progress_line() as progress:
-        report = now_and_then(progress, loaded.name, plan.draws)
+        report = throttled_progress(progress, loaded.name, plan.draws)
         start = loaded if resume or run is None else peak(loaded, run)
         found = draw(start, plan, folder=out / CHAIN, resume=resume, workers=workers,
                      progress=report)  # fmt: skip
@@ -59,7 +59,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     print_written(written)
 
 
-def now_and_then(
+def throttled_progress(
     progress: Progress, name: str, draws: int
 ) -> Callable[[int, int, float], None]:
     """Report every draw on a terminal; otherwise about twenty lines."""

@@ -60,7 +60,7 @@ KEY = {
     "above": "observed: above",
     "peak": "observed peak, within the bar",
     "sometime": "observed once, within the bar",
-    "ratio": "observed ratio to the square, ×",
+    "ratio": "observed ratio (×) to the square",
 }
 
 

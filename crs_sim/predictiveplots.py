@@ -124,7 +124,7 @@ def _reading_text(p: object, limit: bool) -> str:
     sign = {"below": "< ", "above": "> "}.get(str(kind).removeprefix("ratio_"), "")
     times = "× " if str(kind).startswith("ratio") else ""
     level = f"{sign}{times}{plain(observed)} {unit}".strip()
-    return f"{level}: {'probability' if limit else 'percentile'} {_percent(chance)}"
+    return f"{level}: {'prob.' if limit else 'percentile'} {_percent(chance)}"
 
 
 def _percent(chance: float) -> str:
