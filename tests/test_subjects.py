@@ -131,7 +131,7 @@ def test_a_subject_can_be_taken_to_other_tools(tmp_path, study):
     total = minus_two_log_likelihood(tmp_path / "petab", TRUTHS[0])
     assert total == pytest.approx(made.deviance + made.constant, abs=1e-4)
     readme = (tmp_path / "petab" / "README.md").read_text()
-    assert "## Not in it\n\n- nothing\n\n## How it compares" in readme
+    assert "## Not exported\n\n- nothing\n\n## Comparing likelihoods" in readme
 
 
 def test_a_steady_state_cannot_be_taken_there(tmp_path, study):
