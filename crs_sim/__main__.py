@@ -1,4 +1,4 @@
-"""``python -m crs_sim`` is ``crs-sim``."""
+"""Entry point of ``python -m crs_sim``, the same as ``crs-sim``."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""Figures of prediction bands: the curve's, a reading's, and what was observed."""
+"""Figures of prediction bands: of the curve, of a new reading, with the observations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .predictions import Band, Predictions
 from .simulation import Simulation
 
 CURVE, READING = 0.38, 0.14
-"""How dark the two bands are."""
+"""Opacity of the two bands."""
 
 
 @styled
@@ -41,13 +41,13 @@ def plot_predictions(
     level: float = 0.95,
     title: str = "",
 ) -> Figure:
-    """Bands of every observable under one scenario: doses, chances of the grades, courses.
+    """Draw the bands of every observable under one scenario, with doses and grade probabilities.
 
     Parameters
     ----------
-    predictions : Predictions, with a scenario of the run's name
+    predictions : Predictions, including the scenario of the run
     run : Simulation, at the estimates, of that scenario
-    observations : in the model's units; none for what was not done
+    observations : in the model's units; none for a scenario that was not observed
     level : float, of both bands
     title : str
 
@@ -60,8 +60,10 @@ def plot_predictions(
     if name not in predictions.scenarios:
         raise unknown_name("scenario", name, predictions.scenarios)
     run = run.at(run.days[run.days <= last])
-    seen = [o for o in observations if o.day <= last and o.observable in predictions.ensemble.units]
-    courses = [c for c in (_predicted(c, predictions) for c in courses_of(run, (), seen)) if c.ids]
+    units = predictions.ensemble.units
+    observed = [o for o in observations if o.day <= last and o.observable in units]
+    every = (_predicted(c, predictions) for c in courses_of(run, (), observed))
+    courses = [course for course in every if course.ids]
     given, graded = run.inputs, predictions.noise.grade is not None
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
     heights = [h for h in (ribbon, 0.75 * graded) if h] + [COURSE_HEIGHT] * len(courses)
@@ -70,14 +72,14 @@ def plot_predictions(
     if given:
         dose_ribbon(next(rest), given, run.model)
     if graded:
-        grade_chance_panel(next(rest), predictions, name, seen)
+        grade_chance_panel(next(rest), predictions, name, observed)
     for course in courses:
-        band_panel(next(rest), predictions, run, course, seen, level)
+        band_panel(next(rest), predictions, run, course, observed, level)
     finish(axes, last, rare_doses(given))
-    keys: list[Artist] = [*observation_key(o.kind for o in seen), *band_key(level)]
+    keys: list[Artist] = [*observation_key(o.kind for o in observed), *band_key(level)]
     key_below(figure, keys)
-    said = "\n".join(textwrap.wrap(f"Bands from {predictions.source}.", 80))
-    figure.text(0.99, 0.1 / figure.get_figheight(), said, fontsize=SMALL, ha="right", va="bottom")
+    source = "\n".join(textwrap.wrap(f"Bands from {predictions.source}.", 80))
+    figure.text(0.99, 0.1 / figure.get_figheight(), source, fontsize=SMALL, ha="right", va="bottom")
     return figure
 
 
@@ -85,7 +87,7 @@ def band_panel(
     ax: Axes, predictions: Predictions, run: Simulation, course: Course,
     observations: Sequence[Observation] = (), level: float = 0.95,
 ) -> Axes:  # fmt: skip
-    """The bands of one observable under the run at the estimates, and what was observed."""
+    """Draw the bands of one observable, the run at the estimates, and the observations."""
     course_panel(ax, run, course, observations)
     name, scenario = course.ids[0], run.scenario.name
     bands = [(predictions.curve(name, level, scenario=scenario), CURVE)]
@@ -101,7 +103,7 @@ def band_panel(
 def grade_chance_panel(
     ax: Axes, predictions: Predictions, scenario: str, observations: Iterable[Observation] = ()
 ) -> Axes:
-    """The chance of each grade by day, stacked; the observed grades as digits above."""
+    """Draw the probability of each grade by day, stacked; observed grades as digits above."""
     chances = predictions.grade_chances(scenario)
     ax.stackplot(predictions.days, chances.T, colors=GRADES, lw=0)
     for o in observations:
@@ -110,22 +112,22 @@ def grade_chance_panel(
             text.set_gid(f"observed-{o.id}")
     ax.set_ylim(0, 1)
     ax.set_yticks([0, 0.5, 1])
-    ax.set_ylabel("chance of\na grade", fontsize=SMALL)
+    ax.set_ylabel("probability\nof a grade", fontsize=SMALL)
     key = [Patch(fc=colour, ec="#999999", lw=0.4, label=str(g)) for g, colour in enumerate(GRADES)]
     ax.legend(handles=key, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=5, frameon=False,
               fontsize=SMALL, handlelength=0.9, handletextpad=0.3, columnspacing=0.7,
-              title="CRS grade read (digits:\nobserved)", title_fontsize=SMALL,
+              title="CRS grade (digits above:\nobserved)", title_fontsize=SMALL,
               alignment="left")  # fmt: skip
     return ax
 
 
 def band_key(level: float) -> list[Patch]:
-    """Handles for `band_panel`."""
+    """Legend handles for `band_panel`."""
     percent = f"{100 * level:g} %"
     return [
         Patch(fc=BLUE, alpha=CURVE, label=f"{percent} band of the curve: parameters"),
         Patch(fc=BLUE, alpha=READING,
-              label=f"{percent} band of a reading: parameters and its noise"),
+              label=f"{percent} band of a reading: parameters and residual error"),
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""The command line: it reads options, calls the package and prints; it decides nothing.
+"""The command line: parse options, call the package, print the results.
 
-Nothing heavy is imported before a command needs it, so that ``crs-sim --help`` is there at once.
+Slow imports are deferred until a command needs them, so that ``crs-sim --help`` is fast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STOPPED = 130
 
 
 class Commands(click.Group):
-    """Every error of ours is one message and exit 1; Ctrl-C is a short one and exit 130."""
+    """Report errors of this package as one message with exit 1; Ctrl-C exits with 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -46,24 +46,24 @@ class Commands(click.Group):
         except CrsSimError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            click.echo("Stopped; nothing is half-written.", err=True)
+            click.echo("Stopped; no file is incomplete.", err=True)
             ctx.exit(STOPPED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]},
              epilog=RESEARCH_ONLY)  # fmt: skip
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False,
-              callback=lambda ctx, _, asked: print_version(ctx) if asked else None,
+              callback=lambda ctx, _, version: print_version(ctx) if version else None,
               help="Show the version and exit.")  # fmt: skip
 def cli() -> None:
-    """Simulate cytokine release syndrome, and fit the model to what was measured.
+    """Simulate cytokine release syndrome, and fit the model to observations.
 
-    PATIENT, PROBLEM, MODEL and RUN are folders, or names of what is shipped (ruemmele2025, crs).
+    PATIENT, PROBLEM, MODEL and RUN are folders, or names of shipped ones (ruemmele2025, crs).
     """
 
 
 def print_version(ctx: click.Context) -> None:
-    """The version, and no more."""
+    """Print the version and exit."""
     from . import __version__
 
     click.echo(f"crs-sim {__version__}")
@@ -83,39 +83,39 @@ for command in (check, show, new, fit, fit_all, replay, export, profile, leave_o
 # --- simulate -------------------------------------------------------------------------------------
 
 
-@cli.command(short_help="Simulate what was done to a patient, or to a study.", epilog=RESEARCH_ONLY)
+@cli.command(short_help="Simulate the treatment of a patient, or a data set.", epilog=RESEARCH_ONLY)
 @click.argument("patient", required=False)
 @data_set_options
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
-@click.option("--every", default="6h", show_default=True, help="Between samples: 6h, 30min, 0.25d.")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
-@click.option("--from", "run", metavar="RUN", help="Take the fitted values of a run.")
+@click.option("--every", default="6h", show_default=True, help="Sampling: 6h, 30min, 0.25d.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
+@click.option("--from", "run", metavar="RUN", help="Use the fitted values of a run.")
 @click.option("--method", default="Rosenbrock", show_default=True, help="Solver.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv",
-              help="Write all states and quantities; units go beside it.")  # fmt: skip
+              help="Write all states and quantities; units go to a file beside it.")  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FIGURE.png",
-              help="Draw it (png, svg or pdf).")  # fmt: skip
+              help="Write a figure (png, svg or pdf).")  # fmt: skip
 @click.pass_context
 def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None:
-    """Simulate what was done to PATIENT; print it, or write a table or a figure.
+    """Simulate the treatment of PATIENT; print the results, or write a table or a figure.
 
     With --data, simulate every subject of a data set at its own records.
     """
-    typed = click.core.ParameterSource.COMMANDLINE
-    given = [name for name in options if ctx.get_parameter_source(name) is typed]
-    asked = data_set("simulate", patient, options, given)
-    if asked is None:
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in options if ctx.get_parameter_source(name) is command_line]
+    source = data_set("simulate", patient, options, given)
+    if source is None:
         simulate_patient(str(patient), options)
     else:
-        simulate_data(asked, options)
+        simulate_data(source, options)
 
 
-def simulate_data(asked: DataSetAsked, options: dict[str, Any]) -> None:
-    """Run a data set; print what was predicted of each record, or write a table."""
+def simulate_data(source: DataSetAsked, options: dict[str, Any]) -> None:
+    """Simulate a data set; print the prediction for each record, or write a table."""
     from .output import write_whole
     from .study import failed, simulated, study_files, summary, what_ran
 
-    run = simulated(*asked, parameter_values(options["changes"]), options["method"])
+    run = simulated(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
     write_whole(files)
     for note in run.study.notes:
@@ -129,7 +129,7 @@ def simulate_data(asked: DataSetAsked, options: dict[str, Any]) -> None:
 
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
-    """Run a patient's scenario; print it, or write a table or a figure."""
+    """Simulate a patient's scenario; print it, or write a table or a figure."""
     from .output import write_whole
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
@@ -140,13 +140,13 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
         from .plots import check_format
 
         check_format(options["plot"])
-    who = load_patient(patient)
-    model, run = fitted_model(who, options["run"])
-    who = check_against(who, model.with_values(**values))
-    sim = run_model(model, who.scenario.with_values(**values), until=options["until"],
+    loaded = load_patient(patient)
+    model, run = fitted_model(loaded, options["run"])
+    loaded = check_against(loaded, model.with_values(**values))
+    sim = run_model(model, loaded.scenario.with_values(**values), until=options["until"],
                     every_hours=every, method=options["method"])  # fmt: skip
     options |= {"patient": patient, "run": str(run.path) if run else None}
-    files = simulation_files(sim, who, options)
+    files = simulation_files(sim, loaded, options)
     write_whole(files)
     if options["out"] is None:
         print_courses(sim)
@@ -171,27 +171,27 @@ def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
 def simulation_files(
     sim: Simulation, patient: Patient, options: dict[str, Any]
 ) -> dict[Path, bytes]:
-    """What --out and --plot ask for, ready to be written."""
+    """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
         from .simulationfiles import table_files
         from .storage import versions
 
-        said = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
-        about = {"versions": versions(), "options": said}
+        recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+        about = {"versions": versions(), "options": recorded}
         files |= table_files(sim, options["out"], about)
     if options["plot"] is not None:
         from .plots import figure_file, plot_simulation
 
-        words = " and what was observed" if len(patient.observations) else ""
-        figure = plot_simulation(sim, observations=patient.observations,
-                                 title=f"{patient.id}: model {sim.model.name}{words}")  # fmt: skip
+        with_data = " and observations" if len(patient.observations) else ""
+        title = f"{patient.id}: model {sim.model.name}{with_data}"
+        figure = plot_simulation(sim, observations=patient.observations, title=title)
         files[options["plot"]] = figure_file(figure, options["plot"])
     return files
 
 
 def print_courses(sim: Simulation) -> None:
-    """The main quantities, one row a day."""
+    """Print the main quantities, one row per day."""
     from rich.table import Table
 
     from .units import pretty
@@ -209,7 +209,7 @@ def print_courses(sim: Simulation) -> None:
 
 
 def print_run(sim: Simulation, files: Sequence[Path]) -> None:
-    """What was run, the worst grade, and what was written."""
+    """Print the scenario and model, the worst grade, and the files written."""
     given = f"{len(sim.ledger.given)} doses"
     given += f" and {len(sim.ledger.held)} held" if sim.ledger.held else ""
     click.echo(f"{sim.scenario.name}: {given}, day 0 to {sim.days[-1]:g}, model "

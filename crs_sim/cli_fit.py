@@ -1,4 +1,4 @@
-"""The command that fits: a problem, a patient, or the subjects of a data set."""
+"""The fit and replay commands: fit a problem, a patient or a data set; rerun a stored fit."""
 
 from __future__ import annotations
 
@@ -29,65 +29,66 @@ if TYPE_CHECKING:
 @click.command(short_help="Fit a model to a patient, or to a data set.", epilog=RESEARCH_ONLY)
 @click.argument("problem", metavar="PROBLEM|PATIENT", required=False)
 @data_set_options
-@click.option("--subject", metavar="ID", default="", help="Only this subject of --data.")
+@click.option("--subject", metavar="ID", default="", help="Fit only this subject of --data.")
 @click.option("--prior", help="For a patient: name or file of a prior  [default: the model's]")
-@click.option("--starts", type=int, help="Descents  [default: the problem's]")
-@click.option("--seed", type=int, help="Of the starts  [default: the problem's]")
+@click.option("--starts", type=int, help="Local optimisations  [default: the problem's]")
+@click.option("--seed", type=int, help="Random seed of the starts  [default: the problem's]")
 @workers_options("Processes")
 @click.option("--drop/--no-drop", default=True, show_default=True,
-              help="Also fit again without each free parameter, for its change of AIC.")
+              help="Also refit with each parameter fixed in turn, for the change of AIC.")
 @click.option("--profiles", is_flag=True,
-              help="Also profile each parameter: what the data tell of it; takes minutes.")
+              help="Also compute the profile likelihood of each parameter; takes minutes.")
 @click.option("--resume", is_flag=True,
-              help="Go on where a stopped fit of several subjects was.")
+              help="Resume an interrupted fit of several subjects.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where runs/<date>_<hash> goes  [default: the problem's folder; STUDY/]")
+              help="Parent of runs/<date>_<hash>  [default: the problem's folder; STUDY/]")
 def fit(problem: str | None, subject: str, **options: Any) -> None:
-    """Fit the free parameters of PROBLEM; write a run folder and print what came out.
+    """Fit the free parameters of PROBLEM; write a run folder and print the results.
 
-    A PATIENT's folder or Excel file needs no problem.toml: the population prior of the model says
-    what is free, and how far from its median it may be.
+    A PATIENT's folder or Excel file needs no problem.toml: the population prior of the model
+    defines the free parameters and their distributions.
 
-    With --data, a single subject is fitted like a patient; several are fitted at once with their
-    population, as fit-all does.
+    With --data, a single subject is fitted like a patient; several are fitted together with their
+    population, as by fit-all.
     """
-    asked = data_set("fit", problem, options)
-    if asked is not None:
-        fit_data(asked, subject, options)
+    source = data_set("fit", problem, options)
+    if source is not None:
+        fit_data(source, subject, options)
         return
     if subject:
-        raise InputError("--subject  is for a data set; give --data STUDY.csv with --model MODEL")
+        raise InputError("--subject  requires a data set; give --data STUDY.csv with --model MODEL")
     if options.pop("resume"):
-        raise InputError("--resume  goes on with a fit of several subjects; one patient is fitted "
-                         "anew (profile and sample have their own --resume)")  # fmt: skip
+        raise InputError("--resume  applies to a fit of several subjects; leave it out (profile "
+                         "and sample have their own --resume)")  # fmt: skip
     fit_problem(str(problem), **options)
 
 
-def fit_data(asked: DataSetAsked, subject: str, options: dict[str, Any]) -> None:
-    """Fit a data set: one subject as a problem of its own, several with their population."""
+def fit_data(source: DataSetAsked, subject: str, options: dict[str, Any]) -> None:
+    """Fit a data set: a single subject as one problem, several with their population."""
     from .modelfolder import load_model
     from .nonmem import read_nonmem
     from .subjects import measured_in, subject_problem
 
-    model = load_model(asked.model)
-    study = read_nonmem(asked.data, model, columns=asked.columns)
+    model = load_model(source.model)
+    study = read_nonmem(source.data, model, columns=source.columns)
     people = measured_in(study, subject)
     for note in study.notes:
         click.echo(f"Note: {note}", err=True)
     resume, prior, out = (options.pop(name) for name in ("resume", "prior", "out"))
-    out = asked.data.with_suffix("") if out is None else run_parent(out)
+    out = source.data.with_suffix("") if out is None else run_parent(out)
     if len(people) > 1:
         if options.pop("profiles"):
-            raise InputError("--profiles  is for one patient; add --subject ID")
+            raise InputError("--profiles  applies to one patient; add --subject ID")
         fit_patients(people, model, out, resume=resume, prior=prior, **options)
         return
     if resume:
-        raise InputError("--resume  goes on with a fit of several subjects; this is one")
+        raise InputError("--resume  applies to a fit of several subjects; leave it out")
     person = people[0] if people else study.patients[0]
     if not len(person.observations):
-        said = ["--columns", str(asked.columns)] if asked.columns else []
-        words = ["--data", str(asked.data), "--model", asked.model, *said, "--subject", person.id]
-        print_prior(person, model, prior, shlex.join(words))
+        columns = ["--columns", str(source.columns)] if source.columns else []
+        arguments = ["--data", str(source.data), "--model", source.model, *columns,
+                     "--subject", person.id]  # fmt: skip
+        print_prior(person, model, prior, shlex.join(arguments))
         return
     home = Path(subject_problem(study, person, model, out, prior=prior).path).parent
     fit_problem(str(home), prior=None, out=out, **options)
@@ -97,7 +98,7 @@ def fit_problem(
     problem: str, *, prior: str | None, drop: bool, profiles: bool, out: Path | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Fit a problem or a patient; write a run folder and print what came out."""
+    """Fit a problem or a patient; write a run folder and print the results."""
     from .fitting import drop_one
     from .fitting import fit as run_fit
     from .modelfolder import model_of
@@ -107,87 +108,90 @@ def fit_problem(
     from .storage import save_run
     from .verdict import judge
 
-    who = patient_at(problem)
-    if who is not None:
-        tell_made_up(Path(who.path))
-    if who is not None and not len(who.observations):
-        print_prior(who, model_of(who), prior, who.path)
+    patient = patient_at(problem)
+    if patient is not None:
+        warn_example_rows(Path(patient.path))
+    if patient is not None and not len(patient.observations):
+        print_prior(patient, model_of(patient), prior, patient.path)
         return
-    asked = load_problem(problem, prior=prior)
-    folder = run_folder(asked, out)
+    loaded = load_problem(problem, prior=prior)
+    folder = run_folder(loaded, out)
     check_folder(folder)
     with progress_line() as progress:
-        told = progress_of(progress, f"{asked.name}: starts", lambda s: f"cost {s.cost:.4g}")
-        result = run_fit(asked, progress=told, **options)
+        report = progress_of(progress, f"{loaded.name}: starts", lambda s: f"cost {s.cost:.4g}")
+        result = run_fit(loaded, progress=report, **options)
         dropped: tuple[Dropped, ...] = ()
         if drop:
-            told = progress_of(progress, "without one parameter", str)
-            dropped = drop_one(result, workers=options["workers"], progress=told)
+            report = progress_of(progress, "with one parameter fixed", str)
+            dropped = drop_one(result, workers=options["workers"], progress=report)
     written = save_run(result, folder, dropped=dropped, also=lambda part: write_report(
         result, part, dropped, profiled=profiles))  # fmt: skip
     print_fit(result, judge(result))
-    if profiles:  # the fit is safe by now: should this be stopped, `profile --resume` goes on
+    if profiles:  # the fit is saved already; `profile --resume` continues an interrupted profile
         write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
 
 
-@click.command(short_help="Run a stored fit again: is the cost the same?", epilog=RESEARCH_ONLY)
+@click.command(short_help="Recompute the cost of a stored fit and compare.", epilog=RESEARCH_ONLY)
 @click.argument("run")
-@click.option("--refit", is_flag=True, help="Fit anew too, from the same starts and seed.")
+@click.option("--refit", is_flag=True, help="Also refit from the same starts and seed.")
 @workers_options("Processes")
 @PROBLEM_OPTION
 def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None:
-    """Run the estimates of RUN again and compare their cost with the stored one.
+    """Simulate with the estimates of RUN and compare the cost with the stored one.
 
-    It is an error if they differ: then the model's equations, the doses, the observations or
-    their noise have changed since.
+    A difference is an error: the model's equations, the doses, the observations or their noise
+    model have changed since.
     """
     from .fitting import fit as run_fit
     from .storage import SAME_COST, load_fit, load_run
 
     stored = float(load_run(run).result["cost"])
-    again = load_fit(run, problem)  # refuses another cost
+    again = load_fit(run, problem)  # raises an error if the cost differs
     click.echo(f"stored cost {stored:.9g}, run again {again.cost:.9g}")
     if refit:
-        anew = run_fit(again.problem, starts=len(again.starts), seed=again.seed, workers=workers)
-        click.echo(f"fitted anew {anew.cost:.9g}")
-        if abs(anew.cost - stored) > SAME_COST * max(1.0, stored):
+        starts = len(again.starts)
+        refitted = run_fit(again.problem, starts=starts, seed=again.seed, workers=workers)
+        click.echo(f"fitted again {refitted.cost:.9g}")
+        if abs(refitted.cost - stored) > SAME_COST * max(1.0, stored):
             raise InputError(
-                f"{run}  fitted anew, the cost is {anew.cost:.9g} instead of {stored:.9g}: another "
-                "version of crs_sim or of a library?"
+                f"{run}  refitted has cost {refitted.cost:.9g} instead of {stored:.9g}; "
+                "check whether the version of crs_sim or of a library has changed"
             )
     click.echo(f"The same.\n{RESEARCH_ONLY}")
 
 
-def print_prior(patient: Patient, model: Model, name: str | None, words: str) -> None:
-    """What is known of a patient of whom nothing was measured: the prior; ``words`` name them."""
+def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
+    """Print the prior of a patient without observations; ``arguments`` select the patient."""
     from .population import load_population
 
-    known = load_population(model, name)
+    population = load_population(model, name)
     own = patient.scenario.values
-    click.echo(f"{patient.id}: no observation; nothing to fit. What is known is the prior "
-               f"{known.name}:\n")  # fmt: skip
+    click.echo(f"{patient.id}: no observation; nothing to fit. The estimate is the prior "
+               f"{population.name}:\n")  # fmt: skip
     rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
-            for row in known.table().itertuples() if row.parameter not in own]  # fmt: skip
+            for row in population.table().itertuples() if row.parameter not in own]  # fmt: skip
     print_table(("parameter", "median", "95 % of patients"), rows)
-    asked = "" if name is None else f" --prior {name}"
-    click.echo(f"\nWhat it foretells, with bands: crs-sim predict {words}{asked} --out bands/")
+    option = "" if name is None else f" --prior {name}"
+    click.echo(f"\nPredictions with bands: crs-sim predict {arguments}{option} --out bands/")
     click.echo(RESEARCH_ONLY)
 
 
-def tell_made_up(home: Path) -> None:
-    """Warn of rows of the template that nobody replaced."""
+def warn_example_rows(home: Path) -> None:
+    """Warn of example rows of the template that were not replaced."""
     from .newpatient import made_up_rows
 
     for where in made_up_rows(home):
-        click.secho(f"Take care: {where}: still made up (the note says EXAMPLE), and taken for "
-                    "this patient's; replace or delete them", bold=True, err=True)  # fmt: skip
+        click.secho(f"Warning: {where}: still example data (the note says EXAMPLE), used as this "
+                    "patient's data; replace or delete them", bold=True, err=True)  # fmt: skip
 
 
 def run_folder(problem: FitProblem, out: Path | None) -> Path:
-    """The folder that gets ``runs/``: as asked; else the problem's or the patient's; for a shipped
-    problem, one of ours."""
+    """The folder for ``runs/``: ``out``, else the problem's or the patient's.
+
+    For a shipped problem it is a folder below the current one.
+    """
     from .shipped import outside
 
     if out is not None:
@@ -199,12 +203,12 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
 
 
 def run_parent(out: Path) -> Path:
-    """The folder that gets ``runs/``, also where ``runs`` itself was named."""
+    """The folder for ``runs/``, also if ``runs`` itself is given."""
     return out.parent if out.name == "runs" else out
 
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
-    """One screen: levels beside the fitted ones, grades by day, estimates, the verdict."""
+    """Print reported and fitted levels, grades by day, estimates, and the summary."""
     from .report import (
         demands,
         estimate_words,
@@ -216,7 +220,7 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     from .trust import agreement_words, concerns, condition_words
 
     for text in concerns(result):
-        click.secho(f"Take care: {text}.", bold=True)
+        click.secho(f"Warning: {text}.", bold=True)
     click.echo(f"{agreement_words(result)}; {condition_words(result)}\n")
     levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)

@@ -1,4 +1,4 @@
-"""Commands that run nothing: look at a model, make a patient's files, write for other tools."""
+"""Commands without simulation: check and show a model, create patient files, export PEtab."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from .problem import FitProblem
 
 
-@click.command(short_help="Look for mistakes in a model.")
+@click.command(short_help="Check a model for mistakes.")
 @click.argument("model", default="crs")
 def check(model: str) -> None:
-    """Look for wrong units, hidden factors, unused names, missing sources in MODEL."""
+    """Check MODEL for wrong units, hidden factors, unused names and missing sources."""
     from .checks import check_model
     from .modelfolder import load_model
 
@@ -36,9 +36,9 @@ def check(model: str) -> None:
 
 @click.command(short_help="List a model's equations, numbers and sources.")
 @click.argument("model", default="crs")
-@click.option("--sbml", "as_sbml", is_flag=True, help="SBML instead, for other tools.")
+@click.option("--sbml", "as_sbml", is_flag=True, help="Print SBML instead, for other tools.")
 def show(model: str, as_sbml: bool) -> None:
-    """List the equations and every number of MODEL with unit and source."""
+    """List the equations of MODEL, and every number with unit and source."""
     from .modelfolder import load_model
 
     loaded = load_model(model)
@@ -52,10 +52,10 @@ def show(model: str, as_sbml: bool) -> None:
     click.echo(listing(loaded), nl=False)
 
 
-@click.command(short_help="Make a patient's files to fill in.")
+@click.command(short_help="Create template files for a patient.")
 @click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
 def new(place: Path) -> None:
-    """Make a folder with three files for a patient, or an Excel workbook; each explains itself."""
+    """Create a folder with three commented files for a patient, or an Excel workbook."""
     from .newpatient import new_patient
 
     made = new_patient(place)
@@ -65,23 +65,24 @@ def new(place: Path) -> None:
                f"               and: crs-sim fit {made}")  # fmt: skip
 
 
-@click.command(short_help="Write a problem for other tools (PEtab v2).", epilog=RESEARCH_ONLY)
+@click.command(short_help="Export a problem as PEtab v2.", epilog=RESEARCH_ONLY)
 @click.argument("problem")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where the SBML file and the tables go.")  # fmt: skip
+              help="Output folder of the SBML file and the tables.")  # fmt: skip
 @click.option("--from", "run", metavar="RUN",
-              help="Nominal values: those fitted in a run  [default: prior medians]")  # fmt: skip
+              help="Run with the nominal (fitted) values  [default: prior medians]")  # fmt: skip
 def export(problem: str, out: Path, run: str | None) -> None:
-    """Write PROBLEM as a PEtab v2 folder; what PEtab cannot state is named."""
+    """Export PROBLEM as a PEtab v2 folder; observations PEtab cannot express are listed."""
     from .export import export_petab
     from .problem import load_problem, patient_at
     from .storage import load_run, problem_of
 
-    alone = run is not None and patient_at(problem) is not None  # then the run knows the prior
-    asked = problem_of(load_run(run)) if run and alone else load_problem(problem)
-    values = None if run is None else fitted_values(asked, run)
-    made = export_petab(asked, out, values=values)
-    print_export(made, len(asked.patient.observations), out)
+    # a patient has no problem.toml, so the prior is that of the run
+    from_run = run is not None and patient_at(problem) is not None
+    loaded = problem_of(load_run(run)) if run and from_run else load_problem(problem)
+    values = None if run is None else fitted_values(loaded, run)
+    made = export_petab(loaded, out, values=values)
+    print_export(made, len(loaded.patient.observations), out)
 
 
 def fitted_values(problem: FitProblem, run: str) -> dict[str, float]:
@@ -92,23 +93,23 @@ def fitted_values(problem: FitProblem, run: str) -> dict[str, float]:
     for name in problem.names:
         if name not in stored.values:
             click.echo(f"Note: {name} was not fitted in {stored.path}; its prior median is "
-                       "written.", err=True)  # fmt: skip
+                       "exported.", err=True)  # fmt: skip
     for name, (then, now) in stored.changed(problem.model).items():
         click.echo(f"Note: {name} was {then:g} in {stored.path}, and is {now:g} now.", err=True)
     return {name: value for name, value in stored.values.items() if name in problem.names}
 
 
 def print_export(made: Exported, total: int, folder: Path) -> None:
-    """What is in it, what is not and why, and how the likelihoods compare."""
-    click.echo(f"{len(made.stated)} of {total} observations are in it: {', '.join(made.stated)}")
+    """Print the observations exported and left out, the two likelihoods, and the files."""
+    click.echo(f"{len(made.stated)} of {total} observations exported: {', '.join(made.stated)}")
     reasons: dict[str, list[str]] = {}
     for item in made.left_out:
         reasons.setdefault(item.reason, []).append(item.observation.id)
     for reason, ids in reasons.items():
-        click.echo(f"not in it ({reason}): {', '.join(ids)}")
+        click.echo(f"not exported ({reason}): {', '.join(ids)}")
     click.echo(
         f"-2 log-likelihood at the nominal values: {made.deviance:.6g} here, "
-        f"{made.deviance + made.constant:.6g} in PEtab, which adds {made.constant:.6g} everywhere"
+        f"{made.deviance + made.constant:.6g} in PEtab, which adds the constant {made.constant:.6g}"
     )
     for name in made.files:
         click.echo(f"wrote {folder / name}")

@@ -1,4 +1,4 @@
-"""What several commands share: the options of a run, and where their work is done."""
+"""Options and helpers shared by several commands: problem, output folder, workers."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import click
 from .errors import InputError
 
 PROBLEM_OPTION = click.option(
-    "--problem", metavar="PROBLEM", help="What the run answers  [default: where it lies]"
+    "--problem", metavar="PROBLEM", help="The problem of the run  [default: found from its folder]"
 )
 OUT_OPTION = click.option(
     "--out", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Where files go  [default: the run's folder]",
+    help="Output folder  [default: the run's folder]",
 )  # fmt: skip
 
 
 def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
-    """Both options, which a command gets as one ``workers``: a number, an address, or None.
+    """Add --workers and --cluster, passed on as one ``workers``: a number, an address, or None.
 
     Parameters
     ----------
-    what : str, what the workers of this machine are: Threads, Processes
-    on_cluster : str, what a cluster does not do, if anything
+    what : str, the kind of local workers: Threads, Processes
+    on_cluster : str, note on work that is not done on the cluster, if any
     """
 
     def added(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option("--workers", type=int, help=f"{what}  [default: one for each core]")
         @click.option("--cluster", default="", metavar="ADDRESS",
-                      help=f"On a Dask cluster instead: tcp://host:8786.{on_cluster}")
+                      help=f"Use a Dask cluster instead: tcp://host:8786.{on_cluster}")
         @wraps(command)
         def run(*, workers: int | None, cluster: str, **options: Any) -> Any:
             if cluster and workers is not None:
-                raise InputError("--workers  is of this machine; with --cluster, leave it out")
+                raise InputError("--workers  is for this machine; leave it out with --cluster")
             return command(workers=cluster or workers, **options)
 
         return run
@@ -45,7 +45,7 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 
 def folder_of(run: str) -> Path:
-    """Where goes what is added to a run."""
+    """The folder for files that are added to a run."""
     from .shipped import outside
     from .storage import load_run
 
@@ -53,12 +53,12 @@ def folder_of(run: str) -> Path:
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
-    """A file that lies beside the problem of a run, such as its scenarios.toml."""
+    """The path of a file beside the problem of a run, such as its scenarios.toml."""
     from .storage import load_run
 
     folder = load_run(run).path
     for above in (folder, *folder.resolve().parents[:2]):
         if (above / name).is_file():
             return above / name
-    raise InputError(f"{folder}  has no {name} beside it, so nothing is asked; write one (see the "
-                     f"README) or name it with {option}")  # fmt: skip
+    raise InputError(f"{folder}  has no {name} beside it; write one (see the README) or name it "
+                     f"with {option}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commands of many patients: several fitted at once, and virtual ones."""
+"""The commands for many patients: population fits (fit-all) and virtual populations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import RESEARCH_ONLY
 from .cli_options import workers_options
 from .errors import CrsSimError, InputError
 from .options import DataSetAsked, data_set
-from .progress import now_and_then, print_columns, print_written, progress_line
+from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
     from .cohort import Outcome, PopulationFit
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that name a data set instead of patients."""
+    """Add the options that name a data set instead of patients."""
     for option in (
         click.option("--columns", "--map", type=click.Path(path_type=Path), metavar="MAP.toml",
-                     help="What the columns of --data mean, where their names do not say."),
+                     help="Meaning of the columns of --data with non-standard names."),
         click.option("--model", metavar="MODEL", help="The model for --data."),
         click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
                      help="A NONMEM or Monolix data set instead of PATIENT; with --model."),
@@ -39,46 +39,47 @@ def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("patients", nargs=-1, metavar="PATIENTS...")
 @data_set_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where results go, and each patient's as it is done.")
+              help="Output folder; each patient's result is saved when it is finished.")
 @click.option("--prior", help="Name or file of a prior  [default: the model's]")
 @click.option("--shared", multiple=True, metavar="NAME", help="One value for all patients.")
 @click.option("--own", multiple=True, metavar="NAME",
-              help="Each patient's own: the others say nothing of it.")
-@click.option("--starts", type=int, help="Descents of each patient's first fit  [default: 8]")
-@click.option("--seed", type=int, help="Of the starts  [default: 1]")
+              help="Estimated separately for each patient, without a population distribution.")
+@click.option("--starts", type=int,
+              help="Local optimisations of each patient's first fit  [default: 8]")  # fmt: skip
+@click.option("--seed", type=int, help="Random seed of the starts  [default: 1]")
 @workers_options("Processes")
-@click.option("--resume", is_flag=True, help="Go on where a stopped fit in FOLDER was.")
+@click.option("--resume", is_flag=True, help="Resume the interrupted fit in FOLDER.")
 def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
-    """Fit several patients at once, and the population they come from.
+    """Fit several patients together with their population distribution.
 
-    PATIENTS are folders or Excel files of patients, or a folder that holds several of them; or
-    --data names a data set. Parameters are tied (each patient's own, drawn to the population's
+    PATIENTS are folders or Excel files of patients, or a folder containing several of them; or
+    --data names a data set. Parameters are tied (individual values, shrunk towards the population
     median), or --shared, or --own.
     """
     from .modelfolder import model_of
 
-    asked = data_set("fit-all", patients, options)
-    if asked is not None:
-        people, model = subjects_asked(asked)
+    source = data_set("fit-all", patients, options)
+    if source is not None:
+        people, model = data_set_subjects(source)
     else:
         people = load_patients(patients)
         model = model_of(people[0])
     fit_patients(people, model, out, **options)
 
 
-def subjects_asked(asked: DataSetAsked) -> tuple[list[Patient], Model]:
-    """All subjects of a data set of whom something was measured, and the model."""
+def data_set_subjects(source: DataSetAsked) -> tuple[list[Patient], Model]:
+    """All subjects of a data set that have observations, and the model."""
     from .modelfolder import load_model
     from .nonmem import read_nonmem
     from .subjects import measured_in
 
-    model = load_model(asked.model)
-    study = read_nonmem(asked.data, model, columns=asked.columns)
+    model = load_model(source.model)
+    study = read_nonmem(source.data, model, columns=source.columns)
     for note in study.notes:
         click.echo(f"Note: {note}", err=True)
     people = measured_in(study)
     if not people:
-        raise InputError(f"{asked.data}  has no observation, so there is nothing to fit")
+        raise InputError(f"{source.data}  has no observation, so there is nothing to fit; add some")
     return list(people), model
 
 
@@ -86,7 +87,7 @@ def fit_patients(
     people: Sequence[Patient], model: Model, out: Path, *, resume: bool, prior: str | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Fit patients and their population into a folder, and print what came out."""
+    """Fit patients and their population, write the results to a folder, and print them."""
     from dataclasses import replace
 
     from .cohort import Roles
@@ -101,12 +102,12 @@ def fit_patients(
     empty = [who.id for who in people if not len(who.observations)]
     if empty:
         raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
-    known = load_population(model, prior)
+    population = load_population(model, prior)
     roles = Roles(options.get("shared", ()), options.get("own", ()))
     chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
-    asked = [replace(ask(who, model=model, prior=prior), **chosen) for who in people]
-    result = run(asked, known, roles, workers=options["workers"], kept=Rounds(out),
-                 progress=tell)  # fmt: skip
+    problems = [replace(ask(who, model=model, prior=prior), **chosen) for who in people]
+    result = run(problems, population, roles, workers=options["workers"], kept=Rounds(out),
+                 progress=print_progress)  # fmt: skip
     written = save_population(result, out)
     for line in headlines(result):
         click.echo(line.replace("**", ""))
@@ -117,28 +118,28 @@ def fit_patients(
 
 
 def load_patients(names: tuple[str, ...]) -> list[Patient]:
-    """Every patient named, or in a folder named; all mistakes in their files at once.
+    """Load every patient that is named or in a named folder; report all errors at once.
 
     Raises
     ------
     InputError
-        With one line for each file that cannot be read.
+        With one line for each patient that cannot be read.
     """
     from .patient import load_patient
 
-    people, wrong = [], []
-    for home in (home for name in names for home in homes(Path(name))):
+    people, errors = [], []
+    for path in (path for name in names for path in patient_paths(Path(name))):
         try:
-            people.append(load_patient(home))
+            people.append(load_patient(path))
         except CrsSimError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise InputError("\n".join([f"{len(wrong)} patients cannot be read:", *wrong]))
+            errors.append(str(error))
+    if errors:
+        raise InputError("\n".join([f"{len(errors)} patients cannot be read:", *errors]))
     return people
 
 
-def homes(path: Path) -> list[Path]:
-    """The patients a path means: itself, or the folders and workbooks in it."""
+def patient_paths(path: Path) -> list[Path]:
+    """The patients at a path: the path itself, or the folders and workbooks in it."""
     from .patientfiles import FILES
     from .workbook import SUFFIX
 
@@ -150,23 +151,23 @@ def homes(path: Path) -> list[Path]:
         or (p.suffix.lower() == SUFFIX and not p.name.startswith(("~", ".")))
     ]  # fmt: skip
     if not inside:
-        raise InputError(f"{path}  holds no patient: neither folders with {FILES['patient']} nor "
-                         f"{SUFFIX} files")  # fmt: skip
+        raise InputError(f"{path}  has no patient: neither folders with {FILES['patient']} nor "
+                         f"{SUFFIX} files; create one with crs-sim new")  # fmt: skip
     return inside
 
 
-def tell(what: str, finished: int, total: int, outcome: Outcome) -> None:
-    """One line a patient."""
+def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> None:
+    """Print one line per patient."""
     from .cohort import Failed
 
     words = f"failed: {outcome.reason}" if isinstance(outcome, Failed) else (
         f"cost {outcome.cost:.4g}")  # fmt: skip
-    click.echo(f"{what}: {finished} of {total}, {outcome.patient} {words}", err=True)
+    click.echo(f"{stage}: {finished} of {total}, {outcome.patient} {words}", err=True)
 
 
 def print_population(result: PopulationFit) -> None:
-    """The population, one row a parameter."""
-    click.echo(f"{len(result.fits)} patients, {result.rounds} rounds\n")
+    """Print the population, one row per parameter."""
+    click.echo(f"{len(result.fits)} patients, {result.rounds} iterations\n")
     lines: list[Sequence[str]] = [("parameter", "role", "median", "sd", "shrinkage")]
     for row in result.table().itertuples():
         shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
@@ -180,19 +181,19 @@ def _error(value: float) -> str:
     return "" if value != value else f" (± {100 * value:.0f} %)"
 
 
-@click.command(short_help="Run virtual patients under scenarios.", epilog=RESEARCH_ONLY)
+@click.command(short_help="Simulate virtual patients under scenarios.", epilog=RESEARCH_ONLY)
 @click.argument("population")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where results go as they are made; then population.md.")  # fmt: skip
-@click.option("--number", type=int, help="Patients drawn  [default: as POPULATION says]")
-@click.option("--seed", type=int, help="[default: as POPULATION says]")
-@click.option("--resume", is_flag=True, help="Go on with what is in FOLDER.")
+              help="Output folder; results are saved as they are computed.")  # fmt: skip
+@click.option("--number", type=int, help="Number of patients  [default: from POPULATION]")
+@click.option("--seed", type=int, help="Random seed  [default: from POPULATION]")
+@click.option("--resume", is_flag=True, help="Resume the run in FOLDER.")
 @workers_options("Threads")
 def population(population: str, out: Path, **options: Any) -> None:
-    """Draw the virtual patients of POPULATION, run each under every scenario, and report.
+    """Draw the virtual patients of POPULATION, simulate each under every scenario, and report.
 
-    POPULATION is a population.toml, its folder, or a shipped name (crs). Whatever ends the
-    command, --resume goes on from there, with the numbers of a run that was never interrupted.
+    POPULATION is a population.toml, its folder, or a shipped name (crs). After an interruption,
+    --resume continues, with the same numbers as an uninterrupted run.
     """
     from .populationfile import load_study, with_number
     from .populationreport import write_population
@@ -200,14 +201,15 @@ def population(population: str, out: Path, **options: Any) -> None:
 
     study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
     with progress_line() as line:
-        results = run_population(study, out, progress=now_and_then(line, "patients"), **options)
+        report = throttled_progress(line, "patients")
+        results = run_population(study, out, progress=report, **options)
     written = write_population(results)
     print_summary(results)
     print_written(written)
 
 
 def print_summary(results: Results) -> None:
-    """Who was kept, what each filter rejects, and the worst grades."""
+    """Print the patients kept, the share each filter rejects, and the worst grades."""
     from .populationreport import who
     from .populationtables import Summary
 

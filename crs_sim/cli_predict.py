@@ -1,4 +1,4 @@
-"""The commands that use a finished fit: prediction bands, what might have been, fits compared."""
+"""The commands that use a fit: prediction bands, alternative scenarios, comparison of fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .cli_population import data_set_options
 from .errors import InputError, StorageError
 from .options import DataSetAsked, data_set, short
-from .progress import now_and_then, print_columns, print_written, progress_line
+from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,59 +29,60 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 POSTERIOR = "posterior/posterior.json"
-"""What `crs-sim sample` leaves beside a problem, if it is told to write there."""
+"""The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
 
 
 @click.command(short_help="Prediction bands of a fit, or of a prior.", epilog=RESEARCH_ONLY)
 @click.argument("run", metavar="RUN|PATIENT", required=False)
 @data_set_options
-@click.option("--subject", metavar="ID", default="", help="Which subject of --data.")
+@click.option("--subject", metavar="ID", default="", help="The subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
-@click.option("--draws", type=int, help="Of the Laplace approximation, weighted, or of a prior  "
+@click.option("--draws", type=int, help="Draws of the weighted Laplace approximation or a prior  "
               "[default: those in the problem's posterior/, else 400]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
-              help="Draws of a posterior instead (crs-sim sample), or the folder that holds them.")
-@click.option("--prior", metavar="NAME", help="Draw patients from this prior, without any fit.")
-@click.option("--level", default=0.95, show_default=True, help="Of the bands in the figure.")
+              help="Use draws of a posterior (crs-sim sample): the file or its folder.")
+@click.option("--prior", metavar="NAME", help="Draw patients from this prior, without a fit.")
+@click.option("--level", default=0.95, show_default=True, help="Level of the bands in the figure.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where predictions.csv and the figure go.")  # fmt: skip
+              help="Output folder of predictions.csv and the figure.")  # fmt: skip
 @PROBLEM_OPTION
 def predict(run: str | None, subject: str, prior: str | None, **options: Any) -> None:
-    """Bands of every observable of RUN for what was done: of the curve, and of a reading.
+    """Compute prediction bands for every observable of RUN: of the curve, and of a new reading.
 
-    Of a PATIENT without any observation, or with --prior, they are those of patients drawn from
-    the prior; so are they of a subject of --data.
+    For a PATIENT without observations, with --prior, and for a subject of --data, the bands are
+    those of patients drawn from the prior.
     """
     from .ensemble import EVERY_HOURS, Sampling
     from .output import check_folder
 
-    asked = data_set("predict", run, options)
+    source = data_set("predict", run, options)
     check_folder(options["out"])
     sampling = Sampling(until=options["until"], every_hours=EVERY_HOURS)
-    who = unmeasured(str(run), prior) if asked is None else one_subject(asked, subject)
-    if who is not None:
-        predict_from_prior(who, prior, sampling, options)
+    patient = (patient_without_data(str(run), prior) if source is None
+               else one_subject(source, subject))  # fmt: skip
+    if patient is not None:
+        predict_from_prior(patient, prior, sampling, options)
         return
     from .predictions import predict as run_predict
     from .storage import load_fit
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=draws_asked(str(run), options, result), sampling=sampling)
+    bands = run_predict(result, draws=requested_draws(str(run), options, result), sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
-                f"{problem.name}: prediction bands and what was observed", options)  # fmt: skip
+                f"{problem.name}: prediction bands and observations", options)  # fmt: skip
 
 
-def one_subject(asked: DataSetAsked, id: str) -> Patient:
+def one_subject(source: DataSetAsked, id: str) -> Patient:
     """A subject of a data set: the only one, if no id is given."""
     from .modelfolder import load_model
     from .nonmem import subject_of
 
-    return subject_of(asked.data, load_model(asked.model), id, columns=asked.columns)
+    return subject_of(source.data, load_model(source.model), id, columns=source.columns)
 
 
-def unmeasured(name: str, prior: str | None) -> Patient | None:
-    """The patient to predict from a prior; None if ``name`` is a run, or there is data to fit."""
+def patient_without_data(name: str, prior: str | None) -> Patient | None:
+    """The patient to predict from a prior; None if ``name`` is a run or has observations."""
     from .patient import load_patient
     from .patientfiles import FILES
     from .problem import patient_at
@@ -92,14 +93,14 @@ def unmeasured(name: str, prior: str | None) -> Patient | None:
     home = Path(name)
     if not (is_workbook(home) or (home / FILES["patient"]).exists()):
         return None
-    who = patient_at(home)
-    return None if who is None or len(who.observations) else who
+    patient = patient_at(home)
+    return None if patient is None or len(patient.observations) else patient
 
 
 def predict_from_prior(
-    who: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
+    patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
-    """Bands of patients drawn from a prior, under what was done to this one."""
+    """Write the bands of patients drawn from a prior, under the treatment of this patient."""
     from .modelfolder import model_of
     from .patient import check_against
     from .population import load_population
@@ -108,25 +109,27 @@ def predict_from_prior(
 
     for name, option in (("table", "--from"), ("problem", "--problem")):
         if options[name] is not None:
-            raise InputError(f"{option}  belongs to a fit, and these bands are a prior's")
-    known = load_population(model_of(who), prior)
-    bands = predict_prior(known, who, count=count_asked(options), sampling=sampling)
-    who = check_against(who, known.model)
-    middle = simulate(known.model.with_values(**known.medians), who.scenario, days=bands.days)
-    write_bands(bands, middle, who.observations, f"{who.id}: bands of the prior alone", options)
+            raise InputError(f"{option}  applies to a fit, not to bands of a prior; leave it out")
+    population = load_population(model_of(patient), prior)
+    bands = predict_prior(population, patient, count=draw_count(options), sampling=sampling)
+    patient = check_against(patient, population.model)
+    central = simulate(population.model.with_values(**population.medians), patient.scenario,
+                       days=bands.days)  # fmt: skip
+    title = f"{patient.id}: prediction bands of the prior"
+    write_bands(bands, central, patient.observations, title, options)
 
 
 def write_bands(
-    bands: Predictions, middle: Simulation, observed: Observations, title: str,
+    bands: Predictions, central: Simulation, observed: Observations, title: str,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write the table and the figure, and say where the bands come from."""
+    """Write the table and the figure, and print the source of the bands."""
     from .bandplots import plot_predictions
     from .output import csv_file, write_whole
     from .plots import figure_files
 
     level, out = options["level"], options["out"]
-    figure = plot_predictions(bands, middle, observations=observed, level=level, title=title)
+    figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
     files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
              **figure_files(figure, out / "predictions")}  # fmt: skip
     write_whole(files)
@@ -134,27 +137,28 @@ def write_bands(
     print_written(files)
 
 
-@click.command(short_help="What might have been done instead.", epilog=RESEARCH_ONLY)
+@click.command(short_help="Compare alternative scenarios.", epilog=RESEARCH_ONLY)
 @click.argument("run")
 @click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
-              help="What to compare  [default: scenarios.toml of the problem]")  # fmt: skip
-@click.option("--draws", type=int, help="Of the Laplace approximation, weighted  "
+              help="Scenarios to compare  [default: scenarios.toml of the problem]")  # fmt: skip
+@click.option("--draws", type=int, help="Number of draws of the weighted Laplace approximation  "
               "[default: those in the problem's posterior/, else 400]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
-              help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
-@click.option("--level", default=0.95, show_default=True, help="Of intervals and bands.")
+              help="Use draws of a posterior, as written by crs-sim sample.")  # fmt: skip
+@click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where comparison.csv and the figure go  [default: print only]")  # fmt: skip
+              help="Output folder of comparison.csv and figure  [default: print only]")  # fmt: skip
 @click.option("--workers", type=int, help="Threads  [default: one for each core]")
 @PROBLEM_OPTION
 def compare(
     run: str, file: Path | None, level: float, out: Path | None, workers: int | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Compare what was done to the patient of RUN with what might have been done.
+    """Compare the treatment of the patient of RUN with alternative scenarios.
 
-    RUN is a fit, or a problem: then its latest fit. The same draws of the parameters run under
-    every scenario, so that differences are within one patient. The first row is what was done.
+    RUN is a fit, or a problem (its latest fit is used). All scenarios are simulated with the same
+    parameter draws, so that differences are within one patient. The first row is the treatment as
+    given.
     """
     from .comparison import compare as run_compare
     from .ensemble import EVERY_HOURS, Sampling
@@ -163,26 +167,27 @@ def compare(
     from .storage import load_fit
 
     if not 0 < level < 1:
-        raise InputError(f"--level is {level:g}; give a share between 0 and 1, such as 0.95")
+        raise InputError(f"--level is {level:g}; give a value between 0 and 1, such as 0.95")
     if out is not None:
         check_folder(out)
     result = load_fit(run, options["problem"])
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
-    asked = load_scenarios(path, result.problem.patient.scenario, result.model)
+    questions = load_scenarios(path, result.problem.patient.scenario, result.model)
     with progress_line() as line:
         found = run_compare(
-            result, asked.scenarios, asked.endpoints, draws=draws_asked(run, options, result),
-            sampling=Sampling(until=asked.until, every_hours=EVERY_HOURS), workers=workers,
-            progress=now_and_then(line, "draws"),
+            result, questions.scenarios, questions.endpoints,
+            draws=requested_draws(run, options, result),
+            sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
+            progress=throttled_progress(line, "draws"),
         )  # fmt: skip
     print_comparison(found, level)
-    print_written([] if out is None else write_comparison(found, asked, result, out, level))
+    print_written([] if out is None else write_comparison(found, questions, result, out, level))
 
 
-def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
-    """Those of --from; else as many as --draws says; else those of a posterior beside the problem.
+def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
+    """The draws of --from, else the number --draws, else the posterior beside the problem.
 
-    A posterior of another question is named, and passed over.
+    A posterior of a different problem is reported and ignored.
     """
     from .posterior import read_draws
     from .predictions import DRAWS
@@ -191,7 +196,7 @@ def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
     if table is not None:
         return read_draws(table, result.problem)
     if options["draws"] is not None:
-        return count_asked(options)
+        return draw_count(options)
     try:
         beside = file_of_problem(run, POSTERIOR, "--from").parent
     except InputError:
@@ -203,8 +208,8 @@ def draws_asked(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
     return DRAWS
 
 
-def count_asked(options: dict[str, Any]) -> int:
-    """How many draws to make."""
+def draw_count(options: dict[str, Any]) -> int:
+    """The number of draws."""
     from .predictions import DRAWS
 
     count = DRAWS if options["draws"] is None else int(options["draws"])
@@ -214,7 +219,7 @@ def count_asked(options: dict[str, Any]) -> int:
 
 
 def print_comparison(found: Comparison, level: float) -> None:
-    """A table an endpoint; what is extrapolated; where the draws come from."""
+    """Print one table per endpoint, the extrapolated scenarios, and the source of the draws."""
     from .panels import unit_text
 
     table, percent = found.table(level), f"{100 * level:g} %"
@@ -232,7 +237,7 @@ def print_comparison(found: Comparison, level: float) -> None:
 
 
 def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:
-    """A scenario in the table of an endpoint: its level, then draw by draw less what was done."""
+    """Table cells of a scenario: its level, then the paired difference from the first scenario."""
     name = f"{row['scenario']}{' *' if row['outside'] else ''}"
     level = [name, short(row["median"]), f"{short(row['low'])} to {short(row['high'])}"]
     if first:
@@ -242,15 +247,15 @@ def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:
 
 
 def write_comparison(
-    found: Comparison, asked: Questions, result: Fit, out: Path, level: float
+    found: Comparison, questions: Questions, result: Fit, out: Path, level: float
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from .comparisonplots import plot_comparison
     from .output import csv_file, write_whole
     from .plots import figure_files
 
-    title = f"{result.problem.name}: what was done, and what might have been"
-    figure = plot_comparison(found, courses=asked.courses, level=level, title=title)
+    title = f"{result.problem.name}: treatment as given and alternative scenarios"
+    figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     files[out / "ledger.csv"] = csv_file(_ledger(found))
     files |= figure_files(figure, out / "comparison")
@@ -259,22 +264,23 @@ def write_comparison(
 
 
 def _ledger(found: Comparison) -> pd.DataFrame:
-    """Every dose given or held at the estimates, under every scenario."""
+    """Every dose given or withheld at the estimates, under every scenario."""
     import pandas as pd
 
     parts = [run.ledger.table().assign(scenario=run.scenario.name) for run in found.runs]
     return pd.concat(parts, ignore_index=True)
 
 
-@click.command("compare-fits", short_help="Fits of the same observations, compared.",
+@click.command("compare-fits", short_help="Compare fits of the same observations.",
                epilog=RESEARCH_ONLY)  # fmt: skip
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv", help="Write it.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="TABLE.csv",
+              help="Write the table.")  # fmt: skip
 def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     """Compare RUNS, fits of the same observations, by AIC and BIC; the best first.
 
-    A run beside which leave-one-out has left its leave_one_out.jsonl is also told by how it
-    foretells each reading from the others (held_out, -2 ln density: the lower, the better).
+    If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
+    density is shown too (held_out, -2 ln density: lower is better).
     """
     from .output import csv_file, write_whole
     from .storage import load_fit
@@ -282,11 +288,11 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
 
     fits = {name: load_fit(name) for name in runs}
     table = compare(fits, left_out_of(fits))
-    shown = ("fit", "free", "effective", "minus_2_ln_l", "prior_penalty", "delta_aic", "delta_bic",
-             "delta_aic_effective", "held_out")  # fmt: skip
+    columns = ("fit", "free", "effective", "minus_2_ln_l", "prior_penalty", "delta_aic",
+               "delta_bic", "delta_aic_effective", "held_out")  # fmt: skip
     rows = [[v if isinstance(v, str) else "" if v != v else f"{v:.4g}" for v in row]
-            for row in table[list(shown)].itertuples(index=False)]  # fmt: skip
-    print_columns([shown, *rows])
+            for row in table[list(columns)].itertuples(index=False)]  # fmt: skip
+    print_columns([columns, *rows])
     for name in table.loc[table["held_out"].isna(), "fit"]:
         click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
     if out is not None:
@@ -296,7 +302,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
 
 
 def left_out_of(fits: Mapping[str, Fit]) -> dict[str, Sequence[Omission]]:
-    """What leave-one-out left beside each of the runs, where it has been."""
+    """The leave-one-out results beside each run, where available."""
     from .profilefiles import read_omissions
 
     found = {name: read_omissions(folder_of(name) / "leave_one_out.jsonl", fit)

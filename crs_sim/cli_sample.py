@@ -1,4 +1,4 @@
-"""The command that samples a posterior."""
+"""The sample command: draw from the posterior of a problem by MCMC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .progress import now_and_then, print_columns, print_written, progress_line
+from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -22,43 +22,44 @@ RESULT = "result.json"
 @click.command(short_help="Sample the posterior of a problem.", epilog=RESEARCH_ONLY)
 @click.argument("problem", metavar="PROBLEM|RUN")
 @click.option("--draws", default=500, show_default=True,
-              help="Of each walker, warm-up included.")  # fmt: skip
+              help="Draws of each walker, including warm-up.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where draws, tables, figures and posterior.md go.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with the run in FOLDER, up to --draws.")
-@click.option("--walkers", type=int, help="In each group  [default: 2.4 a free parameter]")
+              help="Output folder of draws, tables, figures and posterior.md.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Resume the run in FOLDER, up to --draws.")
+@click.option("--walkers", type=int,
+              help="Walkers in each group  [default: 2.4 per free parameter]")  # fmt: skip
 @click.option("--groups", default=4, show_default=True, help="Independent groups of walkers.")
-@click.option("--seed", type=int, help="[default: the problem's]")
+@click.option("--seed", type=int, help="Random seed  [default: the problem's]")
 @click.option("--workers", type=int, help="Threads  [default: one for each core]")
 def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: Any) -> None:
-    """Sample the posterior of PROBLEM, around its latest fit, or around that of a RUN.
+    """Sample the posterior of PROBLEM, starting around its latest fit, or around a RUN.
 
-    Draws are kept in FOLDER/chain as they are made. Whatever ends the command, --resume goes on
-    from there, with the numbers of a run that was never interrupted.
+    Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
+    with the same numbers as an uninterrupted run.
     """
     from .output import check_folder
     from .posterior import CHAIN, SamplePlan
     from .posteriorreport import write_posterior
     from .sampler import sample as draw
 
-    asked, run = problem_and_run(problem)
-    seed = asked.seed if size["seed"] is None else size["seed"]
+    loaded, run = problem_and_run(problem)
+    seed = loaded.seed if size["seed"] is None else size["seed"]
     plan = SamplePlan(**{**size, "seed": seed})
     check_folder(out)
     with progress_line() as progress:
-        told = now_and_then(progress, f"{asked.name}: draws", "ln posterior {:.1f}".format)
-        question = asked if resume or run is None else peak(asked, run)
-        found = draw(question, plan, folder=out / CHAIN, resume=resume, workers=workers,
-                     progress=told)  # fmt: skip
+        report = throttled_progress(progress, f"{loaded.name}: draws", "ln posterior {:.1f}".format)
+        start = loaded if resume or run is None else peak(loaded, run)
+        found = draw(start, plan, folder=out / CHAIN, resume=resume, workers=workers,
+                     progress=report)  # fmt: skip
     written = write_posterior(found, out)
     print_posterior(found)
     print_written(written)
 
 
 def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
-    """What to sample, and the fit of it to start from, if there is one of the same model.
+    """The problem to sample, and the fit to start from, if there is one of the same model.
 
-    A patient without a problem.toml is asked with the prior of that fit; else with the model's.
+    For a patient without a problem.toml the prior is that of the fit, else the model's.
     """
     from .errors import StorageError, UnknownNameError
     from .problem import load_problem, patient_at
@@ -66,21 +67,21 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
 
     try:
         run = load_run(name)
-        asked = problem_of(run)
-        run.refuse_other(asked.model)
+        problem = problem_of(run)
+        run.refuse_other(problem.model)
     except (StorageError, UnknownNameError) as error:
-        if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: nothing else can be meant
+        if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: the name is a run
             raise
-        asked = load_problem(name)
-        told = "" if patient_at(name) is None else \
+        problem = load_problem(name)
+        prior = "" if patient_at(name) is None else \
             ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
-        click.echo(f"No fit to start from, so one is made first{told} ({error}).", err=True)
-        return asked, None
-    return asked, run
+        click.echo(f"No fit to start from, so one is made first{prior} ({error}).", err=True)
+        return problem, None
+    return problem, run
 
 
 def peak(problem: FitProblem, run: Run) -> Peak:
-    """Where the run found the posterior to be high."""
+    """The optimum and covariance of a run, from which the walkers start."""
     from .sampler import peak_of
 
     starts = [(start["cost"], start["values"]) for start in run.result["starts"]]
@@ -88,7 +89,7 @@ def peak(problem: FitProblem, run: Run) -> Peak:
 
 
 def print_posterior(found: Posterior) -> None:
-    """Quantiles, R-hat and effective draws of each parameter, then the verdict."""
+    """Print quantiles, R-hat and effective draws of each parameter, then the verdict."""
     from .posteriorreport import COLUMNS, summary_words
 
     rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]

@@ -1,4 +1,4 @@
-"""search: which schedule to choose."""
+"""The search command: optimise the dosing schedule for two endpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
 from .errors import InputError
 from .options import short
-from .progress import now_and_then, print_columns, print_written, progress_line
+from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -24,53 +24,53 @@ if TYPE_CHECKING:
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 
 
-@click.command(short_help="Which schedule to choose.", epilog=RESEARCH_ONLY)
+@click.command(short_help="Search for Pareto-optimal schedules.", epilog=RESEARCH_ONLY)
 @click.argument("run")
 @click.option(
     "--space",
     type=click.Path(path_type=Path),
     metavar="SEARCH.toml",
-    help="What may be chosen and is weighed  [default: search.toml of the problem]",
+    help="Variables and endpoints of the search  [default: search.toml of the problem]",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where tables, figure and chosen.toml go, and trials as they are made.",
+    help="Output folder of trials, tables, figure and chosen.toml.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the trials in FOLDER.")
+@click.option("--resume", is_flag=True, help="Resume with the trials in FOLDER.")
 @click.option(
     "--choose",
     type=int,
     metavar="TRIAL",
-    help="Of chosen.toml  [default: that of the front nearest to its corner]",
+    help="Trial for chosen.toml  [default: the one on the front nearest to its corner]",
 )
 @click.option(
     "--draws",
     default=200,
     show_default=True,
-    help="Of the Laplace approximation, weighted, for the front; 0 for none.",
+    help="Number of draws of the weighted Laplace approximation for the front; 0 for none.",
 )
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
-              help="Draws of a posterior instead, as crs-sim sample writes them.")  # fmt: skip
+              help="Use draws of a posterior, as written by crs-sim sample.")  # fmt: skip
 @click.option("--patients", default=0, show_default=True,
-              help="Virtual patients of the problem's prior, for the front.")  # fmt: skip
-@workers_options("Threads", " Trials go there; draws on the front run in threads here.")
+              help="Virtual patients from the problem's prior, for the front.")  # fmt: skip
+@workers_options("Threads", " Trials run there; draws on the front run in local threads.")
 @PROBLEM_OPTION
 def search(
     run: str, space: Path | None, out: Path, resume: bool, workers: Workers, **options: Any
 ) -> None:
-    """Search schedules for the patient of RUN: the front between two endpoints.
+    """Search schedules for the patient of RUN: the Pareto front of two endpoints.
 
-    Each schedule is tried at the estimates; those of the front are then run with draws of the
-    parameters, and beside what was done. Trials are kept as they are made, so --resume goes on
-    after whatever ended the command.
+    Each schedule is simulated at the estimates; those on the front are then simulated with draws
+    of the parameters and compared with the treatment as given. Trials are saved as they are made;
+    after an interruption, continue with --resume.
     """
     from .output import check_folder
     from .searchfile import SEARCH, load_search
     from .searchfiles import CHOSEN
-    from .searching import search as look
+    from .searching import search as run_search
     from .storage import load_fit
 
     for name in ("draws", "patients"):
@@ -81,44 +81,44 @@ def search(
     question = load_search(file, result.problem.patient.scenario, result.model)
     check_folder(out)
     with progress_line() as line:
-        found = look(result, question, folder=out, resume=resume, workers=workers,
-                     progress=now_and_then(line, "trials"))  # fmt: skip
+        found = run_search(result, question, folder=out, resume=resume, workers=workers,
+                           progress=throttled_progress(line, "trials"))  # fmt: skip
         chosen = found.best if options["choose"] is None else options["choose"]
-        found.scenario(chosen)  # refuses one that is not there
-        here = None if isinstance(workers, str) else workers
-        comparisons = _drawn(result, found, chosen, options, here, line)
+        found.scenario(chosen)  # raises an error if there is no such trial
+        local = None if isinstance(workers, str) else workers
+        comparisons = _drawn(result, found, chosen, options, local, line)
     _print(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
     print_written(_write(found, chosen, comparisons, out, result))
-    click.echo(f"See it in full: crs-sim compare RUN --scenarios {out / CHOSEN}")
+    click.echo(f"Full comparison: crs-sim compare RUN --scenarios {out / CHOSEN}")
 
 
 def _drawn(
     result: Fit, found: Search, chosen: int, options: dict[str, Any], workers: int | None,
     line: Progress,
 ) -> dict[str, Comparison]:  # fmt: skip
-    """The front under draws of the fit, and in virtual patients, as far as they are asked for."""
+    """The front with draws of the fit and in virtual patients, as far as requested."""
     from .posterior import read_draws
     from .ranges import prior_draws
     from .searching import drawn, spaced
 
     trials = spaced(found.front, chosen)
-    asked: dict[str, Any] = {}
+    samples: dict[str, Any] = {}
     if options["table"] is not None:
-        asked[FIT] = read_draws(options["table"], result.problem)
+        samples[FIT] = read_draws(options["table"], result.problem)
     elif options["draws"]:
-        asked[FIT] = options["draws"]
+        samples[FIT] = options["draws"]
     if options["patients"]:
-        asked[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
+        samples[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
     return {
-        who: drawn(result, found, trials, draws=draws, workers=workers,
-                   progress=now_and_then(line, who))
-        for who, draws in asked.items()
+        label: drawn(result, found, trials, draws=draws, workers=workers,
+                     progress=throttled_progress(line, label))
+        for label, draws in samples.items()
     }  # fmt: skip
 
 
 def _print(found: Search, chosen: int) -> None:
-    """The front, the chosen one marked, and what was done below it."""
+    """Print the front with the chosen trial marked, and the schedule as given below it."""
     question = found.question
     ends = [e.name for e in question.objectives]
     rows = [[f"{'>' if t == chosen else ' '} {t}", *map("{:g}".format, found.points[t]),
@@ -133,7 +133,7 @@ def _print(found: Search, chosen: int) -> None:
 
 
 def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
-    """Where the chosen schedule leads out of what the data informed, and where draws are from."""
+    """Print where the chosen schedule extrapolates beyond the data, and the source of draws."""
     for seen in comparisons.values():
         text = seen.outside[seen.scenarios.index(name)]
         if text:
@@ -153,7 +153,7 @@ def _write(
     from .searchplots import plot_front
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
-    title = f"{result.problem.name}: schedules tried, and the front"
+    title = f"{result.problem.name}: schedules tried, and the Pareto front"
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)
     files |= figure_files(figure, out / "pareto")

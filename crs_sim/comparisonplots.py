@@ -1,7 +1,7 @@
-"""The figure of a comparison: a row a scenario; doses, courses over what was done, endpoints.
+"""The figure of a scenario comparison: doses, time courses and endpoints, one row per scenario.
 
-The courses of what was done stand in grey in every row, so that each row can be read by itself;
-on the right each endpoint has a column, as in a forest plot.
+The treatment as given is repeated in grey in every row; on the right each endpoint has a column,
+as in a forest plot.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .predictions import Band
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
 """Inches: a row, between rows, and the margins."""
 NAME, RIBBON, COURSE, FOREST, BETWEEN = 1.75, 1.5, 1.35, 1.15, 0.42
-"""Inches across: the name, the doses, a course, an endpoint, between columns."""
+"""Inches across: name, doses, a time course, an endpoint, between columns."""
 MOST_COURSES, MOST_ENDPOINTS = 3, 6
 DECADES = 5.0
-KNOWN = {course.ids[0]: course.name for course in COURSES}
+SHORT_NAMES = {course.ids[0]: course.name for course in COURSES}
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Where things stand on a figure of so many rows, in inches from its top left corner."""
+    """Layout of a figure with a given number of rows, in inches from its top left corner."""
 
     figure: Figure
     rows: int
@@ -49,7 +49,7 @@ class _Sheet:
         return ABOVE + BELOW + self.rows * (ROW + GAP) - GAP
 
     def axes(self, left: float, width: float, row: int | None = None) -> Axes:
-        """Axes in one row, or over all of them."""
+        """Axes in one row, or spanning all rows."""
         top = ABOVE + (0 if row is None else row * (ROW + GAP))
         tall = ROW if row is not None else self.height - ABOVE - BELOW
         box = (left / self.width, 1 - (top + tall) / self.height, width / self.width,
@@ -70,20 +70,20 @@ def plot_comparison(
     level: float = LEVEL,
     title: str = "",
 ) -> Figure:
-    """Scenarios as rows: doses, courses with bands over what was done, and endpoints.
+    """Draw scenarios as rows: doses, time courses with bands over those as given, endpoints.
 
     Parameters
     ----------
     comparison : Comparison
-    courses : names of what was predicted (default: what the first endpoints are taken of)
-    endpoints : names of the comparison's (default: the first `MOST_ENDPOINTS`, no days of peaks)
-    level : float, of bands and bars
+    courses : names of predicted quantities (default: those of the first endpoints)
+    endpoints : names of endpoints (default: the first `MOST_ENDPOINTS`, without days of peaks)
+    level : float, of bands and error bars
     title : str
 
     Raises
     ------
     UnknownNameError, InputError
-        For a course or endpoint that the comparison has not.
+        For a course or endpoint that the comparison does not have.
     """
     shown = _courses(comparison, courses)
     ends = _endpoints(comparison, endpoints)
@@ -104,15 +104,15 @@ def plot_comparison(
     for end in ends:
         _forest(sheet.axes(left, FOREST), sheet, comparison, end, level)
         left += FOREST + BETWEEN
-    _words(sheet, comparison, drugs, level, title)
+    _title_and_legend(sheet, comparison, drugs, level, title)
     return sheet.figure
 
 
 def _courses(comparison: Comparison, names: Sequence[str]) -> tuple[str, ...]:
-    known = comparison.predictions.ensemble.outputs
+    outputs = comparison.predictions.ensemble.outputs
     for name in names:
-        if name not in known:
-            raise unknown_name("course of the comparison", name, known)
+        if name not in outputs:
+            raise unknown_name("course of the comparison", name, outputs)
     needed = dict.fromkeys(e.needs for e in comparison.endpoints if e.needs != GRADE)
     return tuple(names) or tuple(needed)[:MOST_COURSES]
 
@@ -124,14 +124,14 @@ def _endpoints(comparison: Comparison, names: Sequence[str]) -> tuple[Endpoint, 
             raise unknown_name("endpoint", name, by_name)
     if len(names) > 2 * MOST_ENDPOINTS:
         raise InputError(f"{len(names)} endpoints do not fit a figure; name fewer")
-    usual = [name for name in by_name if not name.startswith("day_of_peak")]
-    graded = [name for name in usual if by_name[name].needs == GRADE]
-    first = [*graded, *(name for name in usual if name not in graded)][:MOST_ENDPOINTS]
+    default = [name for name in by_name if not name.startswith("day_of_peak")]
+    graded = [name for name in default if by_name[name].needs == GRADE]
+    first = [*graded, *(name for name in default if name not in graded)][:MOST_ENDPOINTS]
     return tuple(by_name[name] for name in names or first)
 
 
 def _drugs(comparison: Comparison) -> dict[str, str]:
-    """The colours of those that are not given in one and the same way in every scenario."""
+    """The colours of the drugs whose doses differ between scenarios."""
     colours = drug_colours(comparison.predictions.ensemble.model)
     given = [run.inputs for run in comparison.runs]
     drugs = dict.fromkeys(i.drug for doses in given for i in doses)
@@ -158,7 +158,7 @@ def _names(sheet: _Sheet, comparison: Comparison) -> None:
 
 
 def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]) -> None:
-    """The doses of a scenario, a line a drug, each in its colour."""
+    """Draw the doses of a scenario, one line per drug in its colour."""
     for place, (drug, colour) in enumerate(drugs.items()):
         days = [i.start for i in comparison.runs[row].inputs if i.drug == drug]
         ax.vlines(days, place - 0.42, place + 0.42, color=colour, lw=0.9)
@@ -167,16 +167,16 @@ def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]
     ax.grid(axis="y", visible=False)
     _days(ax, comparison, row)
     if row == 0:
-        ax.set_title("days of doses (drugs: see below)", fontsize=SMALL)
+        ax.set_title("dosing days (drugs: see legend)", fontsize=SMALL)
 
 
 def _course(ax: Axes, comparison: Comparison, name: str, row: int, level: float) -> None:
-    """The band of a course, over that of what was done."""
+    """Draw the band of a time course, over the band as given."""
     predictions = comparison.predictions
     given = predictions.curve(name, level, scenario=comparison.scenarios[0])
-    mine = predictions.curve(name, level, scenario=comparison.scenarios[row])
+    band_here = predictions.curve(name, level, scenario=comparison.scenarios[row])
     days, log = comparison.predictions.days, _log(name)
-    for band, run, colour in ((given, 0, GREY), (mine, row, BLUE)):
+    for band, run, colour in ((given, 0, GREY), (band_here, row, BLUE)):
         if run or colour == GREY:
             low = np.maximum(band.low, 1e-300) if log else band.low
             ax.fill_between(days, low, band.high, color=colour, alpha=0.3, lw=0)
@@ -188,7 +188,7 @@ def _course(ax: Axes, comparison: Comparison, name: str, row: int, level: float)
 
 
 def _scale(ax: Axes, comparison: Comparison, name: str, level: float, *, log: bool) -> None:
-    """The same in every row."""
+    """Set the same value axis in every row."""
     bands: list[Band] = [
         comparison.predictions.curve(name, level, scenario=s) for s in comparison.scenarios
     ]
@@ -205,7 +205,7 @@ def _scale(ax: Axes, comparison: Comparison, name: str, level: float, *, log: bo
 def _forest(
     ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, level: float
 ) -> None:
-    """Medians and bars of an endpoint, a row a scenario; filled where it surely differs."""
+    """Draw medians and intervals of an endpoint; filled where the difference excludes 0."""
     place = comparison.endpoints.index(end)
     tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)
     ends = np.quantile(comparison.draws[:, place], tails, axis=1)
@@ -229,17 +229,17 @@ def _forest(
     ax.set_xlabel(unit_text(end.unit), fontsize=SMALL)
 
 
-def _words(
+def _title_and_legend(
     sheet: _Sheet, comparison: Comparison, drugs: Mapping[str, str], level: float, title: str
 ) -> None:
     figure, percent = sheet.figure, f"{100 * level:g} %"
-    figure.text(0.08 / sheet.width, 1 - 0.2 / sheet.height, title or "What might have been",
+    figure.text(0.08 / sheet.width, 1 - 0.2 / sheet.height, title or "Alternative scenarios",
                 fontsize=10, weight="bold", va="center")  # fmt: skip
     key: list[Line2D | Patch] = [
         Patch(fc=GREY, alpha=0.4, label=f"as given: {percent} band of the parameters"),
         Patch(fc=BLUE, alpha=0.4, label=f"scenario: {percent} band; line: at the estimates"),
         Line2D([], [], color=VERMILION, marker="o", ms=4.5,
-               label=f"median and {percent}; filled: surely differs from as given, draw by draw"),
+               label=f"median, {percent}; filled: paired difference excludes 0"),
         Line2D([], [], color=VERMILION, marker="|", ms=7, lw=0, label="at the estimates"),
         *(Line2D([], [], color=colour, marker="|", ms=7, mew=1.2, lw=0, label=drug)
           for drug, colour in drugs.items()),
@@ -248,8 +248,8 @@ def _words(
                   bbox_to_anchor=(0.0, 0.24 / sheet.height))  # fmt: skip
     figure.text(0.08 / sheet.width, 0.1 / sheet.height, RESEARCH_ONLY, fontsize=SMALL,
                 color="#555555")  # fmt: skip
-    said = f"Bands from {comparison.predictions.source.rstrip('.')}."
-    figure.text(1 - 0.08 / sheet.width, 0.1 / sheet.height, said, fontsize=SMALL, ha="right")
+    source = f"Bands from {comparison.predictions.source.rstrip('.')}."
+    figure.text(1 - 0.08 / sheet.width, 0.1 / sheet.height, source, fontsize=SMALL, ha="right")
 
 
 def _days(ax: Axes, comparison: Comparison, row: int) -> None:
@@ -263,13 +263,13 @@ def _days(ax: Axes, comparison: Comparison, row: int) -> None:
 
 def _title(comparison: Comparison, name: str) -> str:
     part = comparison.predictions.ensemble.model[name]
-    return f"{KNOWN.get(name, part.label)}, {unit_text(part.unit)}"
+    return f"{SHORT_NAMES.get(name, part.label)}, {unit_text(part.unit)}"
 
 
 def _label(comparison: Comparison, end: Endpoint) -> str:
-    """As the endpoint says it, with the short name of what it is taken of."""
+    """The label of an endpoint, with the short name of its quantity."""
     part = comparison.predictions.ensemble.model[end.needs]
-    return end.label.replace(part.label, KNOWN.get(end.needs, part.label))
+    return end.label.replace(part.label, SHORT_NAMES.get(end.needs, part.label))
 
 
 def _log(name: str) -> bool:

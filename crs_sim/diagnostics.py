@@ -1,6 +1,6 @@
-"""One panel on a fit: estimates against their priors, the cost of every start, the residuals.
+"""Diagnostic panels of a fit: estimates against priors, cost of each start, residuals.
 
-Each takes an axes and one of the tables of a run folder, and gives the axes back.
+Each function takes an axes and one of the tables of a run folder, and returns the axes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .noise import NORMAL_95
 from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, plain, unit_text
 
 FAR = 2.0
-"""Prior standard deviations beyond which a shift needs an explanation."""
+"""Shift from the prior, in prior standard deviations, beyond which a reason is required."""
 VERDICTS = {"pass": BLUE, "near": ORANGE, "miss": VERMILION}
 
 
 def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
-    """Each estimate with its 95 % interval over its prior's, relative to the prior median.
+    """Draw each estimate and 95 % interval over its prior's, relative to the prior median.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
                     annotation_clip=False)  # fmt: skip
     ax.axvline(1, color=GREY, lw=0.8)
     _log_axis(ax, estimates)
-    ax.set_xlabel("estimate over prior median (no unit, log scale); value at the right")
+    ax.set_xlabel("estimate / prior median (no unit, log scale); value on the right")
     return named_rows(ax, list(estimates["parameter"]))
 
 
@@ -66,11 +66,11 @@ def _log_axis(ax: Axes, estimates: pd.DataFrame) -> None:
 
 
 def estimates_key() -> list[Line2D | Patch]:
-    """Handles for `estimates_panel`."""
+    """Legend handles for `estimates_panel`."""
     return [
         Patch(fc="#DDDDDD", label="prior, 95 %"),
         Line2D([], [], color=BLUE, marker="o", ms=5, label="estimate, 95 %"),
-        Line2D([], [], color=BLUE, marker="o", ms=5, mfc="white", label="carried by its prior"),
+        Line2D([], [], color=BLUE, marker="o", ms=5, mfc="white", label="dominated by its prior"),
         Line2D([], [], color=VERMILION, marker="o", ms=5,
                label=f"more than {FAR:g} prior sd away"),
         Line2D([], [], color=VERMILION, marker="^", ms=5, label="at a bound"),
@@ -78,21 +78,21 @@ def estimates_key() -> list[Line2D | Patch]:
 
 
 def starts_panel(ax: Axes, starts: pd.DataFrame) -> Axes:
-    """The cost of every start above the lowest, in ascending order (a waterfall).
+    """Draw the cost of every start above the lowest, in ascending order (waterfall plot).
 
     Parameters
     ----------
     ax : Axes
-    starts : the columns of starts.csv; the last descent is its row "polish"
+    starts : the columns of starts.csv; the final optimisation is its row "polish"
     """
     lowest = float(starts["cost"].min())
     runs = starts[starts["start"].astype(str) != "polish"].sort_values("cost")
     above = (runs["cost"] - lowest).to_numpy()
-    done = runs["converged"].to_numpy(dtype=bool)
+    converged = runs["converged"].to_numpy(dtype=bool)
     places = np.arange(1, len(runs) + 1)
     ax.plot(places, above, color=GREY, lw=0.8, zorder=1)
-    ax.plot(places[done], above[done], "o", color=BLUE, ms=5, label="converged")
-    ax.plot(places[~done], above[~done], "o", color=VERMILION, mfc="white", ms=5,
+    ax.plot(places[converged], above[converged], "o", color=BLUE, ms=5, label="converged")
+    ax.plot(places[~converged], above[~converged], "o", color=VERMILION, mfc="white", ms=5,
             label="stopped early")  # fmt: skip
     for place, height, name in zip(places, above, runs["start"], strict=True):
         ax.annotate(str(name), (place, height), (0, 6), textcoords="offset points", ha="center",
@@ -102,7 +102,7 @@ def starts_panel(ax: Axes, starts: pd.DataFrame) -> Axes:
     ax.set_ylim(-0.4, max(2.0, float(above.max()) * 3))
     ax.set_xlim(0.3, len(runs) + 0.7)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("starts by cost (numbers: which start; 0 is the prior centre)")
+    ax.set_xlabel("starts, sorted by cost (labels: start number; 0 is the prior median)")
     ax.set_ylabel("cost above the best\n(-2 ln posterior, no unit)")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=SMALL)
@@ -110,7 +110,7 @@ def starts_panel(ax: Axes, starts: pd.DataFrame) -> Axes:
 
 
 def residuals_panel(ax: Axes, observations: pd.DataFrame) -> Axes:
-    """The residual of every observation, grouped by kind.
+    """Draw the residual of every observation, grouped by kind.
 
     Parameters
     ----------
@@ -137,14 +137,14 @@ def residuals_panel(ax: Axes, observations: pd.DataFrame) -> Axes:
 
 
 def by_kind(observations: pd.DataFrame) -> pd.DataFrame:
-    """The observations that have a residual, kinds together, in the order they come in."""
+    """The observations that have a residual, grouped by kind in order of appearance."""
     table = observations[observations["residual"].notna()]
     order = {kind: k for k, kind in enumerate(dict.fromkeys(table["kind"]))}
     return table.assign(_k=table["kind"].map(order)).sort_values("_k", kind="stable")
 
 
 def residuals_key() -> list[Line2D]:
-    """Handles for `residuals_panel`."""
+    """Legend handles for `residuals_panel`."""
     return [
         Line2D([], [], ls="none", marker="o", ms=5, color=colour, label=verdict)
         for verdict, colour in VERDICTS.items()
@@ -152,7 +152,7 @@ def residuals_key() -> list[Line2D]:
 
 
 def named_rows(ax: Axes, names: list[str]) -> Axes:
-    """Rows from the top down, each with its name."""
+    """Label rows by name, from the top down."""
     ax.set_yticks(range(len(names)), names, fontsize=SMALL)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)

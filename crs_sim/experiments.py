@@ -1,8 +1,8 @@
-"""A scenario the way PEtab states it: periods, each begun by changes of the model.
+"""A scenario in PEtab's form: periods, each starting with changes to the model.
 
-PEtab changes the model at the start of a period *before* it looks at an observable; here a sample
-is taken before a dose of the same moment. So a period keeps apart what comes before the sample
-(parameters change) and what comes after it (doses), and an experiment may end between the two.
+PEtab changes the model at the start of a period *before* it evaluates an observable; here a sample
+is taken before a dose at the same time. A period therefore separates changes before the sample
+(parameters) from changes after it (doses), and an experiment may end between the two.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from .timeline import Timeline, timeline
 from .units import declared_units, read_unit, same
 
 Changes = tuple[tuple[str, str], ...]
-"""Pairs of what is changed and the formula of its new value."""
+"""Pairs of (target of the change, formula of its new value)."""
 DAY = "(86400 second)"
 
 
 @dataclass(frozen=True)
 class Period:
-    """A moment at which something happens.
+    """A time point at which parameters change or doses are given.
 
     Parameters
     ----------
     day : float
-    before : changes that come before a sample of that moment
-    after : changes that come after it
-    jumps : bool, whether those after it move a state at once (a bolus does, an infusion does not)
+    before : changes applied before a sample at that time
+    after : changes applied after it
+    jumps : bool, whether those after it change a state instantly (a bolus does, an infusion does
+        not)
     """
 
     day: float
@@ -45,14 +46,14 @@ class Period:
 
 @dataclass(frozen=True)
 class Regimen:
-    """A problem's model with the parameters that doses and changes act on, and what acts when.
+    """A problem's model with parameters added for doses and changes, and when each is set.
 
     Parameters
     ----------
     model : Model
     periods : tuple of Period, the first on day 0
-    days : mapping of each day asked for to the day in the periods that is the same time
-    memories : mapping of (observable, reference day) to the parameter that keeps its level there
+    days : mapping of each requested day to the equivalent day in the periods
+    memories : mapping of (observable, reference day) to the parameter that stores its level
     """
 
     model: Model
@@ -63,7 +64,7 @@ class Regimen:
 
 @dataclass(frozen=True)
 class _Names:
-    """What the parameters that are added to the model are called."""
+    """Names of the parameters added to the model."""
 
     inflow: Mapping[str, str]
     start: Mapping[str, str]
@@ -77,41 +78,43 @@ def regimen(
     """The patient's scenario up to the last of the days.
 
     Doses and changes become changes of added parameters: ``inflow_STATE`` (per day, infusions),
-    ``given_at_start_STATE`` (a bolus on day 0), ``PARAMETER_now`` (what a change makes of it), and
-    ``OBSERVABLE_on_day_D`` (its level on a day, to compare with later). A bolus after day 0 changes
+    ``given_at_start_STATE`` (a bolus on day 0), ``PARAMETER_now`` (its changed value), and
+    ``OBSERVABLE_on_day_D`` (its level on a day, for later comparison). A bolus after day 0 changes
     its state. Free parameters stay symbols in every formula, so that they can be estimated.
 
     Parameters
     ----------
-    problem : FitProblem, its model with the values that are to be written
-    days : those of samples
-    references : (observable, day) pairs to be kept; a day must be after 0
+    problem : FitProblem, its model with the values to be written
+    days : sampling days
+    references : (observable, day) pairs whose level is stored; a day must be after 0
     """
     references = tuple(references)
     scenario = problem.patient.scenario
     model = problem.model.with_values(**scenario.values)
-    asked = np.unique([*days, *(day for _, day in references)])
-    line, _ = timeline(model, scenario, asked)
-    _stateable(problem, line)
-    moved = dict(zip(asked.tolist(), line.days.tolist(), strict=True))
+    sampled = np.unique([*days, *(day for _, day in references)])
+    line, _ = timeline(model, scenario, sampled)
+    _check_expressible(problem, line)
+    aligned = dict(zip(sampled.tolist(), line.days.tolist(), strict=True))
     writer = _Writer(problem, model, line, _added(model, line, references))
     periods = [writer.period(k) for k in range(line.n_segments + 1)]
-    periods = _remembering(periods, {moved[key[1]]: [] for key in references}, writer, moved)
-    return Regimen(writer.extended(), tuple(periods), moved, writer.names.memories)
+    stored = {aligned[day]: list[tuple[str, str]]() for _, day in references}
+    periods = _with_stored_levels(periods, stored, writer, aligned)
+    return Regimen(writer.extended(), tuple(periods), aligned, writer.names.memories)
 
 
-def _stateable(problem: FitProblem, line: Timeline) -> None:
-    """Refuse what periods of fixed days cannot say."""
+def _check_expressible(problem: FitProblem, line: Timeline) -> None:
+    """Refuse what periods with fixed start days cannot express."""
     if (line.marks[0] != 0).any() or (line.marks[1] != ONWARD).any():
         raise InputError(
-            f"{problem.name}: a reset or a steady state (EVID 3 or 4, SS) cannot be stated in "
-            "PEtab; write out the doses that lead to it"
+            f"{problem.name}: a reset or a steady state (EVID 3 or 4, SS) cannot be expressed "
+            "in PEtab; write out the doses that lead to it"
         )
     moving = [problem.model.parameter_ids[k] for k in line.moving]
     free = [name for name in moving if name in problem.names]
     if free:
         raise InputError(
-            f"{problem.name}: {free[0]} is free and moves doses, which PEtab cannot state; fix it"
+            f"{problem.name}: {free[0]} is free and shifts dose times, which PEtab cannot "
+            "express; fix it"
         )
     given = line.given
     for row, version in enumerate(given.version):
@@ -120,7 +123,7 @@ def _stateable(problem: FitProblem, line: Timeline) -> None:
             if k in needed:
                 raise InputError(
                     f"{problem.name}: doses follow a change of {problem.model.parameter_ids[k]}, "
-                    "which the export cannot state yet; write the amounts that arrive"
+                    "which the export does not support; write the amounts that reach the body"
                 )
 
 
@@ -132,13 +135,13 @@ def _added(model: Model, line: Timeline, references: Sequence[tuple[str, float]]
     started = {ids[s] for s in given.state[at_start]} if line.n_segments else set()
     changed = {model.parameter_ids[k] for version in line.versions for k, _ in version}
 
-    def named(form: str, keys: Collection[str]) -> dict[str, str]:
+    def new_names(form: str, keys: Collection[str]) -> dict[str, str]:
         return {key: _unused(form.format(key), taken) for key in sorted(keys)}
 
     return _Names(
-        named("inflow_{}", infused),
-        named("given_at_start_{}", started),
-        named("{}_now", changed),
+        new_names("inflow_{}", infused),
+        new_names("given_at_start_{}", started),
+        new_names("{}_now", changed),
         {
             (name, day): _unused(f"{name}_on_day_{word(day)}", taken)
             for name, day in sorted(set(references))
@@ -147,7 +150,7 @@ def _added(model: Model, line: Timeline, references: Sequence[tuple[str, float]]
 
 
 def word(day: float) -> str:
-    """A day as part of a name.
+    """Format a day for use in a name.
 
     >>> word(13.0), word(13.25)
     ('13', '13_25')
@@ -162,30 +165,30 @@ def _unused(name: str, taken: set[str]) -> str:
     return name
 
 
-def _remembering(
+def _with_stored_levels(
     periods: list[Period],
-    found: Mapping[float, list[tuple[str, str]]],
+    stored: Mapping[float, list[tuple[str, str]]],
     writer: _Writer,
-    moved: Mapping[float, float],
+    aligned: Mapping[float, float],
 ) -> list[Period]:
-    """The periods, and those that have to be added, with what is to be kept for later."""
+    """Add the assignments that store reference levels, with extra periods where needed."""
     for (name, day), memory in writer.names.memories.items():
-        found[moved[day]].append((memory, name))
+        stored[aligned[day]].append((memory, name))
     days = {period.day for period in periods}
-    new = [Period(day, (), (), False) for day in found if day not in days]
+    new = [Period(day, (), (), False) for day in stored if day not in days]
     every = sorted([*periods, *new], key=lambda period: period.day)
-    return [replace(p, before=(*p.before, *found.get(p.day, ()))) for p in every]
+    return [replace(p, before=(*p.before, *stored.get(p.day, ()))) for p in every]
 
 
 class _Writer:
-    """Writes one timeline as changes; the formulas hold free parameters and numbers."""
+    """Write one timeline as changes; formulas contain free parameters and numbers."""
 
     def __init__(self, problem: FitProblem, model: Model, line: Timeline, added: _Names) -> None:
         self.free = set(problem.names)
         self.model, self.line, self.names = model, line, added
 
     def period(self, k: int) -> Period:
-        """What happens as segment k begins; past the last one only what comes before a sample."""
+        """The changes at the start of segment k; past the last one only those before a sample."""
         line = self.line
         before = self._changed(k)
         if k == line.n_segments:
@@ -194,15 +197,15 @@ class _Writer:
         return Period(float(line.edges[k]), before, (*boluses, *self._inflows(k)), bool(boluses))
 
     def _changed(self, k: int) -> Changes:
-        """The changed parameters whose value is another than in the segment before."""
+        """The changed parameters whose value differs from the previous segment."""
         now = self._in_force(k + 1)
         last = self._in_force(k) if k else {}
         return tuple((self.names.now[p], v) for p, v in now.items() if last.get(p) != v)
 
-    def _in_force(self, stretch: int) -> dict[str, str]:
+    def _in_force(self, interval: int) -> dict[str, str]:
         """The value of each changed parameter as a formula."""
         values = {p: self._base(p) for p in self.names.now}
-        for k, change in self.line.versions[self.line.version[stretch]]:
+        for k, change in self.line.versions[self.line.version[interval]]:
             name = self.model.parameter_ids[k]
             number, symbols = values[name]
             if change.value is None:
@@ -212,7 +215,7 @@ class _Writer:
         return {p: product(*value) for p, value in values.items()}
 
     def _base(self, name: str, power: int = 1) -> tuple[float, tuple[str, ...]]:
-        """A parameter (to a power) as a number and symbols: free ones stay symbols."""
+        """A parameter (to a power) as a number and symbols; free parameters stay symbols."""
         if name in self.free:
             return 1.0, (name if power == 1 else f"{name}^({power})",)
         return self.model.values[name] ** power, ()
@@ -242,7 +245,7 @@ class _Writer:
         return {state: " + ".join(texts) or "0" for state, texts in rates.items()}
 
     def _amount(self, row: int, duration: float = 1.0) -> str:
-        """What arrives of a dose, over its duration."""
+        """The amount of a dose that reaches its state, divided by its duration."""
         given, ids = self.line.given, self.model.parameter_ids
         number, symbols = float(given.amount[row]) / duration, list[str]()
         factors = [(ids[given.share[row]], 1)] if given.share[row] >= 0 else []
@@ -286,7 +289,7 @@ class _Writer:
         return f"{rate} + {inflow}" if inflow else rate
 
     def _initial(self, state: str, initial: str) -> str:
-        """The initial value: parameters as they were just before day 0, and a bolus on day 0."""
+        """The initial value, from the parameters just before day 0, plus a bolus on day 0."""
         if self.names.now:
             for quantity in reversed(self.model.quantities):
                 initial = replaced(initial, {quantity.id: quantity.formula})
@@ -307,7 +310,7 @@ def product(number: float, symbols: Sequence[str]) -> str:
 
 
 def rests_on(model: Model, name: str) -> set[str]:
-    """A quantity and everything it is computed from, directly or through others."""
+    """A quantity and all symbols it depends on, directly or indirectly."""
     found = {name}
     for quantity in reversed(model.quantities):  # each uses only those above it
         if quantity.id in found:
@@ -320,14 +323,14 @@ def _parameter(name: str, value: float, unit: str, label: str) -> Parameter:
 
 
 def _unit_per_day(model: Model, unit: str, units: dict[str, str]) -> str:
-    """The name of a state's unit per day; declared in ``units`` where the model has none."""
+    """The name of a state's unit per day; added to ``units`` if the model declares none."""
     if not unit:
         return ""
-    known = declared_units(model.units)
+    declared = declared_units(model.units)
     definition = f"({units.get(unit, unit)}) / {DAY}"
-    wanted = read_unit(definition, "", known)
-    for name in (n for n in units if n in known):
-        if same(known[name], wanted):
+    required = read_unit(definition, "", declared)
+    for name in (n for n in units if n in declared):
+        if same(declared[name], required):
             return name
     name = f"{unit}_per_day"
     while units.get(name, definition) != definition:

@@ -1,8 +1,8 @@
-"""A fit problem as a PEtab v2 problem: a folder of SBML, tables and a README that other tools read.
+"""Export a fit problem as a PEtab v2 problem: a folder with SBML, tables and a README.
 
-PEtab (https://petab.readthedocs.io) states readings with a log-normal error: our ``value`` and,
-through a parameter that keeps an earlier level, our ``ratio``. Limits, peaks, unknown days and
-grades it cannot state; each of those is named in the export, with the reason.
+PEtab (https://petab.readthedocs.io) supports readings with a log-normal error: our ``value`` and,
+via a parameter that stores an earlier level, our ``ratio``. It cannot express limits, peaks,
+unknown days or grades; the export lists each of these with the reason.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ WHY_NOT = {
     "above": "a reading over a limit: PEtab has no censored error",
     "ratio_below": "a ratio under a limit: PEtab has no censored error",
     "ratio_above": "a ratio over a limit: PEtab has no censored error",
-    "peak": "the largest level of a window: PEtab compares at one moment",
-    "sometime": "a reading on an unknown day: PEtab compares at one moment",
+    "peak": "the largest level in a window: PEtab compares at a single time",
+    "sometime": "a reading on an unknown day: PEtab compares at a single time",
     "grade": "an ordinal grade: PEtab has no such error",
 }
-# PEtab's own words, which nothing may be named after; pandas reads the last three as "missing"
+# Reserved words of PEtab, not allowed as names; pandas reads the last three as "missing"
 RESERVED = re.compile(
     r"\b(true|false|inf|time|nan|pow|exp|sqrt|log|ln|log2|log10|(arc)?(sin|cos|tan|cot|sec|csc)h?"
     r"|piecewise|abs|sign|min|max|na|null|none)\b",
@@ -51,7 +51,7 @@ RESERVED = re.compile(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An observation that PEtab cannot state, and why."""
+    """An observation that PEtab cannot express, with the reason."""
 
     observation: Observation
     reason: str
@@ -59,16 +59,17 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Exported:
-    """A problem as PEtab has it.
+    """An exported problem.
 
     Parameters
     ----------
     files : mapping of file name to content
-    stated : tuple of the ids of the observations it holds
+    stated : tuple of the ids of the exported observations
     left_out : tuple of LeftOut, all others
-    values : mapping of free parameter to the nominal value it was written with
-    deviance : float, our -2 log-likelihood (up to a constant) of those stated, at these values
-    constant : float, what PEtab's -2 log-likelihood has on top of it at all values:
+    values : mapping of free parameter to its nominal value
+    deviance : float, our -2 log-likelihood (up to a constant) of the exported observations, at
+        these values
+    constant : float, the term that PEtab's -2 log-likelihood adds at all parameter values:
         the sum of ln(2 pi sd^2 reading^2)
     """
 
@@ -83,20 +84,21 @@ class Exported:
 def export_petab(
     problem: FitProblem, folder: str | Path, *, values: Mapping[str, float] | None = None
 ) -> Exported:
-    """Write a problem as a folder that tools such as pyPESTO, PEtab.jl and AMICI read.
+    """Write a problem as a PEtab folder for tools such as pyPESTO, PEtab.jl and AMICI.
 
     Parameters
     ----------
     problem : FitProblem
-    folder : it is made if it is not there; an earlier export in it is replaced
-    values : nominal values of free parameters, such as those of a run; prior medians if not given
+    folder : created if missing; an earlier export in it is replaced
+    values : nominal values of free parameters, such as those of a run (default: prior medians)
 
     Raises
     ------
     InputError, UnknownNameError
-        If nothing of the problem can be stated, or a name in it is a word of PEtab's own.
+        If no observation can be exported, or a name is a reserved word of PEtab.
     StorageError
-        If the folder holds other files of these names, or cannot be written; nothing is.
+        If the folder contains other files with these names, or cannot be written; then nothing is
+        written.
 
     Examples
     --------
@@ -113,20 +115,20 @@ def export_petab(
     held = [name for name in made.files if (place / name).exists()]
     if held and not (place / LEFT_OUT).exists():
         raise StorageError(
-            f"{place}  has a {held[0]} that is not of an earlier export; choose a new folder"
+            f"{place}  contains a {held[0]} that is not from an earlier export; choose a new folder"
         )
     write_whole({place / name: content for name, content in made.files.items()})
     return made
 
 
 def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) -> Exported:
-    """The files of `export_petab`, not written."""
+    """Return the files of `export_petab` without writing them."""
     nominal = _nominal(problem, values or {})
     stated, left_out = sorted_out(problem)
     if not stated:
         raise InputError(
-            f"{problem.where('data')}: none of the observations can be stated in PEtab, which "
-            "knows values and ratios; there is nothing to export"
+            f"{problem.where('data')}: none of the observations can be expressed in PEtab, "
+            "which supports values and ratios only; there is nothing to export"
         )
     references = [(o.observable, o.reference) for o in stated if o.kind == "ratio"]
     plan = regimen(problem, [o.day for o in stated], references)
@@ -134,7 +136,7 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
     parts = residual_vector(stated, run, problem.noise)
     constant = sum(math.log(2 * math.pi * (problem.noise.sd(o) * o.value) ** 2) for o in stated)
     tables = _tables(problem, plan, stated, nominal, run)
-    _check_words(tables)
+    _check_reserved(tables)
     files = {f"{name}.tsv": csv_file(table, separator="\t") for name, table in tables.items()}
     files["model.xml"] = sbml(plan.model.with_values(**nominal)).encode()
     files["problem.yaml"] = _yaml(problem).encode()
@@ -155,13 +157,13 @@ def _nominal(problem: FitProblem, values: Mapping[str, float]) -> dict[str, floa
             raise InputError(
                 f"{problem.where(f'free.{f.name}')}: the value to be written is "
                 f"{nominal[f.name]:g}, allowed are {f.lower:g} to {f.upper:g}; widen the bounds, "
-                "or take another run"
+                "or use another run"
             )
     return nominal
 
 
 def sorted_out(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[LeftOut, ...]]:
-    """The observations PEtab can state, and the others with the reason."""
+    """Split the observations into those PEtab can express and the others, with the reason."""
     stated, left_out = [], []
     for observation in problem.patient.observations:
         reason = WHY_NOT.get(observation.kind, "")
@@ -175,14 +177,14 @@ def sorted_out(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[Left
 
 
 def _no_reference(problem: FitProblem, observation: Observation) -> str:
-    """Why the reference level of a ratio cannot be kept; "" if it can."""
+    """Why the reference level of a ratio cannot be stored; "" if it can."""
     if observation.reference <= SAME_TIME:
-        return "a ratio to day 0: PEtab's first period cannot keep a level"
+        return "a ratio to day 0: PEtab's first period cannot store a level"
     used = rests_on(problem.model, observation.observable)
     for change in problem.patient.scenario.changes:
         edges = (abs(observation.reference - day) for day in (change.first, change.last))
         if change.parameter in used and min(edges) <= SAME_TIME:
-            return f"a ratio to the moment at which {change.parameter}, which it rests on, changes"
+            return f"a ratio to the time at which {change.parameter}, which it depends on, changes"
     return ""
 
 
@@ -196,7 +198,7 @@ def _tables(
     nominal: Mapping[str, float],
     run: Simulation,
 ) -> dict[str, pd.DataFrame]:
-    """All tables; a measurement at a dose goes to an experiment that ends before that dose."""
+    """All tables; a measurement at a bolus belongs to an experiment that ends before that dose."""
     jumps = {period.day for period in plan.periods if period.jumps}
     rows, ends = [], {}
     for o in stated:
@@ -221,7 +223,7 @@ def _tables(
 
 
 def _observed(observation: Observation) -> str:
-    """The id of what is measured: one for each observable, and one for each ratio."""
+    """The PEtab observable id: one for each observable, and one for each ratio."""
     ratio = observation.kind == "ratio"
     return f"ratio_{observation.id}" if ratio else f"observed_{observation.observable}"
 
@@ -229,7 +231,7 @@ def _observed(observation: Observation) -> str:
 def _experiments(
     periods: Iterable[Period], ends: Mapping[str, float]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables of experiments and of conditions; each experiment ends before a dose, or never."""
+    """The experiments and conditions tables; each experiment ends before a dose, or never."""
     rows, conditions = [], {}
     for experiment, end in sorted(ends.items()):
         for period in periods:
@@ -272,13 +274,13 @@ def _observables(problem: FitProblem, plan: Regimen, stated: Sequence[Observatio
     return pd.DataFrame(list(rows.values()), columns=columns)
 
 
-def _check_words(tables: Mapping[str, pd.DataFrame]) -> None:
+def _check_reserved(tables: Mapping[str, pd.DataFrame]) -> None:
     cells = [*tables["parameters"]["parameterId"], *tables["observables"]["observableFormula"],
              *tables["conditions"]["targetId"], *tables["conditions"]["targetValue"]]  # fmt: skip
     found = RESERVED.search(" ".join(map(str, cells)))
     if found:
         raise InputError(
-            f"the model's {found[0]!r} is a word of PEtab's own; rename it in the model file"
+            f"the model's {found[0]!r} is a reserved word of PEtab; rename it in the model file"
         )
 
 
@@ -289,7 +291,7 @@ def _left_out_table(left_out: Sequence[LeftOut]) -> bytes:
     return csv_file(table)
 
 
-# --- what holds them together ---------------------------------------------------------------------
+# --- problem file and README ----------------------------------------------------------------------
 
 
 def _yaml(problem: FitProblem) -> str:
@@ -331,43 +333,43 @@ README = """\
 Time is in days; day 0 is the CAR-T infusion, or the first record of a data set. Check the folder
 with `petablint problem.yaml` (petab 0.8 or newer).
 
-| file | what |
+| file | content |
 |---|---|
-| problem.yaml | the entry: names the others |
-| model.xml | the equations (SBML), with parameters that doses and changes act on |
-| experiments.tsv, conditions.tsv | what happens when: doses, infusions on and off, changes |
-| observables.tsv, measurements.tsv | what was read, with a log-normal error |
-| parameters.tsv | what is estimated: bounds, nominal value, prior |
-| simulations.tsv | what crs_sim predicts for each measurement at the nominal values |
-| {left_out} | every observation that is not in it, and why |
+| problem.yaml | the entry point; lists the others |
+| model.xml | the equations (SBML), with parameters added for doses and changes |
+| experiments.tsv, conditions.tsv | timing of doses, infusion starts and stops, changes |
+| observables.tsv, measurements.tsv | readings, with a log-normal error |
+| parameters.tsv | estimated parameters: bounds, nominal value, prior |
+| simulations.tsv | predictions of crs_sim for each measurement at the nominal values |
+| {left_out} | every observation that is not exported, with the reason |
 
-## In it
+## Exported
 
 {stated}
 
-## Not in it
+## Not exported
 
 {missing}
-## How it compares
+## Comparing likelihoods
 
-At the nominal values crs_sim's -2 log-likelihood of the observations in it is {deviance:.8g}, up to
-a constant. PEtab's has the normalisation as well, ln(2 pi sd^2 reading^2) for each, the same at
-all parameter values: {constant:.8g}. So a tool that evaluates the folder there finds {total:.8g}.
+At the nominal values crs_sim's -2 log-likelihood of the exported observations is {deviance:.8g}, up
+to a constant. PEtab's includes the normalisation, ln(2 pi sd^2 reading^2) for each, the same at
+all parameter values: {constant:.8g}. A tool that evaluates the folder there finds {total:.8g}.
 
-Where a prediction falls under a billionth of the reading, crs_sim bends its logarithm so that it
+Where a prediction is below a billionth of the reading, crs_sim modifies its logarithm so that it
 stays finite; PEtab does not.
 
-Priors are log-normal, cut off at the bounds. crs_sim fits logarithms of parameters: its penalty is
-that of the density of ln(parameter), while PEtab's density is that of the parameter. So
+Priors are log-normal, truncated at the bounds. crs_sim fits logarithms of parameters: its penalty
+is from the density of ln(parameter), while PEtab's density is that of the parameter. So
 -2 ln prior here is crs_sim's penalty, plus a constant, plus 2 * sum of ln(parameter), which is
 {priors:.6g} at the nominal values. Samples of the posterior agree; the point of highest posterior
-density does not, unless that sum is taken off.
+density does not, unless that sum is subtracted.
 
 ## Doses
 
-A bolus changes its state; an infusion sets `inflow_STATE` (per day) and takes it off again;
+A bolus changes its state; an infusion sets `inflow_STATE` (per day) and resets it at its end;
 `given_at_start_STATE` is a bolus on day 0; `PARAMETER_now` is a parameter that the scenario
-changes; `OBSERVABLE_on_day_D` keeps a level for a ratio. A sample at the moment of a dose is taken
-before it. PEtab doses first, so where the dose is a bolus such a sample has an experiment of its
-own, `until_day_D`, which ends there without that dose. Nothing is shifted in time.
+changes; `OBSERVABLE_on_day_D` stores a level for a ratio. A sample at the time of a dose is taken
+before it. PEtab applies doses first, so where the dose is a bolus such a sample has its own
+experiment, `until_day_D`, which ends there without that dose. Nothing is shifted in time.
 """

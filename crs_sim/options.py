@@ -1,6 +1,6 @@
-"""What a person writes after an option, as numbers and names; and numbers as a person reads them.
+"""Parse the values of command-line options, and format numbers for printing.
 
-The command line imports it at once, so it imports nothing that takes time.
+The command line imports this file at start-up, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .errors import InputError
 
 HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
-"""Options of a single patient's run."""
+"""Options that apply only to a single patient, not to --data."""
 
 
 def hours_between(text: str) -> float:
-    """Hours from what a person writes.
+    """Parse a time interval into hours.
 
     >>> [hours_between(t) for t in ("6h", "30min", "0.25d", "12")]
     [6.0, 0.5, 6.0, 12.0]
@@ -29,7 +29,7 @@ def hours_between(text: str) -> float:
             raise ValueError
         return float(match[1]) * HOURS[match[2]]
     except ValueError:
-        raise InputError(f"--every {text}  is no time; write 6h, 30min or 0.25d") from None
+        raise InputError(f"--every {text}  is not a time; write 6h, 30min or 0.25d") from None
 
 
 def parameter_values(texts: Sequence[str]) -> dict[str, float]:
@@ -40,7 +40,7 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
         if not (name and sign):
             raise InputError(f"--set {text}  has no value; write --set name=value")
         if name in values:
-            raise InputError(f"--set {text}  sets {name} for the second time; keep one")
+            raise InputError(f"--set {text}  sets {name} a second time; keep one")
         try:
             values[name] = float(number)
         except ValueError:
@@ -49,7 +49,7 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
 
 
 def short(value: float) -> str:
-    """A number in at most three digits; what a solver leaves of zero is zero.
+    """Format a number with at most three significant digits; below 1e-6 it is shown as 0.
 
     >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
     ['21000', '0.291', '0', '4']
@@ -60,7 +60,7 @@ def short(value: float) -> str:
 
 
 class DataSetAsked(NamedTuple):
-    """A data set as it was asked for: the file, the model, and what maps one to the other."""
+    """The data set named on the command line: file, model, and column map."""
 
     data: Path
     model: str
@@ -68,7 +68,7 @@ class DataSetAsked(NamedTuple):
 
 
 def _refuse_tables(patients: str | tuple[str, ...]) -> None:
-    """Refuse a table where a folder belongs, with what to type instead."""
+    """Refuse a table where a folder is expected, and state what to type instead."""
     for name in (patients,) if isinstance(patients, str) else patients:
         if name.lower().endswith(".csv"):
             raise InputError(
@@ -81,12 +81,13 @@ def data_set(
     command: str, patients: str | tuple[str, ...] | None, options: dict[str, Any],
     given: Collection[str] = (),
 ) -> DataSetAsked | None:  # fmt: skip
-    """The data set to be used, taken out of the options; None if it is ``patients`` instead.
+    """Remove the data set from the options and return it; None if ``patients`` is given instead.
 
     Raises
     ------
     InputError
-        If it is neither or both, or ``given`` holds an option that says nothing of a data set.
+        If neither or both are given, or ``given`` contains an option that does not apply to a data
+        set.
     """
     data, model, columns = (options.pop(name) for name in ("data", "model", "columns"))
     if patients and not (data or model or columns):
@@ -97,6 +98,7 @@ def data_set(
     for name in given:
         if name in ALONE:
             raise InputError(
-                f"{ALONE[name]}  says nothing with --data, which is sampled at its own records"
+                f"{ALONE[name]}  does not apply with --data, which is sampled at its own records; "
+                    "leave it out"
             )
     return DataSetAsked(data, model, columns)

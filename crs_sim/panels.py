@@ -1,7 +1,7 @@
-"""One panel of a figure: what was given, the grade, or a course with what was measured of it.
+"""Single panels of a figure: doses, CRS grade, or a time course with its observations.
 
-Each function takes an axes and gives it back. Whatever shows one observation carries
-``observed-<id>`` as its gid, so that it can be found in a figure and in an SVG file.
+Each function takes an axes and returns it. Every artist for a single observation has the gid
+``observed-<id>``, so that it can be found in a figure and in an SVG file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .patient import Observation
 from .simulation import Array, Simulation
 from .units import pretty
 
-# Okabe and Ito's colours, told apart by (nearly) every eye
+# the Okabe-Ito palette, distinguishable with colour-vision deficiency
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, GREY, INK = "#CC79A7", "#56B4E9", "#999999", "#222222"
 LINES = (BLUE, VERMILION, GREEN, PURPLE)
@@ -51,22 +51,22 @@ MARKS: dict[str, dict[str, Any]] = {
     "ratio": {"marker": "s", "markersize": 4.5, "mfc": ORANGE},
 }
 MARKS["ratio_below"], MARKS["ratio_above"] = MARKS["below"], MARKS["above"]
-# the sign before a ratio, and how many points its text stands above the mark: away from the arrow
+# the sign before a ratio, and the offset of its text above the mark in points: away from the arrow
 RATIO_TEXT = {"ratio": ("", -6), "ratio_below": ("≤ ", 8), "ratio_above": ("≥ ", -8)}
 HALO = [withStroke(linewidth=2, foreground="white")]
 KEY = {
     "value": "observed",
     "below": "observed: below",
     "above": "observed: above",
-    "peak": "observed peak, somewhere in the bar",
-    "sometime": "observed once, somewhere in the bar",
-    "ratio": "observed change from the square, × times",
+    "peak": "observed peak, within the bar",
+    "sometime": "observed once, within the bar",
+    "ratio": "observed ratio (×) to the square",
 }
 
 
 @dataclass(frozen=True)
 class Course:
-    """A panel of courses that share a unit: its name, the ids drawn, and a name for each line."""
+    """A panel of time courses sharing a unit: its name, the ids drawn, and line labels."""
 
     name: str
     ids: tuple[str, ...]
@@ -89,7 +89,7 @@ COURSES = (
 
 
 def plain(value: float) -> str:
-    """A number as people write it.
+    """Format a number compactly.
 
     >>> [plain(x) for x in (5e6, 0.4, 21033, 8.0)]
     ['5e6', '0.4', '21033', '8']
@@ -98,7 +98,7 @@ def plain(value: float) -> str:
     return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
-# --- what was given -------------------------------------------------------------------------------
+# --- doses ----------------------------------------------------------------------------------------
 
 
 def drug_colours(model: Model) -> dict[str, str]:
@@ -107,25 +107,25 @@ def drug_colours(model: Model) -> dict[str, str]:
 
 
 def dose_ribbon(ax: Axes, given: Sequence[Input], model: Model) -> Axes:
-    """A row for each drug: a tick a dose, a bar as long as its infusion, a band under repeats.
+    """Draw one row per drug: a tick per dose, a bar per infusion, a band under repeated doses.
 
     Parameters
     ----------
     ax : Axes
     given : the doses of a run (its ``inputs``)
-    model : whose drugs they are
+    model : Model, with these drugs
     """
     colours = drug_colours(model)
     drugs = list(dict.fromkeys(i.drug for i in given))
     for row, drug in enumerate(drugs):
-        mine = sorted((i for i in given if i.drug == drug), key=lambda i: i.start)
+        doses = sorted((i for i in given if i.drug == drug), key=lambda i: i.start)
         colour = colours[drug]
-        for first, last in _repeats(mine):
+        for first, last in _repeats(doses):
             ax.barh(row, last - first, left=first, height=0.7, color=colour, alpha=0.18, lw=0)
-        infusions = [(i.start, i.stop - i.start) for i in mine if i.stop > i.start]
+        infusions = [(i.start, i.stop - i.start) for i in doses if i.stop > i.start]
         ax.broken_barh(infusions, (row - 0.3, 0.6), color=colour, lw=0)
-        ax.vlines([i.start for i in mine], row - 0.38, row + 0.38, color=colour, lw=1.1)
-        _beside(ax, row, _amounts(mine))
+        ax.vlines([i.start for i in doses], row - 0.38, row + 0.38, color=colour, lw=1.1)
+        _right_label(ax, row, _amounts(doses))
     ax.set_yticks(range(len(drugs)), drugs, fontsize=SMALL)
     ax.set_ylim(len(drugs) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -133,20 +133,20 @@ def dose_ribbon(ax: Axes, given: Sequence[Input], model: Model) -> Axes:
     return ax
 
 
-def _beside(ax: Axes, height: float, text: str) -> None:
+def _right_label(ax: Axes, height: float, text: str) -> None:
     ax.annotate(text, (1.0, height), (6, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", va="center", fontsize=SMALL,
                 annotation_clip=False)  # fmt: skip
 
 
 def _repeats(given: Sequence[Input]) -> list[tuple[float, float]]:
-    """First and last day of each stretch of more than three doses, at most a day apart."""
-    stretches: list[list[Input]] = [[]]
+    """First and last day of each series of more than three doses, at most a day apart."""
+    series: list[list[Input]] = [[]]
     for dose in given:
-        if stretches[-1] and dose.start - stretches[-1][-1].start > 1.01:
-            stretches.append([])
-        stretches[-1].append(dose)
-    return [(s[0].start, s[-1].stop) for s in stretches if len(s) > 3]
+        if series[-1] and dose.start - series[-1][-1].start > 1.01:
+            series.append([])
+        series[-1].append(dose)
+    return [(s[0].start, s[-1].stop) for s in series if len(s) > 3]
 
 
 def _amounts(given: Sequence[Input]) -> str:
@@ -157,7 +157,7 @@ def _amounts(given: Sequence[Input]) -> str:
 
 
 def rare_doses(given: Sequence[Input]) -> list[float]:
-    """Days of the drugs given once or twice: what a reader looks for in every panel."""
+    """Days of the drugs given once or twice, to be marked in every panel."""
     counts = Counter(i.drug for i in given)
     return sorted({i.start for i in given if counts[i.drug] <= FEW_DOSES})
 
@@ -166,12 +166,12 @@ def rare_doses(given: Sequence[Input]) -> list[float]:
 
 
 def grade_ribbon(ax: Axes, sim: Simulation, observations: Iterable[Observation] = ()) -> Axes:
-    """CRS grade as colour: the run's in the lower row, the observed in the upper.
+    """Draw the CRS grade as colour: simulated in the lower row, observed in the upper.
 
-    An observed grade fills the day around its moment, where no other does.
+    An observed grade is drawn one day wide, or narrower where observations are closer.
     """
     graded = sorted((o for o in observations if o.kind == "grade"), key=lambda o: o.day)
-    for start, stop, grade in _stretches(sim.days, sim["crs_grade"]):
+    for start, stop, grade in _grade_periods(sim.days, sim["crs_grade"]):
         ax.barh(0, stop - start, left=start, height=0.86, color=GRADES[grade], lw=0)
         if stop - start >= 0.6:
             _digit(ax, (start + stop) / 2, 0, grade)
@@ -194,8 +194,8 @@ def grade_ribbon(ax: Axes, sim: Simulation, observations: Iterable[Observation] 
     return ax
 
 
-def _stretches(days: Array, grades: Array) -> list[tuple[float, float, int]]:
-    """(first day, last day, grade) of every stretch of one grade; a sample holds to the next."""
+def _grade_periods(days: Array, grades: Array) -> list[tuple[float, float, int]]:
+    """(first day, last day, grade) of each period of one grade; a sample holds until the next."""
     edges = [0, *(np.flatnonzero(np.diff(grades)) + 1), len(days) - 1]
     pairs = [(a, b) for a, b in pairwise(edges) if b > a]
     return [(float(days[a]), float(days[b]), int(grades[a])) for a, b in pairs]
@@ -206,7 +206,7 @@ def _digit(ax: Axes, day: float, row: float, grade: int) -> None:
     ax.text(day, row, str(grade), ha="center", va="center", fontsize=7, color=colour, clip_on=True)
 
 
-# --- a course -------------------------------------------------------------------------------------
+# --- time courses ---------------------------------------------------------------------------------
 
 
 def course_panel(
@@ -217,15 +217,15 @@ def course_panel(
     *,
     noise: Noise | None = None,
 ) -> Axes:
-    """Courses that share a unit, and whatever was observed of them.
+    """Draw time courses that share a unit, with their observations.
 
     Parameters
     ----------
     ax : Axes
     sim : Simulation
-    course : Course, what to draw
-    observations : those of other observables are passed over
-    noise : if given, each observed value gets a bar of its 95 % spread
+    course : Course, to be drawn
+    observations : those of other observables are ignored
+    noise : if given, each observed value gets an error bar (95 % of the residual error)
     """
     shown = [o for o in observations if o.observable in course.ids and o.kind != "grade"]
     if not any((sim[name] > 0).any() for name in course.ids) and not shown:
@@ -249,7 +249,7 @@ def course_panel(
 
 
 def unit_text(unit: str, none: str = "(no unit)") -> str:
-    """A unit as it stands beside an axis or in a report; ``none`` where there is none.
+    """Format a unit for an axis or a report; ``none`` if there is no unit.
 
     >>> unit_text("copies_per_ug * day"), unit_text("1")
     ('copies/µg · day', '(no unit)')
@@ -272,10 +272,10 @@ def _scale(ax: Axes, sim: Simulation, course: Course, shown: Sequence[Observatio
 
 
 def _log_scale(ax: Axes, sim: Simulation, course: Course, top: float, lowest: float) -> None:
-    """At most `DECADES_SHOWN` of the courses, and everything that was observed."""
+    """Set a log axis with at most `DECADES_SHOWN` of the curves, and every observation."""
     lows = [float(sim[n][sim[n] > 0].min()) for n in course.ids if (sim[n] > 0).any()]
     bottom = min(max(min(lows, default=top), top * 10**-DECADES_SHOWN), lowest, top / 10)
-    # room for an arrow at a limit, a fifth of the panel high
+    # space for an arrow at a limit, one fifth of the panel height
     bottom, top = bottom * (bottom / top) ** 0.2, top * (top / bottom) ** 0.14
     ax.set_yscale("log")
     ax.set_ylim(bottom, top)
@@ -287,7 +287,7 @@ def _log_scale(ax: Axes, sim: Simulation, course: Course, top: float, lowest: fl
 
 
 def _levels(ax: Axes, sim: Simulation, names: Sequence[str]) -> None:
-    """Faint lines at the cut-points, named at the right; names too close are moved apart."""
+    """Draw dashed lines at the cut-points, labelled on the right without overlap."""
     heights = [level(sim, name) for name in names]
     bottom, top = ax.get_ylim()
     gap = 0.14 * (top - bottom)
@@ -302,12 +302,12 @@ def _levels(ax: Axes, sim: Simulation, names: Sequence[str]) -> None:
 
 
 def level(sim: Simulation, name: str) -> float:
-    """A cut-point: a parameter, or a quantity of parameters."""
+    """The value of a cut-point: a parameter, or a quantity computed from parameters."""
     return sim.model.values[name] if name in sim.model.values else float(sim[name][0])
 
 
 def spread_out(heights: Sequence[float], gap: float, lowest: float) -> list[float]:
-    """Ascending heights moved up (never down) until each is a gap above the one before.
+    """Move ascending heights up (never down) until each is a gap above the one before.
 
     >>> spread_out([0.0, 0.5, 5.0], 1.0, -9.0)
     [0.0, 1.0, 5.0]
@@ -318,11 +318,11 @@ def spread_out(heights: Sequence[float], gap: float, lowest: float) -> list[floa
     return places
 
 
-# --- what was measured ----------------------------------------------------------------------------
+# --- observations ---------------------------------------------------------------------------------
 
 
 def mark(ax: Axes, o: Observation, sim: Simulation, *, noise: Noise | None = None) -> Axes:
-    """One observation: a point, an arrow at a limit, a bar over a window, a line for a ratio."""
+    """Draw one observation: a point, an arrow at a limit, a bar over a window, a ratio line."""
     draw: Callable[[Axes, Observation, Simulation], Line2D] = _point
     if o.kind.startswith("ratio"):
         draw = _ratio
@@ -351,7 +351,7 @@ def _window(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
 
 
 def _ratio(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
-    """From the run's own level on the earlier day to where the ratio says the later one is."""
+    """Draw a line from the simulated reference level to that level times the observed ratio."""
     before = float(np.interp(o.reference, sim.days, sim[o.observable]))
     after = before * o.value
     ax.plot([o.reference, o.day], [before, after], color=ORANGE, lw=1, ls=":", zorder=3)
@@ -364,13 +364,13 @@ def _ratio(ax: Axes, o: Observation, sim: Simulation) -> Line2D:
 
 
 def observation_key(kinds: Iterable[str], *, noise: bool = False) -> list[Line2D]:
-    """Handles of a legend for the kinds of observation that a figure shows."""
-    there = {name for kind in kinds for name in (kind, kind.removeprefix("ratio_"))}
-    there |= {"ratio"} if any(kind.startswith("ratio") for kind in there) else set()
-    handles = [Line2D([], [], label=KEY[kind], **_style(kind)) for kind in KEY if kind in there]
+    """Legend handles for the kinds of observation in a figure."""
+    shown = {name for kind in kinds for name in (kind, kind.removeprefix("ratio_"))}
+    shown |= {"ratio"} if any(kind.startswith("ratio") for kind in shown) else set()
+    handles = [Line2D([], [], label=KEY[kind], **_style(kind)) for kind in KEY if kind in shown]
     for handle in handles:
         handle.set_markersize(min(handle.get_markersize(), 14))
     if noise and handles:
         style: dict[str, Any] = {"ls": "none", "marker": "|", "ms": 9, "color": INK}
-        handles.append(Line2D([], [], label="95 % spread of such a reading", **style))
+        handles.append(Line2D([], [], label="95 % residual error of a reading", **style))
     return [Line2D([], [], color=BLUE, lw=1.4, label="model"), *handles] if handles else []

@@ -1,7 +1,7 @@
-"""Whole figures: a run beside what was measured, and what a fit found.
+"""Whole figures: a simulation with its observations, and the results of a fit.
 
-Each gives a matplotlib ``Figure`` that belongs to nobody else (no pyplot, no global state); write
-it with `figure_file`. Panels are in `crs_sim.panels`.
+Each function returns a new matplotlib ``Figure`` (no pyplot, no global state); write it with
+`figure_file`. The panels are in `crs_sim.panels`.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ STYLE: dict[str, object] = {
 DPI = 150
 FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 WIDTH, LEFT, RIGHT = 10.0, 1.35, 1.75
-"""Inches: the figure, and the margins that hold names and legends."""
+"""Inches: figure width, and the margins for names and legends."""
 COURSE_HEIGHT, ROW_HEIGHT = 1.02, 0.2
 MANY = 9
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in our style, and leave everybody else's as it was."""
+    """Draw with `STYLE`, without changing matplotlib's global settings."""
 
     @wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -79,13 +79,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 class Picture(Figure):  # type: ignore[misc]
-    """A figure that shows itself in a notebook, whatever backend is on."""
+    """A figure that is displayed in a notebook with any backend."""
 
     def _repr_png_(self) -> bytes:
         return figure_file(self, "figure.png")
 
 
-# --- runs -----------------------------------------------------------------------------------------
+# --- simulations ----------------------------------------------------------------------------------
 
 
 def plot_case(
@@ -96,17 +96,17 @@ def plot_case(
     until: float = 37.0,
     title: str = "",
 ) -> Figure:
-    """The case figure: doses, grades and courses above one another, and what was observed.
+    """Draw the case figure: doses, grades and time courses, stacked, with observations.
 
     Parameters
     ----------
     patient : Patient, with observations in the model's units (`check_against`)
     simulation : Simulation, of that patient
-    noise : if given, each observed value gets a bar of its 95 % spread
+    noise : if given, each observed value gets an error bar (95 % of the residual error)
     until : float, last day shown
-    title : str, default: the patient and the model
+    title : str (default: the patient and the model)
     """
-    title = title or f"{patient.id}: model {simulation.model.name} and what was observed"
+    title = title or f"{patient.id}: model {simulation.model.name} and observations"
     return plot_simulation(
         simulation, observations=patient.observations, noise=noise, until=until, title=title
     )
@@ -122,59 +122,59 @@ def plot_simulation(
     until: float | None = None,
     title: str = "",
 ) -> Figure:
-    """A run: doses by drug, the CRS grade, and courses, sharing one axis of days.
+    """Draw a simulation: doses by drug, CRS grade and time courses on a common time axis.
 
     Parameters
     ----------
     sim : Simulation
-    names : states and quantities to show; default: `COURSES` and whatever was observed
+    names : states and quantities to show (default: `COURSES` and all observed quantities)
     observations : in the model's units
     noise, until, title : as in `plot_case`
 
     Raises
     ------
     UnknownNameError
-        For a name the run does not have.
+        For a name that the simulation does not have.
     """
     last = float(sim.days[-1]) if until is None else min(until, float(sim.days[-1]))
     sim = sim.at(sim.days[sim.days <= last]) if last < sim.days[-1] else sim
-    seen = [o for o in observations if o.day <= last and o.observable in sim.units]
+    observed = [o for o in observations if o.day <= last and o.observable in sim.units]
     given = [i for i in sim.inputs if i.start <= last]
-    courses = courses_of(sim, names, seen)
+    courses = courses_of(sim, names, observed)
     graded = "crs_grade" in sim.units
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
     heights = [h for h in (ribbon, 0.5 * graded) if h] + [COURSE_HEIGHT] * len(courses)
-    key = observation_key((o.kind for o in seen), noise=noise is not None)
+    key = observation_key((o.kind for o in observed), noise=noise is not None)
     title = title or f"{sim.model.name}: {sim.scenario.name}"
     figure, axes = stack(heights, title, below=1.3 if key else 0.75)
     rest = iter(axes)
     if given:
         dose_ribbon(next(rest), given, sim.model)
     if graded:
-        grade_ribbon(next(rest), sim, seen)
+        grade_ribbon(next(rest), sim, observed)
     for course in courses:
-        course_panel(next(rest), sim, course, seen, noise=noise)
+        course_panel(next(rest), sim, course, observed, noise=noise)
     finish(axes, last, rare_doses(given))
     key_below(figure, key)
     return figure
 
 
 def courses_of(
-    sim: Simulation, names: Sequence[str] = (), seen: Iterable[Observation] = ()
+    sim: Simulation, names: Sequence[str] = (), observed: Iterable[Observation] = ()
 ) -> list[Course]:
-    """The panels of a run: those asked for; else the usual ones and whatever was observed."""
-    usual = {course.ids[0]: course for course in COURSES}
+    """The panels of a simulation: those named, else the default and all observed quantities."""
+    default = {course.ids[0]: course for course in COURSES}
     if names:
-        return [usual.get(name) or _own(sim, name) for name in dict.fromkeys(names)]
-    there = [c for c in COURSES if all(name in sim.units for name in c.ids)]
-    covered = {"crs_grade", *(name for c in there for name in c.ids)}
-    more = dict.fromkeys(o.observable for o in seen if o.observable not in covered)
-    if not there and not more:
+        return [default.get(name) or _course_of(sim, name) for name in dict.fromkeys(names)]
+    available = [c for c in COURSES if all(name in sim.units for name in c.ids)]
+    covered = {"crs_grade", *(name for c in available for name in c.ids)}
+    more = dict.fromkeys(o.observable for o in observed if o.observable not in covered)
+    if not available and not more:
         more = dict.fromkeys([*sim.model.quantity_ids, *sim.model.state_ids][:MANY])
-    return there + [_own(sim, name) for name in more]
+    return available + [_course_of(sim, name) for name in more]
 
 
-def _own(sim: Simulation, name: str) -> Course:
+def _course_of(sim: Simulation, name: str) -> Course:
     positive = sim[name][sim[name] > 0]
     wide = positive.size == sim.days.size and positive.max() > 100 * positive.min()
     return Course(name, (name,), log=bool(wide))
@@ -183,7 +183,7 @@ def _own(sim: Simulation, name: str) -> Course:
 def stack(
     heights: Sequence[float], title: str, *, below: float = 1.3
 ) -> tuple[Figure, list[Axes]]:
-    """Axes above one another, as many inches high as asked, and room for a key below."""
+    """Stacked axes with the given heights in inches, and space for a legend below."""
     above, gap = 0.45, 0.16
     total = sum(heights) + gap * (len(heights) - 1) + above + below
     figure = Picture(figsize=(WIDTH, total))
@@ -199,9 +199,9 @@ def stack(
 
 
 def finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
-    """One axis of days for all, and a line in each panel on the days given."""
+    """Set the common time axis, and draw a vertical line in each panel on the given days."""
     for ax in axes:
-        # a little of the time before day 0, so that what happens then is not on the axis
+        # start slightly before day 0, so that events on day 0 do not coincide with the axis
         ax.set_xlim(-0.012 * last, last or 1.0)
         ax.tick_params(axis="x", labelbottom=ax is axes[-1])
         for day in lines:
@@ -211,7 +211,7 @@ def finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
 
 
 def key_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend under the lowest panel, if there is anything to explain."""
+    """Draw a legend below the lowest panel, if there are handles."""
     if handles:
         figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                       bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()),
@@ -223,21 +223,21 @@ def key_below(figure: Figure, handles: Sequence[Artist]) -> None:
 
 @styled
 def plot_estimates(estimates: pd.DataFrame, *, title: str = "") -> Figure:
-    """Estimates against priors, a row a parameter; see `estimates_panel`."""
+    """Draw estimates against priors, one row per parameter; see `estimates_panel`."""
     return list_figure(estimates_panel, estimates, estimates_key(), len(estimates),
                         title=title or "Estimates against their priors")  # fmt: skip
 
 
 @styled
 def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
-    """Residuals by observation, grouped by kind; see `residuals_panel`."""
+    """Draw residuals by observation, grouped by kind; see `residuals_panel`."""
     return list_figure(residuals_panel, observations, residuals_key(), len(by_kind(observations)),
                         title=title or "Residuals by observation")  # fmt: skip
 
 
 @styled
 def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
-    """The cost of all starts; see `starts_panel`."""
+    """Draw the cost of all starts; see `starts_panel`."""
     figure, (ax,) = stack([2.6], title or "The cost of every start", below=0.85)
     starts_panel(ax, starts)
     return figure
@@ -251,7 +251,7 @@ def list_figure(
     *,
     title: str,
 ) -> Figure:
-    """One panel of a row for each line of a table, with a key below."""
+    """One panel with one row per table row, and a legend below."""
     figure, (ax,) = stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
     panel(ax, table)
     figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
@@ -259,11 +259,11 @@ def list_figure(
     return figure
 
 
-# --- out ------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def figure_file(figure: Figure, path: str | Path) -> bytes:
-    """A figure as the content of a PNG (150 dpi), SVG or PDF file; the suffix says which.
+    """A figure as the content of a PNG (150 dpi), SVG or PDF file, according to the suffix.
 
     The same figure gives the same bytes: no date is written.
 
@@ -285,15 +285,18 @@ def figure_files(figure: Figure, path: Path) -> dict[Path, bytes]:
     Parameters
     ----------
     figure : Figure
-    path : of both, without a suffix
+    path : of both files, without suffix
     """
     files = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg"))
     return {file: figure_file(figure, file) for file in files}
 
 
 def check_format(path: str | Path) -> str:
-    """The suffix of a figure's name, once it is one that can be written."""
+    """The suffix of a figure's file name; an unsupported one is refused."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
-        raise InputError(f"{path}  figures are {', '.join(FORMATS)}; name it {Path(path).stem}.png")
+        raise InputError(
+            f"{path}  is not a supported figure format ({', '.join(FORMATS)}); name it "
+            f"{Path(path).stem}.png"
+        )
     return suffix

@@ -1,4 +1,4 @@
-"""Figures of a virtual population: courses as bands over the patients, and worst grades as bars."""
+"""Figures of a virtual population: time courses as percentile bands, worst grades as bars."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ BAR, BAR_HEIGHT, RIGHT = 5.6, 0.27, 0.85
 DECADES = 5.0
 SEVERE_GRADE = 3
 LEGIBLE = 0.06
-"""A share below it has no room for its number."""
-KNOWN = {course.ids[0]: course for course in COURSES}
+"""Bars with a smaller share are not labelled with their number."""
+COURSE_BY_ID = {course.ids[0]: course for course in COURSES}
 
 
 @styled
 def plot_population_bands(
     bands: pd.DataFrame, courses: Mapping[str, Mapping[str, str]], *, title: str = ""
 ) -> Figure:
-    """Courses under each scenario: 5 to 95 % and 25 to 75 % of the patients, and the median.
+    """Draw time courses by scenario: 5 to 95 % and 25 to 75 % of the patients, and the median.
 
     Parameters
     ----------
     bands : DataFrame, as `crs_sim.populationtables.Summary.bands`
-    courses : name to label and unit, one column each
+    courses : mapping of name to label (``label``) and unit (``unit``), one column each
     title : str
     """
     scenarios = list(dict.fromkeys(bands["scenario"]))
@@ -48,14 +48,14 @@ def plot_population_bands(
     for row, scenario in enumerate(scenarios):
         top = ABOVE + row * (ROW + GAP)
         _name(figure, scenario, (top + ROW / 2), first=row == 0)
-        for place, (name, says) in enumerate(courses.items()):
+        for place, (name, about) in enumerate(courses.items()):
             left = NAME + place * (COURSE + BETWEEN)
             ax = figure.add_axes((left / width, 1 - (top + ROW) / height, COURSE / width,
                                   ROW / height))  # fmt: skip
             _panel(ax, bands[bands["course"] == name], scenario, scenarios[0])
             _scale(ax, bands[bands["course"] == name], name)
             if row == 0:
-                ax.set_title(_title(name, says), fontsize=SMALL)
+                ax.set_title(_title(name, about), fontsize=SMALL)
             _days(ax, last=row == len(scenarios) - 1)
     handles = [
         Patch(fc=BLUE, alpha=0.25, label="5 to 95 % of the patients"),
@@ -66,16 +66,16 @@ def plot_population_bands(
     ]
     figure.legend(handles=handles, loc="lower left", ncols=5, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.0, 0.24 / height))  # fmt: skip
-    _words(figure, title or "Virtual patients")
+    _title_and_note(figure, title or "Virtual patients")
     return figure
 
 
 def _panel(ax: Axes, table: pd.DataFrame, scenario: str, given: str) -> None:
-    mine, base = (table[table["scenario"] == name] for name in (scenario, given))
-    days = mine["day"].to_numpy()
+    rows, base = (table[table["scenario"] == name] for name in (scenario, given))
+    days = rows["day"].to_numpy()
     for low, high, dark in (("p05", "p95", 0.22), ("p25", "p75", 0.42)):
-        ax.fill_between(days, mine[low], mine[high], color=BLUE, alpha=dark, lw=0)
-    ax.plot(days, mine["median"], color=BLUE, lw=1.4)
+        ax.fill_between(days, rows[low], rows[high], color=BLUE, alpha=dark, lw=0)
+    ax.plot(days, rows["median"], color=BLUE, lw=1.4)
     if scenario != given:
         for name, style in (("p05", ":"), ("median", "-"), ("p95", ":")):
             ax.plot(days, base[name], color=GREY, lw=1.0, ls=style)
@@ -83,9 +83,9 @@ def _panel(ax: Axes, table: pd.DataFrame, scenario: str, given: str) -> None:
 
 
 def _scale(ax: Axes, table: pd.DataFrame, name: str) -> None:
-    """The same in every row."""
+    """Set the same value axis in every row."""
     top = float(table["p95"].max()) or 1.0
-    if name in KNOWN and not KNOWN[name].log:
+    if name in COURSE_BY_ID and not COURSE_BY_ID[name].log:
         ax.set_ylim(0.0, 1.05 * top)
         return
     low = table["p05"].to_numpy()
@@ -100,14 +100,14 @@ def _days(ax: Axes, *, last: bool) -> None:
         ax.set_xlabel("day after infusion", fontsize=SMALL)
 
 
-def _title(name: str, says: Mapping[str, str]) -> str:
-    known = KNOWN[name].name if name in KNOWN else says["label"]
-    return "\n".join(textwrap.wrap(f"{known}, {unit_text(says['unit'])}", 34))
+def _title(name: str, about: Mapping[str, str]) -> str:
+    label = COURSE_BY_ID[name].name if name in COURSE_BY_ID else about["label"]
+    return "\n".join(textwrap.wrap(f"{label}, {unit_text(about['unit'])}", 34))
 
 
 @styled
 def plot_population_grades(grades: pd.DataFrame, *, title: str = "") -> Figure:
-    """Worst grades as bars, a scenario each: the share of the patients at each grade.
+    """Draw worst grades as stacked bars, one per scenario: share of the patients at each grade.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def plot_population_grades(grades: pd.DataFrame, *, title: str = "") -> Figure:
     key = [Patch(fc=c, ec="#999999", lw=0.4, label=f"grade {g}") for g, c in enumerate(GRADES)]
     figure.legend(handles=key, loc="lower left", ncols=5, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(NAME / width - 0.01, 0.24 / height))  # fmt: skip
-    _words(figure, title or "Worst CRS grade of virtual patients")
+    _title_and_note(figure, title or "Worst CRS grade of virtual patients")
     return figure
 
 
@@ -152,13 +152,13 @@ def _numbers(ax: Axes, shares: Any, left: Any, colour: str) -> None:
 
 
 def _name(figure: Figure, name: str, down: float, *, first: bool) -> None:
-    """A scenario's name, so many inches from the top."""
+    """Write a scenario's name at a distance from the top in inches."""
     width, height = figure.get_size_inches()
     figure.text(0.08 / width, 1 - down / height, "\n".join(textwrap.wrap(name, 20)),
                 fontsize=SMALL, va="center", weight="bold" if first else "normal")  # fmt: skip
 
 
-def _words(figure: Figure, title: str) -> None:
+def _title_and_note(figure: Figure, title: str) -> None:
     width, height = figure.get_size_inches()
     figure.text(0.08 / width, 1 - 0.2 / height, title, fontsize=10, weight="bold", va="center")
     figure.text(0.08 / width, 0.1 / height, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
@@ -168,7 +168,7 @@ def figures_of(
     bands: pd.DataFrame, grades: pd.DataFrame | None, courses: Mapping[str, Mapping[str, str]],
     title: str,
 ) -> Sequence[tuple[str, Figure]]:  # fmt: skip
-    """The figures there are, with the names of their files."""
+    """The available figures, with the names of their files."""
     found = []
     if len(bands):
         found.append(("bands", plot_population_bands(bands, courses, title=f"{title}: courses")))

@@ -1,4 +1,4 @@
-"""A virtual population in words, tables and figures, all from what lies on disk."""
+"""The report of a virtual population: text, tables and figures from stored results."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ MOST_FAILURES = 3
 
 
 def write_population(results: Results, folder: str | Path | None = None) -> list[Path]:
-    """Write population.md, its tables and its figures, all of them or none.
+    """Write population.md, its tables and its figures (all or none).
 
     Parameters
     ----------
     results : Results of a run
-    folder : where they go (default: beside the results)
+    folder : output folder (default: beside the results)
 
     Returns
     -------
-    list of Path, the files
+    list of Path, the files written
 
     Raises
     ------
     StorageError
-        If one cannot be written.
+        If a file cannot be written.
     InputError
-        If no patient was kept; then rejected.csv alone is there.
+        If no patient was kept; then only rejected.csv is written.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
 
 
 def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:
-    """Every table, by the name of its file."""
+    """All tables, by file name."""
     tables = {"rejected": summary.rejected(), "endpoints": summary.endpoints(),
               "differences": summary.differences(), "subgroups": summary.subgroups(),
               "bands": summary.bands()}  # fmt: skip
@@ -77,7 +77,7 @@ def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:
 def report_text(
     summary: Summary, tables: dict[str, pd.DataFrame], figures: Sequence[str] = ()
 ) -> str:
-    """The report in markdown: who was drawn and kept, then what became of them."""
+    """The report in Markdown: patients drawn and kept, then their outcomes."""
     header = summary.results.header
     parts = [f"# Virtual population {header['name']}", RESEARCH_ONLY, *who(summary)]
     parts += ["## What is assumed", *_assumed(summary)]
@@ -95,48 +95,48 @@ def report_text(
 
 
 DIFFERENCES = (
-    "Each scenario less what is given, patient by patient: median, and 5 to 95 % of the patients; "
-    f"then the share in whom it is lower, and higher, by more than {100 * NOTABLE:g} %."
+    "Each scenario minus the treatment as given, within each patient: median, and 5 to 95 % of the "
+    f"patients; then the shares in whom it is lower, and higher, by more than {100 * NOTABLE:g} %."
 )
 SUBGROUPS = (
-    f"Thirds of the patients by covariate, under what is given; share at grade {SEVERE} or more "
-    "and medians. All scenarios stand in subgroups.csv."
+    f"Thirds of the patients by covariate, under the treatment as given; share at grade {SEVERE} "
+    "or more, and medians. All scenarios are in subgroups.csv."
 )
 
 
 def who(summary: Summary) -> list[str]:
-    """How many were drawn, kept, rejected and failed; one line each."""
+    """How many patients were drawn, kept, rejected and failed, then the first failures."""
     members = summary.members
     failed = members[members[FAILED] != ""]
     kept, drawn = int(members[KEPT].sum()), len(members)
     rejected = drawn - kept - len(failed)
-    said = [f"{drawn} patients drawn, {kept} kept, {rejected} rejected as implausible "
+    lines = [f"{drawn} patients drawn, {kept} kept, {rejected} rejected as implausible "
             f"({_percent(rejected / drawn)}), {len(failed)} failed."]  # fmt: skip
     for text in failed[FAILED].head(MOST_FAILURES):
-        said.append(f"Failed: {text}")
-    return said
+        lines.append(f"Failed: {text}")
+    return lines
 
 
 def _assumed(summary: Summary) -> list[str]:
     header = summary.results.header
     settings = header["settings"]
     sources = {c["name"]: c["source"] for c in settings["covariates"]}
-    rows = [(name, f"{says['says']}; {unit_text(says['unit'], NO_UNIT)}", sources[name])
-            for name, says in header["covariates"].items()]  # fmt: skip
+    rows = [(name, f"{about['says']}; {unit_text(about['unit'], NO_UNIT)}", sources[name])
+            for name, about in header["covariates"].items()]  # fmt: skip
     drawn = header["prior"]["parameters"] - len(settings["fixed"])
-    said = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
-            "and independent of the others, of the covariates, and of what is given."]  # fmt: skip
-    return [*said, markdown(("covariate", "distribution", "source"), rows)] if rows else said
+    text = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
+            "and independent of the others, of the covariates, and of the treatment."]  # fmt: skip
+    return [*text, markdown(("covariate", "distribution", "source"), rows)] if rows else text
 
 
 def _rejected(table: pd.DataFrame) -> str:
     rows = [(r.filter, f"{r.rejected} of {r.of} ({_percent(r.share)})", str(r.rejected_by_it_alone),
              r.source) for r in table.itertuples()]  # fmt: skip
-    return markdown(("kept if", "rejected", "by it alone", "source"), rows)
+    return markdown(("kept if", "rejected", "by this filter only", "source"), rows)
 
 
 def grade_table(table: pd.DataFrame) -> str:
-    """Worst grades as a table of per cents."""
+    """Worst grades as a table of percentages."""
     names = [f"grade_{g}" for g in GRADES]
     rows = [(r["scenario"], *(f"{100 * r[n]:.1f}" for n in [*names, f"grade_{SEVERE}_or_more"]))
             for r in table.to_dict("records")]  # fmt: skip
@@ -145,14 +145,14 @@ def grade_table(table: pd.DataFrame) -> str:
 
 
 def _by_endpoint(table: pd.DataFrame) -> Iterable[str]:
-    """A table each, a row a scenario."""
+    """One table per endpoint, one row per scenario."""
     paired = "share_lower" in table.columns
     for name in dict.fromkeys(table["endpoint"]) if len(table) else ():
-        mine = table[table["endpoint"] == name]
-        first = mine.iloc[0]
+        here = table[table["endpoint"] == name]
+        first = here.iloc[0]
         yield f"**{first['label']}** (`{name}`), {unit_text(first['unit'], NO_UNIT)}"
         rows = []
-        for r in mine.to_dict("records"):
+        for r in here.to_dict("records"):
             shares = (_percent(r["share_lower"]), _percent(r["share_higher"])) if paired else ()
             rows.append((r["scenario"], _number(r["median"]),
                          f"{_number(r['p05'])} to {_number(r['p95'])}", *shares))  # fmt: skip
@@ -164,10 +164,10 @@ def _subgroups(table: pd.DataFrame, summary: Summary) -> Iterable[str]:
     given = table[table["scenario"] == summary.results.scenarios[0]]
     ends = [name for name in dict.fromkeys(table["endpoint"]) if name != "worst_grade"]
     rows = []
-    for (name, third), mine in given.groupby(["covariate", "third"], sort=False):
-        first = mine.iloc[0]
+    for (name, third), group in given.groupby(["covariate", "third"], sort=False):
+        first = group.iloc[0]
         unit = unit_text(first["unit_of_covariate"], NO_UNIT)
-        medians = mine.set_index("endpoint")["median"]
+        medians = group.set_index("endpoint")["median"]
         rows.append((f"{name}, {unit}", f"{third}: {_number(first['from'])} to "
                      f"{_number(first['to'])}", str(first["patients"]), _percent(first["severe"]),
                      *(_number(medians[end]) for end in ends)))  # fmt: skip
@@ -180,12 +180,12 @@ def _made_with(summary: Summary) -> str:
     header = summary.results.header
     settings = header["settings"]
     until, every, rtol = settings["sampling"]
-    made = ", ".join(f"{name} {found}" for name, found in header["versions"].items())
+    made_with = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
     return "\n".join([
         f"- model {header['model']['name']}, equations {header['model']['hash']}; seed "
         f"{settings['seed']}",
         f"- day 0 to {until:g}, a sample every {every:g} h; relative tolerance {rtol:g}",
-        f"- question {header['question']}; {made}",
+        f"- settings hash {header['question']}; {made_with}",
     ])  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _percent(share: float) -> str:
 
 
 def _number(value: Any) -> str:
-    """Three digits, as a person would write them."""
+    """Format a number with three significant digits."""
     value = float(value)
     if value == 0 or abs(value) < 1e-12:
         return "0"

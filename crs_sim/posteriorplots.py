@@ -1,4 +1,4 @@
-"""What a posterior looks like: pairs of parameters, and the way of the walkers."""
+"""Figures of a sampled posterior: corner plot of the parameters, and trace of the walkers."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from .posterior import Posterior
 from .simulation import Array
 
 MOST_PAIRED = 6
-"""Parameters in a corner plot, unless they are named: more cannot be read."""
+"""Default number of parameters in a corner plot; more are not legible."""
 BINS = 34
 INSIDE = (0.9, 0.5)
-"""Shares of the draws within the lines of a corner plot."""
+"""Shares of the draws inside the contours of a corner plot."""
 TRACE_HEIGHT = 0.5
 SIDE = 1.35
 
 
-# --- pairs ----------------------------------------------------------------------------------------
+# --- corner plot ----------------------------------------------------------------------------------
 
 
 @styled
 def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str = "") -> Figure:
-    """Draws of pairs of parameters, and of each by itself over its prior.
+    """Draw the joint posterior of pairs of parameters, and each marginal over its prior.
 
     Parameters
     ----------
     posterior : Posterior
-    names : parameters to show; default: `MOST_PAIRED` of those most tied to each other
+    names : parameters to show (default: the `MOST_PAIRED` most correlated)
     title : str
 
     Raises
@@ -49,27 +49,27 @@ def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str =
         For a name that was not sampled.
     """
     shown = tuple(dict.fromkeys(names)) or most_correlated(posterior)
-    known = posterior.problem.names
+    sampled = posterior.problem.names
     for name in shown:
-        if name not in known:
-            raise unknown_name("sampled parameter", name, known)
+        if name not in sampled:
+            raise unknown_name("sampled parameter", name, sampled)
     title = title or f"{posterior.problem.name}: pairs of parameters, " + (
-        "as named" if names else "those most tied to each other"
+        "as named" if names else "the most correlated"
     )
-    places = [known.index(name) for name in shown]
-    draws = posterior.kept.reshape(-1, len(known))[:, places]
+    places = [sampled.index(name) for name in shown]
+    draws = posterior.kept.reshape(-1, len(sampled))[:, places]
     labels = [_label(posterior, name) for name in shown]
     figure, axes = _grid(len(shown), title)
     for (row, column), ax in axes.items():
         if row == column:
-            _alone(ax, posterior, places[row])
+            _marginal(ax, posterior, places[row])
         else:
             _pair(ax, draws[:, column], draws[:, row])
         _corner_axes(ax, labels, row, column)
     handles = [
         Patch(fc="#9CC7E2", label="draws"),
         Line2D([], [], color=GREY, label="prior"),
-        Line2D([], [], color=BLUE, lw=1.2, label="half of the draws inside, and 90 %"),
+        Line2D([], [], color=BLUE, lw=1.2, label="contours containing 50 % and 90 % of the draws"),
     ]
     figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.99, 1 - 0.45 / figure.get_figheight()))  # fmt: skip
@@ -81,7 +81,7 @@ def _label(posterior: Posterior, name: str) -> str:
 
 
 def most_correlated(posterior: Posterior) -> tuple[str, ...]:
-    """The `MOST_PAIRED` parameters of the strongest correlations, in the problem's order.
+    """The `MOST_PAIRED` most correlated parameters, in the problem's order.
 
     Raises
     ------
@@ -91,19 +91,19 @@ def most_correlated(posterior: Posterior) -> tuple[str, ...]:
     names = posterior.problem.names
     draws = posterior.kept.reshape(-1, len(names))
     if len(draws) < 2:
-        raise InputError(f"{posterior.problem.name}: there are no draws yet")
+        raise InputError(f"{posterior.problem.name}: there are no draws yet; sample first")
     if len(names) <= MOST_PAIRED:
         return names
     strength = np.triu(np.abs(np.corrcoef(draws.T)), 1)
     chosen = set[int]()
     for pair in np.argsort(-strength, axis=None, kind="stable").tolist():
         both = chosen | set(divmod(pair, len(names)))
-        chosen = both if len(both) <= MOST_PAIRED else chosen  # nobody without their other half
+        chosen = both if len(both) <= MOST_PAIRED else chosen  # only whole pairs
     return tuple(names[k] for k in sorted(chosen))
 
 
 def _grid(count: int, title: str) -> tuple[Figure, dict[tuple[int, int], Axes]]:
-    """The lower triangle of a square of panels."""
+    """The lower triangle of a grid of panels."""
     left, below, above, gap = 0.95, 1.15, 0.5, 0.1
     width = left + count * (SIDE + gap) + 0.2
     size = (max(width, 6.2), below + count * (SIDE + gap) + above)
@@ -120,7 +120,7 @@ def _grid(count: int, title: str) -> tuple[Figure, dict[tuple[int, int], Axes]]:
     return figure, axes
 
 
-def _alone(ax: Axes, posterior: Posterior, place: int) -> None:
+def _marginal(ax: Axes, posterior: Posterior, place: int) -> None:
     """Density of the draws and of the prior, both on the log scale."""
     free = posterior.problem.free[place]
     draws = posterior.kept[..., place].ravel()
@@ -149,7 +149,7 @@ def _pair(ax: Axes, across: Array, up: Array) -> None:
 
 
 def share_levels(counts: Array, shares: Sequence[float]) -> list[float]:
-    """Heights above which these shares of all counts lie, ascending.
+    """Levels above which the given shares of all counts lie, ascending.
 
     >>> share_levels(np.array([1.0, 2.0, 3.0, 4.0]), (0.9, 0.4))
     [2.0, 4.0]
@@ -157,7 +157,7 @@ def share_levels(counts: Array, shares: Sequence[float]) -> list[float]:
     ordered = np.sort(counts, axis=None)[::-1]
     reached = np.cumsum(ordered) / ordered.sum()
     found = [float(ordered[np.searchsorted(reached, share - 1e-9)]) for share in shares]
-    for k in range(1, len(found)):  # contours need levels that rise
+    for k in range(1, len(found)):  # contour levels must increase
         found[k] = max(found[k], found[k - 1] * (1.0 + 1e-6))
     return found
 
@@ -188,7 +188,7 @@ def _corner_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
 
 
 def _few_ticks(ax: Axes, which: str) -> None:
-    """Two to four round numbers, however narrow the range."""
+    """Set two to four round tick labels, also on a narrow axis."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
     wide = LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,), numticks=5)
@@ -197,20 +197,20 @@ def _few_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-# --- the way of the walkers -----------------------------------------------------------------------
+# --- trace ----------------------------------------------------------------------------------------
 
 
 @styled
 def plot_trace(posterior: Posterior, *, title: str = "") -> Figure:
-    """Where each group of walkers was, draw by draw: median, and 5 to 95 % of its walkers.
+    """Draw the trace of each group of walkers: median, and 5 to 95 % of its walkers.
 
-    Groups that lie on each other from the end of the warm-up (grey) on have found the same.
+    Groups that overlap after the warm-up (grey) sample the same distribution.
     """
     names = posterior.problem.names
     rows = [("log posterior", posterior.log_posterior), *(
         (name, np.exp(posterior.chain[..., k])) for k, name in enumerate(names)
     )]  # fmt: skip
-    title = title or f"{posterior.problem.name}: the way of the walkers"
+    title = title or f"{posterior.problem.name}: trace of the walkers"
     figure, axes = stack([TRACE_HEIGHT] * len(rows), title, below=0.95)
     draws = np.arange(1.0, len(posterior.chain) + 1)
     labels = ["log posterior", *(_label(posterior, name) for name in names)]
@@ -221,10 +221,10 @@ def plot_trace(posterior: Posterior, *, title: str = "") -> Figure:
         ax.set_xlim(1, max(2, len(draws)))
         ax.tick_params(axis="x", labelbottom=ax is axes[-1])
     _rhat_beside(axes[1:], posterior)
-    axes[-1].set_xlabel(f"draw of each walker ({posterior.plan.thin} moves apart)")
+    axes[-1].set_xlabel(f"draw of each walker (thinned: every {posterior.plan.thin} moves)")
     groups = range(posterior.chain.shape[1])
     handles = [Line2D([], [], color=LINES[g % len(LINES)], label=f"group {g + 1}") for g in groups]
-    handles.append(Patch(fc="#EEEEEE", label="warm-up, not counted"))  # type: ignore[arg-type]
+    handles.append(Patch(fc="#EEEEEE", label="warm-up, discarded"))  # type: ignore[arg-type]
     figure.legend(handles=handles, loc="lower left", ncols=6, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(LEFT / WIDTH, 0.28 / figure.get_figheight()))  # fmt: skip
     return figure
@@ -244,9 +244,9 @@ def _course(ax: Axes, draws: Array, values: Array, *, log: bool) -> None:
 
 
 def _rhat_beside(axes: Sequence[Axes], posterior: Posterior) -> None:
-    for ax, told in zip(axes, posterior.convergence, strict=True):
-        text = (f"R-hat {told.rhat:.3f}, walkers {told.walkers_rhat:.2f}\n"
-                f"{told.ess:.0f} effective draws")  # fmt: skip
+    for ax, one in zip(axes, posterior.convergence, strict=True):
+        text = (f"R-hat {one.rhat:.3f}, walkers {one.walkers_rhat:.2f}\n"
+                f"{one.ess:.0f} effective draws")  # fmt: skip
         ax.annotate(text, (1.0, 0.5), (6, 0), xycoords="axes fraction", va="center",
                     textcoords="offset points", fontsize=6.5, annotation_clip=False,
-                    color=INK if told.reached else VERMILION)  # fmt: skip
+                    color=INK if one.reached else VERMILION)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What was sampled, as a report that can be read without running anything: text and figures."""
+"""The report of a sampled posterior: Markdown text, tables and figures."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, 
 
 
 def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...]:
-    """Write posterior.md, its tables (CSV) and its figures (PNG and SVG) into a folder.
+    """Write posterior.md, its tables (CSV) and its figures (PNG and SVG) to a folder.
 
     ``draws.csv`` has up to `DRAWS_WRITTEN` draws, in the parameters' own units; `ABOUT` beside it
-    says of what, and how far they can be trusted.
+    records the problem and the convergence verdict.
 
     Returns
     -------
-    tuple of Path, what was written
+    tuple of Path, the files written
 
     Raises
     ------
     StorageError
-        If it cannot be written; nothing is half-written.
+        If a file cannot be written; then nothing is written.
     """
     path, rows = Path(folder), predictive(posterior)
     files = {
@@ -72,7 +72,7 @@ def posterior_figures(posterior: Posterior, rows: Sequence[Predicted]) -> dict[s
 
 
 def posterior_text(posterior: Posterior, rows: Sequence[Predicted]) -> str:
-    """The report, in Markdown; whether it can be trusted comes first."""
+    """The report in Markdown; the convergence verdict comes first."""
     problem = posterior.problem
     grades = any(row.kind == "grade" for row in rows)
     levels = any(row.kind != "grade" for row in rows)
@@ -84,23 +84,23 @@ def posterior_text(posterior: Posterior, rows: Sequence[Predicted]) -> str:
         "## Parameters",
         "Quantiles of the draws, in the parameters' units. R-hat is rank-normalised and split, "
         f"over the groups of walkers (limit {RHAT_LIMIT:g}) and over single walkers (limit "
-        f"{WALKERS_LIMIT:g}); effective draws are the fewer of bulk and tail (at least "
+        f"{WALKERS_LIMIT:g}); effective draws are the lower of bulk and tail (at least "
         f"{ESS_NEEDED:g}).",
         markdown(COLUMNS, [summary_words(row) for row in posterior.summary().to_dict("records")]),
         "![Pairs of parameters](corner.png)",
-        "## Readings predicted",
-        f"{surprises(tuple(rows))} A percentile near 0 or 100 % is a reading the model hardly "
-        "gives, even with the parameters fitted to it.",
+        "## Posterior predictive check",
+        f"{surprises(tuple(rows))} A percentile near 0 or 100 % marks a reading that the "
+        "model rarely predicts, even with the parameters fitted to it.",
         "![Levels](predictive.png)" if levels else "",
         "![CRS grades](predictive_grades.png)" if grades else "",
-        "## The way of the walkers",
-        "![Draw by draw](trace.png)",
+        "## Trace of the walkers",
+        "![Trace of the walkers](trace.png)",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def summary_words(row: dict[str, object]) -> tuple[str, ...]:
-    """A row of `Posterior.summary` as a person would write it."""
+    """Format a row of `Posterior.summary`."""
     unit = unit_text(str(row["unit"]), "")
     name = f"{row['parameter']} ({unit})" if unit else str(row["parameter"])
     levels = (plain(float(f"{row[q]:.3g}")) for q in ("q05", "q50", "q95", "prior_median"))
@@ -118,13 +118,13 @@ def summary_words(row: dict[str, object]) -> tuple[str, ...]:
 def _made_with(posterior: Posterior) -> str:
     problem, plan = posterior.problem, posterior.plan
     n_draws, n_groups, n_walkers, _ = posterior.chain.shape
-    moves = [told.moves_each for told in posterior.convergence]
+    moves = [one.moves_each for one in posterior.convergence]
     return "\n".join([
         f"- model {problem.model.name}, equations {problem.model.hash}; patient "
         f"{problem.patient.id}",
         f"- {n_groups} groups of {n_walkers} walkers, {n_draws} draws of each, {plan.thin} moves "
-        f"apart; the first {posterior.warm_up} are warm-up and not counted; seed {plan.seed}",
+        f"apart; the first {posterior.warm_up} are discarded as warm-up; seed {plan.seed}",
         f"- {posterior.runs} runs, {posterior.failed_runs} of them failed; "
-        f"{100 * posterior.acceptance:.0f} % of the moves were taken",
+        f"{100 * posterior.acceptance:.0f} % of the moves were accepted",
         f"- one independent draw takes up to {max(moves):.0f} moves of a walker",
     ])  # fmt: skip

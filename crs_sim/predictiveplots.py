@@ -1,4 +1,4 @@
-"""The posterior predictive check as figures: what would be read, beside what was."""
+"""Figures of the posterior predictive check: predicted and observed readings and grades."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from .panels import BLUE, GREY, INK, VERMILION, plain, unit_text
 from .plots import list_figure, styled
 
 WIDEST = 100.0
-"""Readings predicted further off than this many times reach the edge of the figure."""
+"""Ratios of predicted to observed are clipped at this factor."""
 BAND = "#BFDDF0"
 
 
 @styled
 def plot_predictive(predicted: pd.DataFrame, *, title: str = "") -> Figure:
-    """What the posterior says of each level, relative to the level observed.
+    """Draw the posterior prediction of each level, relative to the level observed.
 
     Parameters
     ----------
-    predicted : a row for each `crs_sim.predictivecheck.Predicted`; grades are passed over
+    predicted : a row for each `crs_sim.predictivecheck.Predicted`; grades are ignored
     title : str
     """
     table = predicted[predicted["kind"] != "grade"]
-    title = title or "Levels the posterior predicts, and those observed"
+    title = title or "Posterior predictive check: levels"
     return list_figure(predictive_panel, table, predictive_key(), len(table), title=title)
 
 
 @styled
 def plot_predictive_grades(predicted: pd.DataFrame, *, title: str = "") -> Figure:
-    """What the posterior says of each CRS grade, and the grade observed."""
+    """Draw the posterior prediction of each CRS grade, and the grade observed."""
     table = predicted[predicted["kind"] == "grade"]
-    title = title or "CRS grades the posterior predicts, and those observed"
+    title = title or "Posterior predictive check: CRS grades"
     return list_figure(grades_panel, table, predictive_key()[:4], len(table), title=title)
 
 
 def predictive_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
-    """A bar for the 95 % of readings predicted, over the observed; arrows where that is a limit.
+    """Draw 95 % prediction intervals relative to the observed; an arrow if that is a limit.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def predictive_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
             _arrow(ax, row, below=str(p.kind).endswith("below"), colour=colour)
         else:
             ax.plot(1, row, marker="o", ms=4.5, color=colour, zorder=4)
-        _beside(ax, row, _words(p, limit), colour)
+        _right_label(ax, row, _reading_text(p, limit), colour)
     ax.set_xscale("log")
     lowest = float((predicted["low"] / predicted["observed"]).min())
     highest = float((predicted["high"] / predicted["observed"]).max())
@@ -66,12 +66,12 @@ def predictive_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.set_xlabel("reading predicted over reading observed (no unit, log scale)")
+    ax.set_xlabel("predicted / observed reading (no unit, log scale)")
     return named_rows(ax, list(predicted["id"]))
 
 
 def grades_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
-    """A bar for the 95 % of grades predicted, a line at the middle one, a point for the observed.
+    """Draw 95 % prediction intervals of grades, a line at the median, a point at the observed.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def grades_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
         _band(ax, row, low - 0.3, float(p.median), high + 0.3)  # type: ignore[arg-type]
         colour = VERMILION if p.surprising else INK
         ax.plot(float(p.observed), row, marker="o", ms=4.5, color=colour, zorder=4)  # type: ignore[arg-type]
-        _beside(ax, row, f"chance of grade {p.observed:.0f}: {_share(p.chance)}", colour)
+        text = f"probability of grade {p.observed:.0f}: {_percent(p.chance)}"
+        _right_label(ax, row, text, colour)
     ax.set_xlim(-0.5, 4.5)
     ax.set_xticks(range(5))
     ax.set_xlabel("CRS grade (ASTCT)")
@@ -91,11 +92,11 @@ def grades_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
 
 
 def predictive_key() -> list[Line2D | Patch]:
-    """Handles for `predictive_panel`."""
+    """Legend handles for `predictive_panel`."""
     point = {"ls": "none", "marker": "o", "ms": 4.5}
     return [
         Patch(fc=BAND, label="predicted, 95 %"),
-        Line2D([], [], ls="none", marker="|", ms=9, mew=1.4, color=BLUE, label="the middle"),
+        Line2D([], [], ls="none", marker="|", ms=9, mew=1.4, color=BLUE, label="median"),
         Line2D([], [], color=INK, label="observed", **point),  # type: ignore[arg-type]
         Line2D([], [], color=VERMILION, label="observed, surprising", **point),  # type: ignore[arg-type]
         Line2D([], [], ls="none", marker=r"$\leftarrow$", ms=10, color=INK,
@@ -109,27 +110,27 @@ def _band(ax: Axes, row: int, low: float, middle: float, high: float) -> None:
 
 
 def _arrow(ax: Axes, row: int, *, below: bool, colour: str) -> None:
-    """From the limit to the side where the reading was."""
+    """Draw an arrow from the limit towards the reading."""
     ax.plot([1, 1], [row - 0.32, row + 0.32], color=colour, lw=1.3, zorder=4)
     ax.annotate("", (1, row), (-20 if below else 20, 0), textcoords="offset points", zorder=4,
                 arrowprops={"arrowstyle": "<-", "color": colour, "lw": 1.2, "shrinkA": 0,
                             "shrinkB": 0})  # fmt: skip
 
 
-def _words(p: object, limit: bool) -> str:
-    """The reading, and where in the prediction it lies."""
+def _reading_text(p: object, limit: bool) -> str:
+    """The reading, and its percentile in the prediction."""
     kind, observed, chance = (getattr(p, name) for name in ("kind", "observed", "chance"))
     unit = unit_text(str(p.unit), "")  # type: ignore[attr-defined]
     sign = {"below": "< ", "above": "> "}.get(str(kind).removeprefix("ratio_"), "")
     times = "× " if str(kind).startswith("ratio") else ""
     level = f"{sign}{times}{plain(observed)} {unit}".strip()
-    return f"{level}: {'chance' if limit else 'percentile'} {_share(chance)}"
+    return f"{level}: {'prob.' if limit else 'percentile'} {_percent(chance)}"
 
 
-def _share(chance: float) -> str:
-    """A chance in per cent.
+def _percent(chance: float) -> str:
+    """A probability in per cent.
 
-    >>> _share(0.031), _share(0.0001), _share(0.9999)
+    >>> _percent(0.031), _percent(0.0001), _percent(0.9999)
     ('3 %', '< 1 %', '> 99 %')
     """
     percent = 100.0 * chance
@@ -138,7 +139,7 @@ def _share(chance: float) -> str:
     return "> 99 %" if percent > 99.0 else f"{percent:.0f} %"
 
 
-def _beside(ax: Axes, row: int, text: str, colour: str) -> None:
+def _right_label(ax: Axes, row: int, text: str, colour: str) -> None:
     ax.annotate(text, (1.0, row), (6, 0), xycoords=("axes fraction", "data"), va="center",
                 textcoords="offset points", fontsize=6.5, color=colour,
                 annotation_clip=False)  # fmt: skip

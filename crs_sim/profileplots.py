@@ -1,6 +1,6 @@
-"""Figures of what observations tell: profiles of the parameters, and readings left out.
+"""Figures of profile likelihoods and of leave-one-out cross-validation.
 
-Each gives a figure as those of `crs_sim.plots` do.
+Each function returns a figure, like those of `crs_sim.plots`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .profiles import LEVELS, Profile, limit
 
 COLUMNS = 4
 HIGHEST = 6.5
-"""Of the cost axis: a little over the 95 % limit."""
+"""Top of the cost axis, slightly above the 95 % limit."""
 PANEL_HEIGHT = 1.25
 
 
 @styled
 def plot_profiles(profiles: Sequence[Profile], *, title: str = "") -> Figure:
-    """The profile of each parameter in a panel of its own, with its verdict.
+    """Draw the profile of each parameter in its own panel, with its verdict.
 
     Parameters
     ----------
-    profiles : of one fit
+    profiles : sequence of Profile, all of one fit
     title : str
     """
     n_rows = math.ceil(len(profiles) / COLUMNS)
@@ -60,7 +60,7 @@ def plot_profiles(profiles: Sequence[Profile], *, title: str = "") -> Figure:
 
 
 def profile_panel(ax: Axes, profile: Profile) -> Axes:
-    """The cost (-2 ln posterior, others fitted) against one parameter, and the limits.
+    """Draw the cost (-2 ln posterior, others refitted) against one parameter, and the limits.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def profile_panel(ax: Axes, profile: Profile) -> Axes:
     ax.plot(across, prior, color=GREY, lw=1.0, ls=":", zorder=2)
     ax.plot(values, data, color=VERMILION, lw=1.3, ls=(0, (4, 1.5)), zorder=3)
     ax.plot(values, costs, color=BLUE, lw=1.4, zorder=4)
-    there = profile.costs - profile.costs.min()
-    ax.plot(profile.values, there, "o", color=BLUE, ms=2.5, zorder=5)
+    heights = profile.costs - profile.costs.min()
+    ax.plot(profile.values, heights, "o", color=BLUE, ms=2.5, zorder=5)
     at = max(0.0, profile.fit_cost - float(profile.costs.min()))
     ax.plot(profile.estimate, at, "D", color=INK, ms=4, zorder=6)
     for bound in (profile.lower, profile.upper):
@@ -98,11 +98,11 @@ def profile_panel(ax: Axes, profile: Profile) -> Axes:
 
 
 def profile_key() -> list[Line2D]:
-    """Handles for `profile_panel`."""
+    """Legend handles for `profile_panel`."""
     return [
         Line2D([], [], color=BLUE, marker="o", ms=2.5, lw=1.4, label="with its own prior"),
         Line2D([], [], color=VERMILION, ls=(0, (4, 1.5)), lw=1.3,
-               label="without it: what the data tell (verdict)"),
+               label="without its own prior (basis of the verdict)"),
         Line2D([], [], color=GREY, ls=":", label="its prior alone"),
         Line2D([], [], color=INK, marker="D", ms=4, ls="none", label="estimate"),
         Line2D([], [], color=GREY, lw=0.9, label="limits of the 50, 80 and 95 % intervals"),
@@ -111,7 +111,7 @@ def profile_key() -> list[Line2D]:
 
 
 def _shown(values: np.ndarray, lower: np.ndarray, profile: Profile) -> tuple[float, float]:
-    """First and last value worth showing: where a curve or the prior is under the top."""
+    """Limits of the value axis: where a curve or the prior is below the top."""
     inside = values[lower <= HIGHEST]
     wide = math.exp(NORMAL_95 * profile.prior_sd)
     low = min(float(inside.min()), max(profile.prior_median / wide, profile.lower))
@@ -133,19 +133,19 @@ def _log_values(ax: Axes, low: float, high: float) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-# --- readings left out ----------------------------------------------------------------------------
+# --- leave-one-out --------------------------------------------------------------------------------
 
 
 @styled
 def plot_left_out(left_out: pd.DataFrame, *, title: str = "") -> Figure:
-    """How far off each reading is, with it in the fit and foretold without it.
+    """Draw the error of each reading, in the fit and predicted with the reading left out.
 
     Parameters
     ----------
     left_out : the columns of `crs_sim.leaveout.leave_out_table`
     title : str
     """
-    title = title or "Each observation left out and foretold"
+    title = title or "Leave-one-out prediction of each observation"
     figure, (ax,) = stack([max(0.6, len(left_out) * ROW_HEIGHT)], title, below=1.15)
     left_out_panel(ax, left_out)
     key_below(figure, left_out_key())
@@ -153,7 +153,7 @@ def plot_left_out(left_out: pd.DataFrame, *, title: str = "") -> Figure:
 
 
 def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
-    """A row a reading: its residual in the fit, and what it was off when left out.
+    """Draw one row per reading: its residual in the fit, and its error when left out.
 
     Parameters
     ----------
@@ -164,12 +164,12 @@ def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
     ax.axvline(0, color=GREY, lw=0.8)
     off = left_out["off_by"].fillna(left_out["residual"]).to_numpy()
     rows = np.arange(len(left_out))
-    bare = left_out["off_by"].isna().to_numpy()
+    unscaled = left_out["off_by"].isna().to_numpy()
     colours = [VERMILION if chance < 0.05 else BLUE for chance in left_out["chance"]]
     ax.hlines(rows, left_out["residual_with"], off, color=GREY, lw=0.8)
     ax.scatter(left_out["residual_with"], rows, s=14, facecolors="white", edgecolors=INK, lw=0.8,
                zorder=3)  # fmt: skip
-    for marker, chosen in (("o", ~bare), ("s", bare)):
+    for marker, chosen in (("o", ~unscaled), ("s", unscaled)):
         ax.scatter(off[chosen], rows[chosen], s=20, marker=marker, zorder=4,
                    c=[c for c, use in zip(colours, chosen, strict=True) if use])  # fmt: skip
     for row, chance in zip(rows, left_out["chance"], strict=True):
@@ -178,7 +178,7 @@ def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
                     annotation_clip=False)  # fmt: skip
     widest = max(3.0, 1.1 * float(np.abs([*off, *left_out["residual_with"]]).max()))
     ax.set_xlim(-widest, widest)
-    ax.set_xlabel("how far off (standard deviations; grey: -1.96 to 1.96); chance at the right")
+    ax.set_xlabel("error (standard deviations; grey: -1.96 to 1.96); probability on the right")
     ax.set_yticks(rows, left_out["id"], fontsize=SMALL)
     ax.set_ylim(len(left_out) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -187,14 +187,14 @@ def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
 
 
 def left_out_key() -> list[Line2D]:
-    """Handles for `left_out_panel`."""
+    """Legend handles for `left_out_panel`."""
     style: dict[str, Any] = {"ls": "none", "mec": BLUE, "color": BLUE}
     return [
         Line2D([], [], ls="none", marker="o", ms=4, mfc="white", mec=INK,
                label="in the fit (sd of the reading)"),
         Line2D([], [], marker="o", ms=5, label="left out (sd of the prediction)", **style),
-        Line2D([], [], marker="s", ms=5, label="left out: limit or grade (root of -2 ln chance)",
+        Line2D([], [], marker="s", ms=5, label="left out: limit or grade (root of -2 ln p)",
                **style),
         Line2D([], [], ls="none", marker="o", ms=5, color=VERMILION,
-               label="chance under 5 %"),
+               label="probability below 5 %"),
     ]  # fmt: skip

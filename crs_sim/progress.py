@@ -1,4 +1,4 @@
-"""What a command shows: how far it is, then tables, and what was written."""
+"""Terminal output of the commands: progress, tables, and the list of written files."""
 
 # Bars and tables on a terminal are rich's; ours is what to say where there is none, since
 # rich then says nothing, and wraps rows that are long.
@@ -22,7 +22,7 @@ WIDE = 118
 
 
 def progress_line() -> Progress:
-    """A line on the terminal that says how far it is; nothing where there is no terminal."""
+    """A progress bar on the terminal; disabled if there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -36,37 +36,41 @@ def progress_line() -> Progress:
 def progress_of(
     progress: Progress, name: str, words: Callable[[Any], str]
 ) -> Callable[[int, int, Any], None]:
-    """A function to be called as (finished, of how many, what) that moves a bar."""
+    """A callback (finished, total, latest item) that updates a progress bar.
+
+    Without a terminal it writes one line per call.
+    """
     task = progress.add_task(name, total=None, last="")
 
-    def told(finished: int, total: int, what: Any) -> None:
-        progress.update(task, completed=finished, total=total, last=words(what))
+    def report(finished: int, total: int, item: Any) -> None:
+        progress.update(task, completed=finished, total=total, last=words(item))
         if not progress.console.is_terminal:
-            click.echo(f"{name}: {finished} of {total}, {words(what)}", err=True)
+            click.echo(f"{name}: {finished} of {total}, {words(item)}", err=True)
 
-    return told
+    return report
 
 
-def now_and_then(
+def throttled_progress(
     progress: Progress, name: str, words: Callable[[Any], str] = str
 ) -> Callable[..., None]:
-    """As `progress_of`, called as (finished, of how many) or with what as well: where there is no
-    terminal, some twenty lines.
-    """
-    tell, last = progress_of(progress, name, words), 0
+    """As `progress_of`, with arguments (finished, total) or (finished, total, latest item).
 
-    def told(finished: int, total: int, *what: Any) -> None:
+    Without a terminal it writes about `LINES` lines.
+    """
+    update, last = progress_of(progress, name, words), 0
+
+    def report(finished: int, total: int, *item: Any) -> None:
         nonlocal last
-        often = progress.console.is_terminal or finished - last >= total / LINES
-        if often or finished == total:
-            tell(finished, total, *what or (f"{100 * finished / total:.0f} %",))
+        due = progress.console.is_terminal or finished - last >= total / LINES
+        if due or finished == total:
+            update(finished, total, *item or (f"{100 * finished / total:.0f} %",))
             last = finished
 
-    return told
+    return report
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table; misses stand out."""
+    """Print a plain table; rows with the verdict "miss" are red."""
     from rich.table import Table
     from rich.text import Text
 
@@ -78,7 +82,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:
-    """A plain table; the first row is its head. To the left, or to the right but for the first."""
+    """Print a plain table with a header row; ``right`` aligns all columns but the first."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     sides = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]
     for row in rows:
@@ -87,7 +91,7 @@ def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None
 
 
 def screen() -> Console:
-    """Standard output; wide enough for our tables where nobody said how wide it is."""
+    """Standard output; `WIDE` columns where there is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -95,7 +99,7 @@ def screen() -> Console:
 
 
 def print_written(files: Iterable[Path]) -> None:
-    """What was written, and what it is for."""
+    """Print the files written, and the research-only notice."""
     for path in files:
         click.echo(f"wrote {path}")
     click.echo(RESEARCH_ONLY)

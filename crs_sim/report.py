@@ -1,6 +1,6 @@
-"""What a fit found, as a report that can be read without running anything: text and figures.
+"""The report of a fit: Markdown text and figures.
 
-`write_report` puts it into a run folder, beside the tables of `crs_sim.storage`.
+`write_report` writes it to a run folder, beside the tables of `crs_sim.storage`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .verdict import GRADE_RULE, Judged, judge, judged_table
 FIGURES = ("case", "estimates", "starts", "residuals")
 PROFILES, TABLE = "profiles.md", "profiles.csv"
 DAYS_AFTER = 4.0
-"""A figure goes on for this long after the last dose or observation."""
-NO_REASON = "no reason is given; write one as `why` under [free.{}] in problem.toml."
+"""Days shown after the last dose or observation."""
+NO_REASON = "no reason is given; state one as `why` under [free.{}] in problem.toml."
 OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio_above": "≥ × {}",
             "ratio": "× {}"}  # fmt: skip
 
@@ -36,14 +36,14 @@ OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio
 def write_report(
     result: Fit, folder: Path, dropped: Sequence[Dropped] = (), *, profiled: bool = False
 ) -> None:
-    """Write report.md and its figures (PNG and SVG) into a folder.
+    """Write report.md and its figures (PNG and SVG) to a folder.
 
     Parameters
     ----------
     result : Fit
     folder : Path, of the run
-    dropped : what `drop_one` found, if it was asked
-    profiled : bool, whether profiles follow, for the report to name them
+    dropped : result of `drop_one`, if it was run
+    profiled : bool, whether profiles follow, so that the report links to them
     """
     for name, figure in figures(result).items():
         for path, content in figure_files(figure, folder / name).items():
@@ -53,10 +53,10 @@ def write_report(
 
 
 def figures(result: Fit) -> dict[str, Figure]:
-    """The figures of a fit by name, see `FIGURES`."""
+    """The figures of a fit by name; see `FIGURES`."""
     patient, noise, last = result.problem.patient, result.problem.noise, last_day(result)
     run = result.simulation(sample_days(last, 1.0))
-    title = f"{result.problem.name}: fitted model and what was observed"
+    title = f"{result.problem.name}: fitted model and observations"
     return {
         "case": plot_case(patient, run, noise=noise, until=last, title=title),
         "estimates": plot_estimates(estimates_table(result)),
@@ -66,30 +66,30 @@ def figures(result: Fit) -> dict[str, Figure]:
 
 
 def last_day(result: Fit) -> float:
-    """The last whole day shown: `DAYS_AFTER` the last dose or observation."""
+    """The last day shown: `DAYS_AFTER` the last dose or observation, rounded up."""
     patient = result.problem.patient
     days = [dose.day for dose in patient.scenario.doses] + [o.until for o in patient.observations]
     return math.ceil(max(days, default=0.0)) + DAYS_AFTER
 
 
-# --- in words -------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 def demands(rows: Iterable[Judged]) -> tuple[Judged, ...]:
-    """The rows that are demands: every observation but single grades, which count together."""
+    """The acceptance criteria: every observation except single grades, which count together."""
     return tuple(row for row in rows if row.kind != "grade")
 
 
 def summary(rows: Iterable[Judged]) -> str:
-    """How many demands are met, and the names of those that are not."""
-    asked = demands(rows)
-    missed = [row.id for row in asked if row.verdict == "miss"]
-    text = f"{len(asked) - len(missed)} of {len(asked)} demands met"
+    """How many acceptance criteria are met, and the names of those that are not."""
+    criteria = demands(rows)
+    missed = [row.id for row in criteria if row.verdict == "miss"]
+    text = f"{len(criteria) - len(missed)} of {len(criteria)} acceptance criteria met"
     return f"{text}; missed: {', '.join(missed)}" if missed else text
 
 
 def observed_words(row: Judged) -> str:
-    """What was reported, as a person would write it: ``< 4.2 pg/mL``, ``× 0.5``."""
+    """Format the reported value: ``< 4.2 pg/mL``, ``× 0.5``."""
     if row.id == GRADE_RULE:
         return f"≥ {100 * row.accept_low:.0f} % exact, none off by > 1"
     unit = pretty(row.unit)
@@ -98,7 +98,7 @@ def observed_words(row: Judged) -> str:
 
 
 def fitted_words(row: Judged) -> str:
-    """What the fit gives for it."""
+    """Format the fitted value."""
     if row.id == GRADE_RULE:
         return f"{100 * row.fitted:.0f} % exact"
     return plain(float(f"{row.fitted:.4g}"))
@@ -111,17 +111,17 @@ def grades_by_day(rows: Iterable[Judged]) -> tuple[tuple[str, int, int], ...]:
 
 
 def notes(estimate: Estimate) -> str:
-    """What a reader must know of an estimate: carried by its prior, far from it, at a bound."""
-    said = {
-        "carried by its prior": estimate.carried_by_prior,
+    """Warnings on an estimate: dominated by its prior, far from its prior, at a bound."""
+    flags = {
+        "dominated by its prior": estimate.carried_by_prior,
         f"more than {FAR:g} prior sd away": abs(estimate.shift) > FAR,
         "at a bound": estimate.at_bound,
     }
-    return ", ".join(words for words, true in said.items() if true)
+    return ", ".join(text for text, applies in flags.items() if applies)
 
 
 def estimate_words(e: Estimate) -> tuple[str, ...]:
-    """An estimate as cells: name, value with unit, 95 % interval, prior median, shift, notes."""
+    """An estimate as cells: name, value with unit, 95 % interval, prior median, shift, warnings."""
     unit = pretty(e.unit)
     value = f"{e.estimate:.3g}" if unit == "1" else f"{e.estimate:.3g} {unit}"
     interval = f"{e.low:.3g} to {e.high:.3g}"
@@ -131,12 +131,12 @@ def estimate_words(e: Estimate) -> tuple[str, ...]:
 def report_text(
     result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool = False
 ) -> str:
-    """The report in markdown."""
-    profiles = f"What the data tell of each parameter: [{PROFILES}]({PROFILES})."
+    """The report in Markdown."""
+    profiles = f"Profile likelihood of each parameter: [{PROFILES}]({PROFILES})."
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
-        _concerns(result),
+        _warnings(result),
         f"{RESEARCH_ONLY}",
         f"**{summary(rows)}.**",
         _made_with(result),
@@ -146,12 +146,12 @@ def report_text(
         "## CRS grade by day",
         _grades(rows),
         "## Estimates",
-        "Intervals hold 95 %; a shift is counted in standard deviations of the prior, on the log "
-        "scale. The column on AIC is its change when the parameter is fixed at its prior median "
-        "and the rest fitted again: above 0, it earns its place.",
+        "Intervals are 95 % intervals; shifts are in standard deviations of the prior, on the log "
+        "scale. The AIC column is the change of AIC when the parameter is fixed at its prior "
+        "median and the others are refitted: above 0, the parameter improves the fit.",
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
         profiles if profiled else "",
-        "## What to know about these numbers",
+        "## Limitations of these estimates",
         *_caveats(result, dropped),
         *(f"![{name}]({name}.png)" for name in FIGURES[1:]),
     ]
@@ -172,8 +172,8 @@ def _made_with(result: Fit) -> str:
     ])  # fmt: skip
 
 
-def _concerns(result: Fit) -> str:
-    return "\n".join(f"- **Take care: {text}.**" for text in concerns(result))
+def _warnings(result: Fit) -> str:
+    return "\n".join(f"- **Warning: {text}.**" for text in concerns(result))
 
 
 def _levels(rows: Iterable[Judged]) -> str:
@@ -192,7 +192,7 @@ def _accepted(row: Judged) -> str:
 def _grades(rows: Iterable[Judged]) -> str:
     grades = grades_by_day(rows)
     if not grades:
-        return "No day is graded."
+        return "No day has a grade."
     days, observed, fitted = zip(*grades, strict=True)
     lines = [("observed", *map(str, observed)), ("fitted", *map(str, fitted))]
     return markdown(("day", *days), lines)
@@ -209,15 +209,15 @@ def _estimates(result: Fit, changes: Mapping[str, float]) -> str:
 
 
 def _caveats(result: Fit, dropped: Sequence[Dropped]) -> list[str]:
-    """Paragraphs: priors that carry, far shifts and why, bounds, what earns nothing, failures."""
+    """Paragraphs on dominant priors, bounds, superfluous parameters, large shifts, failures."""
     estimates = result.estimates
     carried = [e.parameter for e in estimates if e.carried_by_prior]
     bounds = [e.parameter for e in estimates if e.at_bound]
-    idle = [d.parameter for d in dropped if d.delta_aic < 0]
-    said = [f"Carried by their prior alone: {_listed(carried)}.", f"At a bound: {_listed(bounds)}."]
+    superfluous = [d.parameter for d in dropped if d.delta_aic < 0]
+    text = [f"Dominated by their prior: {_listed(carried)}.", f"At a bound: {_listed(bounds)}."]
     if dropped:
-        said.append(f"Free although AIC would rather have them fixed: {_listed(idle)}.")
-    return [*said, *_far(result), _failures(result, dropped)]
+        text.append(f"Free, although AIC is lower with them fixed: {_listed(superfluous)}.")
+    return [*text, *_far(result), _failures(result, dropped)]
 
 
 def _far(result: Fit) -> list[str]:
@@ -248,7 +248,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
-    """Write what profiles tell beside a run: text, table and figure. The run itself stays as it is.
+    """Write the profiles of a run beside it: text, table and figure. The run is not changed.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
     Raises
     ------
     StorageError
-        If they cannot be written; then none is.
+        If they cannot be written; then nothing is written.
     """
     files = {
         folder / PROFILES: profiles_text(profiles).encode(),
@@ -269,19 +269,19 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
 
 
 def profiles_text(profiles: Sequence[Profile]) -> str:
-    """What profiles tell, in markdown; what speaks against the fit comes first."""
+    """The profile report in Markdown; warnings come first."""
     rows = [profile_words(p) for p in profiles]
-    columns = ("parameter", "estimate", "95 % interval", "the data alone, 95 %", "verdict")
-    said = "The interval holds the parameter's own prior, the one of the data alone does not."
-    better = "\n".join(f"- **Take care: {text}.**" for text in better_optima(profiles))
-    cost = f"Profile likelihoods of the fit of cost {profiles[0].fit_cost:.4g}." if profiles else ""
-    parts = ["# What the data tell of each parameter", better, RESEARCH_ONLY, cost, said,
+    columns = ("parameter", "estimate", "95 % interval", "data only, 95 %", "verdict")
+    note = "The interval includes the parameter's own prior; the data-only interval does not."
+    better = "\n".join(f"- **Warning: {text}.**" for text in better_optima(profiles))
+    cost = f"Profile likelihoods of a fit with cost {profiles[0].fit_cost:.4g}." if profiles else ""
+    parts = ["# Profile likelihood of each parameter", better, RESEARCH_ONLY, cost, note,
              markdown(columns, rows), MEANING, "![profiles](profiles.png)"]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def profile_words(p: Profile) -> tuple[str, ...]:
-    """A profile as cells: name, estimate with unit, both 95 % intervals, verdict."""
+    """A profile as table cells: name, estimate with unit, both 95 % intervals, verdict."""
     unit = pretty(p.unit)
     value = f"{p.estimate:.3g}" if unit == "1" else f"{p.estimate:.3g} {unit}"
     both = (interval_words(p.interval(own_prior=own_prior)) for own_prior in (True, False))
@@ -289,24 +289,24 @@ def profile_words(p: Profile) -> tuple[str, ...]:
 
 
 def interval_words(interval: Interval) -> str:
-    """An interval as a person would write it.
+    """Format an interval.
 
     >>> interval_words(Interval(None, 0.1667)), interval_words(Interval(0.3, 0.4))
     ('up to 0.167', '0.3 to 0.4')
     """
     low, high = interval
     if low is None:
-        return "any inside its bounds" if high is None else f"up to {high:.3g}"
+        return "any value within its bounds" if high is None else f"up to {high:.3g}"
     return f"from {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
 
 
 def better_optima(profiles: Sequence[Profile]) -> list[str]:
-    """That a profile met a better optimum than the fit's, if one did."""
+    """A warning if a profile found a better optimum than the fit."""
     better = [p for p in profiles if p.better is not None]
     if not better:
         return []
     best = min(better, key=lambda p: float(p.costs.min()))
     return [
-        f"the profile of {best.parameter} met a better optimum, cost {best.costs.min():.4g} "
+        f"the profile of {best.parameter} found a better optimum, cost {best.costs.min():.4g} "
         f"instead of {best.fit_cost:.4g}: fit again with more starts"
     ]

@@ -1,5 +1,6 @@
-"""The figure of a search: every schedule tried, the front, and what was done; and what the front
-is made of.
+"""The figure of a schedule search: all trials, the Pareto front, and the schedule as given.
+
+Panels on the right show each variable along the front.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ def plot_front(
     found: Search, comparison: Comparison | None = None, *, chosen: int | None = None,
     level: float = LEVEL, title: str = "",
 ) -> Figure:  # fmt: skip
-    """The front between two endpoints, with what was done and the chosen schedule marked.
+    """Draw the Pareto front of two endpoints, with the schedule as given and the chosen one.
 
     Parameters
     ----------
     found : Search
-    comparison : of trials of the front (`crs_sim.searching.drawn`): each gets bars that hold
-        ``level`` of the draws
+    comparison : of trials on the front (`crs_sim.searching.drawn`): each gets error bars that
+        contain ``level`` of the draws
     chosen : a trial (default: `Search.best`)
     level : float
     title : str
@@ -42,7 +43,7 @@ def plot_front(
     Raises
     ------
     InputError
-        If no trial ran.
+        If no trial could be run.
     """
     if not found.front:
         raise InputError("no schedule could be run, so there is no front to draw")
@@ -55,7 +56,7 @@ def plot_front(
         _bars(ax, comparison, level)
     _axes(ax, found)
     _variables(figure, found, mark, ax)
-    figure.text(0.08 / WIDTH, 1 - 0.22 / total, title or "Schedules tried, and the front",
+    figure.text(0.08 / WIDTH, 1 - 0.22 / total, title or "Schedules tried, and the Pareto front",
                 fontsize=10, weight="bold", va="center")  # fmt: skip
     figure.legend(handles=_key(comparison, level), loc="lower left", ncols=3, frameon=False,
                   fontsize=SMALL, bbox_to_anchor=(0.0, 0.2 / total))  # fmt: skip
@@ -76,7 +77,7 @@ def _trials(ax: Axes, found: Search, mark: int) -> None:
 
 
 def _bars(ax: Axes, comparison: Comparison, level: float) -> None:
-    """Where ``level`` of the draws lie, and their median; of the front, and of what was done."""
+    """Draw medians and ``level`` intervals, of the front and of the schedule as given."""
     tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)
     for row in range(len(comparison.scenarios)):
         x, y = np.quantile(comparison.draws[row, :2], tails, axis=1).T
@@ -89,10 +90,10 @@ def _bars(ax: Axes, comparison: Comparison, level: float) -> None:
 def _axes(ax: Axes, found: Search) -> None:
     for k, axis in enumerate((ax.xaxis, ax.yaxis)):
         end, sign = found.question.objectives[k], found.question.signs[k]
-        wish = "less is better" if sign > 0 else "more is better"
+        direction = "lower is better" if sign > 0 else "higher is better"
         unit = unit_text(end.unit, "no unit")
-        said = "\n".join(textwrap.wrap(f"{end.label}, {unit} ({wish})", 60))
-        axis.set_label_text(said, fontsize=SMALL)
+        label = "\n".join(textwrap.wrap(f"{end.label}, {unit} ({direction})", 60))
+        axis.set_label_text(label, fontsize=SMALL)
         values = np.append(found.values[:, k], found.given[k])
         shown = values[np.isfinite(values)]
         if end.log and shown.min() > 0 and shown.max() > 20 * shown.min():
@@ -100,7 +101,7 @@ def _axes(ax: Axes, found: Search) -> None:
 
 
 def _variables(figure: Figure, found: Search, mark: int, main: Axes) -> None:
-    """What each variable is along the front, in a panel of its own, over the main one's axis."""
+    """Draw each variable along the front in its own panel, against the first endpoint."""
     count, gap, front = len(found.question.variables), 0.3, list(found.front)
     total = HIGH + ABOVE + BELOW
     high = (HIGH - (count - 1) * gap) / count
@@ -127,12 +128,12 @@ def _variables(figure: Figure, found: Search, mark: int, main: Axes) -> None:
 
 def _key(comparison: Comparison | None, level: float) -> list[Line2D]:
     key = [
-        Line2D([], [], color=VERMILION, marker="*", ms=11, lw=0, label="what was done (or - -)"),
-        Line2D([], [], color=BLUE, marker="o", ms=4.5, label="front, at the estimates"),
+        Line2D([], [], color=VERMILION, marker="*", ms=11, lw=0, label="as given (or - -)"),
+        Line2D([], [], color=BLUE, marker="o", ms=4.5, label="Pareto front, at the estimates"),
         Line2D([], [], color=GREY, marker="o", ms=3, lw=0, label="other schedules tried"),
         Line2D([], [], color=GREEN, marker="o", ms=9, mfc="none", lw=0, label="chosen"),
     ]
     if comparison is not None:
         key.append(Line2D([], [], color=INK, marker="s", ms=3, mfc="white", lw=0.7,
-                          label=f"median of the draws, and {100 * level:g} % of them"))  # fmt: skip
+                          label=f"median and {100 * level:g} % of the draws"))  # fmt: skip
     return key

@@ -1,6 +1,6 @@
-"""Figures of what drives an endpoint: indices with how they settled, and a tornado.
+"""Figures of a sensitivity analysis: indices with their convergence, and a tornado plot.
 
-A row an endpoint in the first, a panel an endpoint in the second.
+The first has one row per endpoint, the second one panel per endpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .plots import Picture, styled
 from .sensitivities import TAIL, Sensitivity
 
 SHOWN = 10
-"""Parameters in a panel, the leading ones; the tables have all."""
+"""The number of leading parameters in a panel; the tables have all."""
 MOST = 6
 TRACED = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LEFT, WIDTH, ABOVE, BELOW, GAP, ROW = 1.35, 9.4, 0.72, 0.98, 0.66, 0.19
@@ -36,7 +36,7 @@ LEFT, WIDTH, ABOVE, BELOW, GAP, ROW = 1.35, 9.4, 0.72, 0.98, 0.66, 0.19
 def plot_sensitivity(
     found: Sensitivity, *, endpoints: Sequence[str] = (), title: str = ""
 ) -> Figure:
-    """The leading parameters of each endpoint with intervals, and how their indices settled.
+    """Draw the leading indices of each endpoint with intervals, and their convergence.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plot_sensitivity(
     title : str
     """
     places = _places(found, endpoints)
-    table, settled = found.table(), found.convergence()
+    table, convergence = found.table(), found.convergence()
     shown = min(SHOWN, len(found.ranges))
     high = shown * ROW
     total = ABOVE + BELOW + len(places) * (high + GAP) - GAP
@@ -55,19 +55,20 @@ def plot_sensitivity(
         bottom = (total - ABOVE - row * (high + GAP) - high) / total
         bars = figure.add_axes((LEFT / WIDTH, bottom, 4.0 / WIDTH, high / total))
         lines = figure.add_axes(((LEFT + 5.0) / WIDTH, bottom, 2.0 / WIDTH, high / total))
-        mine = table[table["endpoint"] == end.name].head(shown)
-        _indices(bars, found, mine)
-        bars.set_title(_named(found, k), fontsize=SMALL, loc="left")
-        _settling(lines, found, settled[settled["endpoint"] == end.name], mine)
+        leading = table[table["endpoint"] == end.name].head(shown)
+        _indices(bars, found, leading)
+        bars.set_title(_endpoint_title(found, k), fontsize=SMALL, loc="left")
+        _convergence(lines, found, convergence[convergence["endpoint"] == end.name], leading)
         for ax in (bars, lines):
             ax.tick_params(labelsize=SMALL)
-    _words(figure, total, title or f"{found.problem}: what drives it", _key(found), _about(found))
+    title = title or f"{found.problem}: sensitivity indices"
+    _title_and_legend(figure, total, title, _key(found), _method_text(found))
     return figure
 
 
 @styled
 def plot_tornado(found: Sensitivity, *, endpoints: Sequence[str] = (), title: str = "") -> Figure:
-    """Each endpoint as one parameter after the other goes from its 5 % to its 95 % value.
+    """Draw each endpoint with one parameter at a time at its 5 % and its 95 % value.
 
     Parameters
     ----------
@@ -95,22 +96,22 @@ def plot_tornado(found: Sensitivity, *, endpoints: Sequence[str] = (), title: st
     key = [Patch(fc=SKY, label=f"parameter at {low} of its {of}"),
            Patch(fc=ORANGE, label=f"at {top}; the others at their estimates"),
            Line2D([], [], color=INK, lw=1, label="at the estimates")]  # fmt: skip
-    _words(figure, total, title or f"{found.problem}: one parameter at a time", key, "")
+    _title_and_legend(figure, total, title or f"{found.problem}: one parameter at a time", key, "")
     return figure
 
 
 def _places(found: Sensitivity, names: Sequence[str]) -> list[int]:
     from .errors import unknown_name
 
-    known = [e.name for e in found.plan.endpoints]
+    available = [e.name for e in found.plan.endpoints]
     for name in names:
-        if name not in known:
-            raise unknown_name("endpoint", name, known)
-    return [known.index(name) for name in (names or known[:MOST])]
+        if name not in available:
+            raise unknown_name("endpoint", name, available)
+    return [available.index(name) for name in (names or available[:MOST])]
 
 
 def _indices(ax: Axes, found: Sensitivity, table: pd.DataFrame) -> None:
-    """Bars of the leading index with its interval; dots of the other."""
+    """Draw bars for the leading index with its interval, and markers for the other index."""
     key = found.leading
     heights = np.arange(len(table))
     values = table[key].to_numpy()
@@ -134,10 +135,10 @@ def _axis(found: Sensitivity, table: pd.DataFrame) -> str:
     name = str(table["endpoint"].iloc[0])
     end = next(e for e in found.plan.endpoints if e.name == name)
     log = table["scale"].iloc[0] == "log"
-    return f"change across the range, in {'natural logarithms' if log else unit_text(end.unit)}"
+    return f"change over the interval, in {'natural logarithms' if log else unit_text(end.unit)}"
 
 
-def _settling(ax: Axes, found: Sensitivity, table: pd.DataFrame, leading: pd.DataFrame) -> None:
+def _convergence(ax: Axes, found: Sensitivity, table: pd.DataFrame, leading: pd.DataFrame) -> None:
     key = found.leading
     for colour, name in zip(TRACED, leading["parameter"], strict=False):
         mine = table[table["parameter"] == name].sort_values("blocks")
@@ -175,31 +176,33 @@ def _tornado(ax: Axes, table: pd.DataFrame, end: Endpoint) -> None:
     ax.set_title(textwrap.shorten(end.label, 58, placeholder=" ..."), fontsize=SMALL, loc="left")
 
 
-def _named(found: Sensitivity, k: int) -> str:
+def _endpoint_title(found: Sensitivity, k: int) -> str:
     end = found.plan.endpoints[k]
-    told = " (its logarithm)" if found.scale(k) == "log" else ""
-    return textwrap.shorten(end.label, 70, placeholder=" ...") + told
+    scale = " (its logarithm)" if found.scale(k) == "log" else ""
+    return textwrap.shorten(end.label, 70, placeholder=" ...") + scale
 
 
 def _key(found: Sensitivity) -> list[Artist]:
     if found.leading == "ST":
         return [
-            Patch(fc=BLUE, alpha=0.55, label="ST: alone and with others, 95 %"),
-            Line2D([], [], color=VERMILION, marker="o", ms=3.5, label="S1: alone, 95 %"),
+            Patch(fc=BLUE, alpha=0.55, label="ST: total, 95 %"),
+            Line2D([], [], color=VERMILION, marker="o", ms=3.5, label="S1: first order, 95 %"),
         ]
-    return [Patch(fc=BLUE, alpha=0.55, label="mu*: how much it moves, 95 %"),
+    return [Patch(fc=BLUE, alpha=0.55, label="mu*: mean absolute effect, 95 %"),
             Line2D([], [], color=VERMILION, marker="D", ms=3.5, mfc="white", lw=0,
-                   label="sigma: how much that depends on the others")]  # fmt: skip
+                   label="sigma: nonlinearity and interactions")]  # fmt: skip
 
 
-def _about(found: Sensitivity) -> str:
+def _method_text(found: Sensitivity) -> str:
     over = "the priors" if found.plan.within is None else (
-        f"the fit's {100 * found.plan.within:g} % intervals, each on its own")  # fmt: skip
+        f"the fit's {100 * found.plan.within:g} % intervals, varied independently")  # fmt: skip
     failed = f", {len(found.failures)} failed" if found.failures else ""
     return f"{found.plan.method}, {found.runs} runs over {over}{failed}"
 
 
-def _words(figure: Figure, total: float, title: str, key: Sequence[Artist], about: str) -> None:
+def _title_and_legend(
+    figure: Figure, total: float, title: str, key: Sequence[Artist], about: str
+) -> None:
     figure.text(0.08 / WIDTH, 1 - 0.22 / total, title, fontsize=10, weight="bold", va="center")
     figure.legend(handles=list(key), loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.0, 0.2 / total))  # fmt: skip

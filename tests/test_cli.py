@@ -196,7 +196,7 @@ def test_unwritable_place_leaves_nothing(tiny, tmp_path, option):
 def test_fit_prints_one_screen(fitted):
     result, folder = fitted
     assert result.exit_code == 0, result.stderr
-    for words in ("a1", "5.5 mg", "< 0.9 mg", "× 0.6", "CRS grade by day", "one_mg", "demands met",
+    for words in ("a1", "5.5 mg", "< 0.9 mg", "× 0.6", "CRS grade by day", "one_mg", "criteria met",
                   str(folder), "Research use only"):  # fmt: skip
         assert words in result.output
     assert len(result.output.splitlines()) < 40
@@ -212,7 +212,7 @@ def test_fit_writes_tables_figures_and_report(fitted):
                                "report.md"}  # fmt: skip
     report = (folder / "report.md").read_text()
     for words in ("## Reported and fitted", "## CRS grade by day", "## Estimates", "AIC",
-                  "Carried by their prior alone", "runs of the fit failed", "free.k",
+                  "Dominated by their prior", "runs of the fit failed", "free.k",
                   "Research use only"):  # fmt: skip
         assert words in report
 
@@ -254,7 +254,7 @@ def test_interrupt_is_short_and_leaves_nothing(tiny, tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert (out, err.splitlines()[-1]) == ("", "Stopped; nothing is half-written.")
+    assert (out, err.splitlines()[-1]) == ("", "Stopped; no file is incomplete.")
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 

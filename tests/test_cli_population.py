@@ -59,7 +59,7 @@ def test_fit_of_a_patient_without_problem(study):
     result = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1)
     assert result.exit_code == 0, result.stderr
     assert "one_mg" in result.output
-    assert "made up" not in result.stderr
+    assert "example data" not in result.stderr
     made, = (study / "p1" / "runs").iterdir()
     assert (made / "report.md").is_file()
     assert run("simulate", study / "p1", "--from", study / "p1", "--until", 1).exit_code == 0
@@ -71,7 +71,7 @@ def test_rows_of_the_template_are_said_before_the_fit(study):
     (home / "doses.csv").write_text("\n".join([head, f"{first}EXAMPLE: a pill", *rest]))
     result = run("fit", home, "--starts", 1, "--no-drop", "--workers", 1)
     assert result.exit_code == 0, result.stderr
-    assert "Take care: p1/doses.csv, row 2: still made up" in result.stderr
+    assert "Warning: p1/doses.csv, row 2: still example data" in result.stderr
 
 
 @pytest.mark.parametrize("asked", [".", "run"])
@@ -130,14 +130,14 @@ def test_fit_of_one_observation(study):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     result = run("fit", study / "p1", "--starts", 1, "--no-drop", "--workers", 1)
     assert result.exit_code == 0, result.stderr
-    assert "1 of 1 demands met" in result.output
+    assert "1 of 1 acceptance criteria met" in result.output
 
 
 def test_fit_without_observation_is_the_prior(study):
     (study / "p1" / "observations.csv").unlink()
     result = run("fit", study / "p1")
     assert result.exit_code == 0, result.stderr
-    assert result.output.startswith("p1: no observation; nothing to fit. What is known is")
+    assert result.output.startswith("p1: no observation; nothing to fit. The estimate is")
     assert "one_mg" in result.output
     assert not (study / "p1" / "runs").exists()
 
@@ -205,4 +205,4 @@ def test_bad_options(study, words):
 
 def test_a_folder_without_patients(tmp_path):
     result = run("fit-all", tmp_path, "--out", tmp_path / "out")
-    assert "holds no patient" in result.stderr
+    assert "has no patient" in result.stderr

@@ -62,7 +62,7 @@ def test_profiles_lie_beside_the_run_and_do_not_touch_it(problem):
     assert all(verdict in result.output for verdict in verdicts)
     assert "profiles: 2 of 2" in result.stderr
     report = (folder / "profiles.md").read_text()
-    assert report.startswith("# What the data tell of each parameter")
+    assert report.startswith("# Profile likelihood of each parameter")
     assert "Research use only" in report and "![profiles](profiles.png)" in report
     assert all(verdict in report for verdict in verdicts)
     assert (folder / "profiles.png").is_file()
@@ -91,7 +91,7 @@ def test_fit_profiles_and_reports_in_one(problem, tmp_path):
                  "--out", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 0, result.output
     (folder,) = (tmp_path / "out" / "runs").iterdir()
-    link = "What the data tell of each parameter: [profiles.md](profiles.md)."
+    link = "Profile likelihood of each parameter: [profiles.md](profiles.md)."
     assert link in (folder / "report.md").read_text()
     assert (folder / "profiles.md").is_file()
     assert link not in (of(problem) / "report.md").read_text()  # a fit without --profiles
@@ -205,7 +205,7 @@ def test_groups_are_left_out(problem, tmp_path):
     assert result.exit_code == 0, result.output
     assert (tmp_path / "left_out.csv").is_file()
     late = run("leave-one-out", problem, "--after", 300)
-    assert "--after 300  nothing was observed after that day" in late.stderr
+    assert "--after 300  there is no observation after that day" in late.stderr
 
 
 # --- predictions ----------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_a_prior_may_be_asked_for_where_something_was_measured(problem, tmp_path
 def test_a_prior_has_neither_draws_nor_a_problem(unmeasured, tmp_path, option):
     result = run("predict", unmeasured, option, tmp_path, "--out", tmp_path / "p")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{option}  belongs to a fit, and these bands are a prior's" in result.stderr
+    assert f"{option}  applies to a fit, not to bands of a prior" in result.stderr
 
 
 # --- compared -------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def test_the_command_prints_and_writes(best, folder, tmp_path):
     assert half["amount"].tolist() == (given["amount"] / 2).tolist()
     refused = CliRunner().invoke(cli, [*command, "--level", "95"])
     assert refused.exit_code == 1
-    assert "--level is 95; give a share between 0 and 1" in refused.output
+    assert "--level is 95; give a value between 0 and 1" in refused.output
 
 
 def test_a_difference_of_no_size_is_not_marked_as_sure(found):

@@ -299,7 +299,7 @@ def test_ratios_whose_reference_cannot_be_kept() -> None:
     ))  # fmt: skip
     assert made.stated == ("a_3", "not_by_change")
     reasons = {item.observation.id: item.reason for item in made.left_out}
-    assert "day 0" in reasons["to_0"] and "k, which it rests on" in reasons["to_change"]
+    assert "day 0" in reasons["to_0"] and "k, which it depends on" in reasons["to_change"]
 
 
 def test_rests_on_follows_quantities() -> None:
@@ -311,7 +311,7 @@ def test_rests_on_follows_quantities() -> None:
 
 
 def test_nothing_to_state_is_refused() -> None:
-    with pytest.raises(InputError, match="none of the observations can be stated"):
+    with pytest.raises(InputError, match="none of the observations can be expressed"):
         petab_files(asked(seen("low", "A", 1, 2.0, kind="below")))
 
 
@@ -319,7 +319,7 @@ def test_a_name_that_is_a_word_of_petab_is_refused() -> None:
     text = MODEL.replace("loss :=", "Log10 :=").replace("loss has", "Log10 has")
     text = text.replace("loss is", "Log10 is").replace("-loss", "-Log10").replace("loss*", "Log10*")
     levels, noise = seen("x", "Log10", 3, 2.0), Noise({"Log10": Spread(0.2)})
-    with pytest.raises(InputError, match="'Log10' is a word of PEtab's own; rename it"):
+    with pytest.raises(InputError, match="'Log10' is a reserved word of PEtab; rename it"):
         petab_files(asked(levels, text=text, noise=noise))
 
 
@@ -336,7 +336,7 @@ def test_values_out_of_bounds_are_refused(value: float) -> None:
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
-    with pytest.raises(StorageError, match=r"has a README\.md that is not of an earlier export"):
+    with pytest.raises(StorageError, match=r"contains a README\.md that is not from an earlier"):
         export_petab(asked(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
 
@@ -370,8 +370,8 @@ def test_the_command_line_linter_would_see_a_mistake(written, tmp_path: Path) ->
 def test_the_case(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["export", "ruemmele2025", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert "6 of 47 observations are in it: psa_d0" in result.output
-    assert "not in it (a reading under a limit" in result.output and "grade_d32" in result.output
+    assert "6 of 47 observations exported: psa_d0" in result.output
+    assert "not exported (a reading under a limit" in result.output and "grade_d32" in result.output
     assert "`petablint problem.yaml`" in (tmp_path / "README.md").read_text()
     checked = petablint(tmp_path / "problem.yaml")
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout

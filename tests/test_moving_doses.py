@@ -80,11 +80,11 @@ def test_a_member_without_steady_state_is_named():
 @pytest.mark.parametrize(
     ("scenario", "names", "words"),
     [
-        (STEADY, ("cl",), "a reset or a steady state .* cannot be stated in PEtab"),
+        (STEADY, ("cl",), "a reset or a steady state .* cannot be expressed in PEtab"),
         (Scenario("back", resets=(1.0,)), ("cl",), "a reset or a steady state"),
-        (ORAL, ("lag_oral",), "lag_oral is free and moves doses, which PEtab cannot state"),
+        (ORAL, ("lag_oral",), "lag_oral is free and shifts dose times, which PEtab cannot express"),
         (ORAL.with_changes(Change("f_oral", first=0.3, factor=0.5)), ("cl",),
-         "doses follow a change of f_oral, which the export cannot state yet"),
+         "doses follow a change of f_oral, which the export does not support"),
     ],
 )  # fmt: skip
 def test_what_petab_cannot_state_is_refused(scenario, names, words):

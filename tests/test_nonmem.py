@@ -456,7 +456,7 @@ def test_simulate_runs_a_study(tmp_path):
     ("words", "said"),
     [
         (["--data", "s.csv"], "takes a PATIENT, or --data STUDY.csv with --model"),
-        (["--data", "s.csv", "--model", "crs", "--until", "3"], "--until  says nothing with"),
+        (["--data", "s.csv", "--model", "crs", "--until", "3"], "--until  does not apply with"),
         (["nobody", "--data", "s.csv", "--model", "crs"], "takes a PATIENT, or --data"),
         ([], "takes a PATIENT, or --data"),
         (["s.csv"], "s.csv  is a table: a NONMEM or Monolix data set is given as --data s.csv"),

@@ -220,7 +220,7 @@ def test_report_names_what_was_missed_and_why(fitted):
     missed = [row.id for row in demands(rows) if row.verdict == "miss"]
     assert missed
     assert summary(rows) == (
-        f"{9 - len(missed)} of 9 demands met; missed: {', '.join(missed)}"
+        f"{9 - len(missed)} of 9 acceptance criteria met; missed: {', '.join(missed)}"
     )
     text = report_text(fitted, crs_sim.drop_one(fitted, workers=1))
     assert summary(rows) in text

@@ -168,7 +168,7 @@ def test_the_figure_says_which_band_is_which_and_shows_every_observation(linear,
     figure = plot_predictions(bands, run, observations=linear.problem.patient.observations)
     words = [t.get_text() for t in figure.legends[0].get_texts()]
     assert "95 % band of the curve: parameters" in words
-    assert "95 % band of a reading: parameters and its noise" in words
+    assert "95 % band of a reading: parameters and residual error" in words
     assert any("draws of the Laplace approximation" in text.get_text() for text in figure.texts)
     drawn = {artist.get_gid() for ax in figure.axes for artist in (*ax.lines, *ax.texts)}
     assert {f"observed-{o.id}" for o in linear.problem.patient.observations} <= drawn

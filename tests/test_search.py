@@ -326,8 +326,8 @@ def test_the_shipped_search_can_be_asked():
 def test_the_figure_marks_what_was_done_and_has_units(best, grid):
     figure = plot_front(grid, drawn(best, grid, grid.front, draws=60))
     main = figure.axes[0]
-    assert main.get_xlabel() == "Amount in the body: peak, mg (less is better)"
-    assert main.get_ylabel() == "Amount in the body on day 12, mg (more is better)"
+    assert main.get_xlabel() == "Amount in the body: peak, mg (lower is better)"
+    assert main.get_ylabel() == "Amount in the body on day 12, mg (higher is better)"
     (star,) = [line for line in main.lines if line.get_marker() == "*"]
     assert [float(star.get_xdata()[0]), float(star.get_ydata()[0])] == grid.given.tolist()
     assert [ax.get_title("left") for ax in figure.axes[1:]] == [

@@ -131,14 +131,14 @@ def test_a_subject_can_be_taken_to_other_tools(tmp_path, study):
     total = minus_two_log_likelihood(tmp_path / "petab", TRUTHS[0])
     assert total == pytest.approx(made.deviance + made.constant, abs=1e-4)
     readme = (tmp_path / "petab" / "README.md").read_text()
-    assert "## Not in it\n\n- nothing\n\n## How it compares" in readme
+    assert "## Not exported\n\n- nothing\n\n## Comparing likelihoods" in readme
 
 
 def test_a_steady_state_cannot_be_taken_there(tmp_path, study):
     study.write_text("ID,TIME,AMT,CMT,DV,SS,II\n1,0,100,2,.,1,12\n1,2,.,2,2.6,.,.\n")
     found = read_nonmem(study, ONE)
     asked = subject_problem(found, found.patients[0], ONE, tmp_path / "one")
-    with pytest.raises(InputError, match=r"a steady state .* cannot be stated in PEtab"):
+    with pytest.raises(InputError, match=r"a steady state .* cannot be expressed in PEtab"):
         export_petab(asked, tmp_path / "petab")
     assert not (tmp_path / "petab").exists()
 
@@ -261,8 +261,8 @@ BAD = {
     (): "fit  takes a PATIENT, or --data STUDY.csv with --model MODEL",
     ("--data", "study.csv"): "fit  takes a PATIENT, or --data",
     ("ruemmele2025", "--data", "study.csv", "--model", "one_compartment"): "fit  takes a PATIENT",
-    ("ruemmele2025", "--subject", "1"): "--subject  is for a data set",
-    ("ruemmele2025", "--resume"): "one patient is fitted anew",
+    ("ruemmele2025", "--subject", "1"): "--subject  requires a data set",
+    ("ruemmele2025", "--resume"): "applies to a fit of several subjects",
     ("--data", "study.csv", "--model", "one_compartmnt"): "did you mean 'one_compartment'?",
     ("--data", "stud.csv", "--model", "one_compartment"): "stud.csv: cannot be read",
     ("--data", "study.csv", "--model", "one_compartment", "--subject", "9"): "unknown subject '9'",
@@ -270,7 +270,7 @@ BAD = {
     ("--data", "study.csv", "--model", "one_compartment", "--prior", "crz"): "did you mean 'crs'",
     ("--data", "study.csv", "--model", "one_compartment", "--prior", "crs"): "unknown parameter",
     ("--data", "study.csv", "--model", "one_compartment", "--subject", "1", "--resume"):
-        "this is one",
+        "applies to a fit of several subjects",
 }  # fmt: skip
 
 

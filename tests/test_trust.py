@@ -28,7 +28,7 @@ def test_nothing_is_said_of_a_good_fit(good):
     assert agreeing(good) == 3
     assert agreement_words(good) == (
         "3 of 3 starts end within 0.1 of the best cost, 3 within 1")
-    assert "Take care" not in report_text(good)
+    assert "Warning" not in report_text(good)
     assert "3 of 3 starts end within 0.1" in report_text(good)
 
 
