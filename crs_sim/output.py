@@ -1,6 +1,6 @@
-"""Files written whole or not at all: every one lies complete beside its place before it gets there.
+"""Atomic file writing: each file is written under a temporary name, then renamed into place.
 
-A simulation becomes a plain table, and beside it what its columns mean and how it was made.
+A simulation is written as a CSV table and a JSON file of metadata: units, labels, provenance.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
-    """Write these files; should one of them fail, none is there.
+    """Write these files atomically; if one cannot be written, none is.
 
-    Folders that are missing are made. A file that is there already is replaced.
+    Missing folders are created. An existing file is replaced.
 
     Raises
     ------
@@ -73,26 +73,26 @@ def json_file(content: Mapping[str, Any]) -> bytes:
 
 
 def csv_file(table: pd.DataFrame, digits: int | None = None) -> bytes:
-    """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
-    shown = None if digits is None else f"%.{digits}g"
-    text: str = table.to_csv(index=False, float_format=shown, lineterminator="\n")
+    """A table as the content of a CSV file; all digits of numbers unless ``digits`` is given."""
+    float_format = None if digits is None else f"%.{digits}g"
+    text: str = table.to_csv(index=False, float_format=float_format, lineterminator="\n")
     return text.encode()
 
 
 def table_files(
     sim: Simulation, path: str | Path, about: Mapping[str, object]
 ) -> dict[Path, bytes]:
-    """A run as the files of `write_whole`: a CSV, and ``<path>.meta.json`` beside it.
+    """The files of a run, for `write_whole`: a CSV, and ``<path>.meta.json`` beside it.
 
     The CSV has a column ``day``, then one for each state and named quantity, with their ids. The
-    other file has their units and labels, the model's hash, the parameter values, what the solver
-    did, and ``about``. Of a scenario with triggers or holds comes ``<path>.ledger.csv`` as well:
-    every dose given or held, and why.
+    metadata are their units and labels, the model's hash, the parameter values, solver statistics
+    and ``about``. A scenario with triggers or holds also has ``<path>.ledger.csv``: every dose
+    given or held, and why.
 
     Parameters
     ----------
     path : of the CSV
-    about : what else to note, such as versions and options; must go into JSON
+    about : further metadata, such as versions and options; must be JSON serialisable
     """
     path = Path(path)
     columns = sim.model.course_ids
@@ -116,9 +116,9 @@ def table_files(
 
 
 def csv_text(sim: Simulation) -> str:
-    """The table of a run as CSV, numbers with all their digits.
+    """The table of a run as CSV, with all digits of each number.
 
-    Written here, since loading pandas takes longer than everything else about a table.
+    Without pandas, which takes longer to import than the table to write.
     """
     header = ",".join(("day", *sim.model.course_ids))
     rows = np.column_stack([sim.days, sim.states, sim.quantities]).tolist()
@@ -135,16 +135,16 @@ def ledger_text(ledger: Ledger) -> str:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuse, before long work, a folder that cannot be made or written to.
+    """Check, before a long computation, that a folder can be created and written to.
 
     Raises
     ------
     StorageError
-        Naming the folder; nothing is left behind.
+        Naming the folder; nothing is created.
     """
     path = Path(folder)
     nearest = next(p for p in (path, *path.resolve().parents) if p.exists())
     if not nearest.is_dir():
         raise StorageError(f"{path}  cannot be a folder: {nearest} is a file; choose another")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise StorageError(f"{path}  cannot be written: {nearest} is not ours; choose another")
+        raise StorageError(f"{path}  cannot be written: no permission in {nearest}; choose another")

@@ -482,11 +482,11 @@ MARK = Dose(0, "mark", 1)
         (falling(trigger("A > 1", Dose(0, "pill", 1, "cells"))), UnitError,
          "falling: trigger 'low'"),
         (falling(trigger("A > 1", first=5.0)), InputError,
-         "falling: trigger 'low': it is first looked at on day 5, and the run ends on day 2; "),
+         "falling: trigger 'low': it is first evaluated on day 5, and the run ends on day 2; "),
         (falling(trigger("A > 1", every_hours=0.001)), InputError,
-         "trigger 'low': it looks every 0.001 hours; give a minute or more"),
+         "trigger 'low': it is evaluated every 0.001 hours; give a minute or more"),
         (falling(trigger("A > 1", Dose(0, "pill", 1, steady="alone", every=24))), InputError,
-         "trigger 'low': its dose must be one like any other"),
+         "trigger 'low': its dose must be an ordinary one"),
     ],
 )  # fmt: skip
 def test_refused_by_name(scenario, error, words):

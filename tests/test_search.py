@@ -131,7 +131,7 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     with pytest.raises(StorageError, match="holds results already"):
         search(best, question, folder=out)
     other = asked(best, tmp_path, BASE + VARY, "nsga2")
-    with pytest.raises(StorageError, match="cannot be gone on with"):
+    with pytest.raises(StorageError, match="cannot be resumed"):
         search(best, other, folder=out, resume=True)
 
 

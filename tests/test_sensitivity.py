@@ -188,7 +188,7 @@ def test_rows_of_another_model_are_refused(tmp_path):
     append(log, [[3, None, ""]])
     assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"], [3, None, ""]]
     log.write_text("[1, 2]\n")
-    with pytest.raises(StorageError, match=r"is damaged \(not what this package writes\)"):
+    with pytest.raises(StorageError, match=r"is damaged \(not written by this package\)"):
         begin(log, {"model": "abc"}, resume=True)
     log.write_text("nonsense\n")
     with pytest.raises(StorageError, match="is damaged"):
