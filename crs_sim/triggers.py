@@ -110,7 +110,7 @@ class Trigger:
         if not (math.isfinite(self.hours_apart) and self.hours_apart > 0):
             raise InputError(
                 f"{where}: hours_apart is {self.hours_apart:g}; give hours above 0 between its "
-                "doses, or it would fire without end"
+                "doses, or it would fire for ever"
             )
         if self.every_hours is not None and not self.every_hours > 0:
             raise InputError(f"{where}: every_hours is {self.every_hours:g}; give hours above 0")

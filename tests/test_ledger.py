@@ -509,15 +509,15 @@ def test_a_dose_per_kg_needs_a_weight():
 
 def test_what_needs_known_doses_refuses_triggers_and_holds():
     scenario = falling(trigger("A > 1"), holds=[Hold("pill", when("A > 1"))])
-    words = r"falling: trigger 'low', hold 'no pill while A > 1': what is given is decided"
+    words = r"falling: trigger 'low', hold 'no pill while A > 1': these are decided"
     with pytest.raises(InputError, match=words):
         timeline(TURNOVER, scenario, np.array([0.0, 1.0]))
     problem = asked(free("k", 0.5, 1.0), model=DECAY)
-    untold = replace(problem, patient=replace(problem.patient, scenario=Scenario(
-        "untold", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
+    undecided = replace(problem, patient=replace(problem.patient, scenario=Scenario(
+        "undecided", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
     for use in (Objective, petab_files):
-        with pytest.raises(InputError, match="untold: trigger 'low': what is given is decided"):
-            use(untold)
+        with pytest.raises(InputError, match="undecided: trigger 'low': these are decided"):
+            use(undecided)
 
 
 def test_a_synthetic_patient_has_the_doses_that_were_given():

@@ -366,7 +366,7 @@ def test_two_numbers_are_not_taken_for_one_observable(study):
     two = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n1,1,.,1,9"
     with pytest.raises(FileError, match=r"row 4, column CMT: is 1, and 2 in row 3; it is amb"):
         study(two)
-    with pytest.raises(FileError, match=r"says that both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
+    with pytest.raises(FileError, match=r"whether both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
         study(two, 'observable = "CENTRAL"\n')
     found = study(two, '[observables]\n2 = "c_central"\n1 = "DEPOT"\n')
     assert [o.observable for o in found.patients[0].observations] == ["c_central", "DEPOT"]

@@ -169,8 +169,8 @@ def test_a_full_disk_is_one_message_and_what_was_finished_stays(
     stopped = CliRunner().invoke(cli, ["sensitivity", str(folder / "fit"), *ends, "--samples",
                                        "128", "--until", "12", "--out", str(out)])  # fmt: skip
     assert stopped.exit_code == 1 and stopped.output.count("Error: ") == 1
-    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; make "
-                                   "room, then --resume\n")  # fmt: skip
+    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; free "
+                                   "some space, then --resume\n")  # fmt: skip
     assert (out / LOG).read_bytes() == whole[:room]
     monkeypatch.undo()
     sensitivity(best, plan_of(best), folder=out, resume=True)

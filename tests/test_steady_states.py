@@ -283,7 +283,7 @@ def test_times_that_cannot_be(dose, values, words):
         ({"steady": "often", "every": 1}, "steady is 'often'"),
         ({"rate": 1, "hours": 1}, "give either hours or a rate"),
         ({"rate": 0}, "give either hours or a rate above 0"),
-        ({"hours": 1, "modelled": "rate"}, "its rate is the model's; give no other"),
+        ({"hours": 1, "modelled": "rate"}, "its rate is a parameter; give no hours or rate"),
     ],
 )
 def test_doses_that_make_no_sense(fields, words):
