@@ -1,8 +1,8 @@
-"""What arrives of a scenario's doses and when: lags, resets, and what led to a steady state.
+"""Dosing events of a scenario for the solver, with lag times, resets and steady states applied.
 
-A reset cancels what was ordered before it: an infusion stops, a dose that has not arrived never
-does. A steady state stands for doses without beginning; those of them that still run, or have not
-yet arrived, when it is reached go on after it.
+A reset cancels earlier doses: a running infusion stops, a dose in its lag time never arrives. A
+steady state implies an endless series of earlier doses; those still running or in their lag time on
+its day continue after it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from .model import Model
 from .scenario import Scenario
 
 SAME_TIME = 1e-9
-"""Days (a tenth of a millisecond) within which two times are one: 0.1 + 0.2 is 0.3."""
+"""Days (a tenth of a millisecond) within which two times count as equal: 0.1 + 0.2 is 0.3."""
 CONSTANT_CYCLE = 30.0
-"""Days after which a constant infusion is asked whether the states still move."""
-MOST_RUNNING = 1000
-"""Infusions of one steady state that may run at the same time."""
+"""Days of a constant infusion between two tests for steady state."""
+MAX_CONCURRENT = 1000
+"""Maximum number of concurrent infusions of one steady state."""
 
 
 @dataclass(frozen=True)
 class RunIn:
-    """Equal doses one after another until the states repeat themselves, imagined before a day.
+    """Equal doses repeated until steady state, simulated before the day on which it holds.
 
     Parameters
     ----------
     day : float, when the steady state holds
-    added : bool, whether it is added to the states of that day, or replaces them
+    added : bool, whether it is added to the states of that day (SS = 2) or replaces them (SS = 1)
     dose : Dose
-    cycle : float, days between two arrivals
+    cycle : float, dosing interval in days
     rest : float, days from the last arrival to ``day``
-    running : int, infusions that run all through the cycle
-    part : float, days of the cycle during which one more runs
+    running : int, number of infusions that run throughout the cycle
+    part : float, days of the cycle during which one more infusion runs
     length : float, days of one infusion; 0 for a bolus
     """
 
@@ -52,7 +52,7 @@ class RunIn:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What a solver has to do: inputs, resets (days), steady states, in the order written."""
+    """Dosing events for the solver: inputs, resets (days), steady states, in the order written."""
 
     inputs: tuple[Input, ...]
     resets: tuple[float, ...]
@@ -60,7 +60,7 @@ class Arrivals:
 
 
 def values_on(model: Model, scenario: Scenario) -> Callable[[float], Values]:
-    """Parameter values by day, under the scenario's changes."""
+    """A function of the day that returns the parameter values under the scenario's changes."""
     nominal = model.values
 
     def on(day: float) -> Values:
@@ -77,7 +77,7 @@ def values_on(model: Model, scenario: Scenario) -> Callable[[float], Values]:
 
 
 def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
-    """What arrives up to the last day.
+    """The dosing events up to the last day.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
         if item.dose.day < 0:
             raise InputError(
                 f"dose of {item.drug} on day {item.dose.day:g}: the run starts on day 0; "
-                "move the dose, or the day 0 of the patient"
+                "move the dose, or day 0 of the patient"
             )
     run_ins = tuple(_run_in(item) for item in given if item.dose.steady)
     resets = {*scenario.resets, *(r.day for r in run_ins if not r.added)}
@@ -104,19 +104,19 @@ def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
         with_tails = tuple(
             part for item in given if not item.dose.constant for part in (*_tails(item), item)
         )
-    left = _after_resets(with_tails, sorted(resets)) if resets else with_tails
-    kept = tuple(item for item in left if item.start <= last + SAME_TIME)
+    remaining = _after_resets(with_tails, sorted(resets)) if resets else with_tails
+    kept = tuple(item for item in remaining if item.start <= last + SAME_TIME)
     return Arrivals(kept, tuple(sorted(resets)), tuple(r for r in run_ins if r.day <= last))
 
 
 def _run_in(item: Input) -> RunIn:
-    """The steady state that a dose stands for."""
+    """The run-in to the steady state that a dose specifies."""
     dose, added = item.dose, item.dose.steady == "added"
     if dose.constant:
         return RunIn(dose.day, added, dose, CONSTANT_CYCLE, running=1, length=1.0)
     cycle = dose.every / HOURS_PER_DAY
     running = _whole(item.length, cycle)
-    if running > MOST_RUNNING:
+    if running > MAX_CONCURRENT:
         raise InputError(
             f"dose of {item.drug} on day {dose.day:g}: each infusion of its steady state lasts "
             f"{item.length:g} days, with a new one every {cycle:g}: {running} at the same time"
@@ -130,12 +130,12 @@ def _run_in(item: Input) -> RunIn:
 
 
 def _whole(time: float, cycle: float) -> int:
-    """Whole cycles in a time."""
+    """Number of whole cycles in a time."""
     return math.floor((time + SAME_TIME) / cycle)
 
 
 def _tails(item: Input) -> Iterable[Input]:
-    """What is still to come, on its day, of the doses that led to a steady state."""
+    """The remainder after a steady state's day of the implied earlier doses."""
     day, cycle = item.dose.day, item.dose.every / HOURS_PER_DAY
     if not item.dose.steady:
         return
@@ -149,7 +149,7 @@ def _tails(item: Input) -> Iterable[Input]:
 
 
 def _after_resets(inputs: Iterable[Input], resets: list[float]) -> Iterable[Input]:
-    """The inputs, without what a later reset cancels."""
+    """The inputs, without the parts cancelled by a later reset."""
     for item in inputs:
         ordered = item.dose.day if item.dose.ordered is None else item.dose.ordered
         later = (day for day in resets if day > ordered + SAME_TIME)

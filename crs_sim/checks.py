@@ -1,7 +1,7 @@
-"""What may be wrong with a model that can be read: small functions, model to list of issues.
+"""Checks of a model that can be read: each function returns a list of issues of one kind.
 
-Each is about one kind of mistake and says where it is and what to do; `check_model` runs them all.
-`listing` is the model as a document: every name with value, unit and source, and the equations.
+An issue states where it is and what to do; `check_model` runs all checks. `listing` documents a
+model: every name with value, unit and source, and the equations.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .units import Unit, declared_units, difference, named_unit, pretty, read_un
 
 DOI = re.compile(r"(https://doi\.org/|doi:)10\.\d{4,9}/\S+")
 ASSUMED = "assumption: "
-OF_ALGEBRA = frozenset({0.0, 1.0, 2.0})
-# read by dosing and by the grade, whatever the equations do with them
+ALLOWED_NUMBERS = frozenset({0.0, 1.0, 2.0})
+# read by dosing and by the grade, even if no equation uses them
 USED_ELSEWHERE = frozenset({"weight", "grade_1", "grade_2", "grade_3", "grade_4"})
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing wrong: where (file, line, symbol), what, and what to do about it."""
+    """One problem: where (file, line, symbol), what, and what to do about it."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ def _issue(model: Model, symbol: Symbol, text: str, advice: str) -> Issue:
 
 
 def check_model(model: Model) -> list[Issue]:
-    """Every issue of a model, in the order of its file."""
+    """All issues of a model, in file order."""
     checks: tuple[Callable[[Model], list[Issue]], ...] = (
         unit_names, units, unused_names, bare_numbers, sources, zero_state,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def unit_names(model: Model) -> list[Issue]:
     for name, definition in model.units:
         named, declared = named_unit(name), units_by_name[name]
         if named is not None and not same(named, declared):
-            text = f"the name says {show(named)}, its definition ({definition}) is {show(declared)}"
+            text = f"the name is {show(named)}, its definition ({definition}) is {show(declared)}"
             advice = f"Correct one of them ({difference(declared, named)})."
             file, line = model.path or model.name, _unit_line(model, name)
             issues.append(Issue(file, line, f"unit {name}", text, advice))
@@ -73,7 +73,7 @@ def unit_names(model: Model) -> list[Issue]:
 
 
 def _unit_line(model: Model, name: str) -> int:
-    # a Model keeps no lines for its units; the file it came from has them
+    # a Model does not keep the line numbers of its units, so look in its file
     path = Path(model.path)
     if not (model.path and path.is_file()):
         return 0
@@ -98,14 +98,14 @@ def symbol_units(model: Model) -> dict[str, Unit]:
 
 
 def units(model: Model) -> list[Issue]:
-    """Formulas that mix dimensions, hide a factor, or come out in another unit than declared."""
+    """Formulas that mix dimensions, hide a factor, or have another unit than declared."""
     known = symbol_units(model)
     per_day = read_unit("1/day")
     issues: list[Issue] = []
     for quantity in model.quantities:
         issues += _terms(model, quantity, quantity.formula, known, known[quantity.id])
     for state in model.states:
-        # a plain number is taken in the state's own unit
+        # a plain number is in the state's own unit
         if names(state.initial):
             issues += _terms(model, state, state.initial, known, known[state.id])
         issues += _terms(model, state, state.rate, known, known[state.id] * per_day)
@@ -122,7 +122,7 @@ def _terms(
             yield _issue(model, symbol, str(error), "Correct a unit, or divide by a reference.")
             continue
         if unit is not None and not same(unit, needed):
-            what = f"{term}, {difference(unit, needed)}: {show(unit)}, needed is {show(needed)}"
+            what = f"{term}, {difference(unit, needed)}: {show(unit)}, needed {show(needed)}"
             advice = "Declare a parameter in another unit, or write the conversion as one."
             yield _issue(model, symbol, what, advice)
 
@@ -131,7 +131,7 @@ def _terms(
 
 
 def unused_names(model: Model) -> list[Issue]:
-    """Parameters that nothing uses: no formula, no drug, no cut-point; and unused units."""
+    """Parameters that no formula, drug or grade cut-point uses, and unused units."""
     used = set(USED_ELSEWHERE).union(*(drug.parameters for drug in model.drugs))
     for quantity in model.quantities:
         used |= names(quantity.formula)
@@ -140,12 +140,12 @@ def unused_names(model: Model) -> list[Issue]:
     advice = "Delete it, or look for the formula that should use it."
     issues = [_issue(model, p, "is used nowhere", advice)
               for p in model.parameters if p.id not in used]  # fmt: skip
-    wanted = {s.unit for s in model.symbols.values()} | {d.unit for d in model.drugs}
-    wanted |= {word for _, text in model.units for word in re.findall(r"[A-Za-z]\w*", text)}
+    used_units = {s.unit for s in model.symbols.values()} | {d.unit for d in model.drugs}
+    used_units |= {word for _, text in model.units for word in re.findall(r"[A-Za-z]\w*", text)}
     issues += [
         Issue(model.path or model.name, _unit_line(model, name), f"unit {name}", "is used nowhere",
               "Delete it.")
-        for name, _ in model.units if name not in wanted
+        for name, _ in model.units if name not in used_units
     ]  # fmt: skip
     return issues
 
@@ -153,14 +153,14 @@ def unused_names(model: Model) -> list[Issue]:
 def bare_numbers(model: Model) -> list[Issue]:
     """Numbers inside formulas, which have no unit, label or source.
 
-    0, 1 and 2 belong to algebra (a share not bound, a square) and may stand.
+    0, 1 and 2 are allowed: they belong to algebra (an unbound fraction, a square).
     """
     advice = "Make each a parameter with unit, label and source."
     written: list[tuple[Symbol, str]] = [(q, q.formula) for q in model.quantities]
     written += [(s, text) for s in model.states for text in (s.rate, s.initial) if names(text)]
     return [
         _issue(model, symbol, f"bare number {', '.join(f'{n:g}' for n in bare)} in {text}", advice)
-        for symbol, text in written if (bare := sorted(numbers(text) - OF_ALGEBRA))
+        for symbol, text in written if (bare := sorted(numbers(text) - ALLOWED_NUMBERS))
     ]  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def sources(model: Model) -> list[Issue]:
         if source.startswith(ASSUMED) or DOI.match(source):
             continue
         if source:
-            issues.append(_issue(model, symbol, f"source {source!r} is no DOI", advice))
+            issues.append(_issue(model, symbol, f"source {source!r} is not a DOI", advice))
         elif symbol not in model.quantities:
             issues.append(_issue(model, symbol, "has no source", advice))
     return issues
@@ -185,7 +185,7 @@ def sources(model: Model) -> list[Issue]:
 def zero_state(model: Model) -> list[Issue]:
     """Rates, quantities and Jacobian that are not finite where every state is zero.
 
-    A solver starts there for every drug not given yet, and one nan ends the run.
+    Drug states are zero before the first dose, and one nan ends the run.
     """
     try:
         code = compile_model(model)
@@ -224,7 +224,7 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
 
 
 def _fails_at_zero(model: Model) -> Quantity | State | None:
-    # the generated code says only that something failed; the formulas one by one say which
+    # the generated code does not report which formula failed: evaluate them one by one
     known = {**model.values, **dict.fromkeys(model.state_ids, 0.0)}
     symbol: Quantity | State
     try:
@@ -243,7 +243,7 @@ def _fails_at_zero(model: Model) -> Quantity | State | None:
 def listing(model: Model) -> str:
     """The model as markdown: equations, states, quantities, parameters, drugs.
 
-    Values are those the model has now.
+    Values are the model's current ones.
     """
     parts = [
         f"# {model.name}",

@@ -1,7 +1,7 @@
-"""The clock of a run: its days, and between them the time that steady states take to be reached.
+"""Segments of a run on the solver's clock: the days, plus the time to reach steady states.
 
-A model does not know what day it is. So the doses that led to a steady state are given on the
-way, in segments of their own before the day on which it holds, and the clock runs on meanwhile.
+Models do not depend on time explicitly. So the doses that lead to a steady state are simulated in
+extra segments before the day on which it holds, and the clock is then ahead of the days.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 BEFORE = -1
-"""The stretch before day 0, which decides the initial values."""
+"""Index of the time before day 0, whose parameters give the initial values."""
 JOIN, APART, RESET, CYCLE = 1, 2, 4, 8
-"""What a segment may begin with, in this order: add the states that were put aside; put the states
-aside and reset; reset; begin a cycle of equal doses."""
+"""Flags of what a segment begins with, in this order: add the saved states; save the states and
+reset; reset; begin a cycle of equal doses."""
 SHORTEST = 1e-12
-"""Days of a run after which what was given at its start is sampled."""
+"""Minimum days between a dose on day 0 and a sample after it."""
 ONWARD = -1
-"""After a segment comes the next."""
+"""Continue with the next segment."""
 
 
 def just_after(day: float) -> float:
-    """The day on which to sample what has been given at a moment: a fifth of a millisecond later.
+    """A sample day just after the doses of a day: a fifth of a millisecond later.
 
     >>> just_after(3.0) - 3.0 < 1e-8
     True
@@ -40,13 +40,13 @@ def just_after(day: float) -> float:
 
 @dataclass(frozen=True)
 class Edges:
-    """The distinct instants of a run, and where a given time lies among them."""
+    """The distinct event times of a run, and the lookup of a time among them."""
 
     days: list[float]
 
     @classmethod
     def of(cls, times: Iterable[float], last: float) -> Edges:
-        """The distinct times in [0, last], both ends among them."""
+        """The distinct times in [0, last], both ends included."""
         kept = [0.0]
         for time in sorted(times):
             if kept[-1] + SAME_TIME < time < last - SAME_TIME:
@@ -56,20 +56,20 @@ class Edges:
         return cls(kept)
 
     def indices(self, times: Array) -> Indices:
-        """The edge at each time; -1 before the first, one past the end after the last."""
+        """Index of the edge at each time; -1 before the first, one past the end after the last."""
         found = np.searchsorted(self.days, times - SAME_TIME)
         return np.where(times < -SAME_TIME, BEFORE, found).astype(np.int64)
 
     def holding(self, times: Array) -> Indices:
-        """The stretch each time lies in, an edge in the one it begins."""
+        """Index of the interval that holds each time; an edge belongs to the interval it begins."""
         return np.searchsorted(self.days, times + SAME_TIME, side="right") - 1
 
     def snap(self, times: Iterable[float]) -> Array:
-        """Each time, or the edge that is the same time."""
-        given = np.array(list(times), dtype=float)
-        known = np.array(self.days)
-        nearest = known[np.searchsorted(known, given - SAME_TIME).clip(max=len(known) - 1)]
-        return np.where(np.abs(nearest - given) <= SAME_TIME, nearest, given)
+        """Each time, replaced by an edge within `SAME_TIME` of it."""
+        values = np.array(list(times), dtype=float)
+        edges = np.array(self.days)
+        nearest = edges[np.searchsorted(edges, values - SAME_TIME).clip(max=len(edges) - 1)]
+        return np.where(np.abs(nearest - values) <= SAME_TIME, nearest, values)
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ class Row:
 
 @dataclass
 class Track:
-    """The segments of a run, made one after the other.
+    """The segments of a run, built one after the other.
 
     Parameters
     ----------
-    edges : Edges, the instants among the days
-    clock : when each segment begins, and the last ends
-    real : for each segment the stretch of days it is in, or comes before
-    begins, back : for each segment its marks, and the segment to go back to or `ONWARD`
-    own : for each stretch of days, its segment
-    ahead : by how much the clock is ahead, before day 0 and in each stretch of days
+    edges : Edges, the event times in days; intervals of days lie between them
+    clock : start of each segment, and end of the last, on the clock
+    real : for each segment the interval of days it covers or, in a run-in, precedes
+    begins, back : for each segment its flags, and the segment to repeat from or `ONWARD`
+    own : for each interval of days, its segment
+    ahead : days by which the clock is ahead, before day 0 and in each interval of days
     rows : the doses of the steady states
     """
 
@@ -109,11 +109,11 @@ class Track:
 
     @property
     def n_real(self) -> int:
-        """Stretches of days."""
+        """Number of intervals of days."""
         return len(self.edges.days) - 1
 
     def add(self, real: int, end: float, begins: int = 0) -> int:
-        """One more segment, up to ``end`` on the clock; its number."""
+        """Append a segment up to ``end`` on the clock; return its index."""
         self.real.append(real)
         self.begins.append(begins)
         self.back.append(ONWARD)
@@ -121,11 +121,11 @@ class Track:
         return len(self.real) - 1
 
     def at(self, real: int) -> int:
-        """The segment of a stretch of days; one past the end for the last day."""
+        """The segment of an interval of days; one past the end for the last day."""
         return self.own[real] if real < len(self.own) else len(self.real)
 
     def spans(self, first: int, after: int) -> Iterator[tuple[int, int]]:
-        """Stretches of days as runs of segments, first and after, without the steady states."""
+        """Intervals of days as ranges of segments [first, after), split at steady-state run-ins."""
         begin = first
         for k in range(first, after):
             if k + 1 == after or self.own[k + 1] != self.own[k] + 1:
@@ -133,20 +133,20 @@ class Track:
                 begin = k + 1
 
     def on_clock(self, days: Array) -> Array:
-        """Samples on the clock: at an edge before all that happens there, or just after it."""
-        known, ahead = np.array(self.edges.days), np.array(self.ahead)
+        """Sample times on the clock: a sample at an edge is before its events, or just after."""
+        edges, ahead = np.array(self.edges.days), np.array(self.ahead)
         snapped = self.edges.snap(days)
-        clock = snapped + ahead[np.searchsorted(known, snapped)]
-        edge = np.maximum(np.searchsorted(known, snapped) - 1, 0)
-        since = snapped - known[edge]
+        clock = snapped + ahead[np.searchsorted(edges, snapped)]
+        edge = np.maximum(np.searchsorted(edges, snapped) - 1, 0)
+        since = snapped - edges[edge]
         late = (since > 0) & (since <= 3 * SAME_TIME)
-        begun = known[edge] + ahead[np.minimum(edge + 1, len(ahead) - 1)]
+        begun = edges[edge] + ahead[np.minimum(edge + 1, len(ahead) - 1)]
         moment = np.maximum(SHORTEST, 4 * np.spacing(begun))
         return np.asarray(np.where(late, begun + moment, clock))
 
 
 def track(edges: Edges, found: Arrivals) -> Track:
-    """The segments of a run whose days are cut at these edges."""
+    """The segments of a run with these edges, steady-state run-ins included."""
     path = Track(edges)
     resets = set(edges.indices(np.array(found.resets)).tolist())
     starting: dict[int, list[RunIn]] = {}
@@ -171,7 +171,7 @@ def track(edges: Edges, found: Arrivals) -> Track:
 
 
 def _run_in(path: Track, real: int, run: RunIn, begins: int, end: float) -> None:
-    """One steady state: a cycle of equal doses, over and over, and what follows the last one."""
+    """Add the segments of one steady state: a repeated dosing cycle, and the rest up to its day."""
     start, dose = path.clock[-1], run.dose
     whole = len(path.real)
     inner = [run.part] if run.part else []

@@ -1,7 +1,7 @@
-"""Generated code on disk: written once, whole or not at all, checked each time it is read.
+"""Cache of generated code on disk: files are written atomically and verified by a checksum.
 
 The folder is the user's cache folder, or the one named by the environment variable
-``CRS_SIM_CACHE``; where neither can be written, a temporary folder of this process.
+``CRS_SIM_CACHE``; if it cannot be written, a temporary folder of this process.
 """
 
 # Ours, since joblib.Memory and diskcache keep pickled results: neither keeps a source file to be
@@ -29,9 +29,9 @@ MARK = "# checksum "
 
 
 def folder() -> Path:
-    """The folder that holds generated code, made if need be."""
-    wanted = os.environ.get("CRS_SIM_CACHE") or platformdirs.user_cache_dir("crs_sim", False)
-    path = Path(wanted)
+    """The cache folder, created if missing."""
+    name = os.environ.get("CRS_SIM_CACHE") or platformdirs.user_cache_dir("crs_sim", False)
+    path = Path(name)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -56,22 +56,22 @@ def fingerprint(*parts: str) -> str:
 
 @lru_cache(maxsize=8)
 def made_by(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
-    """Twelve hex digits of modules of this package, and of the versions of what they stand on."""
+    """Twelve hex digits that change with these modules' source or the libraries' versions."""
     here = Path(__file__).parent
     texts = [(here / f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return fingerprint(*texts, *(version(name) for name in libraries), platform.python_version())
 
 
 def stored(name: str, build: Callable[[], str]) -> Path:
-    """The file ``name`` of the cache: as it is there if whole, else built and written.
+    """The cached file ``name``: reused if its checksum is right, else built and written.
 
-    Two processes may do so at once: each writes a file of its own and renames it.
+    Concurrent processes are safe: each writes its own temporary file and renames it.
     """
     return stored_bytes(name, lambda: build().encode())
 
 
 def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
-    """As `stored`, for what is not text."""
+    """As `stored`, for bytes."""
     path = folder() / name
     if not is_whole(path):
         content = build()
@@ -80,7 +80,7 @@ def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file is there and its content has the checksum of its first line."""
+    """Whether the file exists and its content matches the checksum in its first line."""
     try:
         first, _, content = path.read_bytes().partition(b"\n")
     except OSError:
@@ -89,7 +89,7 @@ def is_whole(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file of the cache, without its checksum."""
+    """The content of a cached file, without its checksum."""
     return path.read_bytes().partition(b"\n")[2]
 
 
@@ -98,7 +98,7 @@ def _first_line(content: bytes) -> bytes:
 
 
 def load(path: Path) -> ModuleType:
-    """Import a generated file under a name of its own."""
+    """Import a generated file as a module with a unique name."""
     name = f"crs_sim_generated_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None

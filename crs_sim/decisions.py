@@ -1,6 +1,6 @@
-"""What triggers and holds decide, given levels: when they look, and what follows from it.
+"""Decisions of triggers and holds from given levels: when to evaluate them, and which doses result.
 
-Nothing is run here; `crs_sim.ledger` says what the rules mean, and runs them.
+Nothing is simulated here: `crs_sim.settling` does that. `crs_sim.ledger` documents the rules.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from .units import conversion_factor
 Array = NDArray[np.float64]
 
 PLANNED = "planned"
-MINUTES = 1440
-"""In a day."""
-ALMOST = 1e-6
-"""Of a minute: as near as this to a whole one is whole."""
+MINUTES_PER_DAY = 1440
+MINUTE_TOLERANCE = 1e-6
+"""Distance from a whole minute, in minutes, that counts as zero."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A dose that somebody ordered.
+    """An ordered dose, given or held.
 
     Parameters
     ----------
     dose : Dose
     by : str, "planned" or "trigger NAME"
-    held : str, the hold that kept it back, in words; "" if it is given
+    held : str, the hold that prevented it, in words; "" if it is given
     """
 
     dose: Dose
@@ -47,14 +46,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Book:
-    """What is settled up to a day, that day included.
+    """The decisions made up to a day, that day included.
 
     Parameters
     ----------
     fired : for each trigger the days on which it fired
-    ordered : tuple of Order, what they ordered, in that order
-    held : (place in the plan, the hold in words), planned doses that were not given
-    settled : float, day
+    ordered : tuple of Order, the doses of the triggers, in the order they fired
+    held : (index in the plan, the hold in words), planned doses that were not given
+    settled : float, the day up to which decisions are made
     """
 
     fired: tuple[tuple[float, ...], ...]
@@ -65,25 +64,25 @@ class Book:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """What was seen of one run: ``values`` (n_days, n_names) on ``days`` (n_days,)."""
+    """Levels in one run: ``values`` (n_days, n_names) on ``days`` (n_days,)."""
 
     names: tuple[str, ...]
     days: Array
     values: Array
 
     def hold(self, when: Condition, days: Array) -> NDArray[np.bool_]:
-        """Whether a condition holds on days that were looked at; never where a run had failed."""
+        """Whether a condition is met on some of these days; False where the run had failed."""
         rows = np.searchsorted(self.days, days - SAME_TIME)
         return np.asarray(when.holds(self.values[rows, self.names.index(when.quantity)]))
 
     def cover(self, day: float) -> bool:
-        """Whether a day was looked at."""
+        """Whether a day is among these days."""
         return bool((np.abs(self.days - day) <= SAME_TIME).any())
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A trigger whose condition holds ``at`` a day, and did not when last seen, ``before``."""
+class Onset:
+    """A trigger whose condition is met on day ``at`` and was not at the evaluation ``before``."""
 
     trigger: int
     before: float
@@ -92,8 +91,11 @@ class Finding:
     @property
     def between(self) -> Array:
         """The whole minutes between the two."""
-        first = math.floor(self.before * MINUTES + ALMOST) + 1
-        return np.arange(first, math.ceil(self.at * MINUTES - ALMOST)) / MINUTES
+        first = math.floor(self.before * MINUTES_PER_DAY + MINUTE_TOLERANCE) + 1
+        return (
+            np.arange(first, math.ceil(self.at * MINUTES_PER_DAY - MINUTE_TOLERANCE))
+            / MINUTES_PER_DAY
+        )
 
 
 @dataclass(frozen=True)
@@ -105,30 +107,30 @@ class Rules:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """The states and quantities that they ask for."""
+        """The states and quantities in their conditions."""
         conditions = [trigger.when for trigger in self.scenario.triggers]
         conditions += [hold.when for hold in self.scenario.holds]
         return tuple(dict.fromkeys(when.quantity for when in conditions))
 
     @property
     def opened(self) -> Book:
-        """The book before the run."""
+        """The book at the start of a run."""
         return Book(((),) * len(self.scenario.triggers))
 
     def orders(self, book: Book) -> tuple[Order, ...]:
-        """All doses, given or held: the plan's first, then those of triggers."""
+        """All doses, given or held: first the planned ones, then those of triggers."""
         held = dict(book.held)
         planned = [Order(d, held=held.get(i, "")) for i, d in enumerate(self.scenario.doses)]
         return (*planned, *book.ordered)
 
     def decided(self, book: Book) -> Scenario:
-        """The scenario with the doses of a book, and nothing left to decide."""
+        """The scenario with the doses of a book, without triggers and holds."""
         given = tuple(order.dose for order in self.orders(book) if not order.held)
         return replace(self.scenario, doses=Schedule(given), triggers=(), holds=())
 
     @cached_property
     def _may_be_held(self) -> tuple[tuple[int, Dose], ...]:
-        """Planned doses of drugs that have a hold, and their places."""
+        """Planned doses of drugs that have a hold, with their index in the plan."""
         return tuple((i, d) for i, d in enumerate(self.scenario.doses) if d.drug in self._on_hold)
 
     @cached_property
@@ -136,40 +138,40 @@ class Rules:
         return frozenset(hold.drug for hold in self.scenario.holds)
 
     def over(self, book: Book) -> bool:
-        """Whether there is nothing more to look at."""
+        """Whether no trigger or hold remains to be evaluated."""
         for trigger, fired in zip(self.scenario.triggers, book.fired, strict=True):
             last = min(trigger.last, self.until) + SAME_TIME
-            opens = max(_opens(trigger, fired), book.settled + 2 * SAME_TIME)
-            if len(fired) < trigger.at_most and opens <= last:
+            earliest = max(_next_allowed(trigger, fired), book.settled + 2 * SAME_TIME)
+            if len(fired) < trigger.at_most and earliest <= last:
                 return False
         return not self._due(book)
 
     def looks(self, book: Book) -> Array:
-        """The days to look at, ascending: rounds, whole hours, doses that may be held."""
-        days = [self._looks(book, k) for k in range(len(self.scenario.triggers))]
+        """The days to evaluate, ascending: ward rounds, whole hours, doses that may be held."""
+        days = [self._trigger_days(book, k) for k in range(len(self.scenario.triggers))]
         due = [dose.day for dose in self._due(book)]
         return distinct(np.concatenate([*days, np.array(due, dtype=float)]))
 
     def minutes(self, book: Book, seen: Levels) -> Array:
-        """The days to look at as well: minutes before the first hour at whose end one holds."""
-        found = self._found(book, seen)
-        return distinct(np.concatenate([np.zeros(0), *(finding.between for finding in found)]))
+        """Further days to evaluate: minutes before the first hour at which a condition is met."""
+        onsets = self._onsets(book, seen)
+        return distinct(np.concatenate([np.zeros(0), *(onset.between for onset in onsets)]))
 
     def decide(self, book: Book, seen: Levels, closer: Levels | None = None) -> Book | None:
-        """The book after the next instant at which something is decided; None if there is none.
+        """The book after the next decision; None if there is none.
 
         Parameters
         ----------
         book : Book
         seen : Levels on the days of `looks`
-        closer : Levels on the days of `minutes`, if there are any
+        closer : Levels on the days of `minutes`, if any
         """
         fires = []
-        for finding in self._found(book, seen):
-            days = finding.between
+        for onset in self._onsets(book, seen):
+            days = onset.between
             if closer is not None and len(days):
-                days = days[closer.hold(self.scenario.triggers[finding.trigger].when, days)]
-            fires.append((float(days[0]) if len(days) else finding.at, finding.trigger))
+                days = days[closer.hold(self.scenario.triggers[onset.trigger].when, days)]
+            fires.append((float(days[0]) if len(days) else onset.at, onset.trigger))
         held = [dose.day for dose in self._due(book) if self._reason(dose, seen)]
         now = min([day for day, _ in fires] + held, default=math.inf)
         if math.isinf(now):
@@ -178,33 +180,33 @@ class Rules:
             if day <= now + SAME_TIME:
                 book = self._fired(book, k, day)
         levels = seen if closer is None or seen.cover(now) else closer
-        return self._settled(book, now, levels)
+        return self._apply_holds(book, now, levels)
 
-    def _looks(self, book: Book, k: int) -> Array:
-        """The days on which a trigger looks, but for the minutes."""
+    def _trigger_days(self, book: Book, k: int) -> Array:
+        """The days on which a trigger is evaluated, without the minutes."""
         trigger, fired = self.scenario.triggers[k], book.fired[k]
         if len(fired) == trigger.at_most:
             return np.zeros(0)
-        opens, last = _opens(trigger, fired), min(trigger.last, self.until)
+        earliest, last = _next_allowed(trigger, fired), min(trigger.last, self.until)
         if trigger.every_hours is None:
-            hours = np.arange(math.ceil(opens * HOURS_PER_DAY), last * HOURS_PER_DAY)
-            days = distinct(np.array([opens, *hours / HOURS_PER_DAY, last]))
+            hours = np.arange(math.ceil(earliest * HOURS_PER_DAY), last * HOURS_PER_DAY)
+            days = distinct(np.array([earliest, *hours / HOURS_PER_DAY, last]))
         else:
             rounds = (last - trigger.first + SAME_TIME) * HOURS_PER_DAY / trigger.every_hours
             counted = np.arange(math.floor(rounds) + 1)
             days = np.minimum(trigger.first + counted * trigger.every_hours / HOURS_PER_DAY, last)
-        after = max(opens, book.settled + 2 * SAME_TIME)
+        after = max(earliest, book.settled + 2 * SAME_TIME)
         return np.asarray(days[(days >= after - SAME_TIME) & (days <= last + SAME_TIME)])
 
     def _due(self, book: Book) -> list[Dose]:
-        """The doses that a hold may yet keep back."""
+        """The doses still to come that a hold may leave out."""
         doses = [dose for _, dose in self._may_be_held]
         doses += [order.dose for order in book.ordered if order.dose.drug in self._on_hold]
         first, last = book.settled + SAME_TIME, self.until + SAME_TIME
         return [dose for dose in doses if first < dose.day <= last]
 
     def _reason(self, dose: Dose, levels: Levels) -> str:
-        """The hold that keeps a dose back; "" if there is none."""
+        """The hold that leaves out a dose; "" if there is none."""
         day = np.array([dose.day])
         reasons = (
             str(hold) for hold in self.scenario.holds
@@ -212,23 +214,23 @@ class Rules:
         )  # fmt: skip
         return next(reasons, "")
 
-    def _found(self, book: Book, seen: Levels) -> list[Finding]:
+    def _onsets(self, book: Book, seen: Levels) -> list[Onset]:
         """The triggers that may fire next."""
-        found = []
+        onsets = []
         for k, trigger in enumerate(self.scenario.triggers):
-            days = self._looks(book, k)
+            days = self._trigger_days(book, k)
             holding = np.flatnonzero(seen.hold(trigger.when, days))
             if len(holding) == 0:
                 continue
-            place, at = int(holding[0]), float(days[int(holding[0])])
-            before = float(days[place - 1]) if place else book.settled
-            opens = _opens(trigger, book.fired[k])
-            if trigger.every_hours is not None or before < opens - SAME_TIME:
-                before = at  # nothing to look at in between
-            found.append(Finding(k, before, at))
+            index, at = int(holding[0]), float(days[int(holding[0])])
+            before = float(days[index - 1]) if index else book.settled
+            earliest = _next_allowed(trigger, book.fired[k])
+            if trigger.every_hours is not None or before < earliest - SAME_TIME:
+                before = at  # no minutes to evaluate in between
+            onsets.append(Onset(k, before, at))
         held = [dose.day for dose in self._due(book) if self._reason(dose, seen)]
-        first = min([finding.at for finding in found] + held, default=math.inf)
-        return [f for f in found if f.before < first or f.at <= first + SAME_TIME]
+        first = min([onset.at for onset in onsets] + held, default=math.inf)
+        return [o for o in onsets if o.before < first or o.at <= first + SAME_TIME]
 
     def _fired(self, book: Book, k: int, day: float) -> Book:
         """The book after a trigger fired."""
@@ -237,8 +239,8 @@ class Rules:
         fired = tuple((*f, day) if i == k else f for i, f in enumerate(book.fired))
         return replace(book, ordered=(*book.ordered, order), fired=fired)
 
-    def _settled(self, book: Book, now: float, levels: Levels) -> Book:
-        """The book with the doses that are due now given or held."""
+    def _apply_holds(self, book: Book, now: float, levels: Levels) -> Book:
+        """The book with each dose that is due now marked as given or held."""
         held = [
             (i, self._reason(dose, levels))
             for i, dose in self._may_be_held if abs(dose.day - now) <= SAME_TIME
@@ -252,16 +254,20 @@ class Rules:
         return replace(book, ordered=ordered, held=book.held + kept, settled=now)
 
 
-def _opens(trigger: Trigger, fired: tuple[float, ...]) -> float:
+def _next_allowed(trigger: Trigger, fired: tuple[float, ...]) -> float:
     """The first day on which a trigger may fire next."""
     if not fired:
         return trigger.first
     day = fired[-1] + trigger.hours_apart / HOURS_PER_DAY
-    return day if trigger.every_hours else math.ceil(day * MINUTES - ALMOST) / MINUTES
+    return (
+        day
+        if trigger.every_hours
+        else math.ceil(day * MINUTES_PER_DAY - MINUTE_TOLERANCE) / MINUTES_PER_DAY
+    )
 
 
 def distinct(days: Array) -> Array:
-    """The days ascending, each instant once."""
+    """The days in ascending order, without duplicates."""
     ascending = np.sort(days)
     first = np.ones(len(days), dtype=bool)
     first[1:] = ascending[1:] - ascending[:-1] > SAME_TIME
@@ -269,7 +275,7 @@ def distinct(days: Array) -> Array:
 
 
 def check_rules(model: Model, scenario: Scenario, until: float) -> None:
-    """Refuse triggers and holds that a run to day ``until`` cannot serve.
+    """Check that the triggers and holds are valid for a model and a run to day ``until``.
 
     Raises
     ------
@@ -280,15 +286,16 @@ def check_rules(model: Model, scenario: Scenario, until: float) -> None:
         where = f"{scenario.name}: trigger {trigger.name!r}"
         _check(model, trigger.when, trigger.dose.drug, where)
         _check_dose(model, trigger.dose, where)
-        if trigger.every_hours is not None and trigger.every_hours * MINUTES < HOURS_PER_DAY:
+        every = trigger.every_hours
+        if every is not None and every * MINUTES_PER_DAY < HOURS_PER_DAY:
             raise InputError(
-                f"{where}: it looks every {trigger.every_hours:g} hours; give a minute or more, "
-                "or leave every_hours out: it then watches all the time"
+                f"{where}: it is evaluated every {every:g} hours; give a minute "
+                "or more, or leave every_hours out to monitor continuously"
             )
         if trigger.first > until + SAME_TIME:
             raise InputError(
-                f"{where}: it is first looked at on day {trigger.first:g}, and the run ends on "
-                f"day {until:g}; run longer, or let it begin earlier"
+                f"{where}: it is first evaluated on day {trigger.first:g}, and the run ends on "
+                f"day {until:g}; run longer, or give an earlier first day"
             )
     for hold in scenario.holds:
         _check(model, hold.when, hold.drug, f"{scenario.name}: hold '{hold}'")
@@ -308,5 +315,5 @@ def _check_dose(model: Model, dose: Dose, where: str) -> None:
     if power and "weight" not in model.values:
         raise InputError(f"{where}: {dose.unit} needs a body weight; the model has no 'weight'")
     if dose.steady or dose.ordered is not None:
-        raise InputError(f"{where}: its dose must be one like any other, given when it is decided")
+        raise InputError(f"{where}: its dose must be an ordinary one, not a steady state")
     expand(model, Schedule((dose,)))

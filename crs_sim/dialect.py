@@ -1,7 +1,7 @@
-"""Our own reading of a model file: which line defines what, and what is outside the dialect.
+"""Scan a model file into statements, and report everything outside the dialect.
 
-antimony accepts far more than the five kinds of line a model is written in, and takes a misspelt
-name for a new parameter without a word. This scan finds those; it reports all of them at once.
+antimony accepts many more kinds of statement than this dialect, and silently makes a misspelt name
+a new parameter. This scan finds both, and reports all problems at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS = {
     "value": rf"(?P<name>{NAME})\s*=\s*(?P<text>{NUMBER})(?:\s+(?P<unit>{NAME}))?",
     "formula": rf"(?P<name>{NAME})\s*=\s*(?P<text>.+)",
 }
-FOREIGN = {
+OUTSIDE_DIALECT = {
     r"(substanceOnly\s+)?species\b|\$": "a species",
     r"compartment\b": "a compartment",
     r"event\b|(\w+\s*:\s*)?at\b": "an event",
@@ -43,7 +43,7 @@ FOREIGN = {
     r"(import|delete|module|model)\b|\w+\s*:\s*\w+\s*\(": "a sub-model",
     r"function\b": "a function inside the model",
 }
-INSTEAD = "write a balance as X' = ..., a quantity with :=, doses and changes in a scenario"
+ADVICE = "write a balance as X' = ..., a quantity with :=, doses and changes in a scenario"
 _DEFINES = ("unit", "value", "formula", "quantity", "rate")
 _NEW_STATEMENT = re.compile(
     rf"\n[ \t]*{NAME}\s*(:?=|'|\bis\b|\bhas\b|\bdescription\b|\s{NAME}\s*=)"
@@ -52,7 +52,7 @@ _NEW_STATEMENT = re.compile(
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement: ``kind`` is a key of `KINDS`, ``text`` what is said of ``name``."""
+    """One statement: ``kind`` is a key of `KINDS`, ``text`` what it assigns to ``name``."""
 
     line: int
     kind: str
@@ -70,7 +70,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Scan:
-    """A model file as statements, in its order."""
+    """The statements of a model file, in file order."""
 
     path: str
     name: str
@@ -89,18 +89,18 @@ class Scan:
 
     @cached_property
     def symbols(self) -> dict[str, Statement]:
-        """The statement that makes each parameter, state and quantity what it is, by name."""
+        """The defining statement of each parameter, state and quantity, by name."""
         values = {s.name: s for s in self.of("value", "formula")}
         return {**values, **self.by_kind["quantity"], **self.by_kind["rate"]}
 
     @cached_property
     def units(self) -> dict[str, str]:
         """Unit name of each symbol that has one."""
-        given = {s.name: s.unit for s in self.of("value") if s.unit}
-        return {**given, **{s.name: s.text for s in self.of("has")}}
+        units = {s.name: s.unit for s in self.of("value") if s.unit}
+        return {**units, **{s.name: s.text for s in self.of("has")}}
 
     def antimony(self) -> str:
-        """The same model for antimony: statements on one line, each on its own line number."""
+        """The model as antimony text, with each statement at its line number in the file."""
         text = "\n" * (self.line - 1) + " ".join(FUNCTIONS.values()) + f" model {self.name}\n"
         line = self.line + 1
         for statement in self.statements:
@@ -113,19 +113,19 @@ Problem = tuple[int, str]
 
 
 def refuse(path: str, problems: Iterable[Problem]) -> None:
-    """Raise all problems as one error, in the order of the file; without any, do nothing.
+    """Raise all problems, in file order, as one error; do nothing if there are none.
 
     Raises
     ------
     ModelError
-        One line a problem, beginning ``file:line``.
+        One line per problem, beginning with ``file:line``.
     """
     found = sorted(set(problems))
     if found:
-        raise _refusal(path, *found)
+        raise _error(path, *found)
 
 
-def _refusal(path: str, *problems: Problem) -> ModelError:
+def _error(path: str, *problems: Problem) -> ModelError:
     return ModelError("\n".join(f"{path or 'model'}:{line}  {what}" for line, what in problems))
 
 
@@ -135,12 +135,12 @@ def scan(text: str, path: str = "") -> Scan:
     Parameters
     ----------
     text : the whole file
-    path : what messages begin with
+    path : location, put at the start of messages
 
     Raises
     ------
     ModelError
-        Naming every line that is outside the dialect, or that something is missing for.
+        Naming every line that is outside the dialect or incomplete.
     """
     clean, mask = _without_comments(text)
     problems: list[Problem] = []
@@ -149,7 +149,7 @@ def scan(text: str, path: str = "") -> Scan:
     statements = tuple(_statements(clean, mask, (header.end(), end), problems))
     refuse(path, problems)
     found = Scan(path, header[1], _line(mask, header.start(1)), functions, statements)
-    # in rounds: what is wrong in one would only echo in the next
+    # in passes: a problem found in one would cause follow-up problems in the next
     refuse(path, [*_duplicates(found), *_forbidden_names(found)])
     refuse(path, [*_incomplete(found), *_formulas(found)])
     refuse(path, [*_order(found), *_reached_in_rates(found)])
@@ -165,7 +165,7 @@ def _line(text: str, at: int) -> int:
 
 
 def _without_comments(text: str) -> tuple[str, str]:
-    """The text with comments blanked, and the same with the insides of strings blanked too."""
+    """The text with comments blanked; the same with the contents of strings blanked too."""
     pattern = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
 
     def blank(part: str) -> str:
@@ -194,17 +194,17 @@ def _functions(clean: str, mask: str, problems: list[Problem]) -> tuple[frozense
 
 
 def _frame(mask: str, at: int, path: str, problems: list[Problem]) -> tuple[re.Match[str], int]:
-    """The model's first line, and where its ``end`` begins; what follows it is a problem."""
+    """Match the model's first line and find its ``end``; text after it is a problem."""
     if not mask.strip():
-        raise _refusal(path, (1, "the file is empty: write 'model NAME ... end'"))
+        raise _error(path, (1, "the file is empty: write 'model NAME ... end'"))
     header = re.compile(rf"\s*(?:model|module)\s+\*?({NAME})[ \t]*(\([ \t]*\))?").match(mask, at)
     if header is None:
-        problem = (_line(mask, at), "no model here: write 'model NAME ... end'")
-        raise _refusal(path, *problems, problem)
+        problem = (_line(mask, at), "no model found: write 'model NAME ... end'")
+        raise _error(path, *problems, problem)
     end = re.compile(r"\bend\b").search(mask, header.end())
     if end is None:
         line = _line(mask, header.start(1))
-        raise _refusal(path, (line, f"model {header[1]} has no 'end'"))
+        raise _error(path, (line, f"model {header[1]} has no 'end'"))
     rest = mask[end.end() :].lstrip(" \t\n;")
     if rest:
         second = re.match(r"(model|module)\b", rest)
@@ -237,9 +237,9 @@ def _statements(
 
 def _classify(text: str, line: int) -> Statement | str:
     masked = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
-    for pattern, what in FOREIGN.items():
+    for pattern, what in OUTSIDE_DIALECT.items():
         if re.match(pattern, masked):
-            return f"{what} ({text!r}) is outside the dialect: {INSTEAD}"
+            return f"{what} ({text!r}) is outside the dialect: {ADVICE}"
     for kind, pattern in KINDS.items():
         match = re.fullmatch(pattern, text)
         if match and kind in ("formula", "rate", "quantity", "unit") and '"' in match["text"]:
@@ -249,10 +249,10 @@ def _classify(text: str, line: int) -> Statement | str:
             return Statement(line, kind, match["name"], match["text"].strip(), unit)
     if re.search(r'""\s*\w', masked):
         return f"a ';' is missing in {text!r}"
-    return f"{text!r} is no statement of the dialect: {INSTEAD}"
+    return f"{text!r} is not a statement of the dialect: {ADVICE}"
 
 
-# --- what the statements say together -------------------------------------------------------------
+# --- consistency of the statements ----------------------------------------------------------------
 
 
 def _duplicates(found: Scan) -> Iterator[Problem]:
@@ -315,7 +315,7 @@ def _incomplete(found: Scan) -> Iterator[Problem]:
 
 def _unknown(name: str, known: Iterable[str]) -> str:
     if name == "time":
-        return "'time' is outside the dialect: what happens on a day belongs to a scenario"
+        return "'time' is outside the dialect: put dated events in a scenario"
     error: UnknownNameError = unknown_name("name", name, known)
     return str(error.args[0])
 
@@ -338,19 +338,19 @@ def _formulas(found: Scan) -> Iterator[Problem]:
 def _order(found: Scan) -> Iterator[Problem]:
     above: set[str] = set()
     quantities = found.by_kind["quantity"]
-    moving = set(found.by_kind["rate"])
+    varying = set(found.by_kind["rate"])
     for s in quantities.values():
         used = formula.names(s.text)
         for name in sorted((used & set(quantities)) - above):
             at = quantities[name].line
             where = "is itself" if name == s.name else f"is below it, on line {at}"
             yield s.line, f"{s.name} uses {name}, which {where}: a quantity uses those above it"
-        if used & moving:
-            moving.add(s.name)
+        if used & varying:
+            varying.add(s.name)
         above.add(s.name)
     for s in found.of("formula"):
-        for name in sorted(formula.names(s.text) & moving):
-            yield s.line, f"{s.name} starts from {name}, which is no constant: use parameters only"
+        for name in sorted(formula.names(s.text) & varying):
+            yield s.line, f"{s.name} starts from {name}, which is not constant: use parameters only"
 
 
 def _reached_in_rates(found: Scan) -> Iterator[Problem]:

@@ -1,9 +1,9 @@
-"""What is given, when, for how long: doses and schedules, and their exact expansion.
+"""Doses and schedules, and their expansion into solver inputs with exact times.
 
-A `Dose` is one administration as a person would write it (0.4 mg/kg over 2 hours on day 11).
-`expand` turns a schedule into `Input`s, amounts in the unit of the state they enter, with exact
-start and stop; per-kg doses are resolved from the model's ``weight`` parameter, and a drug's lag,
-duration, rate and bioavailability from the parameters it names.
+A `Dose` is one administration as written in a chart (0.4 mg/kg over 2 hours on day 11). `expand`
+turns a schedule into `Input`s: amounts in the unit of the state they enter, with exact start and
+stop. Per-kg doses use the model's ``weight`` parameter; lag, duration, rate and bioavailability use
+the parameters named by the drug.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Dose:
     drug : str, a drug of the model, or the id of a state
     amount : float, not negative, in ``unit``
     unit : str, e.g. "mg" or "mg/kg"; "" means the drug's own unit
-    hours : float or None, infusion time; 0 is a bolus, None the drug's own: of its parameters
-        ``duration`` and ``rate`` the one it names, or its usual time if it names both or neither
-    rate : float or None, ``unit`` per hour, instead of the time: what arrives of the dose then
-        decides how long it takes
-    modelled : str, "duration" or "rate": which of the drug's parameters says how long it takes,
-        for a drug that has both
-    steady : str, "" for a dose like any other. "alone": on ``day`` the states are those that such
-        doses, one each ``every`` hours for ever and nothing else, have led to. "added": those
-        are added to what is there. With ``every`` = 0 it is a constant infusion of ``rate`` that
-        ends on ``day``; its amount is 0.
-    every : float, hours between the doses of a steady state
-    ordered : float or None, the day whose parameter values decide lag, share and time, if not
-        ``day``; a reset after it cancels the dose
+    hours : float or None, infusion time; 0 is a bolus, None the drug's own: its parameter
+        ``duration`` or ``rate`` if it has just one of them, else its default infusion time
+    rate : float or None, infusion rate in ``unit`` per hour, instead of ``hours``: the duration
+        follows from the bioavailable amount
+    modelled : str, "duration" or "rate": which of the drug's parameters determines the infusion
+        time, for a drug that has both
+    steady : str, "" for an ordinary dose. "alone": on ``day`` the states are set to the steady
+        state of such doses, one each ``every`` hours (SS = 1 in NONMEM). "added": that steady
+        state is added to the states (SS = 2). With ``every`` = 0 it is a constant infusion of
+        ``rate`` that ends on ``day``; its amount is 0.
+    every : float, dosing interval of the steady state in hours
+    ordered : float or None, the day whose parameter values give lag, bioavailability and infusion
+        time, if not ``day``; a reset after it cancels the dose
     """
 
     day: float
@@ -69,12 +69,12 @@ class Dose:
         if self.rate is not None and (self.hours is not None or self.rate <= 0):
             raise InputError(f"{where}: give either hours or a rate above 0")
         if self.modelled and (self.hours is not None or self.rate is not None):
-            raise InputError(f"{where}: its {self.modelled} is the model's; give no other")
+            raise InputError(f"{where}: its {self.modelled} is a parameter; give no hours or rate")
         _check_steady(self, where)
 
     @property
     def constant(self) -> bool:
-        """Whether it stands for an infusion without beginning, that ends on its day."""
+        """Whether it is a constant infusion, at steady state, that ends on its day."""
         return bool(self.steady) and self.every == 0
 
     def repeated(self, every: float, doses: int) -> Schedule:
@@ -105,7 +105,7 @@ def _check_steady(dose: Dose, where: str) -> None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Doses in the order they were written. Schedules add, shift and scale; none changes."""
+    """Doses in the order written. Immutable: adding, shifting and scaling return a new one."""
 
     doses: tuple[Dose, ...] = ()
 
@@ -137,7 +137,7 @@ class Schedule:
         return Schedule(tuple(d for d in self.doses if d.drug in drugs))
 
     def without(self, *drugs: str) -> Schedule:
-        """All doses but those of these drugs."""
+        """All doses except those of these drugs."""
         return Schedule(tuple(d for d in self.doses if d.drug not in drugs))
 
     def between(self, first: float, last: float) -> Schedule:
@@ -147,10 +147,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Input:
-    """One dose as the solver sees it: ``amount`` (state's unit) into a state from start to stop.
+    """One dose as solver input: ``amount`` (state's unit) into a state from ``start`` to ``stop``.
 
-    It starts ``lag`` days after it was given. What a reset cuts off, and what is still to come of
-    an earlier dose, has the ``length`` (days) of the whole infusion.
+    It starts ``lag`` days after the dose. ``length`` (days) is that of the whole infusion, even
+    if a reset cuts it off or only its remainder is left.
     """
 
     start: float
@@ -169,22 +169,22 @@ class Input:
 
     def between(self, start: float, stop: float) -> Input:
         """The part of an infusion from one day to another."""
-        share = (stop - start) / (self.stop - self.start)
-        return replace(self, start=start, stop=stop, amount=self.amount * share)
+        fraction = (stop - start) / (self.stop - self.start)
+        return replace(self, start=start, stop=stop, amount=self.amount * fraction)
 
 
 def amount_in(model: Model, dose: Dose, drug: Drug, values: Values | None = None) -> float:
-    """The dose in the drug's unit: converted, and multiplied or divided by body weight if need be.
+    """The dose in the drug's unit, multiplied or divided by body weight if needed.
 
     Parameters
     ----------
     model, dose, drug
-    values : parameter values, if not the model's
+    values : parameter values (default: the model's)
 
     Raises
     ------
     UnitError
-        If the unit cannot be converted, with and without body weight.
+        If the unit cannot be converted, with or without body weight.
     InputError
         If the dose is per kg and the model has no ``weight`` parameter.
     """
@@ -205,12 +205,12 @@ def expand(
     Parameters
     ----------
     model, schedule
-    values_on : parameter values on a day, where they are not always the model's
+    values_on : parameter values by day, if they are not always the model's
 
     Raises
     ------
     UnknownNameError, UnitError, InputError
-        For a drug the model does not know, an amount it cannot convert, or a lag, a duration or a
+        For an unknown drug, an amount that cannot be converted, or a lag, a duration or a
         bioavailability below 0.
     """
     inputs = []
@@ -221,7 +221,7 @@ def expand(
             values = values_on(dose.day if dose.ordered is None else dose.ordered)
         amount = amount_in(model, dose, drug, values)
         if drug.bioavailability:
-            amount *= _share(drug.bioavailability, values, dose)
+            amount *= _bioavailability(drug.bioavailability, values, dose)
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
         length, start = _length(model, dose, drug, amount, values), dose.day + lag
         inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
@@ -229,7 +229,7 @@ def expand(
 
 
 def _length(model: Model, dose: Dose, drug: Drug, amount: float, values: Values) -> float:
-    """Days over which a dose is given, of which ``amount`` arrives."""
+    """Infusion time in days of a dose with the bioavailable ``amount``."""
     if dose.constant:
         return 0.0
     if dose.rate is not None:
@@ -251,32 +251,33 @@ def _length(model: Model, dose: Dose, drug: Drug, amount: float, values: Values)
 
 
 def modelled(dose: Dose, drug: Drug) -> str:
-    """What decides how long a dose takes, if the model does: "duration", "rate", or ""."""
+    """Which of the drug's parameters determines the infusion time: "duration", "rate", or ""."""
     if dose.hours is not None or dose.rate is not None:
         return ""
     where = f"dose of {drug.name} on day {dose.day:g}"
     if dose.modelled:
         if not getattr(drug, dose.modelled):
             raise InputError(
-                f"{where}: its {dose.modelled} is left to the model, where {drug.name} has none; "
+                f"{where}: its {dose.modelled} is to be a parameter, but {drug.name} has none; "
                 f'write {dose.modelled} = "a parameter" in drugs.toml'
             )
         return dose.modelled
     if drug.duration and drug.rate:
-        return ""  # which of them, the dose must say; else the usual time holds
+        return ""  # ambiguous unless the dose specifies one: the default infusion time applies
     return "duration" if drug.duration else "rate" if drug.rate else ""
 
 
 def arriving_share(model: Model, drug: Drug, values: Values) -> float:
-    """The bioavailability where it is a share; 1 where it converts one unit into another."""
+    """The bioavailability if it is a fraction; 1 if it converts one unit into another."""
     name = drug.bioavailability
     return values[name] if name and plain_number(model[name].unit, model.units) else 1.0
 
 
-def _share(name: str, values: Values, dose: Dose) -> float:
+def _bioavailability(name: str, values: Values, dose: Dose) -> float:
     if not values[name] >= 0:
         raise InputError(
-            f"dose of {dose.drug} on day {dose.day:g}: {name} = {values[name]:g} is a share below 0"
+            f"dose of {dose.drug} on day {dose.day:g}: the bioavailability {name} = "
+            f"{values[name]:g} is below 0"
         )
     return values[name]
 
@@ -290,7 +291,7 @@ def _time(model: Model, name: str, values: Values, dose: Dose) -> float:
 
 
 def times_from(model: Model, dose: Dose) -> tuple[str, ...]:
-    """The parameters that decide when a dose starts and stops.
+    """The parameters that determine when a dose starts and stops.
 
     >>> from crs_sim.model import Drug, Model, Parameter, State
     >>> pill = Drug("pill", "A", "mg", lag="tlag")

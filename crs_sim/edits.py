@@ -1,7 +1,7 @@
-"""A schedule with doses taken out, kept, moved, scaled or replaced: how one "what if" is put.
+"""Edits of a schedule that define an alternative scenario: remove, keep, move, scale or replace.
 
-Each edit picks doses by drug, and by day if one is given; an edit that finds none is an error, so
-that a scenario never silently says what was done anyway.
+Each edit selects doses by drug and optionally by day; selecting none is an error, so that an edit
+never silently has no effect.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from .dosing import Dose, Schedule
 from .errors import InputError, unknown_name
 
-SAME_DAY = 1e-6
+DAY_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Pick:
-    """Which doses of a schedule are meant.
+    """A selection of the doses of a schedule.
 
     Parameters
     ----------
     drug : str
-    day : float or None, the day on which they begin
-    first, last : float, or those that begin from one day up to another, both included
+    day : float or None, the day on which the doses begin
+    first, last : float, instead of ``day``: the window in which they begin, both ends included
 
     Examples
     --------
@@ -47,15 +47,15 @@ class Pick:
             )
 
     def meets(self, dose: Dose) -> bool:
-        """Whether a dose is meant."""
+        """Whether a dose is selected."""
         if dose.drug != self.drug:
             return False
         if self.day is not None:
-            return abs(dose.day - self.day) < SAME_DAY
-        return self.first - SAME_DAY < dose.day < self.last + SAME_DAY
+            return abs(dose.day - self.day) < DAY_TOLERANCE
+        return self.first - DAY_TOLERANCE < dose.day < self.last + DAY_TOLERANCE
 
     def describe(self) -> str:
-        """What is picked, in words."""
+        """The selection in words."""
         if self.day is not None:
             return f"{self.drug} on day {self.day:g}"
         if math.isinf(self.first) and math.isinf(self.last):
@@ -63,24 +63,22 @@ class Pick:
         return f"{self.drug} from day {self.first:g} to {self.last:g}"
 
 
-def edited(
-    schedule: Schedule, pick: Pick, change: Callable[[Dose], Iterable[Dose]]
-) -> Schedule:
-    """The schedule with what ``change`` makes of each dose that is picked, in its place.
+def edited(schedule: Schedule, pick: Pick, change: Callable[[Dose], Iterable[Dose]]) -> Schedule:
+    """The schedule with each selected dose replaced by the result of ``change``.
 
     Raises
     ------
     UnknownNameError, InputError
-        If the schedule has no such dose; it names the days of those it has.
+        If no dose is selected; the message gives the days on which the drug is given.
     """
     if not any(pick.meets(dose) for dose in schedule):
         raise _absent(schedule, pick)
-    made = [tuple(change(d)) if pick.meets(d) else (d,) for d in schedule]
-    return Schedule(tuple(dose for doses in made for dose in doses))
+    groups = [tuple(change(d)) if pick.meets(d) else (d,) for d in schedule]
+    return Schedule(tuple(dose for doses in groups for dose in doses))
 
 
 def removed(schedule: Schedule, pick: Pick) -> Schedule:
-    """Without the doses that are picked.
+    """The schedule without the selected doses.
 
     >>> plan = Schedule((Dose(11, "rimiducid", 0.4), Dose(18, "rimiducid", 0.4)))
     >>> [d.day for d in removed(plan, Pick("rimiducid", day=18))]
@@ -92,7 +90,7 @@ def removed(schedule: Schedule, pick: Pick) -> Schedule:
 def moved(
     schedule: Schedule, pick: Pick, *, to: float | None = None, by: float | None = None
 ) -> Schedule:
-    """With them on another day (the first of them, if they are several), or so many days later.
+    """The selected doses moved: the first of them to day ``to``, or all ``by`` days later.
 
     >>> plan = Schedule((Dose(24, "emapalumab", 1), Dose(27, "emapalumab", 1)))
     >>> [d.day for d in moved(plan, Pick("emapalumab"), to=13)]
@@ -101,60 +99,60 @@ def moved(
     Raises
     ------
     InputError
-        Unless just one of ``to`` and ``by`` is given; or if a dose would be given before day 0.
+        Unless exactly one of ``to`` and ``by`` is given; or if a dose would be before day 0.
     """
     if (to is None) == (by is None):
-        raise InputError(f"to move {pick.describe()}, give either the day 'to' which, or 'by'")
+        raise InputError(f"to move {pick.describe()}, give either the day 'to', or the days 'by'")
     days = [dose.day for dose in schedule if pick.meets(dose)]
     if not days:
         raise _absent(schedule, pick)
-    later = by if by is not None else to - min(days)  # type: ignore[operator]
-    if min(days) + later < 0:
+    shift = by if by is not None else to - min(days)  # type: ignore[operator]
+    if min(days) + shift < 0:
         raise InputError(
-            f"{pick.describe()} would be given on day {min(days) + later:g}; a run starts on day 0"
+            f"{pick.describe()} would be given on day {min(days) + shift:g}; a run starts on day 0"
         )
-    return edited(schedule, pick, lambda d: (replace(d, day=d.day + later),))
+    return edited(schedule, pick, lambda d: (replace(d, day=d.day + shift),))
 
 
 def scaled(schedule: Schedule, pick: Pick, factor: float) -> Schedule:
-    """With their amounts times a factor; infusions take as long as before.
+    """The selected amounts times a factor; infusion times stay.
 
     >>> plan = Schedule((Dose(18, "rimiducid", 0.4),))
     >>> scaled(plan, Pick("rimiducid"), 0.5).doses[0].amount
     0.2
     """
     if not (math.isfinite(factor) and factor >= 0):
-        raise InputError(f"{pick.describe()}: factor is {factor}; give a number from 0 on")
+        raise InputError(f"{pick.describe()}: factor is {factor}; give a number of at least 0")
     return edited(schedule, pick, lambda d: (replace(d, amount=d.amount * factor),))
 
 
 def resized(schedule: Schedule, pick: Pick, amount: float, unit: str = "") -> Schedule:
-    """With this amount instead of their own, in ``unit`` (default: as they are)."""
+    """The selected doses with this amount, in ``unit`` (default: their own)."""
     return edited(schedule, pick, lambda d: (replace(d, amount=amount, unit=unit or d.unit),))
 
 
 def replaced(schedule: Schedule, pick: Pick, given: Schedule) -> Schedule:
-    """With other doses instead: the first of those picked gives way to ``given``.
+    """The schedule with ``given`` in place of the selected doses.
 
-    The days of ``given`` count from it. The others are left out.
+    The days of ``given`` count from the first selected dose.
     """
     first = min((d.day for d in schedule if pick.meets(d)), default=0.0)
     return removed(schedule, pick) + given.shifted(first)
 
 
 def kept(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
-    """The doses of these drugs alone.
+    """Only the doses of these drugs.
 
     Raises
     ------
     UnknownNameError
-        If the schedule has none of one of them.
+        If the schedule has no dose of one of them.
     """
-    wanted = tuple(drugs)
-    for name in wanted:
+    names = tuple(drugs)
+    for name in names:
         if name not in schedule.drugs:
             raise unknown_name("drug of the schedule", name, schedule.drugs)
-    return schedule.only(*wanted)
+    return schedule.only(*names)
 
 
 def _absent(schedule: Schedule, pick: Pick) -> Exception:

@@ -1,7 +1,7 @@
-"""What can go wrong, and how it is said.
+"""Exceptions of the package, and helpers for their messages.
 
-Every message says what is wrong, where (file, line or row, column), and what to do about it.
-Each class is also the built-in a Python user would expect to catch.
+Every message states what is wrong, where (file, line or row, column), and what to do about it.
+Each class also derives from the built-in exception a Python user would expect to catch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from difflib import get_close_matches
 
 
 class CrsSimError(Exception):
-    """Anything this package refuses or cannot do; the command line prints it and exits with 1."""
+    """Base class of all errors of this package; the command line prints it and exits with 1."""
 
 
 class InputError(CrsSimError, ValueError):
-    """A file, table, argument or option holds something that cannot be used."""
+    """Invalid content of a file, table, argument or option."""
 
 
 class FileError(InputError):
-    """A file somebody wrote holds something that cannot be used: file, row, column, what to do."""
+    """Invalid content of a user's file; the message gives file, row, column and what to do."""
 
 
 class ModelError(CrsSimError, ValueError):
@@ -32,19 +32,19 @@ class UnitError(CrsSimError, ValueError):
 
 
 class UnknownNameError(CrsSimError, LookupError):
-    """A name that is not there; the message gives the closest one that is."""
+    """An unknown name; the message gives the closest known one."""
 
 
 class IntegrationError(CrsSimError, ArithmeticError):
-    """The solver gave up; the message gives the day, the segment and the state."""
+    """The solver failed; the message gives the day, the segment and the state."""
 
 
 class StorageError(CrsSimError, OSError):
-    """A result cannot be written, read, or belongs to another model."""
+    """A result cannot be written or read, or belongs to another model."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> UnknownNameError:
-    """The error for a misspelt name: names the closest match, or lists what there is.
+    """The error for an unknown name, with the closest match or the list of known names.
 
     >>> unknown_name("drug", "tocilizumb", ["tocilizumab", "anakinra"])
     UnknownNameError("unknown drug 'tocilizumb': did you mean 'tocilizumab'?")
@@ -63,13 +63,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
 
 
 def at_place(where: str, error: CrsSimError) -> CrsSimError:
-    """The same error with its place in front."""
+    """The same error with its location in front."""
     return type(error)(f"{where}: {error}")
 
 
 @contextmanager
 def placed(where: str) -> Iterator[None]:
-    """Says of every error within where it is."""
+    """Put the location in front of every error raised within."""
     try:
         yield
     except CrsSimError as error:

@@ -1,7 +1,7 @@
-"""One formula: text such as ``k*hill(IL6, K, 2) - d*IL6``, and the few things one can ask of it.
+"""Parse and evaluate one formula, text such as ``k*hill(IL6, K, 2) - d*IL6``.
 
-Python's own parser reads it (``^`` is power), and a closed list of operators and functions keeps
-units, derivatives and listings from half-working. Nothing here knows what the names mean.
+Python's parser reads it (``^`` is power). Only listed operators and functions are allowed, so that
+units, derivatives and listings work for every formula. Names have no meaning here.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def parse(text: str) -> ast.expr:
     Raises
     ------
     ModelError
-        If the text is no formula, or uses an operator or function outside the dialect.
+        If the text is not a formula, or uses an operator or function outside the dialect.
     """
     try:
         tree = ast.parse(text.replace("^", "**").strip(), mode="eval").body
     except SyntaxError as error:
         raise ModelError(f"{text!r} is not a formula: {error.msg}") from None
     for node in ast.walk(tree):
-        _refuse_foreign(node, text)
+        _check_node(node, text)
     return tree
 
 
-def _refuse_foreign(node: ast.AST, text: str) -> None:
+def _check_node(node: ast.AST, text: str) -> None:
     allowed = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Call, ast.expr_context)
-    known_op = type(node) in OPERATORS or isinstance(node, ast.USub | ast.UAdd)
-    if not (isinstance(node, allowed) or known_op):
+    is_operator = type(node) in OPERATORS or isinstance(node, ast.USub | ast.UAdd)
+    if not (isinstance(node, allowed) or is_operator):
         raise ModelError(f"{text!r} uses {type(node).__name__}: only + - * / ^ and functions")
     if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
         raise ModelError(f"{text!r} holds {node.value!r}, which is not a number")
@@ -80,7 +80,7 @@ def numbers(text: str) -> frozenset[float]:
 
 
 def names(text: str) -> frozenset[str]:
-    """The symbols a formula uses, functions left out.
+    """The symbols a formula uses, without functions.
 
     >>> sorted(names("a*hill(x, K, 2)"))
     ['K', 'a', 'x']
@@ -95,8 +95,8 @@ def functions(text: str) -> frozenset[str]:
     return frozenset(call.func.id for call in calls if isinstance(call.func, ast.Name))
 
 
-class _Replaced(ast.NodeTransformer):
-    """Puts formulas in the place of names; a function's name is left alone."""
+class _Substitution(ast.NodeTransformer):
+    """Substitutes formulas for names; function names are kept."""
 
     def __init__(self, formulas: Mapping[str, str]) -> None:
         self.formulas = formulas
@@ -106,19 +106,20 @@ class _Replaced(ast.NodeTransformer):
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        # a copy of each tree: parse remembers its own
+        # a copy of each tree: parse caches its own
         return copy.deepcopy(parse(self.formulas[node.id])) if node.id in self.formulas else node
 
 
 def replaced(text: str, formulas: Mapping[str, str]) -> str:
-    """The formula with formulas in the place of some of its names.
+    """The formula with some of its names substituted by formulas.
 
     >>> replaced("a*hill(x, K, 2)", {"x": "y + z", "K": "K_now"})
     'a * hill(y + z, K_now, 2)'
     """
     if not names(text) & formulas.keys():
         return text
-    return ast.unparse(_Replaced(formulas).visit(copy.deepcopy(parse(text)))).replace(" ** ", "^")
+    tree = _Substitution(formulas).visit(copy.deepcopy(parse(text)))
+    return ast.unparse(tree).replace(" ** ", "^")
 
 
 def evaluate(
@@ -127,7 +128,7 @@ def evaluate(
     functions: Mapping[str, Callable[..., Any]] = FUNCTIONS,
     number: Callable[[float], Any] = float,
 ) -> Any:
-    """The value of a formula, in whatever arithmetic ``values`` brings (floats, pint, sympy).
+    """The value of a formula, in the arithmetic of ``values`` (floats, pint, sympy).
 
     >>> evaluate("a*x^2", {"a": 3.0, "x": 2.0})
     12.0

@@ -1,28 +1,28 @@
 """The dose ledger: every dose that was given or held, and why.
 
-What triggers and holds mean (`crs_sim.triggers` has them as values):
+Rules for triggers and holds (classes in `crs_sim.triggers`):
 
-* A trigger looks at the level just before anything that is given at that instant. If its
-  condition holds, its dose is given then; or as many days later as the dose says.
-* With ``every_hours`` it looks on its first day and every so many hours after it, until its last
-  day or the end of the run, both included. Without, it watches all the time: the dose is given at
-  the first whole minute of the run at which the condition holds. That minute is looked for where
-  the condition holds at a whole hour (or at the end) and did not at the last look before; a level
-  reached and left again between two whole hours may be missed.
-* It fires again while the condition holds, ``hours_apart`` later at the earliest (in rounds: at
-  the next round then), and ``at_most`` times in all.
-* Triggers that fire at one instant do so in the order of the scenario, all of them on the level
-  before any of their doses.
-* A hold looks when a dose of its drug is due, planned or ordered by a trigger. If its condition
-  holds the dose is left out, not postponed; it stands in the ledger as held, and for its trigger
-  it counts as one of ``at_most``.
-* Doses due after the last day of the run are nobody's yet: they are not in the ledger.
+* A trigger is evaluated just before any dose of that instant. If its condition is met, its dose is
+  given then, or later by the day of the dose.
+* With ``every_hours`` it is evaluated on its first day and at this interval until its last day or
+  the end of the run, both included. Without, it monitors continuously: the dose is given at the
+  first whole minute at which the condition is met. That minute is searched if the condition is met
+  at a whole hour (or at the end) and was not at the previous evaluation; a level reached and left
+  again between two whole hours may be missed.
+* It fires again while the condition is met, at least ``hours_apart`` later (with ``every_hours``:
+  at the next evaluation after that), at most ``at_most`` times.
+* Triggers that fire at the same instant do so in scenario order, each on the level before any of
+  their doses.
+* A hold is evaluated when a dose of its drug is due, planned or ordered by a trigger. If its
+  condition is met the dose is left out, not postponed; the ledger lists it as held, and it counts
+  towards ``at_most`` of its trigger.
+* Doses due after the last day of the run are not in the ledger.
 
-`crs_sim.settling` finds out, and what remains is a scenario like any other. It computes levels with
-a relative tolerance of 1e-6 or finer, so that all solvers and ensembles come to the same ledger.
-Where a level passes its threshold within that tolerance of a look, solvers may differ; so may a
-member of an ensemble whose neighbours are others, since four members share their steps. The number
-of workers never matters.
+`crs_sim.settling` resolves the rules into a scenario with fixed doses. It computes levels with a
+relative tolerance of 1e-6 or finer, so that all solvers and ensembles give the same ledger. Where a
+level is within that tolerance of its threshold at an evaluation, solvers may differ; so may a
+member of an ensemble with other neighbours, since four members share their steps. The number of
+workers never matters.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 COLUMNS = ("day", "drug", "amount", "unit", "hours", "given", "why")
-"""Of the ledger as a table."""
+"""Columns of the ledger as a table."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the ledger: a dose that was given, or held.
+    """One entry of the ledger: a dose that was given or held.
 
     Parameters
     ----------
     day : float
     drug : str
-    amount : float, in ``unit``, as ordered (per kg if it was)
+    amount : float, in ``unit``, as ordered (per kg if so ordered)
     unit : str
     hours : float, infusion time; 0 is a bolus
     by : str, "planned" or "trigger NAME"
-    held : str, the hold that kept it back; "" if it was given
+    held : str, the hold that prevented it; "" if it was given
     """
 
     day: float
@@ -79,7 +79,7 @@ class Entry:
 
     @property
     def why(self) -> str:
-        """Who ordered it, or why it was not given.
+        """What ordered it, and the hold that prevented it if any.
 
         >>> Entry(18, "rimiducid", 0.4, "mg/kg", 2, "planned").why
         'planned'
@@ -91,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The doses of one run in the order of their days, those held among them.
+    """The doses of one run, given and held, in order of day.
 
     Examples
     --------
@@ -116,21 +116,21 @@ class Ledger:
 
     @property
     def held(self) -> tuple[Entry, ...]:
-        """The doses that were not."""
+        """The doses that were held."""
         return tuple(entry for entry in self.entries if not entry.given)
 
     def rows(self) -> list[dict[str, object]]:
-        """One row for each dose, by `COLUMNS`."""
+        """One row per dose, with the keys of `COLUMNS`."""
         return [{name: getattr(entry, name) for name in COLUMNS} for entry in self.entries]
 
     def table(self) -> pd.DataFrame:
-        """The rows as a table."""
+        """The ledger as a DataFrame."""
         import pandas as pd  # slow to load
 
         return pd.DataFrame(self.rows(), columns=list(COLUMNS))
 
     def __str__(self) -> str:
-        """One line for each dose."""
+        """One line per dose."""
         return "\n".join(
             f"day {e.day:.6g}: {e.drug} {e.amount:g} {e.unit}"
             f"{f' over {e.hours:g} h' if e.hours else ''} ({e.why})"
@@ -146,15 +146,15 @@ def ledger_of(
     Parameters
     ----------
     model : Model, with the values of patient and scenario
-    orders : what was ordered; doses are the plan's
-    scenario : Scenario, for its changes
+    orders : the ordered doses; a plain `Dose` is a planned one
+    scenario : Scenario, for its parameter changes
     until : float, last day of the run
     """
-    made = [order if isinstance(order, Order) else Order(order) for order in orders]
+    all_orders = [order if isinstance(order, Order) else Order(order) for order in orders]
     entries = [
         Entry(o.dose.day, o.dose.drug, o.dose.amount, o.dose.unit or model.drug(o.dose.drug).unit,
               _hours(model, scenario, o.dose), o.by, o.held)
-        for o in made if o.dose.day <= until + SAME_TIME
+        for o in all_orders if o.dose.day <= until + SAME_TIME
     ]  # fmt: skip
     return Ledger(tuple(sorted(entries, key=lambda entry: entry.day)))
 
@@ -162,25 +162,27 @@ def ledger_of(
 def ledgers_of(
     model: Model, orders: Sequence[Order], scenario: Scenario, values: Array, *, until: float
 ) -> list[Ledger]:
-    """The ledgers of members with the same orders; they differ in infusion times at most.
+    """The ledgers of ensemble members with the same orders; only infusion times may differ.
 
-    ``values`` (n_members, n_parameters) are theirs; the others as of `ledger_of`.
+    ``values`` (n_members, n_parameters) are the members'; the rest as in `ledger_of`.
     """
     if not timed_by_parameters(model, scenario):
         return [ledger_of(model, orders, scenario, until=until)] * len(values)
-    own = (model.with_values(**dict(zip(model.parameter_ids, row, strict=True))) for row in values)
-    return [ledger_of(one, orders, scenario, until=until) for one in own]
+    members = (
+        model.with_values(**dict(zip(model.parameter_ids, row, strict=True))) for row in values
+    )
+    return [ledger_of(member, orders, scenario, until=until) for member in members]
 
 
 def timed_by_parameters(model: Model, scenario: Scenario) -> bool:
-    """Whether parameters decide when some dose begins or ends."""
+    """Whether the start or stop of any dose depends on parameters."""
     doses = (*scenario.doses, *(trigger.dose for trigger in scenario.triggers))
     kinds = {(d.drug, d.hours is None, d.rate is None, d.modelled): d for d in doses}
     return any(times_from(model, dose) for dose in kinds.values())
 
 
 def _hours(model: Model, scenario: Scenario, dose: Dose) -> float:
-    """How long a dose takes."""
+    """Infusion time of a dose in hours."""
     drug = model.drug(dose.drug)
     if dose.rate is None and not modelled(dose, drug):
         return drug.hours if dose.hours is None else dose.hours

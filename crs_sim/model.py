@@ -1,7 +1,7 @@
 """The model as data: states, parameters, named quantities and drugs; names, units, sources.
 
-Immutable. It neither simulates nor holds doses, bounds or measurements; ``with_values`` gives a
-new model. `crs_sim.modelfile` reads one from text, `crs_sim.codegen` makes it runnable.
+Immutable; it holds no doses, bounds or measurements, and ``with_values`` returns a new model.
+`crs_sim.modelfile` reads a model from text, `crs_sim.codegen` compiles it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import ModelError, unknown_name
 
 @dataclass(frozen=True)
 class Parameter:
-    """A named number that stays constant during a run (unless a `Change` says otherwise)."""
+    """A named number, constant during a run (unless a `Change` applies)."""
 
     id: str
     value: float
@@ -45,7 +45,7 @@ class State:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A named formula: something measured, or a piece of the equations worth a name."""
+    """A named formula: a measured quantity, or an intermediate term of the equations."""
 
     id: str
     formula: str
@@ -60,10 +60,10 @@ class Drug:
     """How a dose of one drug enters the model.
 
     ``into`` is the state that receives it, ``unit`` the unit of an amount there, ``hours`` the
-    usual infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
-    ("": all of it arrives), ``molar_mass`` in g/mol (0 where it means nothing). ``lag`` is the
-    parameter that says how long after it is given a dose arrives; ``duration`` or ``rate`` the one
-    that says over how long, or how fast, where the dose itself does not.
+    default infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
+    ("": 1), ``molar_mass`` in g/mol (0 where not applicable). ``lag`` is the parameter for the
+    absorption lag time; ``duration`` or ``rate`` the one for the infusion duration or rate, where
+    the dose itself gives neither.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Drug:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The parameters it names."""
+        """The parameters that affect its doses."""
         return tuple(filter(None, (self.bioavailability, self.lag, self.duration, self.rate)))
 
 
@@ -93,11 +93,11 @@ class Model:
     Parameters
     ----------
     name : str
-    states, parameters, quantities : tuples, in the order of the model file; every quantity uses
-        only quantities above it
+    states, parameters, quantities : tuples, in the order of the model file; a quantity uses only
+        quantities above it
     units : tuple of (name, definition) pairs, as declared in the file
     drugs : tuple of Drug
-    path : str, the file it came from ("" if none); messages begin with it
+    path : str, the file it was read from ("" if none); messages begin with it
     """
 
     name: str
@@ -110,9 +110,9 @@ class Model:
 
     @cached_property
     def symbols(self) -> dict[str, Symbol]:
-        """Every named thing by its id."""
-        everything: Iterable[Symbol] = (*self.parameters, *self.states, *self.quantities)
-        return {symbol.id: symbol for symbol in everything}
+        """Parameters, states and quantities by id."""
+        symbols: Iterable[Symbol] = (*self.parameters, *self.states, *self.quantities)
+        return {symbol.id: symbol for symbol in symbols}
 
     @cached_property
     def state_ids(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Model:
 
     @cached_property
     def course_ids(self) -> tuple[str, ...]:
-        """What a run has a course of: the states, then the quantities."""
+        """Ids of the outputs of a run: the states, then the quantities."""
         return (*self.state_ids, *self.quantity_ids)
 
     @cached_property
@@ -145,7 +145,7 @@ class Model:
         text = [(s.id, s.initial, s.rate, s.unit) for s in self.states]
         text += [(q.id, q.formula, q.unit, "") for q in self.quantities]
         text += [(p.id, p.unit, "", "") for p in self.parameters]
-        # the timing only where there is one: a stored fit keeps the hash it was made with
+        # timing parameters only if there are any, so that stored fits keep their hash
         drugs = [
             (d.name, d.into, d.unit, d.hours, d.bioavailability)
             + ((d.lag, d.duration, d.rate) if d.lag or d.duration or d.rate else ())
@@ -170,7 +170,7 @@ class Model:
         return {drug.name: drug for drug in reversed(self.drugs)}
 
     def drug(self, name: str) -> Drug:
-        """The drug of that name; a state's own id stands for a bolus straight into it."""
+        """The drug of that name; the id of a state means a bolus into that state."""
         if name in self._drugs:
             return self._drugs[name]
         if name in self.state_ids:
@@ -178,12 +178,12 @@ class Model:
         raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)
 
     def with_values(self, **values: float) -> Model:
-        """A new model with these parameter values; the hash stays, since the equations do.
+        """A new model with these parameter values and, as the equations are equal, the same hash.
 
         Raises
         ------
         UnknownNameError, ModelError
-            For a name that is no parameter, or a value that is not finite.
+            For an unknown parameter, or a value that is not finite.
         """
         for name, value in values.items():
             if name not in self.values:
@@ -194,7 +194,7 @@ class Model:
             replace(p, value=float(values[p.id])) if p.id in values else p for p in self.parameters
         )
         model = replace(self, parameters=changed)
-        model.__dict__["hash"] = self.hash  # same equations; a fit asks 10,000 times
+        model.__dict__["hash"] = self.hash  # same equations; a fit calls this 10,000 times
         return model
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""A model file to a `Model`, and a `Model` to SBML.
+"""Read a model file into a `Model`, and write a `Model` as Antimony or SBML.
 
-The only door to antimony and libsbml. `crs_sim.dialect` says which line is which and what is
-refused; antimony reads the same text into SBML, and values and formulas are taken from there.
+The only module that imports antimony and libsbml. `crs_sim.dialect` splits the text into statements
+and validates them; antimony converts it to SBML, from which values and formulas are taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
-# what is given to other tools: x^n is no number for x < 0, where a solver may step
+# for export to other tools: x^n is undefined for x < 0, where a solver may step
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
 DRUG_KEYS = (
     "into", "unit", "hours", "bioavailability", "molar_mass", "label", "lag", "duration", "rate",
@@ -43,12 +43,12 @@ _FUNCTIONS = {libsbml.AST_FUNCTION_EXP: "exp", libsbml.AST_FUNCTION_LN: "ln",
 
 
 def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
-    """The model a text describes.
+    """Parse the text of a model file into a model.
 
     Parameters
     ----------
-    text : a model file's whole content
-    path : what messages begin with
+    text : the whole content of a model file
+    path : location, put at the start of messages
     drugs : how doses enter, see `read_drugs`
 
     Raises
@@ -92,9 +92,9 @@ def _parsed(found: Scan) -> libsbml.SBMLDocument:
 def _sbml_text(text: str, name: str, path: str) -> str:
     antimony.clearPreviousLoads()
     if antimony.loadAntimonyString(text) < 0:
-        said = antimony.getLastError()
-        match = re.search(r"line (\d+):\s*(.*)", said)
-        line, what = (int(match[1]), match[2]) if match else (1, said)
+        message = antimony.getLastError()
+        match = re.search(r"line (\d+):\s*(.*)", message)
+        line, what = (int(match[1]), match[2]) if match else (1, message)
         raise ModelError(f"{path or 'model'}:{line}  antimony cannot read this: {what}")
     sbml_text: str = antimony.getSBMLString(name)
     antimony.clearPreviousLoads()
@@ -102,7 +102,7 @@ def _sbml_text(text: str, name: str, path: str) -> str:
 
 
 def _tree(node: Any) -> ast.expr:
-    """libsbml's tree as Python's: libsbml's own text writes (a^b)^c as a^b^c, which is another."""
+    """libsbml's syntax tree as Python's; as text, libsbml would write (a^b)^c as a^b^c."""
     kind = node.getType()
     parts = [_tree(node.getChild(i)) for i in range(node.getNumChildren())]
     if node.isInteger():
@@ -132,7 +132,7 @@ def _written(tree: ast.expr) -> str:
 
 
 class _Parts:
-    """The pieces of a model, from what antimony made of the text and the lines of our scan."""
+    """Builds the parts of a model from antimony's SBML and the statements of the scan."""
 
     def __init__(self, found: Scan, sbml_model: libsbml.Model) -> None:
         self.found = found
@@ -148,13 +148,13 @@ class _Parts:
         return {
             "id": name,
             "unit": symbol.getUnits(),
-            # from the scan: antimony drops a label that equals the id, and splits up sources
-            "label": self.words("label", name),
-            "source": self.words("source", name),
+            # from the scan: antimony drops a label equal to the id, and splits sources
+            "label": self.annotation("label", name),
+            "source": self.annotation("source", name),
             "line": self.found.symbols[name].line,
         }
 
-    def words(self, kind: str, name: str) -> str:
+    def annotation(self, kind: str, name: str) -> str:
         statement = self.found.by_kind[kind].get(name)
         return re.sub(r"\\(.)", r"\1", statement.text) if statement else ""
 
@@ -173,12 +173,12 @@ class _Parts:
 
 
 def read_drugs(text: str, path: str = "drugs.toml") -> tuple[Drug, ...]:
-    """The drugs of a ``drugs.toml``: one table a drug, its keys those of `Drug`.
+    """The drugs of a ``drugs.toml``: one table per drug, with the fields of `Drug` as keys.
 
     Raises
     ------
     InputError, UnknownNameError
-        For text that is no TOML, a missing or unknown key, or a value of the wrong kind.
+        For text that is not TOML, a missing or unknown key, or a value of the wrong kind.
 
     Examples
     --------
@@ -194,7 +194,7 @@ def read_drugs(text: str, path: str = "drugs.toml") -> tuple[Drug, ...]:
 
 def _drug(name: str, table: object, where: str) -> Drug:
     if not isinstance(table, Mapping):
-        raise InputError(f"{where}  is a value outside any drug: write it under [drug name]")
+        raise InputError(f"{where}  is not in a drug's table: write it under [drug name]")
     for key, value in table.items():
         if key not in DRUG_KEYS:
             raise unknown_name("key", key, DRUG_KEYS, where)
@@ -209,9 +209,9 @@ def _drug(name: str, table: object, where: str) -> Drug:
 def _check_kind(key: str, value: object, where: str) -> None:
     if key not in ("hours", "molar_mass"):
         if not isinstance(value, str):
-            raise InputError(f'{where}  {key} = {value!r} is no text: write {key} = "..."')
+            raise InputError(f'{where}  {key} = {value!r} is not text: write {key} = "..."')
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}  {key} = {value!r} is no number")
+        raise InputError(f"{where}  {key} = {value!r} is not a number")
     elif not (math.isfinite(value) and value >= 0):
         raise InputError(f"{where}  {key} = {value!r}: give a finite number, zero or more")
 
@@ -222,8 +222,8 @@ def with_drugs(model: Model, drugs: Sequence[Drug], path: str = "drugs.toml") ->
     Raises
     ------
     UnknownNameError, UnitError
-        If a state or bioavailability parameter is not there, or the dose's unit is not the
-        state's (after the bioavailability's unit, if there is one).
+        If a state or parameter does not exist, or the unit of the dose (times that of the
+        bioavailability, if there is one) is not the state's.
     """
     declared = declared_units(model.units)
     for drug in drugs:
@@ -251,12 +251,12 @@ def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: s
 
 
 def _check_times(model: Model, drug: Drug, declared: Mapping[str, Unit], where: str) -> None:
-    """A lag and a duration are times, a rate is what arrives per time."""
+    """Check that lag and duration are times, and the rate an amount per time."""
     day = read_unit("day")
     for parameter in filter(None, (drug.lag, drug.duration)):
         unit = read_unit(model[parameter].unit, where, declared)
         if ratio(unit, day) is None:
-            raise UnitError(f"{where}  {parameter} is in {show(unit)}, which is no time")
+            raise UnitError(f"{where}  {parameter} is in {show(unit)}, which is not a time")
     if drug.rate:
         unit = read_unit(model[drug.rate].unit, where, declared)
         if ratio(unit, read_unit(model[drug.into].unit, where, declared) / day) is None:
@@ -266,11 +266,11 @@ def _check_times(model: Model, drug: Drug, declared: Mapping[str, Unit], where: 
             )
 
 
-# --- out ------------------------------------------------------------------------------------------
+# --- export ---------------------------------------------------------------------------------------
 
 
 def antimony_text(model: Model) -> str:
-    """The model as a model file, with the values it has now; `read_model` reads it back."""
+    """The model as the text of a model file, with its current values; `read_model` reads it."""
     lines = [*FUNCTIONS.values(), f"model {model.name}"]
     lines += [f"  unit {name} = {definition};" for name, definition in model.units]
     lines += [f"  {p.id} = {p.value!r} {p.unit};" for p in model.parameters]
@@ -289,10 +289,10 @@ def _quoted(text: str) -> str:
 
 
 class _SafePowers(ast.NodeTransformer):
-    """Writes a power whose exponent moves as exp(n*ln(x)).
+    """Rewrites a power with a varying exponent as exp(n*ln(x)).
 
-    libsbml, and with it libRoadRunner and the online validator, works out the unit of a power by
-    evaluating its exponent, follows a state to its own rate, and never comes back.
+    libsbml (so also libRoadRunner and the online validator) derives the unit of a power by
+    evaluating its exponent; with a state in it, this recurses into the state's rate for ever.
     """
 
     def __init__(self, constants: frozenset[str]) -> None:
@@ -310,7 +310,7 @@ def _exportable(model: Model) -> Model:
     safe = _SafePowers(frozenset(model.parameter_ids))
 
     def write(text: str) -> str:
-        # a copy of the tree: parse remembers its own
+        # a copy of the tree: parse caches its own
         return _written(safe.visit(copy.deepcopy(parse(text))))
 
     return replace(
@@ -323,9 +323,9 @@ def _exportable(model: Model) -> Model:
 
 
 def sbml(model: Model) -> str:
-    """The model as SBML level 3, with the values it has now; time is in days.
+    """The model as SBML level 3, with its current values; time is in days.
 
-    Doses are not in it: they belong to a scenario.
+    Doses are not included: they belong to a scenario.
     """
     text = antimony_text(_exportable(model)).replace(FUNCTIONS["hill"], SAFE_HILL)
     header = f"model {model.name}\n"

@@ -1,6 +1,6 @@
-"""A model's folder, read: `crs_sim.modelfile` parses it once, and the `Model` is kept on disk.
+"""Load a model folder: `crs_sim.modelfile` parses it once, and the `Model` is cached on disk.
 
-It is parsed again when its text, or anything that reads it, changes.
+It is parsed again when its text or the parsing code changes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .patient import Patient
 
 READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
-"""The modules whose text decides what a model file means."""
+"""The modules whose source determines how a model file is parsed."""
 
 
 def load_model(name_or_path: str | Path = "crs") -> Model:
-    """The model of a folder (``model.ant`` and, beside it, ``drugs.toml``), or a shipped one.
+    """Load the model of a folder (``model.ant`` and optionally ``drugs.toml``), or a shipped one.
 
     Parameters
     ----------
@@ -32,34 +32,34 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     Raises
     ------
     ModelError, InputError, UnitError, UnknownNameError
-        If a file cannot be read, or says something outside the dialect; with file and line.
+        If a file cannot be read, or holds something outside the dialect; with file and line.
     """
-    found = locate(name_or_path, "models", "model.ant")
-    path = found / "model.ant" if found.is_dir() else found
-    beside = path.with_name("drugs.toml")
-    drugs = _text(beside) if beside.is_file() else ""
-    texts = (_text(path), _shown(path), drugs, _shown(beside))
+    home = locate(name_or_path, "models", "model.ant")
+    path = home / "model.ant" if home.is_dir() else home
+    drugs_path = path.with_name("drugs.toml")
+    drugs = _text(drugs_path) if drugs_path.is_file() else ""
+    texts = (_text(path), _display(path), drugs, _display(drugs_path))
     readers = codecache.made_by(READERS, ("antimony", "python-libsbml"))
     name = f"{path.parent.name}_{codecache.fingerprint(*texts, readers)}.model"
-    kept = codecache.stored_bytes(name, lambda: pickle.dumps(_read(*texts)))
-    model: Model = pickle.loads(codecache.read_bytes(kept))
+    cached = codecache.stored_bytes(name, lambda: pickle.dumps(_read(*texts)))
+    model: Model = pickle.loads(codecache.read_bytes(cached))
     return model
 
 
 def model_of(patient: Patient) -> Model:
-    """The model a patient is meant for: a path from the patient's folder, or a shipped name."""
+    """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
     home = Path(patient.path)
-    beside = (home.parent if is_workbook(home) else home) / patient.model
-    return load_model(beside if patient.path and beside.exists() else patient.model)
+    path = (home.parent if is_workbook(home) else home) / patient.model
+    return load_model(path if patient.path and path.exists() else patient.model)
 
 
-def _read(text: str, path: str, drugs: str, beside: str) -> Model:
+def _read(text: str, path: str, drugs: str, drugs_path: str) -> Model:
     from .modelfile import read_drugs, read_model, with_drugs  # antimony: slow to load
 
-    return with_drugs(read_model(text, path), read_drugs(drugs, beside), beside)
+    return with_drugs(read_model(text, path), read_drugs(drugs, drugs_path), drugs_path)
 
 
-def _shown(path: Path) -> str:
+def _display(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
@@ -69,6 +69,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise InputError(f"{_shown(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
+        raise InputError(f"{_display(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{_shown(path)}  cannot be read: {error.strerror}") from None
+        raise InputError(f"{_display(path)}  cannot be read: {error.strerror}") from None

@@ -1,6 +1,6 @@
-"""What a new patient starts from: files that explain themselves, with made-up rows.
+"""Template files for a new patient: documented columns and made-up example rows.
 
-Each column is described in the words of `crs_sim.patientfiles`, which reads them.
+The column descriptions are those of `crs_sim.patientfiles`, which reads the files.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from .tables import explain, place, read_table
 from .workbook import has_sheet, is_workbook, workbook
 
 EXAMPLE = "EXAMPLE"
-"""How the note of a made-up row begins."""
+"""The start of the note of an example row."""
 
 SEPARATE = "Separate columns by commas"
 SAVE = "Save as CSV UTF-8."
 
 TOML = """\
-# Who this is. A line that starts with # is a comment: nothing reads it.
+# The patient. A line that starts with # is a comment and is not read.
 # EXAMPLE: every number in these three files is made up; replace it by your patient's.
 
 id = {id}
 model = "crs"    # a shipped model, or the path of your own
 
-# The moment of the CAR-T infusion, with its time zone. Only needed if doses.csv or
+# The time of the CAR-T infusion, with its time zone. Only needed if doses.csv or
 # observations.csv give date-times instead of days; then day = (time - infusion) / 24 h.
 # infusion = 2024-03-11T08:30:00+01:00
 
@@ -45,7 +45,7 @@ weight = 70
 """
 
 DOSES = """\
-# What was given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
+# Doses given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
 # Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
 # Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
 #
@@ -57,20 +57,20 @@ day,drug,amount,unit,hours,every,doses,note
 """
 
 OBSERVATIONS = """\
-# What was measured. EXAMPLE: the rows are made up; replace them, or delete this file.
+# Measurements. EXAMPLE: the rows are made up; replace them, or delete this file.
 # Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
 # Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
 #
 {columns}#
 id,observable,kind,day,until,reference,value,unit,sd,note
 ferritin_d3,ferritin,value,3,,,900,ng/mL,,EXAMPLE: a level
-ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: under the assay's limit
+ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: below the limit of quantification
 crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
 grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
 """
 
 PATIENT = """\
-# Who this is. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
+# The patient. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
 # Blank rows and rows that start with # are skipped.
 #
 {columns}#
@@ -82,19 +82,19 @@ weight,70,EXAMPLE: in kg
 
 
 def new_patient(place: str | Path) -> Path:
-    """A folder with three files for a new patient; or an Excel workbook, if it ends in .xlsx.
+    """Create a folder with three template files; or an Excel workbook, if it ends in .xlsx.
 
     Examples
     --------
     >>> from tempfile import mkdtemp
-    >>> made = new_patient(Path(mkdtemp()) / "patient7")
-    >>> sorted(path.name for path in made.iterdir())
+    >>> folder = new_patient(Path(mkdtemp()) / "patient7")
+    >>> sorted(path.name for path in folder.iterdir())
     ['doses.csv', 'observations.csv', 'patient.toml']
 
     Raises
     ------
     StorageError
-        If one of the files is there already, or cannot be written; then none is.
+        If one of the files exists or cannot be written; then no file is written.
     """
     place = Path(place)
     if is_workbook(place):
@@ -107,11 +107,11 @@ def new_patient(place: str | Path) -> Path:
 
 
 def made_up_rows(home: Path) -> tuple[str, ...]:
-    """Where a patient's files still have rows of the template: they would count as this patient's.
+    """Locations of template rows left in a patient's files, which would count as real data.
 
     Parameters
     ----------
-    home : Path, a patient's folder or workbook, whose files were read before without complaint
+    home : Path, a patient's folder or workbook, already read without errors
 
     Examples
     --------
@@ -126,7 +126,7 @@ def made_up_rows(home: Path) -> tuple[str, ...]:
         if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
             continue
         table = read_table(path, record)
-        rows = [row for row, said in table if said.model_dump()["note"].startswith(EXAMPLE)]
+        rows = [row for row, entry in table if entry.model_dump()["note"].startswith(EXAMPLE)]
         if rows:
             numbers = ", ".join(map(str, rows))
             found.append(f"{place(path)}, row{'s' * (len(rows) > 1)} {numbers}")
@@ -147,10 +147,10 @@ def new_sheets(id: str) -> dict[str, list[list[str]]]:
 
 
 def _in_a_workbook(text: str) -> str:
-    """The words above a table, without what is true of a CSV file only."""
+    """The text of a template, without the advice that applies to CSV files only."""
     lines = (line for line in text.splitlines() if not line.startswith(f"# {SEPARATE}"))
-    words = "\n".join(lines).replace(f"# {SAVE} ", "# ").replace("patient.toml", "sheet patient")
-    return words.replace("delete this file", "delete this sheet")
+    text = "\n".join(lines).replace(f"# {SAVE} ", "# ").replace("patient.toml", "sheet patient")
+    return text.replace("delete this file", "delete this sheet")
 
 
 def _cells(line: str) -> list[str]:
@@ -174,6 +174,6 @@ def new_files(id: str) -> dict[str, str]:
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     present = [name for name in files if (folder / name).exists()]
     if present:
-        held = f"{folder}  has a {present[0]} already"
-        raise StorageError(f"{held}; nothing was written; choose a new name")
+        what = f"{folder}  already has a {present[0]}"
+        raise StorageError(f"{what}; nothing was written; choose a new name")
     write_whole({folder / name: content for name, content in files.items()})

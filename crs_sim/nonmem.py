@@ -1,21 +1,21 @@
-"""Patients from a NONMEM or Monolix data set: one `Patient` a subject, in NONMEM's meaning.
+"""Patients from a NONMEM or Monolix data set: one `Patient` per subject, with NONMEM semantics.
 
-- **Records count in their order.** A sample written before a dose of the same time is taken before
-  it, one written after it, after; one at the time of one of ADDL's doses, after that dose; one at
-  the moment a lagged dose arrives, before that. Day 0 is a subject's first record.
-- **Times go forward** within a subject. Only a reset (EVID 3, 4) may go back; the days then go on
-  from the record before.
-- **A subject's records stand together.** NONMEM takes an ID that comes back for a new subject;
-  here it is refused.
-- **Lag, bioavailability, modelled duration and rate** are those of the drug (see `drugs.toml`), at
-  the dose's own record; ADDL's doses keep them. A share that arrives shortens an infusion of given
-  RATE. A reset, or SS = 1, ends what runs and cancels what is still to come.
-- **SS = 2 adds** the steady state to what is there: right for a linear model, NONMEM's meaning for
+- **Records are processed in order.** A sample written before a dose at the same time is taken
+  before it, one written after it, after; one at the time of an ADDL dose, after that dose; one at
+  the arrival of a lagged dose, before it. Day 0 is a subject's first record.
+- **Times ascend** within a subject. Only a reset (EVID 3, 4) may go back; days then count on from
+  the previous record.
+- **The records of a subject are contiguous.** NONMEM takes a repeated ID as a new subject; here it
+  is an error.
+- **Lag, bioavailability, modelled duration and rate** are those of the drug (see `drugs.toml`) at
+  the dose record; its ADDL doses keep them. Bioavailability shortens an infusion of given RATE. A
+  reset, or SS = 1, stops running infusions and cancels doses in their lag time.
+- **SS = 2 adds** the steady state to the current states: exact for a linear model, as in NONMEM for
   any. A constant infusion (SS, AMT = 0, RATE > 0) ends at its record.
-- **Covariates** hold from their record until the next that says otherwise (last observation carried
+- **Covariates** are carried forward: a value holds until the next one (last observation carried
   forward; NONMEM carries the next one backward).
 
-What a column or a cell cannot mean is refused with file, row and column; what is not used is noted.
+An invalid column or cell is an error with file, row and column; unused ones are reported in notes.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from .scenario import Change, Scenario
 from .tables import number
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
-"""How far the records of one instant have come: samples, then resets, doses, and samples again."""
+"""Stages within one time: samples, then resets, doses, and samples again."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A record of the data set as a day of a run.
+    """A record of the data set as a sample of a run.
 
-    ``time`` is the file's own text; ``looked_at`` the day, or a moment after it, on which a run
-    says what the record would show; ``observable`` is "" where nothing was measured.
+    ``time`` is the text in the file; ``looked_at`` the day, or just after it, at which the run is
+    sampled for the record; ``observable`` is "" if nothing was measured.
     """
 
     id: str
@@ -59,14 +59,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Study:
-    """A data set made ready to run or to fit.
+    """A data set converted to patients, to simulate or to fit.
 
     Parameters
     ----------
-    path, columns : str, the file, and its map ("" if there is none)
+    path, columns : str, the file, and its column map ("" if none)
     patients : tuple of Patient, in the order of the file
-    samples : tuple of Sample, one a record
-    notes : tuple of str, what was assumed and what was not used
+    samples : tuple of Sample, one per record
+    notes : tuple of str, assumptions made and data not used
     """
 
     path: str
@@ -83,13 +83,13 @@ class Study:
 
 
 def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = None) -> Study:
-    """The subjects of a data set as patients of a model.
+    """Read the subjects of a data set as patients of a model.
 
     Parameters
     ----------
     path : a comma-separated file with at least ID and TIME (see `crs_sim.nonmemcolumns`)
     model : Model
-    columns : path of a TOML file that maps columns, compartments and DVIDs, if there is one
+    columns : path of a TOML file that maps columns, compartments and DVIDs, if any
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     data = read_data(Path(path), model, columns)
     notes = [*data.notes]
     if not data.map.time_unit:
-        notes.append("TIME, II and RATE are taken in hours; else write time_unit in the map")
+        notes.append("TIME, II and RATE are taken in hours; time_unit in the map changes it")
     notes += observables_by_default(data, model)
     patients, samples = [], []
     for id, rows in _subjects(data):
@@ -121,47 +121,47 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
         patients.append(subject.patient())
         samples += subject.samples
         notes += subject.notes
-    said = tuple(_gathered(notes))
-    return Study(str(path), tuple(patients), tuple(samples), said, str(columns or ""))
+    merged = tuple(_merged(notes))
+    return Study(str(path), tuple(patients), tuple(samples), merged, str(columns or ""))
 
 
 def subject_of(
     path: str | Path, model: Model, id: str = "", *, columns: str | Path | None = None
 ) -> Patient:
-    """One subject of a data set; its only one, if no id is given.
+    """Read one subject of a data set; the only one, if no id is given.
 
     Raises
     ------
     FileError, InputError, UnknownNameError, UnitError
-        As `read_nonmem`; and if it is not said which of several, or there is none of that id.
+        As `read_nonmem`; and if the id is missing or unknown.
     """
-    known = {patient.id: patient for patient in read_nonmem(path, model, columns=columns)}
-    if not id and len(known) > 1:
-        raise InputError(f"{path}  holds {len(known)} subjects; say which is meant: subject = "
-                         f'"{next(iter(known))}"')  # fmt: skip
-    if id and id not in known:
-        raise at_place(str(path), unknown_name("subject", id, known))
-    return known[id or next(iter(known))]
+    subjects = {patient.id: patient for patient in read_nonmem(path, model, columns=columns)}
+    if not id and len(subjects) > 1:
+        raise InputError(f"{path}  holds {len(subjects)} subjects; name one: subject = "
+                         f'"{next(iter(subjects))}"')  # fmt: skip
+    if id and id not in subjects:
+        raise at_place(str(path), unknown_name("subject", id, subjects))
+    return subjects[id or next(iter(subjects))]
 
 
-def _gathered(notes: list[str]) -> Iterator[str]:
-    """The notes; those of many subjects that say the same are one."""
-    whom: dict[str, list[str]] = {}
+def _merged(notes: list[str]) -> Iterator[str]:
+    """The notes, with equal notes of several subjects merged into one."""
+    by_text: dict[str, list[str]] = {}
     for note in notes:
-        subject, _, words = note.rpartition("|")
-        whom.setdefault(words, []).append(subject)
-    for words, subjects in whom.items():
+        subject, _, text = note.rpartition("|")
+        by_text.setdefault(text, []).append(subject)
+    for text, subjects in by_text.items():
         if subjects == [""]:
-            yield words
+            yield text
         else:
             few = ", ".join(subjects[:5]) + (f" and {len(subjects) - 5} more" * (len(subjects) > 5))
-            yield f"subject{'s' * (len(subjects) > 1)} {few}: {words}"
+            yield f"subject{'s' * (len(subjects) > 1)} {few}: {text}"
 
 
 def _subjects(
     data: DataSet,
 ) -> Iterator[tuple[str, list[tuple[int, DataRow, Mapping[str, str]]]]]:
-    """The records of one subject after the other."""
+    """The id and records of each subject."""
     seen: dict[str, int] = {}
     written: dict[float | str, str] = {}
     group: list[tuple[int, DataRow, Mapping[str, str]]] = []
@@ -171,14 +171,14 @@ def _subjects(
             group = []
         if not group and record.ID in seen:
             raise FileError(
-                f"{data.where(row, 'ID')}: subject {record.ID} comes back; its records up to row "
-                f"{seen[record.ID]} stand apart. Put them together, or give it another ID"
+                f"{data.where(row, 'ID')}: subject {record.ID} reappears; its records up to row "
+                f"{seen[record.ID]} are not contiguous. Put them together, or give it another ID"
             )
         other = written.setdefault(_as_number(record.ID), record.ID)
         if other != record.ID:
             raise FileError(
                 f"{data.where(row, 'ID')}: {record.ID} is the same number as {other} (row "
-                f"{seen[other]}), written otherwise; write an ID one way"
+                f"{seen[other]}), written differently; write each ID in one way"
             )
         seen[record.ID] = row
         group.append((row, record, cells))
@@ -186,7 +186,7 @@ def _subjects(
 
 
 def _as_number(id: str) -> float | str:
-    """An ID as the number it may be: 7, 7.0 and 007 are one."""
+    """An ID as a number if it is one: 7, 7.0 and 007 are equal."""
     try:
         return number(id)
     except ValueError:
@@ -194,10 +194,10 @@ def _as_number(id: str) -> float | str:
 
 
 class Subject:
-    """One subject in the making, record by record."""
+    """Builds the `Patient` of one subject, record by record."""
 
     def __init__(self, data: DataSet, model: Model, id: str) -> None:
-        """Before its first record."""
+        """Start a subject without records."""
         self.data, self.model, self.id = data, model, id
         self.hours = HOURS_PER_DAY if data.map.time_unit == "days" else 1.0
         self.doses: list[Dose] = []
@@ -214,7 +214,7 @@ class Subject:
     # --- time
 
     def _day(self, row: int, record: DataRow) -> float:
-        """The day of a record; the clock goes on from the last one where a reset goes back."""
+        """The day of a record; after a reset that goes back, counted from the previous record."""
         time = time_of(self.data, row, record)
         if self.start is None:
             self.start = time
@@ -223,7 +223,7 @@ class Subject:
         if isinstance(time, datetime) != isinstance(self.start, datetime):
             raise FileError(
                 f"{self.data.where(row, 'TIME')}: {record.TIME!r} is a date in one record and a "
-                "number in another; write all of them one way"
+                "number in another; write all times in one way"
             )
         if isinstance(time, datetime):
             assert isinstance(self.start, datetime)
@@ -236,7 +236,7 @@ class Subject:
             if record.event not in (RESET, RESET_DOSE):
                 raise FileError(
                     f"{self.data.where(row, 'TIME')}: {record.TIME} is before the record above "
-                    f"(row {self.row}); within a subject time goes forward, but for a reset "
+                    f"(row {self.row}); times of a subject must ascend, except at a reset "
                     "(EVID 3 or 4)"
                 )
             self.shift += self.last - day
@@ -244,11 +244,11 @@ class Subject:
         return day
 
     def _at(self, stage: int, *, fresh: bool = False) -> float:
-        """The day on which something happens: a moment later where it follows what comes after.
+        """The day of an event, shifted by `just_after` where the order of the records requires it.
 
-        At one instant of a run samples come first, then resets, then doses, then samples again.
-        A record that would be out of that order begins the next instant; so does, with ``fresh``,
-        one that is to find the doses of the same time given.
+        Within one time a run takes samples first, then resets, doses, and samples again. A record
+        out of that order is shifted to a time just after; so is, with ``fresh``, one that must
+        come after the doses of the same time.
         """
         if stage == BEFORE and self.stage > BEFORE:
             stage = AFTER
@@ -260,7 +260,7 @@ class Subject:
     # --- records
 
     def add(self, row: int, record: DataRow, cells: Mapping[str, str]) -> None:
-        """Take up the next record."""
+        """Add the next record."""
         day = self._day(row, record)
         if day > self.last:
             given = any(abs(day - other) <= SAME_TIME for other in self.additional)
@@ -284,7 +284,7 @@ class Subject:
             else:
                 self.notes.append("records without DV are predicted and not fitted")
         elif record.event != OBSERVATION and record.DV:
-            self.notes.append("DV is not used on records that are no observation")
+            self.notes.append("DV is not used on records that are not observations")
         elif record.MDV and record.DV:
             self.notes.append("DV is not used where MDV is 1")
         if record.LIMIT is not None and record.CENS != 1:
@@ -295,24 +295,24 @@ class Subject:
         self.last, self.row = day, row
 
     def _covariates(self, row: int, cells: Mapping[str, str], day: float) -> None:
-        for parameter, own in self.data.covariates.items():
-            if own not in cells:
+        for parameter, col in self.data.covariates.items():
+            if col not in cells:
                 continue
             try:
-                value = number(cells[own])
+                value = number(cells[col])
             except ValueError as error:
-                raise FileError(f"{self.data.where(row, own)}: {error}") from None
+                raise FileError(f"{self.data.where(row, col)}: {error}") from None
             course = self.courses[parameter]
             if not course and self.row:
                 raise FileError(
-                    f"{self.data.where(row, own)}: is the first value of {parameter} for subject "
-                    f"{self.id}, whose first record has none; there is nothing to carry forward"
+                    f"{self.data.where(row, col)}: is the first value of {parameter} for subject "
+                    f"{self.id}; give one on the subject's first record, to be carried forward"
                 )
             if not course or course[-1][1] != value:
                 course.append((day, value))
 
     def _dose(self, row: int, record: DataRow) -> float:
-        """Note a dose and those that follow it; the day it is given."""
+        """Add a dose and its ADDL doses; return the day it is given."""
         drug, unit = drug_of(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
         self.additional = [] if record.SS == 1 else self.additional
@@ -335,16 +335,16 @@ class Subject:
             )  # fmt: skip
         return when
 
-    # --- the whole
+    # --- result
 
     def patient(self) -> Patient:
-        """The subject, once all its records are taken up."""
+        """The patient, after all records are added."""
         values, changes = {}, []
         for parameter, course in self.courses.items():
             if not course:
-                own = self.data.covariates[parameter]
+                col = self.data.covariates[parameter]
                 raise FileError(
-                    f"{self.data.where(self.row, own)}: subject {self.id} has no {parameter}; "
+                    f"{self.data.where(self.row, col)}: subject {self.id} has no {parameter}; "
                     "fill it in on its first record, or leave the column out"
                 )
             values[parameter] = course[0][1]
@@ -357,7 +357,7 @@ class Subject:
             if len(course) > 1:
                 self.notes.append(f"{self.id}|{parameter} changes; each value holds until the next")
         if not self.observations:
-            self.notes.append(f"{self.id}|no observation: nothing but the prior speaks of them")
+            self.notes.append(f"{self.id}|no observation: only the prior is informative")
         elif len(self.observations) == 1:
             self.notes.append(f"{self.id}|a single observation")
         scenario = Scenario(

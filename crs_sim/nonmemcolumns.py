@@ -1,22 +1,22 @@
-"""The columns of a NONMEM or Monolix data set, what a record may hold, and the map to a model.
+"""The columns of a NONMEM or Monolix data set, the validation of a record, and the column map.
 
-Standard names need no map. A small TOML file maps the others, compartment numbers and DVIDs:
+Standard names need no map. A small TOML file maps other names, compartment numbers and DVIDs:
 
     time_unit = "hours"                # of TIME, II and RATE; the model is in days
-    amount_unit = "mg"                 # of AMT and RATE; else the drug's own
-    time_zone = "Europe/Vienna"        # for dates that do not say theirs
-    drug = "oral"                      # where there is no CMT
-    observable = "c_central"           # where DVID is empty, and CMT names nothing
-    ignore = ["COMMENT"]               # columns not to be mentioned again
+    amount_unit = "mg"                 # of AMT and RATE; default: the drug's own
+    time_zone = "Europe/Vienna"        # of dates without a time zone
+    drug = "oral"                      # if there is no CMT
+    observable = "c_central"           # if DVID is empty, and CMT is not mapped
+    ignore = ["COMMENT"]               # columns not to report as unused
 
-    [columns]                          # standard name = the data set's
+    [columns]                          # standard name = name in the data set
     DV = "CONC"
     [drugs]                            # CMT = drug
     1 = "oral"
-    [observables]                      # DVID, or else CMT = what was measured, perhaps its unit
+    [observables]                      # DVID (or CMT, if none) = observable, optionally its unit
     1 = "c_central"
     2 = { name = "il6", unit = "ng/L" }
-    [covariates]                       # parameter = column; a column with a parameter's name is one
+    [covariates]                       # parameter = column; default: a column of the same name
     weight = "WT"
 """
 
@@ -45,13 +45,13 @@ from .tables import (
 
 MISSING = (".", "NA", "na", "NaN", "nan")
 OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV"}
-REFUSED = {
+UNSUPPORTED = {
     "TINF": "an infusion time; give RATE = AMT/time instead",
     "DUR": "an infusion time; give RATE = AMT/time instead",
     "PCMT": "a prediction compartment; every state is predicted on every record",
 }
 OBSERVATION, DOSE, OTHER, RESET, RESET_DOSE = range(5)
-MOST_ADDITIONAL = 10_000
+MAX_ADDL = 10_000
 
 
 class ObservableEntry(Record):
@@ -76,11 +76,11 @@ class ColumnMap(Record):
     covariates: dict[str, str] = column(default_factory=dict)
 
     def check(self) -> None:
-        """What no single key can say."""
+        """Validate the keys of ``columns``."""
         for name in self.columns:
             if name not in DataRow.model_fields:
                 raise CellError(
-                    "columns", f"{name!r} is no standard name; they are {', '.join(STANDARD)}"
+                    "columns", f"{name!r} is not a standard name; these are {', '.join(STANDARD)}"
                 )
 
 
@@ -110,12 +110,12 @@ class DataRow(Record):
 
     @property
     def constant(self) -> bool:
-        """Whether it is an infusion without beginning, that ends at its time."""
+        """Whether it is a constant infusion at steady state, that ends at its time."""
         return self.SS > 0 and self.AMT == 0
 
     @property
     def event(self) -> int:
-        """What the record is: as EVID says, or as NM-TRAN works it out where there is none."""
+        """The event type: EVID, or as NM-TRAN derives it if there is no EVID."""
         if self.EVID is not None:
             return self.EVID
         if self.AMT or self.RATE or self.SS:
@@ -123,7 +123,7 @@ class DataRow(Record):
         return OTHER if self.MDV else OBSERVATION
 
     def check(self) -> None:
-        """What no single column can say."""
+        """Validate several columns together."""
         if self.EVID is not None and not 0 <= self.EVID <= 4:
             raise CellError(
                 "EVID", f"{self.EVID} is none of 0 (observation), 1 (dose), 2 (other), 3 (reset) "
@@ -148,8 +148,8 @@ STANDARD = tuple(DataRow.model_fields)
 def _check_dose(row: DataRow) -> None:
     if row.RATE < 0 and row.RATE not in (-1, -2):
         raise CellError("RATE", f"{row.RATE:g} is none of 0, a rate, -1 and -2")
-    if not 0 <= row.ADDL <= MOST_ADDITIONAL:
-        raise CellError("ADDL", f"{row.ADDL} is not between 0 and {MOST_ADDITIONAL}")
+    if not 0 <= row.ADDL <= MAX_ADDL:
+        raise CellError("ADDL", f"{row.ADDL} is not between 0 and {MAX_ADDL}")
     if row.AMT == 0:
         _check_constant(row)
     elif row.SS and not row.II:
@@ -163,7 +163,7 @@ def _check_dose(row: DataRow) -> None:
 def _check_constant(row: DataRow) -> None:
     if not row.SS:
         what = f"RATE = {row.RATE:g} with AMT = 0" if row.RATE else "a dose with AMT = 0"
-        raise CellError("AMT", f"{what} gives nothing; fill in AMT, or say EVID = 0 or 2")
+        raise CellError("AMT", f"{what} is no dose; fill in AMT, or set EVID to 0 or 2")
     if row.RATE <= 0:
         raise CellError(
             "RATE", f"SS = {row.SS} with AMT = 0 is a constant infusion; it needs a RATE above 0"
@@ -173,24 +173,24 @@ def _check_constant(row: DataRow) -> None:
 
 
 def _check_no_dose(row: DataRow) -> None:
-    words = ("an observation", "", "an other event", "a reset")[row.event]
+    kind = ("an observation", "", "another event", "a reset")[row.event]
     for name in ("AMT", "RATE", "II", "ADDL", "SS"):
         if getattr(row, name):
             raise CellError(
-                name, f"EVID = {row.event} is {words}, but {name} = {getattr(row, name):g}; a dose "
+                name, f"EVID = {row.event} is {kind}, but {name} = {getattr(row, name):g}; a dose "
                 "has EVID = 1 (or 4)",
             )  # fmt: skip
     if row.event == OTHER and row.CMT.startswith("-"):
-        raise CellError("CMT", f"{row.CMT} turns a compartment off, which is not done here")
+        raise CellError("CMT", f"{row.CMT} turns a compartment off, which is not supported")
 
 
 def _check_observation(row: DataRow) -> None:
     if row.CENS and row.DV is None and row.LLOQ is None:
-        raise CellError("CENS", f"CENS = {row.CENS}, but no limit: it stands in DV")
+        raise CellError("CENS", f"CENS = {row.CENS}, but no limit: fill it in as DV")
     if row.CENS == 1 and row.LIMIT is not None and row.LIMIT > 0:
         raise CellError(
-            "LIMIT", f"{row.LIMIT:g} makes it an interval, which no observation here can be; "
-            "empty it, and it is below DV",
+            "LIMIT", f"{row.LIMIT:g} makes it interval censored, which is not supported; "
+            "without LIMIT it is censored below DV",
         )  # fmt: skip
     if row.BLQ and row.LLOQ is None:
         raise CellError("BLQ", "BLQ = 1, but no limit: fill in LLOQ")
@@ -198,16 +198,16 @@ def _check_observation(row: DataRow) -> None:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as records, before anything is made of it.
+    """The records of a data set, before conversion to patients.
 
     Parameters
     ----------
     path : Path
     map : ColumnMap
-    named : mapping of standard name to the data set's
+    named : mapping of standard name to the name in the data set
     covariates : mapping of parameter to column
-    rows : tuple of (row, record, cells by the data set's names)
-    notes : what of the file is not used
+    rows : tuple of (row, record, cells by the names in the data set)
+    notes : messages on the parts of the file that are not used
     """
 
     path: Path
@@ -218,46 +218,46 @@ class DataSet:
     notes: tuple[str, ...]
 
     def where(self, row: int, name: str = "") -> str:
-        """A place in the file, the column by the file's own name."""
+        """A location in the file, with the column's name in the file."""
         return place(self.path, row, self.named.get(name, name))
 
 
 def read_data(path: Path, model: Model, columns: str | Path | None = None) -> DataSet:
-    """The records of a data set, each checked by itself.
+    """Read the records of a data set, each validated by itself.
 
     Parameters
     ----------
     path : a comma-separated file
     model : Model, whose parameters may be covariates
-    columns : path of the map, if there is one
+    columns : path of the column map, if any
 
     Raises
     ------
     FileError, UnknownNameError
         Naming file, row and column.
     """
-    words = ColumnMap() if columns is None else read_toml(Path(columns), ColumnMap)
+    column_map = ColumnMap() if columns is None else read_toml(Path(columns), ColumnMap)
     head, header, table = read_cells(path)
-    named = _standard(path, head, header, words)
-    covariates = _covariates(path, head, header, named, words, model)
-    used = {*named.values(), *covariates.values(), *words.ignore}
+    named = _standard(path, head, header, column_map)
+    covariates = _covariates(path, head, header, named, column_map, model)
+    used = {*named.values(), *covariates.values(), *column_map.ignore}
     unused = [name for name in header if name not in used]
     _refuse_misspelt(path, head, unused, named)
     notes = [f"column {name} is not used" for name in unused]
     rows = []
-    left_out = 0
+    excluded = 0
     for row, cells in table:
         filled = {name: cell for name, cell in cells.items() if cell not in MISSING}
         if filled.get(named.get("C", ""), "0") != "0":
-            left_out += 1
+            excluded += 1
             continue
-        content = {name: filled[own] for name, own in named.items() if own in filled}
+        content = {name: filled[col] for name, col in named.items() if col in filled}
         rows.append((row, _record(path, row, content, named), filled))
-    if left_out:
-        notes.append(f"rows marked in column {named['C']} are left out: {left_out}")
+    if excluded:
+        notes.append(f"rows marked in column {named['C']} are excluded: {excluded}")
     if not rows:
         raise FileError(f"{place(path)}: every row is marked in column {named['C']}")
-    return DataSet(path, words, named, covariates, tuple(rows), tuple(notes))
+    return DataSet(path, column_map, named, covariates, tuple(rows), tuple(notes))
 
 
 def _record(path: Path, row: int, content: Mapping[str, str], named: Mapping[str, str]) -> DataRow:
@@ -265,30 +265,30 @@ def _record(path: Path, row: int, content: Mapping[str, str], named: Mapping[str
         return checked(DataRow, content, path, row)
     except FileError as error:
         text = str(error)
-        for name, own in named.items():
-            if name != own:
-                text = text.replace(f"column {name}:", f"column {own} ({name}):")
+        for name, col in named.items():
+            if name != col:
+                text = text.replace(f"column {name}:", f"column {col} ({name}):")
         raise FileError(text) from None
 
 
-def _standard(path: Path, head: int, header: list[str], words: ColumnMap) -> dict[str, str]:
-    """The data set's name of each standard column that is there."""
+def _standard(path: Path, head: int, header: list[str], column_map: ColumnMap) -> dict[str, str]:
+    """The name in the data set of each standard column."""
     named = {}
-    for name, own in words.columns.items():
-        if own not in header:
+    for name, col in column_map.columns.items():
+        if col not in header:
             raise at_place(f"{place(path, head)}: [columns] {name}",
-                           unknown_name("column", own, header))  # fmt: skip
-        named[name] = own
-    taken = {*named.values(), *words.covariates.values(), *words.ignore}
-    for own in header:
-        name = OTHER_NAMES.get(own.upper(), own.upper())
-        if own in taken or name not in STANDARD:
+                           unknown_name("column", col, header))  # fmt: skip
+        named[name] = col
+    taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
+    for col in header:
+        name = OTHER_NAMES.get(col.upper(), col.upper())
+        if col in taken or name not in STANDARD:
             continue
         if name in named:
             raise FileError(
-                f"{place(path, head)}: {named[name]} and {own} are both {name}; ignore one of them"
+                f"{place(path, head)}: {named[name]} and {col} are both {name}; ignore one of them"
             )
-        named[name] = own
+        named[name] = col
     for name in ("ID", "TIME"):
         if name not in named:
             raise FileError(
@@ -299,32 +299,35 @@ def _standard(path: Path, head: int, header: list[str], words: ColumnMap) -> dic
 
 
 def _covariates(
-    path: Path, head: int, header: list[str], named: Mapping[str, str], words: ColumnMap,
+    path: Path, head: int, header: list[str], named: Mapping[str, str],
+    column_map: ColumnMap,
     model: Model,
 ) -> dict[str, str]:  # fmt: skip
     """The column of each parameter that has one."""
-    for parameter, own in words.covariates.items():
+    for parameter, col in column_map.covariates.items():
         where = f"{place(path, head)}: [covariates] {parameter}"
         if parameter not in model.values:
             raise at_place(where, unknown_name("parameter", parameter, model.values))
-        if own not in header:
-            raise at_place(where, unknown_name("column", own, header))
-    taken = {*named.values(), *words.covariates.values(), *words.ignore}
-    by_name = {own: own for own in header if own in model.values and own not in taken}
-    return {**words.covariates, **by_name}
+        if col not in header:
+            raise at_place(where, unknown_name("column", col, header))
+    taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
+    by_name = {col: col for col in header if col in model.values and col not in taken}
+    return {**column_map.covariates, **by_name}
 
 
 def _refuse_misspelt(
     path: Path, head: int, unused: Iterable[str], named: Mapping[str, str]
 ) -> None:
-    """An unused column that is nearly a standard one, or says what is not read, is an error."""
+    """Raise an error for an unused column with a misspelt standard name or unsupported meaning."""
     free = [name for name in STANDARD if name not in named and len(name) > 2]
-    for own in unused:
-        if own.upper() in REFUSED:
-            raise FileError(f"{place(path, head, own)}: is {REFUSED[own.upper()]}, or ignore it")
-        close = get_close_matches(own.upper(), free, n=1, cutoff=0.75)
+    for col in unused:
+        if col.upper() in UNSUPPORTED:
+            raise FileError(
+                f"{place(path, head, col)}: is {UNSUPPORTED[col.upper()]}, or ignore it"
+            )
+        close = get_close_matches(col.upper(), free, n=1, cutoff=0.75)
         if close:
             raise FileError(
-                f"{place(path, head)}: unknown column {own!r}: did you mean {close[0]!r}? If not, "
-                f'write ignore = ["{own}"] in the map'
+                f"{place(path, head)}: unknown column {col!r}: did you mean {close[0]!r}? If not, "
+                f'write ignore = ["{col}"] in the map'
             )

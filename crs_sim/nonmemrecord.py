@@ -1,7 +1,7 @@
-"""What one record of a data set says of a model: when, which drug, what was measured.
+"""Interpret one record of a data set for a model: time, drug, observation.
 
-Nothing is guessed: a compartment that two drugs enter, a number without an observable or a date
-without a zone is refused with its place.
+Nothing is guessed: a compartment that two drugs enter, a DV without an observable or a date without
+a time zone is an error with its location.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .units import conversion_factor, convert, named_unit
 
 
 def time_of(data: DataSet, row: int, record: DataRow) -> float | datetime:
-    """TIME as a number of hours or days, or, with a date, as a moment in UTC."""
+    """TIME as a number of hours or days or, with a date, as a date-time in UTC."""
     where, text = data.where(row, "TIME"), record.TIME
     if ":" not in text and not record.DATE:
         try:
@@ -35,7 +35,7 @@ def time_of(data: DataSet, row: int, record: DataRow) -> float | datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise FileError(f"{where}: {text!r} is no date and time; write {EXAMPLE_TIME}") from None
+        raise FileError(f"{where}: {text!r} is not a date and time; write {EXAMPLE_TIME}") from None
     return _zoned(time, text, data.map.time_zone, where).astimezone(UTC)
 
 
@@ -50,14 +50,14 @@ def _zoned(time: datetime, text: str, zone: str, where: str) -> datetime:
     try:
         return time.replace(tzinfo=ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError):
-        raise FileError(f"{where}: time_zone {zone!r} of the map is not known") from None
+        raise FileError(f"{where}: time_zone {zone!r} of the map is unknown") from None
 
 
 def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:
-    """The drug a record gives, and the unit of its amount.
+    """The drug of a dose record, and the unit of its amount.
 
-    It is the one the map names for the compartment; else the one that enters the compartment of
-    that number; else the one of that name.
+    It is the drug mapped to CMT; else the one that enters the compartment of that number; else the
+    one of that name.
     """
     key, where = _key(record.CMT), data.where(row, "CMT")
     name = data.map.drugs.get(key or "0", "")
@@ -70,7 +70,7 @@ def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Dru
     which = {-1: "rate", -2: "duration"}.get(int(record.RATE), "")
     if which and not getattr(drug, which):
         raise FileError(
-            f"{data.where(row, 'RATE')}: RATE = {record.RATE:g} leaves the {which} to the model, "
+            f"{data.where(row, 'RATE')}: RATE = {record.RATE:g} takes the {which} from the model, "
             f'but {name} has none; write {which} = "a parameter" in drugs.toml'
         )
     unit = record.AMTUNIT or data.map.amount_unit
@@ -79,12 +79,12 @@ def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Dru
 
 
 def _only_drug(data: DataSet, model: Model, where: str) -> str:
-    """The drug where no compartment is given."""
+    """The drug if CMT is not given."""
     drugs = [d.name for d in model.drugs]
     if data.map.drug or len(drugs) == 1:
         return data.map.drug or drugs[0]
     raise FileError(
-        f'{where}: does not say which drug; write drug = "{drugs[0] if drugs else "..."}" in the '
+        f'{where}: no drug given; write drug = "{drugs[0] if drugs else "..."}" in the '
         "map, or fill in CMT"
     )
 
@@ -92,7 +92,7 @@ def _only_drug(data: DataSet, model: Model, where: str) -> str:
 def _entering(model: Model, key: str, where: str) -> str:
     """The one drug that enters the compartment of that number; or the name itself."""
     if key.startswith("-"):
-        raise FileError(f"{where}: {key} turns a compartment off, which is not done here")
+        raise FileError(f"{where}: {key} turns a compartment off, which is not supported")
     if not key.isdigit():
         return key
     states = model.state_ids
@@ -119,15 +119,14 @@ def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) 
 
 
 def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[str, str]:
-    """What a record measured, and the unit the map gives for it ("": the model's).
+    """The observable of a record, and its unit in the map ("": the model's).
 
-    It is what the map names for the DVID, or for the CMT where there is no DVID; else a name that
-    stands there itself; else, unless there is a DVID, the map's only one, or the model's only
-    quantity.
+    It is the one mapped to DVID, or to CMT if there is no DVID; else the name given there itself;
+    else, without a DVID, the map's ``observable`` or the model's only quantity.
     """
     column = "DVID" if record.DVID else "CMT"
-    key, words, where = _key(getattr(record, column)), data.map, data.where(row, column)
-    entry = words.observables.get(key, "")
+    key, where = _key(getattr(record, column)), data.where(row, column)
+    entry = data.map.observables.get(key, "")
     if isinstance(entry, str):
         entry = ObservableEntry(name=entry)
     by_name = "" if key.lstrip("-").isdigit() else key
@@ -146,17 +145,17 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
 
 
 def _only_observable(data: DataSet, model: Model) -> str:
-    """What is measured where a record does not say it, if that can be one thing only."""
+    """The default observable, if there is only one; else ""."""
     return data.map.observable or (model.quantity_ids[0] if len(model.quantities) == 1 else "")
 
 
 def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
-    """Say which compartment's observations are taken for the only observable there is.
+    """Report the compartment whose observations are assigned to the default observable.
 
     Raises
     ------
     FileError
-        Where a second number stands in CMT: nothing says that both were measured as the same.
+        If there is a second number in CMT: it may be another observable.
     """
     name = _only_observable(data, model)
     first: tuple[str, int] | None = None
@@ -168,19 +167,19 @@ def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
             continue
         if first is None:
             first = key, row
-            yield f"observations of CMT {key} are taken as {name}; the map could say otherwise"
+            yield f"observations of CMT {key} are taken as {name}; the map can override this"
         elif key != first[0]:
             raise FileError(
-                f"{data.where(row, 'CMT')}: is {key}, and {first[0]} in row {first[1]}; nothing "
-                f'says that both are {name}; write {first[0]} = "{name}" and {key} = "..." under '
-                "[observables] in the map"
+                f"{data.where(row, 'CMT')}: is {key}, and {first[0]} in row {first[1]}; it is "
+                f'ambiguous whether both are {name}; write {first[0]} = "{name}" and {key} = "..." '
+                "under [observables] in the map"
             )
 
 
 def measured(
     data: DataSet, model: Model, row: int, record: DataRow, day: float
 ) -> Observation | str:
-    """What a record measured on a day; only what it would measure, if DV is empty."""
+    """The observation of a record; only the name of its observable if DV is empty."""
     name, unit = observable_of(data, model, row, record)
     kind, value = _level(data, row, record)
     if value is None:
@@ -190,17 +189,17 @@ def measured(
             f"{data.where(row, 'DV')}: {value:g} has no logarithm; mark it as below the limit "
             "(CENS = 1, and the limit in DV), or as missing (MDV = 1)"
         )
-    own = model[name].unit
+    model_unit = model[name].unit
     where = data.where(row, "DVUNIT" if "DVUNIT" in data.named else "DV")
     try:
-        value = convert(value, record.DVUNIT or unit or own, _readable(model, own))
+        value = convert(value, record.DVUNIT or unit or model_unit, _readable(model, model_unit))
     except UnitError as error:
         raise at_place(where, error) from None
-    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, own, row=row)
+    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)
 
 
 def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]:
-    """Whether DV is a value or a bound, and the number."""
+    """The kind of DV, a value or a censoring limit, and the number."""
     value, limit = record.DV, record.LLOQ
     if record.CENS:
         return "below" if record.CENS == 1 else "above", limit if value is None else value
@@ -216,7 +215,7 @@ def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]
 
 
 def _key(text: str) -> str:
-    """A compartment or DVID as the map writes it: 2.0 as 2."""
+    """A CMT or DVID as written in the map: 2.0 as 2."""
     try:
         value = number(text)
     except ValueError:
@@ -225,5 +224,5 @@ def _key(text: str) -> str:
 
 
 def _readable(model: Model, unit: str) -> str:
-    """A unit of the model as text: its definition where the name alone says nothing."""
+    """A unit of the model as text: its definition if the name alone cannot be parsed."""
     return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit

@@ -1,6 +1,6 @@
-"""Files written whole or not at all: each lies complete beside its place before it gets there."""
+"""Atomic file writing: each file is written under a temporary name, then renamed into place."""
 
-# Ours, since atomicwrites is archived and safer writes one file at a time: neither takes back, when
+# Ours, since atomicwrites is archived and safer writes one file at a time: neither removes, when
 # the disk is full, the other files and folders it made.
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
-    """Write these files; should one of them fail, none is there.
+    """Write these files atomically; if one cannot be written, none is.
 
-    Folders that are missing are made. A file that is there already is replaced.
+    Missing folders are created. An existing file is replaced.
 
     Raises
     ------
@@ -71,23 +71,23 @@ def json_file(content: Mapping[str, Any]) -> bytes:
 
 
 def csv_file(table: pd.DataFrame, digits: int | None = None, *, separator: str = ",") -> bytes:
-    """A table as the content of a CSV file; numbers with all their digits, unless it is said."""
+    """A table as the content of a CSV file; all digits of numbers unless ``digits`` is given."""
     shown = None if digits is None else f"%.{digits}g"
     text: str = table.to_csv(sep=separator, index=False, float_format=shown, lineterminator="\n")
     return text.encode()
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuse, before long work, a folder that cannot be made or written to.
+    """Check, before a long computation, that a folder can be created and written to.
 
     Raises
     ------
     StorageError
-        Naming the folder; nothing is left behind.
+        Naming the folder; nothing is created.
     """
     path = Path(folder)
     nearest = next(p for p in (path, *path.resolve().parents) if p.exists())
     if not nearest.is_dir():
         raise StorageError(f"{path}  cannot be a folder: {nearest} is a file; choose another")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise StorageError(f"{path}  cannot be written: {nearest} is not ours; choose another")
+        raise StorageError(f"{path}  cannot be written: no permission in {nearest}; choose another")

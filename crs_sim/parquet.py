@@ -1,6 +1,6 @@
-"""Tables as Parquet files, each with a header that says what it belongs to.
+"""Tables as Parquet files, with metadata that identify the run they belong to.
 
-The only file that knows pyarrow.
+The only module that imports pyarrow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import StorageError
 if TYPE_CHECKING:
     import pandas as pd
 
-SAYS = b"crs_sim"
+METADATA_KEY = b"crs_sim"
 
 
 def parquet_bytes(columns: Mapping[str, Any], says: Mapping[str, object]) -> bytes:
@@ -25,8 +25,8 @@ def parquet_bytes(columns: Mapping[str, Any], says: Mapping[str, object]) -> byt
 
     Parameters
     ----------
-    columns : name to (n_rows,) numbers or texts; texts that repeat are kept once
-    says : what stands in the header, must go into JSON
+    columns : name to (n_rows,) numbers or strings; strings are dictionary encoded
+    says : metadata, must be JSON serialisable
 
     Examples
     --------
@@ -42,7 +42,7 @@ def parquet_bytes(columns: Mapping[str, Any], says: Mapping[str, object]) -> byt
         array = pa.array(np.asarray(values).tolist(), pa.string()) if _texts(values) else pa.array(
             np.asarray(values))  # fmt: skip
         arrays[name] = array.dictionary_encode() if _texts(values) else array
-    table = pa.table(arrays).replace_schema_metadata({SAYS: json.dumps(says).encode()})
+    table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: json.dumps(says).encode()})
     stream = pa.BufferOutputStream()
     pq.write_table(table, stream, compression="zstd")
     return bytes(stream.getvalue().to_pybytes())
@@ -53,39 +53,39 @@ def _texts(values: Any) -> bool:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """What stands in the header of a file that `parquet_bytes` made.
+    """The metadata of a file made by `parquet_bytes`.
 
     Raises
     ------
     StorageError
-        If it is none, or not whole.
+        If it is not such a file, or incomplete.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        says = (pq.read_schema(path).metadata or {})[SAYS]
-        return dict(json.loads(says))
+        metadata = (pq.read_schema(path).metadata or {})[METADATA_KEY]
+        return dict(json.loads(metadata))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        reason = "no header of crs-sim" if isinstance(error, KeyError) else str(error)
-        raise StorageError(f"{path}  is no complete part ({reason}); delete it") from None
+        reason = "no metadata of crs-sim" if isinstance(error, KeyError) else str(error)
+        raise StorageError(f"{path}  is not a complete part ({reason}); delete it") from None
 
 
 def read_parquet(
     paths: Sequence[Path], columns: Sequence[str] | None = None, *, where: str = "", value: str = ""
 ) -> pd.DataFrame:
-    """Several such files as one table, in their order.
+    """Several such files as one table, in the order given.
 
     Parameters
     ----------
     paths : files of the same columns
-    columns : names of those wanted (default: all)
-    where, value : keep the rows in which this column has this text (default: all rows)
+    columns : names of the columns to read (default: all)
+    where, value : keep the rows in which this column has this value (default: all rows)
 
     Raises
     ------
     StorageError
-        If one is not whole.
+        If one is incomplete.
     """
     import pandas as pd
     import pyarrow as pa
@@ -95,17 +95,17 @@ def read_parquet(
     kept = [(where, "==", value)] if where else None
     for path in paths:
         try:
-            # a schema of its own for each file: no folder is taken for a column
+            # read each file by itself, so that no folder name becomes a partition column
             table = pq.ParquetFile(path).read(columns=columns) if kept is None else pq.read_table(
                 path, columns=columns, filters=kept, partitioning=None)  # fmt: skip
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"{path}  is no complete part ({error}); delete it") from None
+            raise StorageError(f"{path}  is not a complete part ({error}); delete it") from None
         parts.append(_frame(table))
     return pd.concat(parts, ignore_index=True)
 
 
 def _frame(table: Any) -> pd.DataFrame:
-    """As pandas has it, texts as plain objects whatever string type pandas prefers."""
+    """A DataFrame, with strings of dtype object in every version of pandas."""
     import pandas as pd
 
     columns = {}

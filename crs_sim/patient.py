@@ -1,8 +1,8 @@
-"""One patient: what was done and what was measured, read from a folder of three small files.
+"""One patient: treatment and observations, read from a folder of three files or a workbook.
 
-``patient.toml`` says who, ``doses.csv`` what was given, ``observations.csv`` what was measured; or
-an Excel workbook has it in sheets.
-Days count from the CAR-T infusion: day = (time - infusion) / 24 h. Nothing here is estimated.
+``patient.toml`` identifies the patient, ``doses.csv`` lists the doses, ``observations.csv`` the
+measurements; an Excel workbook has them as sheets. Days count from the CAR-T infusion:
+day = (time - infusion) / 24 h. Nothing here is estimated.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ MAX_DAY = 36500.0
 
 @dataclass(frozen=True)
 class Observation:
-    """One thing that was measured, in words a likelihood can use.
+    """One measurement, with its type of observation (likelihood).
 
     Parameters
     ----------
     id, observable : str; the observable is a quantity of the model, or ``crs_grade``
     kind : str, one of `KINDS`: value, below, above; peak (largest in [day, until]); sometime (on an
         unknown day in [day, until]); ratio, ratio_below, ratio_above (day over reference); grade
-    day, until, reference : float, days after the infusion; until = day where there is no window,
-        reference = nan where nothing is compared. A dose of the same moment comes after.
+    day, until, reference : float, days after the infusion; until = day if there is no window,
+        reference = nan if not a ratio. A dose at the same time comes after the observation.
     value : float, in ``unit``
     sd : float, on the log scale; nan if not given
-    row : int, its row in observations.csv; 0 if it came from no file
+    row : int, its row in observations.csv; 0 if not from a file
     """
 
     id: str
@@ -69,7 +69,7 @@ class Observation:
 
     @property
     def value_unit(self) -> str:
-        """Of ``value``: ``unit``, but of a ratio or a grade there is none."""
+        """The unit of ``value``: ``unit``, but "1" for a ratio or a grade."""
         return "1" if self.kind == "grade" or self.kind.startswith("ratio") else self.unit
 
 
@@ -100,41 +100,41 @@ class Observations:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Their names."""
+        """Ids of the observations."""
         return tuple(o.id for o in self)
 
     def without(self, *ids: str) -> Observations:
-        """All but these.
+        """All observations except these.
 
         Raises
         ------
         UnknownNameError
-            If one of them is not there.
+            If one of them does not exist.
         """
         left_out = {self[id].id for id in ids}
         return Observations(tuple(o for o in self if o.id not in left_out))
 
     def table(self) -> pd.DataFrame:
-        """One row an observation, the columns of observations.csv."""
+        """One row per observation, with the columns of observations.csv."""
         names = [name for name in Observation.__dataclass_fields__ if name != "row"]
-        import pandas as pd  # slow to load, and rarely wanted
+        import pandas as pd  # slow to load, and rarely needed
 
         return pd.DataFrame([asdict(o) for o in self], columns=names)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Who was treated with what, and what was seen.
+    """A patient: treatment and observations.
 
     Parameters
     ----------
     id : str
-    model : str, name or path of the model it is meant for
+    model : str, name or path of the model to use
     scenario : Scenario, doses, changes and the patient's own values
     observations : Observations
-    infusion : datetime with zone, the moment of day 0; None if the record counts days
-    path : str, the folder or workbook it came from ("" if none)
-    dose_rows : the row of doses.csv each dose stands in, so that messages can name it
+    infusion : datetime with time zone, the time of day 0; None if the files use days
+    path : str, the folder or workbook it was read from ("" if none)
+    dose_rows : the row in doses.csv of each dose, for messages
     """
 
     id: str
@@ -154,7 +154,7 @@ class Patient:
 
 
 def load_patient(name: str | Path) -> Patient:
-    """The patient in a folder or an Excel workbook, or the shipped one of that name.
+    """Load the patient in a folder or an Excel workbook, or the shipped one of that name.
 
     >>> load_patient("ruemmele2025").observations["ferritin_peak"].value
     9580.0
@@ -184,7 +184,7 @@ def _infusion(about: PatientFile, path: Path) -> datetime | None:
         raise FileError(f"{place(path, key='key infusion')}: {error}") from None
     if not isinstance(time, datetime):
         where = place(path, key="key infusion")
-        raise FileError(f"{where}: {time:g} is no date-time such as {EXAMPLE_TIME}")
+        raise FileError(f"{where}: {time:g} is not a date-time such as {EXAMPLE_TIME}")
     return time
 
 
@@ -222,7 +222,7 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
 
 
 def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
-    """The rows of an optional table; a file misnamed by a letter is not passed over in silence."""
+    """The rows of an optional table; a file with a similar, misspelt name is an error."""
     if is_sheet(path):
         if not has_sheet(path):
             return ()
@@ -231,7 +231,7 @@ def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
         close = get_close_matches(path.name, others, n=1, cutoff=0.8)
         if close:
             raise FileError(
-                f"{place(path)}: is not there, but {others[close[0]]!r} is; rename or remove it"
+                f"{place(path)}: does not exist, but {others[close[0]]!r} does; rename or remove it"
             )
         return ()
     table = read_table(path, record)
@@ -244,11 +244,11 @@ def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, 
     for row, record in _table(path, DoseRow, ignoring=("note",)):
         day = _day(record.day, infusion, place(path, row, "day"))
         first = Dose(day, record.drug, record.amount, record.unit, record.hours)
-        given = Schedule((first,))
+        doses = Schedule((first,))
         if record.every is not None and record.doses is not None:
-            given = first.repeated(record.every, record.doses)
-        schedule += given
-        rows.update(dict.fromkeys(given, row))
+            doses = first.repeated(record.every, record.doses)
+        schedule += doses
+        rows.update(dict.fromkeys(doses, row))
     return schedule, rows
 
 
@@ -257,7 +257,7 @@ def _observations(path: Path, infusion: datetime | None) -> Observations:
     for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
         if record.id in found:
             where, other = place(path, row, "id"), found[record.id].row
-            raise FileError(f"{where}: {record.id!r} is the id of row {other} too; rename one")
+            raise FileError(f"{where}: {record.id!r} is also the id of row {other}; rename one")
         found[record.id] = _observation(path, row, record, infusion)
     return Observations(tuple(found.values()))
 
@@ -296,7 +296,7 @@ def _observation(
 
 
 def check_against(patient: Patient, model: Model) -> Patient:
-    """The patient with every observation in the model's units, once all of it fits the model.
+    """Check a patient against a model; return it with observations in the model's units.
 
     Raises
     ------
@@ -305,7 +305,7 @@ def check_against(patient: Patient, model: Model) -> Patient:
     UnitError
         For a unit that cannot be converted into the model's.
     FileError
-        For a dose that needs a body weight where none is given.
+        For a dose that needs a body weight if none is given.
     """
     _check_parameters(patient, model)
     for dose in patient.scenario.doses:
@@ -368,5 +368,5 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
 
 
 def _readable(model: Model, unit: str) -> str:
-    """A unit of the model as text: its definition where the name alone says nothing."""
+    """A unit of the model as text: its definition if the name alone cannot be parsed."""
     return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit

@@ -1,7 +1,7 @@
-"""The three files of a patient: their columns, and what each may hold.
+"""The three files of a patient: their columns and the validation of each.
 
-They lie in a folder, or are the sheets of an Excel workbook. The description of a column is
-written once, here: a new patient's files explain themselves with the same words.
+They are in a folder, or are the sheets of an Excel workbook. The column descriptions here are also
+written into the files of a new patient.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ GRADE = "crs_grade"
 MAX_DOSES = 10_000
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
 SHEETS = (*FILES, "changes")
-"""Of a workbook; ``changes`` may be absent, as ``[[changes]]`` may in patient.toml."""
+"""Sheets of a workbook; ``changes`` is optional, like ``[[changes]]`` in patient.toml."""
 KEYS = ("id", "model", "infusion")
-"""Of the sheet ``patient``; any other is a parameter."""
+"""Keys of the sheet ``patient``; any other key is a parameter."""
 
 
 def part(home: Path, name: str) -> Path:
-    """One of a patient's files; or the sheet of that name, where home is a workbook.
+    """The path of one of a patient's files; or of the sheet, if home is a workbook.
 
     >>> [str(part(Path(home), "doses")) for home in ("p7", "p7.xlsx")]
     ['p7/doses.csv', 'p7.xlsx/doses']
@@ -72,7 +72,7 @@ class PatientFile(Record):
     changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
 
     def check(self) -> None:
-        """What no single column can say."""
+        """Validate several columns together."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
 
@@ -83,15 +83,15 @@ class KeyRow(Record):
     key: str = column(
         min_length=1,
         description=f"{', '.join(KEYS)}, or the name of a model parameter (crs-sim show lists "
-        "them): then the value is this patient's own; body weight in kg is needed for doses per kg",
+        "them): then the value is the patient's own; body weight in kg is needed for doses per kg",
     )
     value: str = column(
         min_length=1,
-        description="its value; infusion is the moment of day 0 with its zone, "
+        description="its value; infusion is the time of day 0 with its time zone, "
         "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
         "date-times instead of days",
     )
-    note: str = column("", description="for people; not used")
+    note: str = column("", description="a comment; not used")
 
 
 class ChangeRow(Record):
@@ -109,25 +109,25 @@ class DoseRow(Record):
     """One row of doses.csv: one dose, or one dose repeated."""
 
     day: Moment = column(
-        description="days after the CAR-T infusion (0 or later), or a date-time with its zone, "
-        "2024-03-11T08:30+01:00, if patient.toml has the infusion's"
+        description="days after the CAR-T infusion (0 or later), or a date-time with time zone, "
+        "2024-03-11T08:30+01:00, if patient.toml has that of the infusion"
     )
     drug: str = column(description="a drug of the model (crs-sim show lists them)")
     amount: NotNegative = column(description="amount of each dose")
     unit: str = column(description="its unit: mg, g, mg/kg, cells/kg, ...")
     hours: NotNegative | None = column(
-        None, description="infusion time in hours; 0 is a bolus; empty: usual for the drug"
+        None, description="infusion time in hours; 0 is a bolus; empty: the drug's default"
     )
     every: Positive | None = column(None, description="hours between repeated doses")
-    doses: Whole | None = column(None, description="how many doses, the first included")
-    note: str = column("", description="for people; not used")
+    doses: Whole | None = column(None, description="number of doses, the first included")
+    note: str = column("", description="a comment; not used")
 
     def check(self) -> None:
-        """What no single column can say."""
+        """Validate several columns together."""
         if self.doses is not None and self.every is None:
-            raise CellError("every", "is empty, but 'doses' is given; say every how many hours")
+            raise CellError("every", "is empty, but 'doses' is given; give the hours between doses")
         if self.every is not None and self.doses is None:
-            raise CellError("doses", "is empty, but 'every' is given; say how many doses")
+            raise CellError("doses", "is empty, but 'every' is given; give the number of doses")
         if self.doses is not None and not 1 <= self.doses <= MAX_DOSES:
             raise CellError("doses", f"{self.doses} is not between 1 and {MAX_DOSES}")
 
@@ -137,7 +137,7 @@ class ObservationRow(Record):
 
     id: str = column(
         pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
-        description="a name of its own: letters, digits, _",
+        description="a unique name: letters, digits, _",
     )
     observable: str = column(
         description=f"what was measured: a quantity of the model; {GRADE} for a grade"
@@ -147,7 +147,7 @@ class ObservationRow(Record):
         "unknown day from day to until) | ratio, ratio_below, ratio_above (value on day over "
         "value on the reference day) | grade (0 to 4)"
     )
-    day: Moment = column(description="when, as in doses.csv; a dose of that moment comes after")
+    day: Moment = column(description="when, as in doses.csv; before any dose at the same time")
     until: Moment | None = column(None, description="last day of a peak or sometime")
     reference: Moment | None = column(None, description="earlier day of a ratio")
     value: Number = column(description="the number reported; above 0 unless it is a grade")
@@ -155,12 +155,13 @@ class ObservationRow(Record):
         "", description="its unit: pg/mL, ng/mL, mg/L, ...; 1 for none; empty for ratio and grade"
     )
     sd: Positive | None = column(
-        None, description="spread on the log scale (0.2 is about 20 %); empty: the problem's"
+        None,
+        description="standard deviation on the log scale (0.2: about 20 %); empty: the problem's",
     )
-    note: str = column("", description="where the number stands, and how it was read")
+    note: str = column("", description="the source of the number, and how it was read")
 
     def check(self) -> None:
-        """What no single column can say."""
+        """Validate several columns together."""
         _check_window(self)
         if self.kind == "grade" or self.observable == GRADE:
             _check_grade(self)
@@ -176,28 +177,28 @@ def _check_window(row: ObservationRow) -> None:
     if row.kind in WINDOWS and row.until is None:
         raise CellError("until", f"is empty; a {row.kind} needs the last day of its window")
     if row.kind not in WINDOWS and row.until is not None:
-        raise CellError("until", f"only a peak or sometime has one, not a {row.kind}; empty it")
+        raise CellError("until", f"only for peak or sometime, not for {row.kind}; leave it empty")
     if row.kind in RATIOS and row.reference is None:
         raise CellError("reference", f"is empty; a {row.kind} needs the day it is compared with")
     if row.kind not in RATIOS and row.reference is not None:
-        raise CellError("reference", f"only a ratio has one, not a {row.kind}; empty it")
+        raise CellError("reference", f"only for a ratio, not for {row.kind}; leave it empty")
 
 
 def _check_grade(row: ObservationRow) -> None:
     if row.observable != GRADE:
-        raise CellError("observable", f"a grade is of {GRADE}, not of {row.observable!r}")
+        raise CellError("observable", f"kind grade needs {GRADE}, not {row.observable!r}")
     if row.kind != "grade":
         raise CellError("kind", f"{GRADE} is observed as kind 'grade', not {row.kind!r}")
     if row.value not in (0, 1, 2, 3, 4):
-        raise CellError("value", f"{row.value:g} is no grade; it is 0, 1, 2, 3 or 4")
+        raise CellError("value", f"{row.value:g} is not a grade; write 0, 1, 2, 3 or 4")
     if row.unit not in ("", "1"):
         raise CellError("unit", f"a grade has no unit; delete {row.unit!r}")
     if row.sd is not None:
-        raise CellError("sd", "a grade has none here; the problem file says how sharp grades are")
+        raise CellError("sd", "a grade has no sd; the problem file sets the scale of the grades")
 
 
 def read_about(home: Path) -> PatientFile:
-    """What patient.toml says, or the sheets of a workbook that stand for it.
+    """Read patient.toml, or the corresponding sheets of a workbook.
 
     Raises
     ------
@@ -209,12 +210,12 @@ def read_about(home: Path) -> PatientFile:
     check_sheets(home, SHEETS)
     path = part(home, "patient")
     if not has_sheet(path):
-        raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new makes one to fill in")
+        raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new creates a template")
     content: dict[str, Any] = {}
     values: dict[str, float] = {}
     for row, record in read_table(path, KeyRow):
         if record.key in (*content, *values):
-            raise FileError(f"{place(path, row, 'key')}: {record.key!r} is there twice; keep one")
+            raise FileError(f"{place(path, row, 'key')}: {record.key!r} appears twice; keep one")
         if record.key in KEYS:
             content[record.key] = record.value
             continue

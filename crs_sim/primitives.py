@@ -1,8 +1,8 @@
-"""The few scalar functions generated code calls, each safe at zero and just below it.
+"""The scalar functions called by generated code, each safe at zero and just below it.
 
-A solver may probe a concentration at 0 or slightly under. There ``x**n`` differentiated as
-``n*x**n/x`` divides by zero, so values and slopes are written out here. Plain ``math`` only: the
-same text runs as Python and is compiled by `crs_sim.kernel`.
+A solver may evaluate a concentration at 0 or slightly below. There ``x**n`` differentiated as
+``n*x**n/x`` divides by zero, so values and derivatives are written out here. Only ``math`` is used:
+the same source runs as Python and is compiled by `crs_sim.kernel`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def hill(x: float, K: float, n: float) -> float:
 
 
 def hill_slope(x: float, K: float, n: float, h: float) -> float:
-    """Derivative of `hill` in x, given its value ``h``; at x = 0 the slope from the right.
+    """Derivative of `hill` in x, given its value ``h``; at x = 0 the right derivative.
 
-    Where that one is infinite (n < 1), it is 0.
+    Where the right derivative is infinite (n < 1), it is 0.
 
     >>> hill_slope(2.0, 2.0, 1.0, 0.5), hill_slope(0.0, 2.0, 1.0, 0.0)
     (0.125, 0.5)
@@ -52,7 +52,7 @@ def hill_slope(x: float, K: float, n: float, h: float) -> float:
 
 
 def log_ratio(x: float, K: float) -> float:
-    """``ln(x/K)``, and 0 for x <= 0, where it only ever multiplies a zero.
+    """``ln(x/K)``, and 0 for x <= 0, where it is always multiplied by zero.
 
     >>> log_ratio(3.0, 3.0), log_ratio(0.0, 3.0)
     (0.0, 0.0)
@@ -72,7 +72,7 @@ def positive(x: float) -> float:
 
 
 def power(x: float, n: float) -> float:
-    """``x^n``; 0 where x < 0 has no real power (a solver just below zero).
+    """``x^n``; 0 where it is not real (x < 0 and n not an integer).
 
     >>> power(4.0, 0.5), power(-2.0, 3.0), power(-1e-9, 0.5)
     (2.0, -8.0, 0.0)

@@ -1,7 +1,7 @@
-"""Rows of a long job on disk as they are made, so that one that was killed goes on from there.
+"""A log of results on disk, appended during a long job, so that an interrupted job can resume.
 
-A file of JSON lines, a line for each row; before them, where the rows do not say it themselves,
-what the job is of. A last line that was cut off half-way is dropped, and its row made again.
+The file is in JSON lines format, one line a row; the first line may be a header that identifies the
+job. An incomplete last line is dropped, and its row computed again.
 """
 
 # Ours, since jsonlines (4.0, 2023) stops at a last line that was cut off or skips every bad one,
@@ -19,23 +19,23 @@ from .errors import StorageError
 from .output import check_folder, write_whole
 
 Row = list[Any]
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
-    """The rows that are there already; none, and a new file, where nothing is.
+    """The rows of an existing log; if there is none, start a new log and return no rows.
 
     Parameters
     ----------
     path : of the file
-    header : what decides the numbers of the job, by name; must go into JSON
-    resume : whether to go on with rows that are there
+    header : the settings that determine the results of the job; must be JSON serialisable
+    resume : whether to resume from existing rows
 
     Raises
     ------
     StorageError
-        If there are rows and nobody asked to go on with them, or they are of another job, or the
-        file cannot be read or written.
+        If rows exist without ``resume``, if they are of another job, or if the file cannot be read
+        or written.
 
     Examples
     --------
@@ -54,28 +54,28 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
         return []
     stored, *rows = read(path, lambda content: content) or [None]
     if not isinstance(stored, dict) or not all(isinstance(row, list) for row in rows):
-        raise _damaged(path, "not what this package writes")
-    asked = json.loads(json.dumps(header))
+        raise _damaged(path, "not written by this package")
+    requested = json.loads(json.dumps(header))
     differ = [
-        f"{name} {_short(stored.get(name))}, not {_short(asked.get(name))}"
-        for name in {**asked, **stored}
-        if stored.get(name) != asked.get(name)
+        f"{name} {_short(stored.get(name))}, not {_short(requested.get(name))}"
+        for name in {**requested, **stored}
+        if stored.get(name) != requested.get(name)
     ]
     refuse_another(path, differ)
     return rows
 
 
 def refuse_another(place: Path, differ: Sequence[str]) -> None:
-    """Raise a StorageError if a job that is there differs in anything from the one asked for."""
+    """Raise a StorageError if a stored job differs from the requested one."""
     if differ:
         raise StorageError(
-            f"{place}  cannot be gone on with: it was made with {'; '.join(differ)}; ask for the "
-            "same, or choose another folder"
+            f"{place}  cannot be resumed: it was made with {'; '.join(differ)}; use the same "
+            "settings, or choose another folder"
         )
 
 
 def check_new(path: Path, *, resume: bool) -> None:
-    """Refuse, before long work, a file that is there and not to go on, or that cannot be made.
+    """Check, before a long job, that a log can be created, or resumed if it exists.
 
     Raises
     ------
@@ -84,68 +84,68 @@ def check_new(path: Path, *, resume: bool) -> None:
     check_folder(path.parent)
     if path.exists() and not resume:
         raise StorageError(
-            f"{path}  holds results already; go on with them (--resume), delete it, or choose "
+            f"{path}  holds results already; resume them (--resume), delete it, or choose "
             "another folder"
         )
 
 
 def check_resume(folder: Path, what: str, *, there: bool, resume: bool) -> None:
-    """Raise a StorageError if what is there is not to go on, or nothing is there to go on with."""
+    """Raise a StorageError if results exist without ``resume``, or ``resume`` finds none."""
     if there and not resume:
         raise StorageError(
-            f"{folder}  holds {what} already; add --resume to go on with it, or give a new folder"
+            f"{folder}  already holds {what}; add --resume to resume it, or give a new folder"
         )
     if resume and not there:
         raise StorageError(f"{folder}  holds nothing to resume; leave out --resume")
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
-    """Add rows at the end, in place of a line that was cut off there.
+    """Append rows, in place of an incomplete last line.
 
     Raises
     ------
     StorageError
-        If they cannot be written: a full disk, say. The rows before them are safe.
+        If they cannot be written, for instance to a full disk. Earlier rows are kept.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_cut_line(path)
+        _drop_incomplete_line(path)
         with path.open("ab") as file:
             file.write(b"".join(map(_line, rows)))
     except OSError as error:
         raise StorageError(
-            f"{path}  cannot be written: {error.strerror or error}; make room, then --resume"
+            f"{path}  cannot be written: {error.strerror or error}; free some space, then --resume"
         ) from None
 
 
-def read(path: Path, made_of: Callable[[Any], Made]) -> list[Made]:
-    """What is made of each whole line of a file; nothing if there is no file.
+def read(path: Path, parse: Callable[[Any], T]) -> list[T]:
+    """Each complete line of a file, parsed; an empty list if there is no file.
 
     Raises
     ------
     StorageError
-        If it cannot be read, or nothing can be made of a line.
+        If the file cannot be read, or a line cannot be parsed.
     """
     try:
         raw = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise StorageError(f"{path}  cannot be read: {error.strerror or error}") from None
-    found = list[Made]()
+    found = list[T]()
     for number, line in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            found.append(made_of(json.loads(line)))
+            found.append(parse(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
             raise _damaged(path, f"line {number}: {type(error).__name__}: {error}") from None
     return found
 
 
 def _no_rows(path: Path) -> bool:
-    """Whether a job of ours ended before its first row: refused, say, for a bad option."""
+    """Whether the file holds no rows: the job ended before its first one, e.g. by a bad option."""
     found = read(path, lambda content: content)
     return not found or (len(found) == 1 and isinstance(found[0], dict))
 
 
-def _drop_cut_line(path: Path) -> None:
+def _drop_incomplete_line(path: Path) -> None:
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("r+b") as file:
@@ -155,8 +155,8 @@ def _drop_cut_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _damaged(path: Path, why: str) -> StorageError:
-    return StorageError(f"{path}  is damaged ({why}); delete it, or choose another folder")
+def _damaged(path: Path, reason: str) -> StorageError:
+    return StorageError(f"{path}  is damaged ({reason}); delete it, or choose another folder")
 
 
 def _line(content: Any) -> bytes:

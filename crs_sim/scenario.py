@@ -1,6 +1,6 @@
-"""What is done to a patient: doses, triggers, resets, changes of a parameter, patient values.
+"""A scenario of treatment: doses, triggers, holds, resets, parameter changes and patient values.
 
-A `Scenario` says nothing of what is measured, and nothing of how it is solved.
+A `Scenario` holds neither observations nor solver options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .triggers import Hold, Trigger
 Number = TypeVar("Number", bound=Any)
 
 AS_GIVEN = "as given"
-"""The name of what was done, beside what might have been."""
+"""Name of the scenario with the given schedule, to which alternatives are compared."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Change:
     def __post_init__(self) -> None:
         if (self.factor is None) == (self.value is None):
             raise InputError(f"change of {self.parameter}: give either factor or value")
-        given = self.factor if self.value is None else self.value
-        if given is None or not math.isfinite(given):
-            raise InputError(f"change of {self.parameter}: {given} is not a finite number")
+        number = self.factor if self.value is None else self.value
+        if number is None or not math.isfinite(number):
+            raise InputError(f"change of {self.parameter}: {number} is not a finite number")
         if not self.first < self.last:
             raise InputError(
                 f"change of {self.parameter}: it ends (day {self.last:g}) before it "
@@ -48,7 +48,7 @@ class Change:
             )
 
     def apply(self, value: Number) -> Number | float:
-        """The parameter's value (a number, or an array of them) while the change lasts."""
+        """The parameter's changed value; ``value`` is a number or an array."""
         return value * self.factor if self.value is None else self.value  # type: ignore[operator]
 
     def describe(self) -> str:
@@ -59,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What one patient is given and how that patient differs from the model's nominal one.
+    """The treatment of one patient, and the patient's own parameter values.
 
     Parameters
     ----------
@@ -67,10 +67,10 @@ class Scenario:
     doses : Schedule
     changes : tuple of Change
     values : mapping of parameter id to value, the patient's own (body weight, ...)
-    resets : tuple of float, days on which all states go back to their initial values; what was
-        given before is gone, whether it still runs or has yet to arrive
-    triggers : tuple of Trigger, doses decided on as the patient goes, the first before the next
-    holds : tuple of Hold, doses left out where a condition holds
+    resets : tuple of float, days on which all states return to their initial values; running
+        infusions and doses still in their lag time are cancelled
+    triggers : tuple of Trigger, doses decided during the run, in order of precedence
+    holds : tuple of Hold, doses left out if a condition is met
     """
 
     name: str
@@ -87,16 +87,16 @@ class Scenario:
                 raise InputError(f"{self.name}: reset on day {day:g}; a run starts on day 0")
         names = [trigger.name for trigger in self.triggers]
         if len(set(names)) < len(names):
-            raise InputError(f"{self.name}: two triggers have one name; give each its own")
+            raise InputError(f"{self.name}: two triggers have the same name; give each its own")
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
 
     @property
     def decided(self) -> bool:
-        """Whether all that is given is known beforehand."""
+        """Whether all doses are known before the run: no triggers, no holds."""
         return not (self.triggers or self.holds)
 
     def check_decided(self) -> None:
-        """Refuse a scenario whose triggers and holds have not been settled.
+        """Raise an error for a scenario with unresolved triggers or holds.
 
         Raises
         ------
@@ -107,9 +107,9 @@ class Scenario:
             rules = [f"trigger {trigger.name!r}" for trigger in self.triggers]
             rules += [f"hold '{hold}'" for hold in self.holds]
             raise InputError(
-                f"{self.name}: {', '.join(rules)}: what is given is decided in the course of a "
-                "run, and here all doses must be known beforehand; take what crs_sim.settled "
-                "makes of the scenario, or leave triggers and holds out"
+                f"{self.name}: {', '.join(rules)}: these are decided during a run, and here all "
+                "doses must be known beforehand; pass the scenario through crs_sim.settled, or "
+                "remove its triggers and holds"
             )
 
     def with_doses(self, doses: Schedule, name: str = "") -> Scenario:

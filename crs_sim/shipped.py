@@ -1,6 +1,6 @@
-"""Where the shipped models, the case and its fit live: in a checkout, or inside the wheel.
+"""Paths of the shipped models, patient data and fits: in a checkout, or inside the wheel.
 
-Names such as ``crs`` or ``ruemmele2025`` are looked up here when they are no path.
+Names such as ``crs`` or ``ruemmele2025`` are looked up here when they are not a path.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ def root() -> Path:
 
 
 def outside(path: Path) -> Path:
-    """Where results about a path go: there; for what the wheel holds, the same place under here.
+    """The folder for results about a path: itself, or for one in the wheel, its relative path.
 
     >>> outside(Path("p7/runs")).as_posix()
     'p7/runs'
     """
     wheel = PACKAGE / "_shipped"
-    inside = path.resolve()
-    return inside.relative_to(wheel) if inside.is_relative_to(wheel) else path
+    resolved = path.resolve()
+    return resolved.relative_to(wheel) if resolved.is_relative_to(wheel) else path
 
 
 def locate(name: str | Path, folder: str, marker: str) -> Path:
-    """The folder a user means: a path (to the folder or its marker file), or a shipped name.
+    """Resolve a path (to a folder or its marker file) or a shipped name to the folder.
 
     Parameters
     ----------
     name : a path, or a shipped name such as "crs"
     folder : where shipped names live under `root`, e.g. "models"
-    marker : the file that makes it such a folder, e.g. "model.ant"
+    marker : the file that such a folder must contain, e.g. "model.ant"
 
     Raises
     ------
     InputError, UnknownNameError
-        If a folder is there without its marker, or nothing of that name exists.
+        If the folder exists without its marker, or nothing of that name exists.
     """
     path = Path(name)
     if path.is_file():
@@ -56,6 +56,6 @@ def locate(name: str | Path, folder: str, marker: str) -> Path:
     if (shipped / path / marker).is_file() and len(path.parts) == 1:
         return shipped / path
     if path.is_dir():
-        raise InputError(f"{path}  has no {marker}; is it the folder you mean?")
+        raise InputError(f"{path}  has no {marker}; is it the right folder?")
     known = [p.parent.name for p in shipped.glob(f"*/{marker}")]
     raise unknown_name(f"{KINDS[folder]} (no such folder or shipped name)", str(name), known)

@@ -1,4 +1,4 @@
-"""A simulation as a plain table, and beside it what its columns mean and how it was made."""
+"""A simulation as a CSV table, with a JSON file of metadata: units, labels, provenance."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .units import pretty
 def table_files(
     sim: Simulation, path: str | Path, about: Mapping[str, object]
 ) -> dict[Path, bytes]:
-    """The files of a run, for `crs_sim.output.write_whole`: a CSV, and ``<path>.meta.json`` by it.
+    """The files of a run, for `write_whole`: a CSV, and ``<path>.meta.json`` beside it.
 
     The CSV has a column ``day``, then one for each state and named quantity, with their ids. The
-    other file has their units and labels, the model's hash, the parameter values, what the solver
-    did, and ``about``. Of a scenario with triggers or holds comes ``<path>.ledger.csv`` as well:
-    every dose given or held, and why.
+    metadata are their units and labels, the model's hash, the parameter values, solver statistics
+    and ``about``. A scenario with triggers or holds also has ``<path>.ledger.csv``: every dose
+    given or held, and why.
 
     Parameters
     ----------
     path : of the CSV
-    about : what else to note, such as versions and options; must go into JSON
+    about : further metadata, such as versions and options; must be JSON serialisable
     """
     path = Path(path)
     columns = sim.model.course_ids
@@ -53,9 +53,9 @@ def table_files(
 
 
 def csv_text(sim: Simulation) -> str:
-    """The table of a run as CSV, numbers with all their digits.
+    """The table of a run as CSV, with all digits of each number.
 
-    Written here, since loading pandas takes longer than everything else about a table.
+    Without pandas, which takes longer to import than the table to write.
     """
     header = ",".join(("day", *sim.model.course_ids))
     rows = np.column_stack([sim.days, sim.states, sim.quantities]).tolist()

@@ -1,6 +1,6 @@
-"""A whole data set run: each of its subjects simulated, one row for each of its records.
+"""Simulate a whole data set: every subject, with one row of results per record.
 
-A subject whose run fails keeps its rows, without numbers, and says why; the others are not lost.
+A subject whose run fails keeps its rows, with nan, and its error is reported; the others are kept.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FIRST = ("ID", "row", "TIME", "day", "EVID", "observable", "kind", "observed", "
 
 @dataclass(frozen=True)
 class StudyRun:
-    """What came of a data set.
+    """The simulation of a data set.
 
     Parameters
     ----------
     model : Model
     study : Study
-    table : one row a record, in the order of the file: who, which row, when, what was observed
-        and predicted (in the model's unit), then all states and quantities. On a dose's row they
-        are those just after it
-    failures : mapping of subject to what went wrong
+    table : one row per record, in the order of the file: subject, row, time, observed and predicted
+        value (in the model's unit), then all states and quantities, on a dose record just after
+        the dose
+    failures : mapping of subject to error message
     """
 
     model: Model
@@ -54,14 +54,14 @@ def run_study(
 
     Parameters
     ----------
-    model : Model, as the data set was read with
+    model : Model, the one the data set was read with
     study : Study, from `crs_sim.nonmem.read_nonmem`
     method, rtol : as for `simulate`
 
     Raises
     ------
     InputError, UnitError
-        For what cannot be run. A solver that gives up is in ``failures`` instead.
+        For invalid input. A failure of the solver is recorded in ``failures`` instead.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def run_study(
     >>> run.table["predicted"].round(2).tolist()
     [nan, 2.73]
     """
-    import pandas as pd  # slow to load, and not every run becomes a table
+    import pandas as pd  # slow to load, and not needed by every run
 
     rows: list[list[object]] = []
     failures: dict[str, str] = {}
@@ -92,13 +92,13 @@ def run_study(
         except IntegrationError as error:
             failures[patient.id] = str(error)
         for sample in samples:
-            seen, at = observed.get(sample.row), int(np.searchsorted(days, sample.looked_at))
+            obs, at = observed.get(sample.row), int(np.searchsorted(days, sample.looked_at))
             levels = [np.nan if sim is None else float(sim[name][at]) for name in names]
-            known = dict(zip(names, levels, strict=True))
+            predicted = dict(zip(names, levels, strict=True))
             rows.append([
                 sample.id, sample.row, sample.time, sample.day, sample.event, sample.observable,
-                seen.kind if seen else "", seen.value if seen else np.nan,
-                known.get(sample.observable, np.nan), *levels,
+                obs.kind if obs else "", obs.value if obs else np.nan,
+                predicted.get(sample.observable, np.nan), *levels,
             ])  # fmt: skip
     return StudyRun(model, study, pd.DataFrame(rows, columns=[*FIRST, *names]), failures)
 
@@ -106,7 +106,7 @@ def run_study(
 def simulated(
     data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
 ) -> StudyRun:
-    """Read a data set and run it: a model by name, with other values for some parameters."""
+    """Read and simulate a data set, with a model by name and some parameter values changed."""
     from .modelfolder import load_model  # antimony: slow to load
 
     loaded = load_model(model).with_values(**values)
@@ -114,7 +114,7 @@ def simulated(
 
 
 def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows to print: each record that measures something."""
+    """Columns and rows to print: the records with an observable."""
     columns = ("ID", "TIME", "observable", "", "observed", "predicted")
     rows = run.table[run.table["observable"] != ""].itertuples()
     return columns, [
@@ -124,19 +124,19 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def what_ran(run: StudyRun) -> str:
-    """The data set and the model, in a line."""
+    """The data set and the model in one line."""
     size = f"{len(run.study)} subjects, {len(run.table)} records"
     return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
 
 
 def failed(run: StudyRun) -> str:
-    """What went wrong, subject by subject."""
-    said = "; ".join(f"subject {id}: {words}" for id, words in run.failures.items())
-    return f"{run.study.path}  runs failed: {len(run.failures)} of {len(run.study)}. {said}"
+    """The failures in one line, by subject."""
+    reasons = "; ".join(f"subject {id}: {text}" for id, text in run.failures.items())
+    return f"{run.study.path}  runs failed: {len(run.failures)} of {len(run.study)}. {reasons}"
 
 
 def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
-    """A run as a CSV, and ``<path>.meta.json`` beside it, for `crs_sim.output.write_whole`.
+    """The files of a run, for `crs_sim.output.write_whole`: a CSV, and ``<path>.meta.json``.
 
     Parameters
     ----------

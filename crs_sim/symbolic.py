@@ -1,8 +1,8 @@
-"""A model's formulas as symbols, their derivatives, and what of them is constant in a run.
+"""A model's formulas as sympy expressions, their derivatives and their constant subexpressions.
 
-The only door to sympy. Our own symbols go in, never text: E, I, S, N, beta and gamma would mean
-something there. Hill terms and powers are functions of our own with derivatives that are safe at
-zero.
+The only module that imports sympy. Symbols are created explicitly, never parsed from text: E, I, S,
+N, beta and gamma have a meaning in sympy. Hill terms and powers are custom functions whose
+derivatives are safe at zero.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .errors import ModelError, unknown_name
 from .model import Model, Symbol
 
 Expression = Any
-"""A sympy expression; sympy has no types to speak of."""
+"""A sympy expression; sympy has no useful type annotations."""
 Line = tuple[Expression, Expression]
-"""A symbol and what it stands for."""
+"""An assignment: a symbol and its expression."""
 
 PRIMITIVES = ("hill", "hill_slope", "log_ratio", "positive", "power", "power_slope", "reached")
 RESERVED = {
@@ -43,7 +43,7 @@ class Reached(sympy.Function):  # type: ignore[misc]
     nargs = 2
 
     def fdiff(self, argindex: int = 1) -> Expression:
-        """Zero: the step itself has no slope worth following."""
+        """Zero: the derivative of a step on either side."""
         return sympy.S.Zero
 
 
@@ -53,7 +53,7 @@ class LogRatio(sympy.Function):  # type: ignore[misc]
     nargs = 2
 
     def fdiff(self, argindex: int = 1) -> Expression:
-        """1/x and -1/K."""
+        """1/x by x, -1/K by K."""
         return 1 / self.args[0] if argindex == 1 else -1 / self.args[1]
 
 
@@ -75,7 +75,7 @@ class Hill(sympy.Function):  # type: ignore[misc]
     nargs = 3
 
     def fdiff(self, argindex: int = 1) -> Expression:
-        """In x, K or n."""
+        """By x, K or n."""
         x, K, n = self.args
         if argindex == 1:
             return HillSlope(x, K, n, self)
@@ -91,12 +91,12 @@ class PowerSlope(sympy.Function):  # type: ignore[misc]
 
 
 class Power(sympy.Function):  # type: ignore[misc]
-    """Symbol for `primitives.power`: a power whose exponent is no whole number."""
+    """Symbol for `primitives.power`: a power whose exponent is not an integer."""
 
     nargs = 2
 
     def fdiff(self, argindex: int = 1) -> Expression:
-        """In the base or the exponent."""
+        """By the base or the exponent."""
         x, n = self.args
         return PowerSlope(x, n, self) if argindex == 1 else self * LogRatio(x, sympy.S.One)
 
@@ -120,7 +120,7 @@ SYMBOLIC: dict[str, Callable[..., Any]] = {
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]
-    """Prints an expression as Python that loses no digit."""
+    """Prints an expression as Python, with all digits of each number."""
 
     def _print_Float(self, expr: sympy.Float) -> str:
         return repr(float(expr))
@@ -133,7 +133,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]
 
 
 class _ProductPrinter(_Printer):
-    """Prints whole powers as squares of squares: a compiler keeps those in its vector lanes."""
+    """Prints integer powers by repeated squaring, which a compiler can vectorise (SIMD lanes)."""
 
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         base, exponent = expr.args
@@ -152,35 +152,35 @@ def _product(base: str, exponent: int) -> str:
 
 
 def text(expression: Expression, *, plain: bool = True) -> str:
-    """An expression as Python; not plain: without powers."""
+    """An expression as Python; with ``plain=False``, integer powers as products."""
     printer = _Printer() if plain else _ProductPrinter()
     return str(printer.doprint(expression))
 
 
 def calls(expression: Expression) -> Iterator[Expression]:
-    """Every function call in an expression, inner ones first."""
+    """Every function call in an expression, in postorder."""
     nodes = sympy.postorder_traversal(expression)
     return (node for node in nodes if isinstance(node, sympy.Function))
 
 
 def variable(name: str) -> Expression:
-    """A symbol of our own."""
+    """A symbol of this name."""
     return sympy.Symbol(name)
 
 
 def name_of(call: Expression) -> str:
-    """The name of the function a call calls."""
+    """The function's name in generated code."""
     return PRINTED.get(type(call), type(call).__name__)
 
 
 def number(value: float) -> Expression:
-    """A number of a formula: whole ones stay whole, so that x^2 is a product."""
+    """A number of a formula as sympy's; whole numbers as integers, so that x^2 is a product."""
     return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(value, 17)
 
 
 @dataclass(frozen=True)
 class Equations:
-    """A model's formulas as symbolic expressions, every name our own symbol."""
+    """A model's formulas as symbolic expressions, with a symbol for each name."""
 
     model: Model
     symbols: dict[str, sympy.Symbol]
@@ -190,13 +190,13 @@ class Equations:
     constant: tuple[str, ...]
 
     def loads(self) -> dict[sympy.Symbol, str]:
-        """Where each symbol comes from: state y[i], parameter p[i], constant quantity c[i]."""
+        """The array element of each symbol: state y[i], parameter p[i], constant quantity c[i]."""
         model = self.model
         arrays = (("y", model.state_ids), ("p", model.parameter_ids), ("c", self.constant))
         return {self.symbols[n]: f"{a}[{k}]" for a, ids in arrays for k, n in enumerate(ids)}
 
     def used_by_rates(self) -> set[Expression]:
-        """Symbols the rates depend on, through quantities too."""
+        """Symbols the rates depend on, directly or through quantities."""
         used = {s for rate in self.rates.values() for s in rate.free_symbols}
         for symbol, expression in reversed(self.varying()):
             if symbol in used:
@@ -204,7 +204,7 @@ class Equations:
         return used
 
     def varying(self) -> list[Line]:
-        """The quantities that depend on states, in order."""
+        """The quantities that depend on states, in model order."""
         return [(self.symbols[n], e) for n, e in self.quantities.items() if n not in self.constant]
 
 
@@ -214,7 +214,7 @@ def equations(model: Model) -> Equations:
     Raises
     ------
     ModelError, UnknownNameError
-        For a name that does not exist, a quantity that uses one below it, or a division by zero.
+        For an unknown name, a quantity that uses a later one, or a division by zero.
     """
     symbols = {name: sympy.Symbol(local) for name, local in _local_names(model).items()}
     known = {*model.parameter_ids, *model.state_ids}
@@ -233,7 +233,7 @@ def equations(model: Model) -> Equations:
 
 
 def _local_names(model: Model) -> dict[str, str]:
-    """A local variable for each id: the id itself, unless generated code uses that name."""
+    """A local variable name for each id: the id itself, unless generated code uses it."""
     taken = set(model.symbols)
     names = {}
     for name in model.symbols:
@@ -251,28 +251,28 @@ def _expression(
     where = f"{model.path or model.name}:{owner.line}  {owner.id}:"
     for name in sorted(formula.names(text) - known):
         if name in symbols:
-            raise ModelError(f"{where} {text!r} uses {name}, which is not known yet at this place")
+            raise ModelError(f"{where} {text!r} uses {name}, which is not defined yet here")
         raise unknown_name("name", name, known, where.removesuffix(":"))
     result = sympy.sympify(formula.evaluate(text, symbols, SYMBOLIC, number))
     if result.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
-        raise ModelError(f"{where} {text!r} divides by zero whatever the values are")
+        raise ModelError(f"{where} {text!r} divides by zero for all values")
     return result.replace(
         lambda e: e.is_Pow and not e.exp.is_Integer, lambda e: Power(e.base, e.exp)
     )
 
 
 class Chain:
-    """Total derivatives through the named quantities: one line a non-zero derivative."""
+    """Total derivatives by the chain rule through the quantities, as assignments."""
 
-    def __init__(self, wanted: Iterable[sympy.Symbol], taken: set[str]) -> None:
-        """By the ``wanted`` symbols, with new names none of those ``taken``."""
-        self.wanted = set(wanted)
+    def __init__(self, variables: Iterable[sympy.Symbol], taken: set[str]) -> None:
+        """Differentiate by ``variables``; new symbols avoid the names in ``taken``."""
+        self.variables = set(variables)
         self.taken = taken
         self.lines: list[Line] = []
         self.totals: dict[sympy.Symbol, dict[sympy.Symbol, Expression]] = {}
 
     def quantity(self, symbol: sympy.Symbol, expression: Expression) -> None:
-        """Add a named quantity: its own line, then a line for each derivative."""
+        """Add a named quantity: its line, then a line for each derivative."""
         self.lines.append((symbol, expression))
         total = self.derivatives(symbol.name, expression)
         for by, value in total.items():
@@ -280,10 +280,12 @@ class Chain:
         self.totals[symbol] = total
 
     def derivatives(self, name: str, expression: Expression) -> dict[sympy.Symbol, Expression]:
-        """Non-zero total derivatives of an expression by the wanted symbols."""
+        """Non-zero total derivatives of an expression by the variables."""
         total: dict[sympy.Symbol, Expression] = {}
         for symbol in sorted(expression.free_symbols, key=lambda s: s.name):
-            inner = {symbol: sympy.S.One} if symbol in self.wanted else self.totals.get(symbol, {})
+            inner = (
+                {symbol: sympy.S.One} if symbol in self.variables else self.totals.get(symbol, {})
+            )
             slope = expression.diff(symbol) if inner else sympy.S.Zero
             if slope.is_zero:
                 continue
@@ -303,11 +305,11 @@ class Chain:
 
 @dataclass
 class Constants:
-    """Takes out of expressions what depends on parameters alone, to be computed once a segment.
+    """Hoists subexpressions that depend on parameters alone, to be computed once per segment.
 
-    ``fixed`` are the symbols that stay constant. Each part taken out, single parameters too,
-    becomes the next entry of the array ``c``, written as ``at`` says. Hill terms with a whole
-    exponent turn into plain products on the way, powers of a constant into exponentials.
+    ``fixed`` are the constant symbols. Each hoisted part, single parameters too, becomes the next
+    entry of the array ``c``, formatted by ``at``. Hill terms with an integer exponent also become
+    plain products, powers of a constant exponentials.
     """
 
     fixed: set[Expression]
@@ -315,7 +317,7 @@ class Constants:
     parts: dict[Expression, Expression] = field(default_factory=dict)
 
     def lines(self, lines: Iterable[Line]) -> tuple[list[Line], dict[Expression, Expression]]:
-        """The lines with constants taken out, and the symbols that turned out constant."""
+        """The lines with constants hoisted, and the symbols found to be constant."""
         kept: list[Line] = []
         known: dict[Expression, Expression] = {}
         for symbol, expression in lines:
@@ -356,6 +358,6 @@ class Constants:
 
 
 def _plain_hill(x: Expression, K: Expression, n: Expression) -> Expression:
-    """A Hill term with a whole exponent, without a power function: z/(1 + z), z = (x/K)^n."""
+    """A Hill term with an integer exponent, without a power function: z/(1 + z), z = (x/K)^n."""
     z = (Positive(x) / K) ** n
     return z / (1 + z)

@@ -1,9 +1,9 @@
-"""Tables and TOML files that people write, read strictly into records: nothing is guessed.
+"""User-written tables and TOML files, validated strictly into records: nothing is guessed.
 
-Whatever is wrong is one message that begins with its place, ``doses.csv, row 7, column unit:``;
-rows are numbered as a spreadsheet shows them. Commas separate, points are decimal: a semicolon
-file from a European spreadsheet is refused, because its ``21.033`` may mean 21033. The only file
-that knows pydantic.
+An error message begins with its location, ``doses.csv, row 7, column unit:``; rows are numbered as
+a spreadsheet shows them. Columns are separated by commas, decimals have a point: a semicolon file
+from a European spreadsheet is rejected, because its ``21.033`` may mean 21033. The only module that
+imports pydantic.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ __all__ = [
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 COMMENT = re.compile(r'\s*"?\s*#')
-UNKNOWN = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
-"""What people write, points left out, where there is no number."""
+MISSING_WORDS = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
+"""Common entries for a missing number, without points."""
 EXAMPLE_TIME = "2024-03-11T08:30+01:00"
 
 
 class CellError(ValueError):
-    """Raised inside a record: what is wrong with one of its columns."""
+    """Raised by a record's validation: what is wrong with one of its columns."""
 
     def __init__(self, column: str, message: str) -> None:
         super().__init__(message)
@@ -66,13 +66,13 @@ class CellError(ValueError):
 class Record(BaseModel):
     """One row of a table, or one table of a TOML file; subclasses list its columns or keys.
 
-    A column made with ``column(..., description="...")`` explains itself in new files.
+    The description in ``column(..., description="...")`` is written into new files.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def check(self) -> None:
-        """What several columns must satisfy together; raises CellError."""
+        """Validate several columns together; raises CellError."""
 
     @model_validator(mode="after")
     def _checked(self) -> Any:
@@ -102,15 +102,15 @@ def number(text: str) -> float:
 
 
 def _hint(text: str) -> str:
-    """What to write instead of a text that people write where a number belongs."""
+    """Advice on what to write instead of a common non-numeric entry."""
     if text.startswith(("<", ">", "≤", "≥")):
         word, cens = ("below", 1) if text[0] in "<≤" else ("above", -1)
         return f"; write the limit alone, and {word} as its kind (in a data set: CENS = {cens})"
     if text.endswith("%"):
-        return "; write the number without %: a share as 0.2, a level with its unit in its own cell"
+        return "; write the number without %: a fraction as 0.2, a level and its unit in two cells"
     if "," in text:
         return "; write a decimal point and no thousands separator"
-    if text.lower().replace(".", "") in UNKNOWN:
+    if text.lower().replace(".", "") in MISSING_WORDS:
         return "; leave out what was not measured"
     return ""
 
@@ -124,7 +124,7 @@ def whole(text: str) -> int:
 
 
 def moment(value: str | float | datetime) -> float | datetime:
-    """A day number, or a date-time that knows its zone.
+    """A day number, or a date-time with its time zone.
 
     >>> moment("2024-03-11T08:30+01:00").isoformat()
     '2024-03-11T08:30:00+01:00'
@@ -161,7 +161,7 @@ Real = Annotated[float, column(allow_inf_nan=False)]
 
 
 def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
-    """Where in a file, the way every message begins.
+    """A location in a file, as every message begins with it.
 
     >>> place(Path("case/doses.csv"), 7, "unit")
     'case/doses.csv, row 7, column unit'
@@ -179,8 +179,8 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     """Every row of a comma-separated file, or of a sheet of a workbook, as a checked record.
 
     The first row that is neither blank nor a comment (its first cell starts with ``#``) names the
-    columns, in any order; an optional one may be absent. Spaces around cells, blank rows, trailing
-    commas, a byte-order mark and any line ending are accepted. An empty cell means not given.
+    columns, in any order; optional columns may be absent. Spaces around cells, blank rows, trailing
+    commas, a byte-order mark and any line ending are accepted. An empty cell means a missing value.
 
     Raises
     ------
@@ -193,15 +193,15 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     if not table:
         raise FileError(
             f"{place(path)}: has a header but no rows; add a row, or delete the file if "
-            "there is nothing to tell"
+            "there is no data"
         )
     return table
 
 
 def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
-    """A comma-separated file of any columns: the header's row, the columns, each row's cells.
+    """A comma-separated file of any columns: the header's row, the columns, the cells by row.
 
-    What counts as a row is as in `read_table`; an empty cell is left out.
+    Rows are recognised as in `read_table`; empty cells are left out.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def read_toml(path: Path, record: type[R]) -> R:
     Raises
     ------
     FileError, UnknownNameError
-        Naming file and key, or the line where it is no TOML.
+        Naming file and key, or the line that is not valid TOML.
     """
     try:
         content = tomllib.loads(_text(path))
@@ -234,7 +234,7 @@ def read_toml(path: Path, record: type[R]) -> R:
 
 
 def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
-    """Raise a FileError if two rows say the same, whatever the ignored columns hold."""
+    """Raise a FileError if two rows are equal in all but the ignored columns."""
     seen: dict[str, int] = {}
     for row, record in table:
         content = repr(sorted(record.model_dump(exclude=set(ignoring)).items()))
@@ -246,7 +246,7 @@ def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) 
 
 
 def explain(record: type[Record], width: int = 100) -> str:
-    """The columns of a table as comment lines, to stand above its header."""
+    """The columns of a table described in comment lines, to be put above its header."""
     longest = max(map(len, record.model_fields))
     lines: list[str] = []
     for name, field in record.model_fields.items():
@@ -293,7 +293,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """The header's row, the columns, and the rows below."""
+    """The header's row number, the columns, and the rows below."""
     rows = iter(sheet_rows(path)) if is_sheet(path) else _rows(path, _text(path))
     row, cells = next(rows, (0, []))
     if not cells:
@@ -311,7 +311,7 @@ def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]
         )
     for name in filter(None, cells):
         if cells.count(name) > 1:
-            raise FileError(f"{place(path, row)}: column {name!r} is there twice; keep one")
+            raise FileError(f"{place(path, row)}: column {name!r} appears twice; keep one")
     return row, cells, rows
 
 
@@ -350,13 +350,13 @@ def checked(record: type[R], content: Mapping[str, Any], path: Path, row: int = 
     try:
         return record.model_validate(dict(content))
     except ValidationError as error:
-        # a misspelt key first: it is why another one is missing
+        # a misspelt key first: it may be why another one is missing
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _refusal(record, found[0], path, row) from None
+        raise _error(record, found[0], path, row) from None
 
 
-def _refusal(record: type[Record], error: Any, path: Path, row: int) -> CrsSimError:
-    """What pydantic found, in our words and with its place."""
+def _error(record: type[Record], error: Any, path: Path, row: int) -> CrsSimError:
+    """A pydantic error as one of this package's, with its location."""
     cause = error.get("ctx", {}).get("error")
     keys = list(error["loc"])
     if isinstance(cause, CellError):
@@ -394,7 +394,7 @@ def _words(error: Any) -> str:
         case "string_too_short":
             return "is empty; fill it in"
         case "string_pattern_mismatch":
-            return f"{found!r} is no name; use letters, digits and _, a letter first"
+            return f"{found!r} is not a valid name; use letters, digits and _, a letter first"
         case "string_type":
             return f"must be text in quotation marks, not {found!r}"
         case _:
@@ -412,7 +412,7 @@ def _key(keys: list[Any]) -> str:
 
 
 def _fields_at(record: type[Record], keys: list[Any]) -> dict[str, Any]:
-    """The fields of the record in which a key path ends."""
+    """The fields of the (nested) record that holds the last key of a path."""
     for key in keys[:-1]:
         if isinstance(key, str) and key in record.model_fields:
             annotation = record.model_fields[key].annotation

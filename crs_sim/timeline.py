@@ -1,12 +1,12 @@
-"""A scenario cut at every instant at which something happens, so that no solver steps across it.
+"""A scenario split into segments at every event time, so that no solver step crosses an event.
 
-Between two neighbouring edges nothing starts, stops or changes: parameters and inflow are
-constant. At one instant things happen in this order: an infusion stops, parameters change, the
-patient is observed, the states are reset, a steady state is reached, a bolus is given, an
-infusion starts. A sample at a dose time is therefore taken before the dose; one on the day
-`just_after` it, after the dose. A change holds from its first day up to, not including, its last.
+Within a segment parameters and infusion rates are constant. Events at the same time are applied in
+this order: infusions stop, parameters change, samples are taken, states are reset, steady states
+are set, boluses are given, infusions start. A sample at a dose time is therefore taken before the
+dose; one on the day `just_after` it, after the dose. A change applies from its first day up to, but
+not including, its last.
 
-The clock of a timeline runs through the steady states too, so it may be ahead of the days.
+The clock of a timeline includes steady-state run-ins, so it may be ahead of the days.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Indices = NDArray[np.int64]
 
 
 NEARLY = 1e-13
-"""Of max(1, day): a step that ends so near the end of a segment ends there, as in the kernel."""
+"""Times max(1, day): a step ending this close to a segment's end ends there, as in the kernel."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The doses of a timeline as columns, one row a dose or a part of one.
+    """The doses of a timeline as columns, one row per dose or part of a dose.
 
-    Amounts are per unit bioavailability and body weight, so that they serve all parameter values.
-    ``first`` is the segment that begins with the dose (the number of segments if it is given on
-    the last day); ``after`` the first segment without it, equal to ``first`` for a bolus;
+    Amounts are per unit bioavailability and body weight, so that they apply to all parameter
+    values. ``first`` is the segment that begins with the dose (the number of segments if it is
+    given on the last day); ``after`` the first segment without it, equal to ``first`` for a bolus;
     ``duration`` in days, ``share`` the index of the bioavailability parameter or -1, ``version``
-    the changes that held when it was ordered.
+    the set of parameter changes in force when it was ordered.
     """
 
     first: Indices
@@ -56,23 +56,23 @@ class Given:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A scenario cut into segments; segment k runs from ``edges[k]`` to ``edges[k + 1]``.
+    """A scenario split into segments; segment k runs from ``edges[k]`` to ``edges[k + 1]``.
 
     Parameters
     ----------
     edges : (n_segments + 1,) on the clock, ascending; the first is 0, the last the last sample
-    days : (n_days,) samples on the clock, moved onto an edge where they are the same time
+    days : (n_days,) sample times on the clock, snapped to equal edges
     given : the doses
     weight : index of the body weight parameter, -1 if the model has none
-    versions : sets of changes that hold together, each as (parameter index, change) pairs
+    versions : sets of simultaneous changes, each as (parameter index, change) pairs
     version : (n_segments + 2,) the version before day 0, in each segment, and at the last edge
-    version_at : (n_days,) the version that holds at each sample
-    marks : (2, n_segments) what each begins with, and the segment to go back to after it until
-        the states repeat themselves, or `ONWARD`
+    version_at : (n_days,) the version at each sample
+    marks : (2, n_segments) flags of what each begins with, and the segment to repeat from after it
+        until steady state, or `ONWARD`
     day : (n_segments + 1,) the day of each edge
-    moving : indices of the parameters that decide where edges lie
+    moving : indices of the parameters that determine the edges
     cut_at : (n_moving,) their values in this timeline
-    source : Source, what it was cut from, so that it can be cut again
+    source : Source, to rebuild it for other values
     """
 
     edges: Array
@@ -90,43 +90,43 @@ class Timeline:
 
     @property
     def n_segments(self) -> int:
-        """Stretches between edges."""
+        """Number of segments."""
         return len(self.edges) - 1
 
     def sampled(self, days: Array) -> Timeline:
-        """The same timeline with other samples, on the clock."""
+        """The same timeline with other sample times, on the clock."""
         at = np.searchsorted(self.edges, days, side="right")
         return replace(self, days=days, version_at=self.version[at], source=None)
 
     def day_at(self, clock: float) -> float:
-        """The day at a time of the clock."""
+        """The day at a clock time."""
         return float(np.interp(clock, self.edges, self.day))
 
     def at(self, values: Array) -> Timeline:
-        """The timeline as parameter values (n_parameters,) cut it: itself, if no dose moves.
+        """The timeline for parameter values (n_parameters,): itself, if no dose time changes.
 
         Raises
         ------
         InputError
             For a lag or a duration below 0.
         """
-        wanted = values[self.moving]
-        if np.array_equal(wanted, self.cut_at):
+        timing = values[self.moving]
+        if np.array_equal(timing, self.cut_at):
             return self
         if self.source is None:
-            raise InputError("a timeline with other samples serves one lag, duration and rate only")
+            raise InputError("a timeline with other samples cannot change lag, duration or rate")
         model, scenario, days = self.source.model, self.source.scenario, self.source.days
         names = [model.parameter_ids[k] for k in self.moving]
-        moved = model.with_values(**dict(zip(names, map(float, wanted), strict=True)))
+        moved = model.with_values(**dict(zip(names, map(float, timing), strict=True)))
         return timeline(moved, scenario, days)[0]
 
     def onward(self, day: float) -> Timeline:
-        """The rest of it from a day on, for states before anything that is given on that day.
+        """The rest of the timeline from a day on, for states before the doses of that day.
 
-        Only for a timeline without steady states, whose doses are moved by no parameter.
+        Only for a timeline without steady states and without timing parameters.
         """
         k = max(0, int(np.searchsorted(self.edges, day + SAME_TIME)) - 1)
-        inside = day - self.edges[k] > SAME_TIME  # what segment k begins with has been given
+        inside = day - self.edges[k] > SAME_TIME  # the doses at the start of segment k were given
         bolus = self.given.first == self.given.after
         rows = (self.given.after > k) | (bolus & (self.given.after == k) & (not inside))
         columns = {f.name: getattr(self.given, f.name)[rows] for f in fields(Given)}
@@ -140,9 +140,9 @@ class Timeline:
         return rest.sampled(self.days[self.days > day + SAME_TIME])
 
     def carried(self, steps: Array, other: Timeline) -> Array | None:
-        """Steps of a run over this timeline, stretched to the segments of another.
+        """Solver steps for this timeline, rescaled to the segments of another.
 
-        None if the other has other segments: its doses come in another order.
+        None if the segments do not correspond: the doses are in another order.
         """
         if self.marks.shape != other.marks.shape or (self.marks != other.marks).any():
             return None
@@ -162,13 +162,13 @@ class Timeline:
             elif used < len(steps) and steps[used] > 0:
                 k = back
             else:
-                used, k = used + 1, k + 1  # a step of length 0 says that the states are steady
+                used, k = used + 1, k + 1  # a step of length 0 marks steady state
         return carried
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a timeline was cut from; ``days`` (n_days,) are the days, not the clock."""
+    """What a timeline was built from; ``days`` (n_days,) are days, not clock times."""
 
     model: Model
     scenario: Scenario
@@ -177,7 +177,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Course:
-    """A timeline under given parameter values, as plain tables.
+    """The parameters and inputs of a timeline for given parameter values, as arrays.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class Course:
 
 
 def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, tuple[Input, ...]]:
-    """The scenario cut into segments, and the doses that were given.
+    """Split a scenario into segments; also return its dose inputs.
 
     Parameters
     ----------
@@ -203,8 +203,8 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     Raises
     ------
     InputError, UnknownNameError, UnitError
-        For days that do not ascend, triggers or holds that are not settled yet, a dose before
-        day 0, an unknown drug, unit or parameter.
+        For days that do not ascend, unresolved triggers or holds, a dose before day 0, an unknown
+        drug, unit or parameter.
     """
     check_days(days)
     scenario.check_decided()
@@ -217,8 +217,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     versions, version = _versions(scenario, edges, parameter)
     path = track(edges, found)
     kinds = {
-        (d.drug, d.hours is None, d.rate is None, d.modelled, d.constant): d
-        for d in scenario.doses
+        (d.drug, d.hours is None, d.rate is None, d.modelled, d.constant): d for d in scenario.doses
     }
     moving = sorted({parameter[n] for d in kinds.values() for n in times_from(model, d)})
     line = Timeline(
@@ -238,7 +237,7 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
 
 
 def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
-    """A timeline with nothing in it but edges, at most ``longest`` days apart."""
+    """A timeline without doses, changes or samples, its edges at most ``longest`` days apart."""
     pieces = max(1, int(np.ceil((last - first) / longest)))
     edges = np.linspace(first, last, pieces + 1)
     nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
@@ -249,12 +248,12 @@ def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
 
 
 def check_days(days: Array) -> None:
-    """Refuse sample days that cannot be run.
+    """Check the sample days of a run.
 
     Raises
     ------
     InputError
-        If there are none, one is not finite or before day 0, or they do not ascend.
+        If there are none, one is not finite or before day 0, or they are not strictly ascending.
     """
     if len(days) == 0 or not np.all(np.isfinite(days)):
         raise InputError("days: give at least one sample day, all of them finite numbers")
@@ -291,7 +290,7 @@ def _given(
 
 
 def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:
-    """The inputs; an infusion once for each stretch between two steady states."""
+    """The rows of the inputs; an infusion is split at steady-state run-ins."""
     edges = path.edges
     starts, stops = edges.snap(i.start for i in inputs), edges.snap(i.stop for i in inputs)
     for item, start, stop, first, after in zip(
@@ -300,8 +299,8 @@ def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:
         amount = item.dose.amount
         if first >= after or first == path.n_real:
             if item.length <= SAME_TIME or item.stop - item.start >= item.length - SAME_TIME:
-                place = path.at(int(first))
-                yield Row(item.dose, place, place, amount, 0.0)
+                segment = path.at(int(first))
+                yield Row(item.dose, segment, segment, amount, 0.0)
             continue
         whole = abs(item.stop - item.start - item.length) <= SAME_TIME
         duration = stop - start if whole else item.length
@@ -312,8 +311,8 @@ def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:
 def _conversion(model: Model, dose: Dose, parameter: dict[str, int]) -> tuple[float, int, int]:
     """Factor into the drug's unit, power of body weight, index of the bioavailability.
 
-    A constant infusion brings its rate: a share that arrives shortens an infusion, it does not
-    slow it.
+    Without bioavailability for a constant infusion: as in NONMEM, a bioavailable fraction shortens
+    an infusion of given rate and does not reduce its rate.
     """
     drug = model.drug(dose.drug)
     where = f"dose of {drug.name} on day {dose.day:g}"
@@ -327,13 +326,13 @@ def _conversion(model: Model, dose: Dose, parameter: dict[str, int]) -> tuple[fl
 def _versions(
     scenario: Scenario, edges: Edges, parameter: dict[str, int]
 ) -> tuple[tuple[tuple[tuple[int, Change], ...], ...], list[int]]:
-    """The distinct sets of changes; which holds before day 0, in each segment, and at the end."""
+    """The distinct sets of changes; the set before day 0, in each segment, and at the end."""
     spans = []
     for change in scenario.changes:
         if change.parameter not in parameter:
             where = f"{scenario.name}: change from day {change.first:g}"
             raise unknown_name("parameter", change.parameter, parameter, where)
-        if change.factor == 1.0:  # no change, and no edge for it: equal to the last digit
+        if change.factor == 1.0:  # no effect: without an edge, results stay equal to the last digit
             continue
         first, last = edges.indices(np.array([change.first, change.last]))
         span = range(int(first), int(last))
@@ -361,9 +360,9 @@ def course(line: Timeline, nominal: Array, n_states: int) -> Course:
 
 
 def amounts(line: Timeline, nominal: Array) -> Array:
-    """What arrives of each dose, in the unit of the state it enters.
+    """The bioavailable amount of each dose, in the unit of the state it enters.
 
-    ``nominal`` (..., n_parameters) gives (..., n_inputs), one row for each set of values.
+    ``nominal`` (..., n_parameters) gives (..., n_inputs), one row per set of values.
     """
     given = line.given
     table = parameter_versions(line, nominal)
@@ -377,7 +376,7 @@ def amounts(line: Timeline, nominal: Array) -> Array:
 
 
 def parameter_versions(line: Timeline, nominal: Array) -> Array:
-    """Parameters under each set of changes, in the order written.
+    """Parameter values under each set of changes, applied in the order written.
 
     ``nominal`` (..., n_parameters) gives (..., n_versions, n_parameters).
     """
@@ -389,7 +388,7 @@ def parameter_versions(line: Timeline, nominal: Array) -> Array:
 
 
 def parameters_at_samples(line: Timeline, nominal: Array) -> Array:
-    """Parameters at each sample: (n_days, n_parameters), or (n_parameters,) if none changes."""
+    """Parameter values at each sample: (n_days, n_parameters); (n_parameters,) if all constant."""
     if len(line.versions) == 1:
         return np.asarray(parameter_versions(line, nominal)[0], dtype=float)
     return np.asarray(parameter_versions(line, nominal)[line.version_at], dtype=float)

@@ -1,8 +1,8 @@
-"""What unit a formula comes out in.
+"""Dimensional analysis: the unit of a formula's value.
 
-Each number is carried with its unit and never converted. Wherever a conversion would be needed (in
-a sum, an argument, an exponent), computing with units and without would give two results, which is
-a mistake in the formula: a wrong dimension, or a hidden factor such as 1000.
+Units are propagated without conversion. Where one would be needed (in a sum, an argument, an
+exponent), the result without units would be wrong, so it is an error in the formula: a wrong
+dimension, or a hidden factor such as 1000.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def terms(text: str) -> list[str]:
 
 
 def formula_unit(text: str, units: Mapping[str, Unit]) -> Unit | None:
-    """The unit a formula comes out in; None for a plain 0, which fits any.
+    """The unit of a formula's value; None for a plain 0, which fits any unit.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def formula_unit(text: str, units: Mapping[str, Unit]) -> Unit | None:
     Raises
     ------
     UnitError
-        Saying which part is in which unit, and what it needs.
+        Naming the part, its unit, and the unit it needs.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def _power_unit(node: ast.BinOp, units: Mapping[str, Unit]) -> Unit | None:
         return None
     if exponent is not None and exponent == int(exponent):
         return base ** int(exponent)
-    _plain(node.left, units, f"the base of {_written(node)}, whose exponent is no whole number,")
+    _plain(node.left, units, f"the base of {_written(node)}, whose exponent is not an integer,")
     return ONE
 
 

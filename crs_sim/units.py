@@ -1,7 +1,8 @@
-"""Units as people and as model files write them, and conversion between them.
+"""Units as written in data and in model files, and conversion between them.
 
-The only door to pint. The vocabulary is closed (see `DEFINITIONS`), so a typing error cannot turn
-into an exotic unit; counts (item, copies, cells) are one dimension, international units another.
+The only module that imports pint. The known units are listed in `DEFINITIONS`, so a typing error
+cannot turn into an exotic unit; counts (item, copies, cells) are one dimension, international units
+another.
 """
 
 # The reader of unit texts is ours, since to pint 1e-12 gram / 1e-3 litre is gram times litre and it
@@ -58,7 +59,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<power>(?:\^|\*\*)\s*-?\d+)"
     r"|(?P<name>[^\W\d]\w*|%)|(?P<sign>[*·/()]))"
 )
-Unit = Any  # a pint quantity: pint's own generic types say nothing more
+Unit = Any  # a pint quantity: pint's own generic types add no information
 
 
 def _registry() -> pint.UnitRegistry[Any]:
@@ -77,7 +78,7 @@ PER_KG: Unit = 1.0 / _REGISTRY.Quantity(1.0, "kilogram")
 
 
 def pretty(name: str) -> str:
-    """A model's unit name as people write it; a text that is no such name comes back unchanged.
+    """A model's unit name in common notation; any other text is returned unchanged.
 
     >>> [pretty(n) for n in ("pg_per_mL", "copies_per_ug", "per_day", "litre", "L_per_day")]
     ['pg/mL', 'copies/ug', '1/day', 'L', 'L/day']
@@ -98,7 +99,7 @@ def _product(part: str) -> str:
     for word in part.split("_"):
         match = re.fullmatch(r"([A-Za-z]+)(\d*)|1", word)
         if match is None:
-            raise UnitError(f"{part!r} is no product of units")
+            raise UnitError(f"{part!r} is not a product of units")
         if word in ("1", "dimensionless"):
             words.append("1")
             continue
@@ -114,12 +115,12 @@ def _named(name: str) -> Unit:
         return ONE
     try:
         return _REGISTRY.Quantity(1.0, _REGISTRY.Unit(name))
-    except Exception as error:  # pint raises many kinds for a name it cannot take apart
-        raise UnitError(f"{name!r} is no unit known here") from error
+    except Exception as error:  # pint raises many exception types for a name it cannot parse
+        raise UnitError(f"{name!r} is not a known unit") from error
 
 
-class _Reader:
-    """Reads ``1e6 cells/kg``: a number clings to the unit after it, then * and / left to right."""
+class _Parser:
+    """Parses ``1e6 cells/kg``: a number binds to the unit after it, then * and / left to right."""
 
     def __init__(self, text: str, declared: Mapping[str, Unit]) -> None:
         self.declared = declared
@@ -168,7 +169,7 @@ class _Reader:
         if text in self.declared:
             return self.declared[text]
         if pretty(text) != text:  # pg_per_mL, m2
-            return _Reader(pretty(text), {}).product()
+            return _Parser(pretty(text), {}).product()
         return _named(text)
 
 
@@ -178,8 +179,8 @@ def read_unit(text: str, where: str = "", declared: Mapping[str, Unit] | None = 
     Parameters
     ----------
     text : the unit; "" and "1" are dimensionless
-    where : what an error message begins with
-    declared : units a model file declares, by name; they come before the common ones
+    where : location, put at the start of an error message
+    declared : units declared in a model file, by name; they take precedence
 
     Raises
     ------
@@ -187,14 +188,14 @@ def read_unit(text: str, where: str = "", declared: Mapping[str, Unit] | None = 
         With the closest common unit.
     """
     try:
-        reader = _Reader(re.sub(r"\bper\b", "/", text) or "1", declared or {})
-        unit = reader.product()
-        if reader.tokens:
-            raise UnitError(f"{reader.tokens[0][1]!r} is one too many")
+        parser = _Parser(re.sub(r"\bper\b", "/", text) or "1", declared or {})
+        unit = parser.product()
+        if parser.tokens:
+            raise UnitError(f"unexpected {parser.tokens[0][1]!r}")
         if not 0 < unit.magnitude < math.inf:
-            raise UnitError("its size is no number above zero")
+            raise UnitError("its size is not a number above zero")
     except (UnitError, ArithmeticError) as error:
-        raise UnitError(f"{_at(where)}{_complaint(text, error)}") from None
+        raise UnitError(f"{_at(where)}{_message(text, error)}") from None
     return unit
 
 
@@ -202,7 +203,7 @@ def _at(where: str) -> str:
     return f"{where}  " if where else ""
 
 
-def _complaint(text: str, error: Exception) -> str:
+def _message(text: str, error: Exception) -> str:
     lower = {unit.lower(): unit for unit in COMMON}
     close = get_close_matches(text.lower(), lower, n=1, cutoff=0.5)
     hint = f"did you mean {lower[close[0]]!r}?" if close else "write it like 'mg/kg' or 'pg/mL'"
@@ -213,23 +214,23 @@ def _complaint(text: str, error: Exception) -> str:
 
 
 def ratio(unit: Unit, target: Unit) -> float | None:
-    """How many ``target`` one ``unit`` is; None if they measure different things."""
+    """Conversion factor from ``unit`` to ``target``; None if their dimensions differ."""
     quotient = (unit / target).to_root_units()
     if not quotient.unitless:
         return None
-    # 0.001/1e-3 in floats may miss 1 by a bit: a ratio within rounding of a short decimal is it
+    # 0.001/1e-3 in floats may miss 1 by a bit: round to a short decimal within rounding error
     factor = float(quotient.magnitude)
     short = float(f"{factor:.12g}")
     return short if math.isclose(factor, short, rel_tol=4e-15) else factor
 
 
 def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, int]:
-    """Factor from ``unit`` to ``target``, and the power of body weight (kg) that goes with it.
+    """Factor from ``unit`` to ``target``, and the power of body weight (kg) to multiply by.
 
     Parameters
     ----------
-    unit, target : as people write them ("mg/kg") or as a model names them ("pg_per_mL")
-    where : what an error message begins with
+    unit, target : in common notation ("mg/kg") or as named in a model ("pg_per_mL")
+    where : location, put at the start of an error message
 
     Raises
     ------
@@ -251,19 +252,19 @@ def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, i
 
 @lru_cache(maxsize=4096)
 def _conversion_factor(unit: str, target: str) -> tuple[float, int]:
-    have, want = read_unit(unit), read_unit(target)
-    candidates = [(0, want)]
+    source, required = read_unit(unit), read_unit(target)
+    candidates = [(0, required)]
     if _divides_by_kg(unit):
-        candidates.append((1, want * PER_KG))
+        candidates.append((1, required * PER_KG))
     if _divides_by_kg(target):
-        candidates.append((-1, want / PER_KG))
-    for power, wanted in candidates:
-        factor = ratio(have, wanted)
+        candidates.append((-1, required / PER_KG))
+    for power, candidate in candidates:
+        factor = ratio(source, candidate)
         if factor is not None:
             return factor, power
     raise UnitError(
         f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
-        f"one is {_dimension(have)}, the other {_dimension(want)}"
+        f"one is {_dimension(source)}, the other {_dimension(required)}"
     )
 
 
@@ -277,7 +278,7 @@ def _dimension(unit: Unit) -> str:
 
 
 def convert(value: float, unit: str, target: str, where: str = "") -> float:
-    """A value in another unit of the same kind.
+    """A value in another unit of the same dimension.
 
     Raises
     ------
@@ -302,19 +303,19 @@ def convert(value: float, unit: str, target: str, where: str = "") -> float:
 
 @lru_cache(maxsize=4096)
 def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
-    """Days that one ``amount`` lasts at one ``rate``; of a time, with a rate of 1, how many it is.
+    """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
 
-    Where neither has a unit they are in days.
+    If neither has a unit, days are assumed.
 
     Parameters
     ----------
-    amount, rate : units, as the model names them
+    amount, rate : units, as named in the model
     declared : the model's own units, as (name, definition) pairs
 
     Raises
     ------
     UnitError
-        If one over the other is no time.
+        If their quotient is not a time.
 
     Examples
     --------
@@ -325,13 +326,13 @@ def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> fl
     time = read_unit(amount, "", known) / read_unit(rate, "", known)
     days = 1.0 if time.unitless else ratio(time, read_unit("day"))
     if days is None:
-        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is no time")
+        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is not a time")
     return days
 
 
 @lru_cache(maxsize=4096)
 def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
-    """Whether something in this unit of a model is a plain number: a share, not a conversion.
+    """Whether a model's unit is dimensionless: a fraction, not a conversion between units.
 
     >>> plain_number("dimensionless", ()), plain_number("mg/L", ())
     (True, False)
@@ -340,7 +341,7 @@ def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
 
 
 def show(unit: Unit) -> str:
-    """A unit as text, time last: ``pg/mL/day``.
+    """A unit as text, with time last: ``pg/mL/day``.
 
     >>> show(read_unit("1/day") * read_unit("pg/mL"))
     'pg/mL/day'
@@ -374,7 +375,7 @@ def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
     for name, definition in pairs:
         unit = read_unit(definition, f"{name}:", units)
         named = named_unit(name)
-        # the name's own words ("pg/mL") make better messages than 1e-12 gram / 1e-3 litre
+        # the name ("pg/mL") makes a better message than 1e-12 gram / 1e-3 litre
         agrees = named is not None and same(named, unit)
         units[name] = named if agrees else unit
     return units
@@ -382,7 +383,7 @@ def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
 
 @lru_cache(maxsize=1024)
 def named_unit(name: str) -> Unit | None:
-    """What a unit's name says it is (``pg_per_mL`` is pg/mL); None if it says nothing."""
+    """The unit parsed from its name (``pg_per_mL`` is pg/mL); None if the name is not a unit."""
     try:
         return read_unit(name)
     except UnitError:
@@ -390,12 +391,12 @@ def named_unit(name: str) -> Unit | None:
 
 
 def same(unit: Unit, other: Unit) -> bool:
-    """Whether two units are one: no dimension and no factor between them."""
+    """Whether two units are equal: same dimension, factor 1."""
     factor = ratio(unit, other)
     return factor is not None and math.isclose(factor, 1.0, rel_tol=CLOSE)
 
 
 def difference(unit: Unit, needed: Unit) -> str:
-    """In words, what lies between two units: "factor 1000", or "another dimension"."""
+    """The difference between two units in words: "factor 1000", or "another dimension"."""
     factor = ratio(unit, needed)
     return "another dimension" if factor is None else f"factor {factor:g}"

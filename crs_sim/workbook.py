@@ -1,7 +1,7 @@
-"""An Excel workbook as rows of text, sheet by sheet. The only file that knows openpyxl.
+"""An Excel workbook as rows of text, sheet by sheet. The only module that imports openpyxl.
 
-A sheet is named as if it lay in the workbook: ``patient7.xlsx/doses``. Its cells then go through
-the same checks as those of a CSV file.
+A sheet has a path inside the workbook, ``patient7.xlsx/doses``. Its cells are checked like those of
+a CSV file.
 """
 
 # Ours round openpyxl, since pandas.read_excel and calamine give values only: a formula that was
@@ -19,29 +19,29 @@ from typing import Any
 from .errors import FileError, unknown_name
 
 SUFFIX = ".xlsx"
-OTHERS = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
-"""Workbooks of other kinds, refused by name."""
-IGNORED = "#"
-"""A sheet whose name, or a row whose first cell, begins with this is for people only."""
+UNSUPPORTED = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+"""Other spreadsheet formats, rejected with advice."""
+COMMENT = "#"
+"""A sheet whose name, or a row whose first cell, begins with this is not read."""
 NARROW, WIDE = 14, 60
 GREY, BLACK = "00777777", "00000000"
 
 
 def is_workbook(path: Path) -> bool:
-    """Whether a path means an Excel workbook; other spreadsheets are refused.
+    """Whether a path is an Excel workbook; other spreadsheet formats raise an error.
 
     Raises
     ------
     FileError
-        For a spreadsheet of another kind.
+        For another spreadsheet format.
     """
-    if path.suffix.lower() in OTHERS:
+    if path.suffix.lower() in UNSUPPORTED:
         raise FileError(f"{path.name}: save it as an Excel workbook ({SUFFIX}), then try again")
     return path.suffix.lower() == SUFFIX
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a path means a sheet: the name of one after the path of a workbook."""
+    """Whether a path is a sheet: a workbook's path followed by a sheet name."""
     return path.parent.suffix.lower() == SUFFIX and not path.parent.is_dir()
 
 
@@ -51,19 +51,19 @@ def has_sheet(path: Path) -> bool:
 
 
 def check_sheets(path: Path, known: Iterable[str]) -> None:
-    """Refuse a sheet that nothing would read.
+    """Raise an error for a sheet that would not be read.
 
     Raises
     ------
     FileError, UnknownNameError
-        For no workbook, or a sheet of another name, with the closest match.
+        If it is not a workbook, or has an unknown sheet; with the closest match.
     """
     known = tuple(known)
     for name in _open(path, values=True).sheetnames:
-        if name not in known and not name.startswith(IGNORED):
+        if name not in known and not name.startswith(COMMENT):
             error = unknown_name("sheet", name, known)
             raise type(error)(
-                f"{path.name}: {error}; or begin its name with {IGNORED} to have it ignored"
+                f"{path.name}: {error}; or begin its name with {COMMENT} to have it ignored"
             )
 
 
@@ -73,7 +73,7 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
     Raises
     ------
     FileError
-        For merged cells, a cell in error, or a formula whose value was not saved.
+        For merged cells, an error value, or a formula whose value was not saved.
     """
     values, formulas = (_open(path.parent, values=v)[path.name] for v in (True, False))
     if formulas.merged_cells.ranges:
@@ -81,14 +81,14 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
         raise FileError(f"{_place(path)}: cells {first} are merged; unmerge them")
     rows = []
     for row, (cells, written) in enumerate(zip(values.rows, formulas.rows, strict=True), start=1):
-        texts = [_text(path, cell, below) for cell, below in zip(cells, written, strict=True)]
-        if any(texts) and not texts[0].startswith(IGNORED):
+        texts = [_text(path, cell, source) for cell, source in zip(cells, written, strict=True)]
+        if any(texts) and not texts[0].startswith(COMMENT):
             rows.append((row, texts))
     return rows
 
 
 def workbook(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
-    """An Excel file of sheets given as rows of text; numbers become numbers.
+    """An Excel file from rows of text by sheet; numeric text becomes numbers.
 
     Rows that begin with ``#`` are set in grey, the first other row of a sheet in bold.
     """
@@ -101,7 +101,7 @@ def workbook(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
         sheet, header = book.create_sheet(name), True
         for row in rows:
             sheet.append([_number(cell) for cell in row])
-            comment = bool(row) and row[0].startswith(IGNORED)
+            comment = bool(row) and row[0].startswith(COMMENT)
             for cell in sheet[sheet.max_row]:
                 cell.font = Font(bold=header and not comment, color=GREY if comment else BLACK)
             header = header and comment
@@ -123,7 +123,7 @@ def _open(path: Path, *, values: bool) -> Any:
         raise FileError(f"{path.name}: cannot be read: {error.strerror}") from None
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError):
         raise FileError(
-            f"{path.name}: is no Excel workbook that can be read; open it in a spreadsheet and "
+            f"{path.name}: is not a readable Excel workbook; open it in a spreadsheet and "
             f"save it again as {SUFFIX}, without a password"
         ) from None
 

@@ -35,17 +35,17 @@ def test_a_good_model_has_none(model: Model) -> None:
         ("k_il6 = 300 pg_per_mL_per_day",
          "unit ng_per_mL_per_day = 1e-9 gram / (1e-3 litre * 86400 second); "
          "k_il6 = 300 ng_per_mL_per_day",
-         "IL6", "k_il6*effect*(1 + 2*hill(IL6, K_il6, n_il6)), factor 1000: ng/mL/day, needed is "
+         "IL6", "k_il6*effect*(1 + 2*hill(IL6, K_il6, n_il6)), factor 1000: ng/mL/day, needed "
          "pg/mL/day"),
-        ("- d_il6*IL6", "- IL6", "IL6", "IL6, another dimension: pg/mL, needed is pg/mL/day"),
-        ("- d_il6*IL6", "- d_il6", "IL6", "d_il6, another dimension: 1/day, needed is pg/mL/day"),
+        ("- d_il6*IL6", "- IL6", "IL6", "IL6, another dimension: pg/mL, needed pg/mL/day"),
+        ("- d_il6*IL6", "- d_il6", "IL6", "d_il6, another dimension: 1/day, needed pg/mL/day"),
         ("c_drug := DRUG/v", "c_drug := DRUG", "c_drug", "DRUG, another dimension: mg, needed"),
-        ("IL6 = il6_0", "IL6 = 2*d_il6", "IL6", "2*d_il6, another dimension: 1/day, needed is pg"),
+        ("IL6 = il6_0", "IL6 = 2*d_il6", "IL6", "2*d_il6, another dimension: 1/day, needed pg"),
         ("1 - hill(c_drug, ic50, 1)", "exp(-c_drug)", "effect", "the argument of exp must be a pl"),
         ("1 - hill(c_drug, ic50, 1)", "ln(1 + c_drug)", "effect", "c_drug is mg/L, but 1 beside"),
         ("hill(c_drug, ic50, 1)", "hill(c_drug, K_il6, 1)", "effect", "(factor 1e-06)"),
         ("hill(c_drug, ic50, 1)", "hill(c_drug, ic50, ic50)", "effect", "the exponent of hill("),
-        ("hill(c_drug, ic50, 1)", "c_drug^0.5/ic50", "effect", "whose exponent is no whole number"),
+        ("hill(c_drug, ic50, 1)", "c_drug^0.5/ic50", "effect", "whose exponent is not an integer"),
     ],
 )  # fmt: skip
 def test_units(old: str, new: str, symbol: str, words: str) -> None:
@@ -70,7 +70,7 @@ def test_declared_unit_and_its_name(tmp_path: Path) -> None:
     found = checks.unit_names(read_model(text, str(path)))
     assert len(found) == 1
     assert str(found[0]).startswith(f"{path}:{line_of('unit pg_per_mL =')}  unit pg_per_mL: ")
-    assert "the name says pg/mL" in found[0].text
+    assert "the name is pg/mL" in found[0].text
     assert "factor 1000" in found[0].advice
 
 
@@ -111,11 +111,11 @@ def test_unused_unit() -> None:
     ("source", "words"),
     [
         ("", "has no source"),
-        ("Smith 2019", "source 'Smith 2019' is no DOI"),
-        ("https://doi.org/", "is no DOI"),
-        ("https://example.org/10.1000/182", "is no DOI"),
-        ("assumption", "is no DOI"),
-        ("see https://doi.org/10.1000/182", "is no DOI"),
+        ("Smith 2019", "source 'Smith 2019' is not a DOI"),
+        ("https://doi.org/", "is not a DOI"),
+        ("https://example.org/10.1000/182", "is not a DOI"),
+        ("assumption", "is not a DOI"),
+        ("see https://doi.org/10.1000/182", "is not a DOI"),
     ],
 )
 def test_sources(source: str, words: str) -> None:

@@ -104,7 +104,7 @@ def test_primitives_slopes(x, n):
     ("rate", "error", "words"),
     [
         ("-k*B", UnknownNameError, "one:0  A  unknown name 'B'"),
-        ("late_one", ModelError, "not known yet"),
+        ("late_one", ModelError, "not defined yet"),
         ("A/0", ModelError, "divides by zero"),
         ("reached(A, k)*A", ModelError, "smooth form"),
     ],
@@ -126,7 +126,7 @@ def test_initial_values_may_use_quantities_of_parameters():
     model = small("start", {"A": ("2*half", "-k*A")}, {"k": 3.0}, {"half": "k/2"})
     assert compile_model(model).initial(np.array([3.0]))[0] == 3.0
     bad = small("start", {"A": ("2*half", "-k*A")}, {"k": 3.0}, {"half": "A/2"})
-    with pytest.raises(ModelError, match="not known yet"):
+    with pytest.raises(ModelError, match="not defined yet"):
         generate(bad)
 
 

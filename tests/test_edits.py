@@ -50,7 +50,7 @@ def test_another_amount_and_another_drug():
     (lambda: removed(PLAN, Pick("rimiducid", day=17)),
      "there is no dose of rimiducid on day 17; it is given on day 11, 18"),
     (lambda: moved(PLAN, Pick("emapalumab"), by=-25), "would be given on day -1"),
-    (lambda: moved(PLAN, Pick("emapalumab")), "give either the day 'to' which, or 'by'"),
+    (lambda: moved(PLAN, Pick("emapalumab")), "give either the day 'to', or the days 'by'"),
     (lambda: moved(PLAN, Pick("emapalumab", day=2), to=3), "there is no dose of emapalumab on day"),
     (lambda: scaled(PLAN, Pick("emapalumab"), -1), "factor is -1"),
     (lambda: Pick("emapalumab", first=9, last=2), "ends (day 2) before it begins (day 9)"),

@@ -482,11 +482,11 @@ MARK = Dose(0, "mark", 1)
         (falling(trigger("A > 1", Dose(0, "pill", 1, "cells"))), UnitError,
          "falling: trigger 'low'"),
         (falling(trigger("A > 1", first=5.0)), InputError,
-         "falling: trigger 'low': it is first looked at on day 5, and the run ends on day 2; "),
+         "falling: trigger 'low': it is first evaluated on day 5, and the run ends on day 2; "),
         (falling(trigger("A > 1", every_hours=0.001)), InputError,
-         "trigger 'low': it looks every 0.001 hours; give a minute or more"),
+         "trigger 'low': it is evaluated every 0.001 hours; give a minute or more"),
         (falling(trigger("A > 1", Dose(0, "pill", 1, steady="alone", every=24))), InputError,
-         "trigger 'low': its dose must be one like any other"),
+         "trigger 'low': its dose must be an ordinary one"),
     ],
 )  # fmt: skip
 def test_refused_by_name(scenario, error, words):
@@ -509,15 +509,15 @@ def test_a_dose_per_kg_needs_a_weight():
 
 def test_what_needs_known_doses_refuses_triggers_and_holds():
     scenario = falling(trigger("A > 1"), holds=[Hold("pill", when("A > 1"))])
-    words = r"falling: trigger 'low', hold 'no pill while A > 1': what is given is decided"
+    words = r"falling: trigger 'low', hold 'no pill while A > 1': these are decided"
     with pytest.raises(InputError, match=words):
         timeline(TURNOVER, scenario, np.array([0.0, 1.0]))
     problem = asked(free("k", 0.5, 1.0), model=DECAY)
-    untold = replace(problem, patient=replace(problem.patient, scenario=Scenario(
-        "untold", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
+    undecided = replace(problem, patient=replace(problem.patient, scenario=Scenario(
+        "undecided", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
     for use in (Objective, petab_files):
-        with pytest.raises(InputError, match="untold: trigger 'low': what is given is decided"):
-            use(untold)
+        with pytest.raises(InputError, match="undecided: trigger 'low': these are decided"):
+            use(undecided)
 
 
 def test_a_synthetic_patient_has_the_doses_that_were_given():

@@ -134,7 +134,7 @@ def test_without_evid_a_record_is_what_it_holds(study):
     found = study("ID,TIME,DV,AMT,CMT,MDV\n1,0,.,100,2,1\n1,1,3,.,2,0\n1,2,9,.,2,1\n")
     assert [s.event for s in found.samples] == [1, 0, 2]
     assert [o.value for o in found.patients[0].observations] == [3]
-    assert "DV is not used on records that are no observation" in found.notes
+    assert "DV is not used on records that are not observations" in found.notes
 
 
 def test_constant_covariates_are_the_patients_values(study):
@@ -254,7 +254,7 @@ def test_every_column_is_used_or_named(study):
         ".,1,1,3,.,2,50,\n", 'ignore = ["COMMENT"]\n',
     )  # fmt: skip
     assert "column AGE is not used" in found.notes
-    assert "rows marked in column C are left out: 1" in found.notes
+    assert "rows marked in column C are excluded: 1" in found.notes
     assert not any("COMMENT" in note for note in found.notes)
     assert [o.value for o in found.patients[0].observations] == [3]
 
@@ -263,7 +263,7 @@ def test_patients_with_one_observation_or_none_are_kept_and_named(study):
     found = study("ID,TIME,DV,AMT,CMT\n1,0,.,5,2\n2,0,.,5,2\n2,4,1,.,2\n3,0,.,5,2\n4,2,.,5,2\n")
     assert [len(p.observations) for p in found] == [0, 1, 0, 0]
     notes = "\n".join(found.notes)
-    assert "subjects 1, 3, 4: no observation: nothing but the prior speaks of them" in notes
+    assert "subjects 1, 3, 4: no observation: only the prior is informative" in notes
     assert "subject 2: a single observation" in notes
     assert "subject 4: day 0 is the first record, at TIME 2" in notes
 
@@ -278,10 +278,10 @@ BAD = {
         "row 4, column TIME: 3 is before the record above (row 3)"),
     "subjects interleaved": (
         f"{HEAD}\n{DOSE}\n2{DOSE[1:]}\n1,5,3,.,.,0,2,.,.,.",
-        "row 4, column ID: subject 1 comes back; its records up to row 2 stand apart"),
+        "row 4, column ID: subject 1 reappears; its records up to row 2 are not contig"),
     "event": (f"{HEAD}\n1,0,.,100,0,5,2,0,0,0", "row 2, column EVID: 5 is none of 0 (observation)"),
     "rate without amount": (
-        f"{HEAD}\n1,0,.,0,10,1,2,0,0,0", "row 2, column AMT: RATE = 10 with AMT = 0 gives nothing"),
+        f"{HEAD}\n1,0,.,0,10,1,2,0,0,0", "row 2, column AMT: RATE = 10 with AMT = 0 is no dose"),
     "dose of nothing": (f"{HEAD}\n1,0,.,.,.,1,2,0,0,0", "column AMT: a dose with AMT = 0"),
     "no such rate": (f"{HEAD}\n1,0,.,5,-3,1,2,0,0,0", "column RATE: -3 is none of 0"),
     "negative amount": (f"{HEAD}\n1,0,.,-5,0,1,2,0,0,0", "column AMT: -5"),
@@ -307,12 +307,12 @@ BAD = {
         "column BLQ: BLQ = 1, but no limit: fill in LLOQ"),
     "interval": (
         "ID,TIME,AMT,CMT,DV,CENS,LIMIT\n1,0,5,2,.,.,.\n1,1,.,2,3,1,1",
-        "column LIMIT: 1 makes it an interval"),
+        "column LIMIT: 1 makes it interval censored"),
     "contradiction": (
         "ID,TIME,AMT,CMT,DV,BLQ,LLOQ\n1,0,5,2,.,.,.\n1,1,.,2,0.1,0,0.5",
         "column DV: 0.1 is below LLOQ 0.5, but BLQ is 0"),
     "zero": ("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,0", "row 3, column DV: 0 has no logarithm"),
-    "no drug": ("ID,TIME,AMT,DV\n1,0,5,.", 'does not say which drug; write drug = "oral"'),
+    "no drug": ("ID,TIME,AMT,DV\n1,0,5,.", 'no drug given; write drug = "oral"'),
     "no zone": (
         "ID,TIME,AMT,CMT,DV\n1,2024-03-11T08:00,5,2,.",
         "row 2, column TIME: '2024-03-11T08:00' has no time zone"),
@@ -364,9 +364,9 @@ def test_a_number_without_an_observable(study):
 def test_two_numbers_are_not_taken_for_one_observable(study):
     """Levels of a drug and of its metabolite must not be fitted as one curve."""
     two = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n1,1,.,1,9"
-    with pytest.raises(FileError, match=r"row 4, column CMT: is 1, and 2 in row 3; nothing says"):
+    with pytest.raises(FileError, match=r"row 4, column CMT: is 1, and 2 in row 3; it is amb"):
         study(two)
-    with pytest.raises(FileError, match=r"says that both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
+    with pytest.raises(FileError, match=r"whether both are CENTRAL; write 2 = \"CENTRAL\" and 1"):
         study(two, 'observable = "CENTRAL"\n')
     found = study(two, '[observables]\n2 = "c_central"\n1 = "DEPOT"\n')
     assert [o.observable for o in found.patients[0].observations] == ["c_central", "DEPOT"]
@@ -374,7 +374,7 @@ def test_two_numbers_are_not_taken_for_one_observable(study):
     with pytest.raises(FileError, match=r"row 3, column DVID: DV without an observable; write 1 ="):
         study(one, 'observable = "c_central"\n')
     alone = study("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,1,3")
-    said = "observations of CMT 1 are taken as c_central; the map could say otherwise"
+    said = "observations of CMT 1 are taken as c_central; the map can override this"
     assert said in alone.notes
 
 
@@ -401,7 +401,7 @@ def test_a_drug_two_of_which_enter_a_compartment(study):
                   (Drug("pill", "A", "mg"), Drug("drip", "A", "mg")))  # fmt: skip
     with pytest.raises(FileError, match="1 is A, which pill and drip enter; write 1 ="):
         study("ID,TIME,AMT,CMT,DV\n1,0,5,1,.", model=model)
-    with pytest.raises(FileError, match="RATE = -2 leaves the duration to the model, but pill has"):
+    with pytest.raises(FileError, match="RATE = -2 takes the duration from the model, but pill"):
         study("ID,TIME,AMT,RATE,CMT,DV\n1,0,5,-2,pill,.", model=model)
     with pytest.raises(UnknownNameError, match="unknown drug 'pil': did you mean 'pill'"):
         study("ID,TIME,AMT,CMT,DV\n1,0,5,pil,.", model=model)
@@ -411,7 +411,7 @@ def test_a_drug_two_of_which_enter_a_compartment(study):
     ("words", "said"),
     [
         ('[columns]\nDV = "CONC"\n', "unknown column 'CONC'"),
-        ('[columns]\nDVV = "DV"\n', "'DVV' is no standard name"),
+        ('[columns]\nDVV = "DV"\n', "'DVV' is not a standard name"),
         ('[covariates]\nclearance = "DV"\n', "unknown parameter 'clearance'"),
         ('time_unit = "weeks"\n', "weeks"),
         ('timeunit = "days"\n', "unknown key 'timeunit': did you mean 'time_unit'"),

@@ -171,18 +171,18 @@ def test_bad_doses(tmp_path: Path, words: str, row: str) -> None:
     ("words", "row"),
     [
         ("column id: is empty or missing", ",ifng,value,1,,,5,pg/mL,,"),
-        ("column id: '2nd sample' is no name; use letters, digits and _",
+        ("column id: '2nd sample' is not a valid name; use letters, digits and _",
          "2nd sample,ifng,value,1,,,5,pg/mL,,"),
-        ("column id: 'first' is the id of row 2 too", "first,ifng,value,2,,,6,pg/mL,,"),
+        ("column id: 'first' is also the id of row 2", "first,ifng,value,2,,,6,pg/mL,,"),
         ("row 3: repeats row 2", "again,ifng,value,1,,,5.0,pg/mL,,"),
         ("column kind: unknown kind 'pick': did you mean 'peak'", "a,ifng,pick,1,2,,5,pg/mL,,"),
         ("column day: day -0.5 is before the model starts", "a,ifng,value,-0.5,,,5,pg/mL,,"),
         ("column until: the window ends (day 1) before it starts (day 2)",
          "a,ifng,peak,2,1,,5,pg/mL,,"),
         ("column until: is empty; a sometime needs the last day", "a,ifng,sometime,2,,,5,pg/mL,,"),
-        ("column until: only a peak or sometime has one", "a,ifng,value,2,3,,5,pg/mL,,"),
+        ("column until: only for peak or sometime", "a,ifng,value,2,3,,5,pg/mL,,"),
         ("column reference: is empty; a ratio_above needs", "a,ifng,ratio_above,2,,,1,,,"),
-        ("column reference: only a ratio has one", "a,ifng,value,2,,1,1,pg/mL,,"),
+        ("column reference: only for a ratio", "a,ifng,value,2,,1,1,pg/mL,,"),
         ("column reference: day 3 is not before day 2", "a,ifng,ratio,2,,3,1,,,"),
         ("column reference: day -1 is before the model starts", "a,ifng,ratio,2,,-1,1,,,"),
         ("column value: is empty or missing", "a,ifng,value,2,,,,pg/mL,,"),
@@ -194,7 +194,7 @@ def test_bad_doses(tmp_path: Path, words: str, row: str) -> None:
          "a,ifng,value,2,,,> 4000,pg/mL,,"),
         ("column value: 'n.d.' is not a number; leave out what was not measured",
          "a,ifng,value,2,,,n.d.,pg/mL,,"),
-        ("column sd: '20%' is not a number; write the number without %: a share as 0.2",
+        ("column sd: '20%' is not a number; write the number without %: a fraction as 0.2",
          "a,ifng,value,2,,,5,pg/mL,20%,"),
         ("column value: '21,033' is not a number; write a decimal point",
          'a,ifng,value,2,,,"21,033",pg/mL,,'),
@@ -203,13 +203,13 @@ def test_bad_doses(tmp_path: Path, words: str, row: str) -> None:
         ("column unit: is empty; fill in the unit", "a,ifng,value,2,,,3,,,"),
         ("column unit: a ratio has no unit", "a,ifng,ratio,2,,1,3,pg/mL,,"),
         ("column sd: must be above 0, not 0", "a,ifng,value,2,,,3,pg/mL,0,"),
-        ("column value: 5 is no grade", "a,crs_grade,grade,2,,,5,,,"),
-        ("column value: -1 is no grade", "a,crs_grade,grade,2,,,-1,,,"),
-        ("column value: 2.5 is no grade", "a,crs_grade,grade,2,,,2.5,,,"),
-        ("column observable: a grade is of crs_grade", "a,shock,grade,2,,,2,,,"),
+        ("column value: 5 is not a grade", "a,crs_grade,grade,2,,,5,,,"),
+        ("column value: -1 is not a grade", "a,crs_grade,grade,2,,,-1,,,"),
+        ("column value: 2.5 is not a grade", "a,crs_grade,grade,2,,,2.5,,,"),
+        ("column observable: kind grade needs crs_grade", "a,shock,grade,2,,,2,,,"),
         ("column kind: crs_grade is observed as kind 'grade'", "a,crs_grade,value,2,,,2,1,,"),
         ("column unit: a grade has no unit", "a,crs_grade,grade,2,,,2,mg,,"),
-        ("column sd: a grade has none here", "a,crs_grade,grade,2,,,2,,0.3,"),
+        ("column sd: a grade has no sd", "a,crs_grade,grade,2,,,2,,0.3,"),
     ],
 )  # fmt: skip
 def test_bad_observations(tmp_path: Path, words: str, row: str) -> None:
@@ -226,7 +226,7 @@ def test_bad_observations(tmp_path: Path, words: str, row: str) -> None:
          "infusion = 2024-03-11 08:30:00\n"),
         ("key infusion: '2024-03-11' has no time zone", "infusion = 2024-03-11\n"),
         ("key infusion: 'yesterday' is neither", "infusion = 'yesterday'\n"),
-        ("key infusion: 5 is no date-time", "infusion = 5\n"),
+        ("key infusion: 5 is not a date-time", "infusion = 5\n"),
         ("key values.weight: must be a number", "[values]\nweight = '70'\n"),
         ("key values.weight: a body weight must be above 0 kg", "[values]\nweight = 0\n"),
         ("key values.weight: inf is not finite", "[values]\nweight = inf\n"),
@@ -278,7 +278,7 @@ def test_an_empty_id_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["dose.csv", "DOSES.CSV.txt", "doses.csv.txt", "observation.csv"])
 def test_a_misnamed_table_is_not_passed_over(tmp_path: Path, name: str) -> None:
     (folder(tmp_path) / name).write_text("x", encoding="utf-8")
-    with pytest.raises(FileError, match=f"is not there, but '{name}' is; rename or remove it"):
+    with pytest.raises(FileError, match=f"does not exist, but '{name}' does; rename or remove it"):
         load_patient(tmp_path)
 
 
@@ -398,7 +398,7 @@ def test_a_new_patient_survives_a_spreadsheet(tmp_path: Path) -> None:
 
 def test_a_new_patient_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "doses.csv").write_text("mine", encoding="utf-8")
-    with pytest.raises(StorageError, match=r"has a doses.csv already; nothing was written"):
+    with pytest.raises(StorageError, match=r"already has a doses.csv; nothing was written"):
         new_patient(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["doses.csv"]
 

@@ -270,7 +270,7 @@ def test_parts_of_another_run_are_refused(study, found, tmp_path):
     with pytest.raises(StorageError, match=r"members-000001.parquet  belongs to another pop"):
         load_results(out)
     part.write_bytes(part.read_bytes()[:-50])
-    with pytest.raises(StorageError, match=r"members-000001.parquet  is no complete part"):
+    with pytest.raises(StorageError, match=r"members-000001.parquet  is not a complete part"):
         load_results(out)
     (out / "run.json").write_text("{")
     with pytest.raises(StorageError, match=r"run\.json  cannot be read"):

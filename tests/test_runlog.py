@@ -34,7 +34,7 @@ def test_what_is_there_is_not_written_over(tmp_path):
     check_new(log, resume=False)
     append(log, [[1]])
     check_new(log, resume=True)
-    with pytest.raises(StorageError, match=r"holds results already; go on with them \(--resume\)"):
+    with pytest.raises(StorageError, match=r"holds results already; resume them \(--resume\)"):
         check_new(log, resume=False)
 
 

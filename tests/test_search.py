@@ -131,7 +131,7 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     with pytest.raises(StorageError, match="holds results already"):
         search(best, question, folder=out)
     other = asked(best, tmp_path, BASE + VARY, "nsga2")
-    with pytest.raises(StorageError, match="cannot be gone on with"):
+    with pytest.raises(StorageError, match="cannot be resumed"):
         search(best, other, folder=out, resume=True)
 
 
@@ -147,8 +147,8 @@ def test_a_full_disk_is_one_message_and_what_was_finished_stays(
     stopped = CliRunner().invoke(cli, ["search", str(folder / "fit"), "--out", str(out),
                                        "--space", str(tmp_path / "search.toml")])  # fmt: skip
     assert stopped.exit_code == 1 and stopped.output.count("Error: ") == 1
-    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; make "
-                                   "room, then --resume\n")  # fmt: skip
+    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; free "
+                                   "some space, then --resume\n")  # fmt: skip
     assert (out / LOG).read_bytes() == whole[: len(whole) // 2]
     monkeypatch.undo()
     search(best, question, folder=out, resume=True)

@@ -169,8 +169,8 @@ def test_a_full_disk_is_one_message_and_what_was_finished_stays(
     stopped = CliRunner().invoke(cli, ["sensitivity", str(folder / "fit"), *ends, "--samples",
                                        "128", "--until", "12", "--out", str(out)])  # fmt: skip
     assert stopped.exit_code == 1 and stopped.output.count("Error: ") == 1
-    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; make "
-                                   "room, then --resume\n")  # fmt: skip
+    assert stopped.output.endswith(f"{out / LOG}  cannot be written: No space left on device; free "
+                                   "some space, then --resume\n")  # fmt: skip
     assert (out / LOG).read_bytes() == whole[:room]
     monkeypatch.undo()
     sensitivity(best, plan_of(best), folder=out, resume=True)
@@ -188,7 +188,7 @@ def test_rows_of_another_model_are_refused(tmp_path):
     append(log, [[3, None, ""]])
     assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"], [3, None, ""]]
     log.write_text("[1, 2]\n")
-    with pytest.raises(StorageError, match=r"is damaged \(not what this package writes\)"):
+    with pytest.raises(StorageError, match=r"is damaged \(not written by this package\)"):
         begin(log, {"model": "abc"}, resume=True)
     log.write_text("nonsense\n")
     with pytest.raises(StorageError, match="is damaged"):

@@ -223,7 +223,7 @@ def test_a_line_with_other_samples_serves_one_lag():
     other = line.sampled(np.array([0.5, 1.0]))
     assert (compile_kernel(LAGGED).run(other, values).status == 0).all()
     values[0, 1] = 7.0
-    with pytest.raises(InputError, match="serves one lag, duration and rate only"):
+    with pytest.raises(InputError, match="cannot change lag, duration or rate"):
         compile_kernel(LAGGED).run(other, values)
 
 
@@ -265,9 +265,9 @@ def test_a_replay_whose_doses_come_in_another_order_fails():
     ("dose", "values", "words"),
     [
         (Dose(0, "pill", 8), {"wait": -1.0}, "wait = -1 is a time below 0"),
-        (Dose(2, "pill", 8), {"F": -0.1}, "dose of pill on day 2: F = -0.1 is a share below 0"),
+        (Dose(2, "pill", 8), {"F": -0.1}, "on day 2: the bioavailability F = -0.1 is below 0"),
         (Dose(0, "pump", 8), {"fast": 0.0}, "its rate fast = 0 must be above 0"),
-        (Dose(0, "pill", 8, modelled="rate"), {}, "its rate is left to the model, where pill has"),
+        (Dose(0, "pill", 8, modelled="rate"), {}, "its rate is to be a parameter, but pill has"),
     ],
 )
 def test_times_that_cannot_be(dose, values, words):
@@ -283,7 +283,7 @@ def test_times_that_cannot_be(dose, values, words):
         ({"steady": "often", "every": 1}, "steady is 'often'"),
         ({"rate": 1, "hours": 1}, "give either hours or a rate"),
         ({"rate": 0}, "give either hours or a rate above 0"),
-        ({"hours": 1, "modelled": "rate"}, "its rate is the model's; give no other"),
+        ({"hours": 1, "modelled": "rate"}, "its rate is a parameter; give no hours or rate"),
     ],
 )
 def test_doses_that_make_no_sense(fields, words):

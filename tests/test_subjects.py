@@ -219,7 +219,7 @@ def test_the_command_that_shows_what_the_prior_foretells_is_said(study, tmp_path
     both = CliRunner().invoke(cli, [*run, "ruemmele2025"])
     assert "takes a PATIENT, or --data" in both.stderr
     which = CliRunner().invoke(cli, [w for w in run if w not in ("--subject", "4")])
-    assert "holds 4 subjects; say which is meant" in which.stderr
+    assert "holds 4 subjects; name one" in which.stderr
 
 
 # --- several --------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_a_bad_cell_is_named(study):
 
 PROBLEM = 'name = "x"\nmodel = "one_compartment"\nprior = "one_compartment"\n'
 REFUSED = {
-    'data = "study.csv"\n': (InputError, r"holds 4 subjects; say which is meant: subject = \"1\""),
+    'data = "study.csv"\n': (InputError, r"holds 4 subjects; name one: subject = \"1\""),
     'data = "study.csv"\nsubject = "7"\n': (UnknownNameError, "unknown subject '7'"),
     'data = "study"\nsubject = "1"\n': (FileError, "belongs to a data set, but data = 'study'"),
     'data = "none.csv"\n': (CrsSimError, "none.csv: cannot be read"),

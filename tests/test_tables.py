@@ -108,7 +108,7 @@ def test_a_quoted_cell_may_hold_commas_and_lines(tmp_path: Path) -> None:
         ("row 1: unknown column 'sise': did you mean 'size'", "name,sise\na,1\n"),
         ("row 1: unknown column 'Size': did you mean 'size'", "name,Size\na,1\n"),
         ("row 1: there is no column 'size'; columns are name, size, count", "name\na\n"),
-        ("row 1: column 'size' is there twice", "name,size,size\na,1,2\n"),
+        ("row 1: column 'size' appears twice", "name,size,size\na,1,2\n"),
         ("row 2: cell 3 .'c'. is under no column name; put quotation marks", "name,size\na,1,c\n"),
         ("row 3, column size: is empty or missing", "name,size\na,1\nb,\n"),
         ("row 2, column size: 'big' is not a number", "name,size\na,big\n"),

@@ -43,7 +43,7 @@ def test_a_new_workbook_speaks_of_sheets(book):
     sheets = openpyxl.load_workbook(book)
     said = "\n".join(str(row[0]) for name in sheets.sheetnames
                      for row in sheets[name].iter_rows(values_only=True) if row[0])  # fmt: skip
-    assert "if sheet patient has the infusion's" in " ".join(said.replace("#", "").split())
+    assert "if sheet patient has that of the infusion" in " ".join(said.replace("#", "").split())
     assert "Empty cells mean: not given" in said
     assert not any(word in said for word in ("CSV", "commas", ".toml", "this file"))
 
@@ -64,7 +64,7 @@ def test_rows_that_nobody_replaced_are_named(book, tmp_path):
 
 
 def test_new_writes_over_nothing(book):
-    with pytest.raises(StorageError, match=r"has a p7\.xlsx already; nothing was written"):
+    with pytest.raises(StorageError, match=r"already has a p7\.xlsx; nothing was written"):
         new_patient(book)
     assert [path.name for path in book.parent.iterdir()] == ["p7.xlsx"]
 
@@ -168,7 +168,7 @@ BAD = {
     _formula: r"sheet doses, cell C\d+: is a formula whose value was not saved",
     _misspelt_sheet: r"p7\.xlsx: unknown sheet 'dosis': did you mean 'doses'\?; or begin",
     _no_patient: r"p7\.xlsx: has no sheet 'patient'",
-    _twice: r"sheet patient, row \d+, column key: 'weight' is there twice",
+    _twice: r"sheet patient, row \d+, column key: 'weight' appears twice",
     _no_value: r"sheet patient, row \d+, column value: is empty",
     _text_value: r"sheet patient, row \d+, column value: 'old' is not a number",
     _unknown_parameter: r"sheet patient, key values.wieght: unknown parameter .* 'weight'",
@@ -187,7 +187,7 @@ def test_mistakes_name_sheet_row_and_column(book, spoil):
 @pytest.mark.parametrize("content", [b"", b"no workbook", "half"])
 def test_what_is_no_workbook_is_refused(book, content):
     book.write_bytes(book.read_bytes()[:2000] if content == "half" else content)
-    with pytest.raises(CrsSimError, match=r"p7\.xlsx: is no Excel workbook"):
+    with pytest.raises(CrsSimError, match=r"p7\.xlsx: is not a readable Excel workbook"):
         load_patient(book)
 
 
