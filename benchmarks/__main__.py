@@ -15,7 +15,7 @@ WIDTHS = (62, 32, 62, 8, 0)
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--starts", type=int, default=targets.FIT_STARTS, help="of the fit")
     parser.add_argument("--out", type=Path, default=results.FOLDER, help="folder of the results")
@@ -28,10 +28,10 @@ def line(cells: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """Everything, in the order in which it is of interest."""
-    asked = options()
-    case, where = shipped.load(), machine.describe()
-    print("; ".join(f"{name} {value}" for name, value in where.items()), flush=True)
+    """Run all benchmarks and write the results."""
+    arguments = options()
+    case, host = shipped.load(), machine.describe()
+    print("; ".join(f"{name} {value}" for name, value in host.items()), flush=True)
     print("reference: Radau at rtol 1e-10 (half a minute, then kept in build/)", flush=True)
     reference = shipped.reference(case, BUILD)
     points = []
@@ -40,19 +40,19 @@ def main() -> None:
         print(f"work-precision curve of {points[-1].tool}", flush=True)
     print(line(results.COLUMNS))
     rows = []
-    for row in targets.rows(case, reference, points, asked.starts):
+    for row in targets.rows(case, reference, points, arguments.starts):
         rows.append(row)
         print(line(vars(row).values()), flush=True)
     grown = []
     for one in growth.measured(case):
         grown.append(one)
         print(f"{one.size} {one.what}: {one.timing}", flush=True)
-    results.write_targets(asked.out, rows, where)
-    results.write_points(asked.out, points)
-    results.write_growth(asked.out, grown)
-    said = f"{where['processor']}, {where['cores']} cores, {where['date']}; minimum of repeats"
-    draw(points, grown, asked.out / "benchmarks.png", said)
-    print(f"wrote {asked.out}")
+    results.write_targets(arguments.out, rows, host)
+    results.write_points(arguments.out, points)
+    results.write_growth(arguments.out, grown)
+    caption = f"{host['processor']}, {host['cores']} cores, {host['date']}; minimum of repeats"
+    draw(points, grown, arguments.out / "benchmarks.png", caption)
+    print(f"wrote {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The shipped case, its reference by Radau at rtol 1e-10, and the one measure of error for all.
+"""The shipped case, its reference by Radau at rtol 1e-10, and the error measure for all tools.
 
-An error is the largest over every state and named quantity at the daily times of
-|value - reference| / max(|reference|, a thousandth of the largest the curve ever is). "Ever" is
-over the hourly reference: a state that a tablet fills and that is empty again by the next morning
-would otherwise be measured against nothing.
+The error is the largest, over every state and named quantity at the daily times, of
+|value - reference| / max(|reference|, 1/1000 of the curve's maximum). The maximum is that of the
+hourly reference: a state that a tablet fills and that is empty by the next morning would otherwise
+have no scale.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Array = NDArray[np.float64]
 
 FLOOR = 1e-3
 GOOD = 1e-4
-"""The error every tool is timed at."""
+"""The error at which every tool is timed."""
 REFERENCE_RTOL = 1e-10
 HOURS = 24
 LADDER = tuple(m * 10.0**-k for k in range(3, 11) for m in (5, 3, 2, 1))
-"""Tolerances tried, loosest first: 5e-3, 3e-3, 2e-3, 1e-3, ... 1e-10."""
+"""Relative tolerances tried, loosest first: 5e-3, 3e-3, 2e-3, 1e-3, ... 1e-10."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Case:
 
     @cached_property
     def line(self) -> Timeline:
-        """The scenario cut where something happens."""
+        """The scenario as segments between dosing events."""
         return timeline(self.model, self.scenario, self.days)[0]
 
     @cached_property
@@ -55,12 +55,12 @@ class Case:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every curve: states, then quantities."""
+        """Names of all curves: states, then quantities."""
         return (*self.model.state_ids, *self.model.quantity_ids)
 
     @property
     def hourly(self) -> Case:
-        """The same, sampled every hour."""
+        """The same case sampled every hour."""
         return replace(self, days=np.arange(HOURS * int(self.days[-1]) + 1) / HOURS)
 
     def run(self, rtol: float, method: str = "Rosenbrock") -> Array:
@@ -71,12 +71,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is taken for the truth.
+    """The reference solution.
 
     Parameters
     ----------
     curves : (n_days, n_names) at the daily times
-    largest : (n_names,) the largest each curve ever is
+    largest : (n_names,) maximum of each curve
     """
 
     curves: Array
@@ -89,32 +89,32 @@ class Reference:
         return np.asarray((np.abs(curves - self.curves) / scale).max(axis=0))
 
     def error(self, curves: Array) -> float:
-        """The largest of all; not finite if anything is not."""
+        """The largest error of all curves; infinite if any value is not finite."""
         worst = self.errors(curves)
         return float(worst.max()) if np.isfinite(worst).all() else float("inf")
 
 
 def load(until: int = 40) -> Case:
-    """The shipped case over its first days."""
+    """Load the shipped case, up to day ``until``."""
     scenario = load_patient("ruemmele2025").scenario
     model = load_model("crs").with_values(**scenario.values)
     return Case(model, scenario, np.arange(until + 1.0))
 
 
 def hourly(case: Case, rtol: float, method: str) -> Reference:
-    """A reference from one run sampled every hour."""
+    """Make a reference from one run sampled every hour."""
     curves = case.hourly.run(rtol, method)
     return Reference(curves[::HOURS], np.abs(curves).max(axis=0))
 
 
 def reference(case: Case, folder: Path) -> Reference:
-    """The reference by Radau in plain Python (half a minute), kept in ``folder``."""
+    """The reference by Radau in plain Python (half a minute), cached in ``folder``."""
     inputs = (repr(case.model.values), repr(case.scenario), repr(case.days.tolist()))
     key = codecache.fingerprint(case.model.hash, *inputs, scipy.__version__)
     path = folder / f"radau_{key}.npz"
     if not path.is_file():
-        made = hourly(case, REFERENCE_RTOL, "Radau")
+        computed = hourly(case, REFERENCE_RTOL, "Radau")
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(path, curves=made.curves, largest=made.largest)
-    with np.load(path) as kept:
-        return Reference(kept["curves"], kept["largest"])
+        np.savez(path, curves=computed.curves, largest=computed.largest)
+    with np.load(path) as cached:
+        return Reference(cached["curves"], cached["largest"])

@@ -1,6 +1,7 @@
-"""A synthetic chain of states, for cost against size alone: it describes nothing in a patient.
+"""A synthetic chain of states, to time models of any size; it has no biological meaning.
 
-Each state is made from the one before it and lost in proportion, every third by a saturable rate.
+Each state is produced from the one before it and lost at a first-order rate, every third at a
+saturable rate.
 """
 
 from __future__ import annotations
@@ -33,5 +34,5 @@ def chain(states: int) -> str:
 
 
 def passed(i: int) -> str:
-    """What leaves a state, per day."""
+    """The rate out of a state, per day."""
     return f"vmax*hill(X{i}, km, 1)" if i % 3 == 2 else f"k*X{i}"

@@ -1,9 +1,9 @@
-"""``python -m benchmarks.cluster``: what a second worker of a Dask cluster is worth.
+"""``python -m benchmarks.cluster``: speed-up by a second worker of a Dask cluster.
 
-Virtual patients of the shipped population on one and on two worker processes of this machine, in
-turns; each cluster has run some before the clock starts. The workers run without Dask's profiler
-and without its memory trimming (`PLAIN`), which cost a fifth of the time on top. Means something on
-a machine that does nothing else: the load before is printed and written beside the figures.
+Virtual patients of the shipped population run on one and on two worker processes of this machine,
+alternately, each after a warm-up. The workers run without Dask's profiler and memory trimming
+(`PLAIN`), which add a fifth to the time. Only meaningful on an otherwise idle machine: the load
+before is printed and written beside the results.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PATIENTS, WARM = 1536, 256
 REPEATS = 3
 TARGET = 1.8
 PLAIN = {"distributed.nanny.pre-spawn-environ": {}, "distributed.worker.profile.enabled": False}
-"""Of Dask's configuration."""
+"""Dask configuration."""
 
 
 def seconds(study: PopulationStudy, workers: int) -> float:
-    """Of a run of a study on a cluster of so many worker processes of one thread."""
+    """Time of a study on a cluster of ``workers`` single-threaded processes."""
     import dask
     from distributed import LocalCluster
 
@@ -48,20 +48,20 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=PATIENTS)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--out", type=Path, default=results.FOLDER, help="folder of the results")
-    asked = parser.parse_args()
-    study, load = with_number(load_study("crs"), asked.patients, None), os.getloadavg()[0]
+    options = parser.parse_args()
+    study, load = with_number(load_study("crs"), options.patients, None), os.getloadavg()[0]
     found: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(asked.repeats):
+    for _ in range(options.repeats):
         for workers, times in found.items():
             times.append(seconds(study, workers))
             print(f"{workers} worker processes: {times[-1]:.1f} s", flush=True)
     one, two = (Timing(tuple(times)) for times in found.values())
     ratio = one.minimum / two.minimum
-    runs = asked.patients * len(study.scenarios)
+    runs = options.patients * len(study.scenarios)
     print(f"two do {ratio:.2f} times the work of one (target {TARGET}); {runs} runs; load before "
           f"{load:.1f}")  # fmt: skip
-    asked.out.mkdir(parents=True, exist_ok=True)
-    results.write_csv(asked.out / "cluster.csv", [
+    options.out.mkdir(parents=True, exist_ok=True)
+    results.write_csv(options.out / "cluster.csv", [
         {"workers": n, "runs": runs, "minimum_s": f"{t.minimum:.2f}", "median_s": f"{t.median:.2f}",
          "repeats": len(t.seconds), "load_before": f"{load:.1f}", **machine.describe()}
         for n, t in ((1, one), (2, two))

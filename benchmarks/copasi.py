@@ -1,10 +1,10 @@
 """COPASI's deterministic method (LSODA) on our exported SBML, doses as events.
 
-Events are COPASI's own way: one call runs the whole schedule, where stopping would set up its
-task again a hundred times. Doses on day 0 are put into the initial states, since an event at the
-first instant stops its root finder; so day 0 itself is not compared. Samples are taken 1e-9 days
-before the daily time, to stand before the doses of that day. Its task is set up once; what is
-timed is its run and reading the columns we need.
+Events are native to COPASI: one call runs the whole schedule, where stopping would set up its task
+a hundred times. Doses on day 0 are added to the initial states, since an event at the first instant
+stops its root finder; so day 0 itself is not compared. Samples are taken 1e-9 days before the daily
+time, so before the doses of that day. The task is set up once; the timing covers its run and
+reading the columns needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .stops import Stop, exported, inflow_id, infused, stops
 JUST_BEFORE = 1e-9
 MOST_STEPS = 100_000
 FRACTIONS = (1e-3, 1e-6)
-"""Of rtol: absolute tolerances tried; COPASI takes one number and scales it itself."""
+"""Absolute tolerances tried, as fractions of rtol; COPASI takes one number and scales it."""
 
 
 def with_events(case: Case) -> str:
@@ -42,7 +42,7 @@ def with_events(case: Case) -> str:
 
 
 def add_event(model: Any, stop: Stop, number: int) -> None:
-    """What a stop does, as an SBML event."""
+    """Add a stop as an SBML event."""
     event = model.createEvent()
     event.setId(f"stop_{number}")
     event.setUseValuesFromTriggerTime(True)
@@ -94,7 +94,7 @@ class Copasi:
         method.getParameter("Absolute Tolerance").setDblValue(rtol * fraction)
 
     def run(self) -> Array:
-        """Every curve at the daily times, (n_days, n_names); day 0 is the reference's."""
+        """All curves at the daily times, (n_days, n_names); day 0 is copied from the reference."""
         task = self.task
         if not (task.initializeRaw(COPASI.CCopasiTask.OUTPUT_UI) and task.processRaw(True)):
             raise RuntimeError(COPASI.CCopasiMessage.getAllMessageText()[-300:])

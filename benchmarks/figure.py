@@ -1,4 +1,4 @@
-"""The figure: error against time for every tool, and cost as the work grows."""
+"""The figure: work-precision curves of every tool, and time against problem size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point
 STYLES = {OURS: ("C0", "o"), ROADRUNNER: ("C1", "s"), COPASI: ("C2", "^"), PLAIN: ("C3", "D")}
 ROOM = 4.0
 WORST = 1.0
-"""Errors above this are no result and are left out."""
+"""Points with larger errors are left out."""
 GROWTH = {
     "patients": ("virtual patients (synthetic)", "time for all on two cores (s)", 1.0),
     "doses": ("doses in 40 days (synthetic schedule)", "time for one patient (ms)", 1e3),
@@ -23,8 +23,8 @@ GROWTH = {
 }
 
 
-def draw(points: Sequence[Point], grown: Sequence[Grown], path: Path, said: str) -> None:
-    """Write the figure, with a line that says what it was measured on."""
+def draw(points: Sequence[Point], grown: Sequence[Grown], path: Path, caption: str) -> None:
+    """Write the figure, with a caption that names the machine."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,13 +34,13 @@ def draw(points: Sequence[Point], grown: Sequence[Grown], path: Path, said: str)
     precision(axes[0, 0], points)
     for ax, what in zip(axes.flat[1:], GROWTH, strict=True):
         growth(ax, [g for g in grown if g.what == what], what)
-    figure.supxlabel(said, fontsize=8, color="0.35")
+    figure.supxlabel(caption, fontsize=8, color="0.35")
     figure.savefig(path, dpi=120, metadata={"Software": None})
     pyplot.close(figure)
 
 
 def fastest(points: Sequence[Point]) -> list[Point]:
-    """Points that no other of the tool beats in both error and time."""
+    """The Pareto front of error and time among the points of a tool."""
     front: list[Point] = []
     for point in sorted(points, key=lambda p: (p.timing.minimum, p.error)):
         if not front or point.error < front[-1].error:
@@ -49,7 +49,7 @@ def fastest(points: Sequence[Point]) -> list[Point]:
 
 
 def precision(ax: Any, points: Sequence[Point]) -> None:
-    """Work-precision curves: every point, and the front of each tool as a line."""
+    """Work-precision curves: every point, and the Pareto front of each tool as a line."""
     for tool, (colour, marker) in STYLES.items():
         usable = [p for p in points if p.tool == tool and p.error < WORST]
         if not usable:
@@ -63,7 +63,7 @@ def precision(ax: Any, points: Sequence[Point]) -> None:
            ylabel="time for one patient (ms)")  # fmt: skip
     ax.invert_xaxis()
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high * ROOM)  # for the legend, above every curve
+    ax.set_ylim(low, high * ROOM)  # room for the legend above the curves
     ax.legend(fontsize=8, loc="upper center", ncols=2)
     ax.grid(alpha=0.25)
 
@@ -75,7 +75,7 @@ def coordinates(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def growth(ax: Any, grown: Sequence[Grown], what: str) -> None:
-    """Time against size, with the line of proportional cost through the largest."""
+    """Time against size, with the line of proportional time through the largest size."""
     label, time, factor = GROWTH[what]
     sizes = np.array([g.size for g in grown], dtype=float)
     times = factor * np.array([g.timing.minimum for g in grown])

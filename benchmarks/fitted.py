@@ -1,4 +1,4 @@
-"""The case fitted, as a process of its own: ``python -m benchmarks.fitted STARTS WORKERS``."""
+"""Fit the case in its own process: ``python -m benchmarks.fitted STARTS WORKERS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost as the work grows: more patients, more doses, more states."""
+"""Time against problem size: patients, doses and states."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DOSES = (1, 10, 50, 200)
 STATES = (10, 30, 100)
 RTOL = 1e-4
 MANY = 1000
-"""Patients from which on once is enough."""
+"""Above this number of patients, one repeat is enough."""
 
 
 @dataclass(frozen=True)
 class Grown:
-    """Time of a job of a certain size."""
+    """The time of a job of one size."""
 
     what: str
     size: int
@@ -33,7 +33,7 @@ class Grown:
 
 
 def measured(case: Case) -> Iterator[Grown]:
-    """All of it."""
+    """Run all sizes."""
     for count in PATIENTS:
         yield more_patients(case, count)
     for count in DOSES:
@@ -59,7 +59,7 @@ def more_doses(case: Case, count: int) -> Grown:
 
 
 def chain_case(states: int) -> Case:
-    """A dose into the first state of a chain every fifth day."""
+    """A chain of states with a dose into the first every fifth day."""
     model = read_model(chain(states))
     doses = Schedule(tuple(Dose(float(day), "X0", 10, "mg") for day in range(0, 40, 5)))
     return Case(model, Scenario("chain", doses), days_of(40))
@@ -71,7 +71,7 @@ def days_of(last: int) -> Array:
 
 
 def more_states(count: int) -> Grown:
-    """A synthetic chain of that many states."""
+    """A synthetic chain of ``count`` states."""
     case = chain_case(count)
     timing = timed(lambda: case.run(RTOL), 10)
     return Grown("states", count, timing, f"simulate and table, rtol {RTOL:g}, synthetic chain")

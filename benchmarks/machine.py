@@ -1,4 +1,4 @@
-"""What the figures were measured on: no time means anything without it."""
+"""The machine and the versions behind the measured times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = {
 
 
 def describe() -> dict[str, str]:
-    """Date, processor, cores, memory, and the versions the figures depend on."""
+    """Date, processor, cores, memory, and the versions the times depend on."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "processor": processor(),
@@ -31,7 +31,7 @@ def describe() -> dict[str, str]:
 
 
 def found_version(package: str) -> str:
-    """The version of an installed package, or that it is not there."""
+    """The version of an installed package, or "not installed"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -39,7 +39,7 @@ def found_version(package: str) -> str:
 
 
 def processor() -> str:
-    """The processor's own name, where the system tells."""
+    """The processor's name as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,6 +1,7 @@
 """Virtual patients: the case with its free parameters drawn at random, run on two cores.
 
-They are synthetic: each free parameter of the case's fit times exp(0.2 z), z standard normal.
+They are synthetic: each free parameter of the case's fit is multiplied by exp(0.2 z), z standard
+normal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SPREAD = 0.2
 SEED = 1
 CORES = 2
 CHECKED = 20
-"""Patients whose accuracy is looked at."""
+"""Number of patients whose accuracy is checked."""
 
 Values = dict[str, Array]
 
@@ -33,7 +34,7 @@ def drawn(case: Case, count: int) -> Values:
 
 
 def courses(case: Case, values: Values, rtol: float) -> Array:
-    """Every curve of every patient, all kept: (n_names, n_patients, n_days).
+    """All curves of all patients, in memory: (n_names, n_patients, n_days).
 
     Raises
     ------
@@ -48,21 +49,21 @@ def courses(case: Case, values: Values, rtol: float) -> Array:
 
 
 def streamed(case: Case, values: Values, rtol: float) -> int:
-    """Every patient, none kept; how many finished."""
+    """Run all patients without keeping curves; returns how many finished."""
     sampling = Sampling(days=tuple(case.days), rtol=rtol)
     batches = simulate_batches(case.model, case.scenario, values, sampling=sampling, workers=CORES)
     return sum(len(batch.members) for batch in batches)
 
 
 def by_patient(case: Case, values: Values, rtol: float) -> Array:
-    """(n_patients, n_days, n_names)."""
+    """All curves by patient, (n_patients, n_days, n_names)."""
     return courses(case, values, rtol).transpose(1, 2, 0)
 
 
-def truths(case: Case, values: Values) -> list[Reference]:
-    """Each patient by our own method at rtol 1e-10: on the case it is within 2e-7 of Radau."""
-    truth = by_patient(case.hourly, values, REFERENCE_RTOL)
-    return [Reference(curves[::HOURS], np.abs(curves).max(axis=0)) for curves in truth]
+def references_of(case: Case, values: Values) -> list[Reference]:
+    """References of the patients by Rosenbrock at rtol 1e-10, within 2e-7 of Radau on the case."""
+    hourly_curves = by_patient(case.hourly, values, REFERENCE_RTOL)
+    return [Reference(curves[::HOURS], np.abs(curves).max(axis=0)) for curves in hourly_curves]
 
 
 def errors(case: Case, values: Values, references: list[Reference], rtol: float) -> Array:
@@ -72,13 +73,13 @@ def errors(case: Case, values: Values, references: list[Reference], rtol: float)
 
 
 def loosest(case: Case, values: Values, references: list[Reference]) -> float:
-    """The loosest rtol good for every one of these patients and at all tighter ones."""
-    found = REFERENCE_RTOL
+    """The loosest rtol at which, and at all tighter ones, every patient's error is within GOOD."""
+    loosest_good = REFERENCE_RTOL
     for rtol in sorted(LADDER)[1:]:
         if errors(case, values, references, rtol).max() > GOOD:
             break
-        found = rtol
-    return found
+        loosest_good = rtol
+    return loosest_good
 
 
 def alone(case: Case, values: Values, which: int) -> Case:
@@ -88,19 +89,18 @@ def alone(case: Case, values: Values, which: int) -> Case:
 
 
 def memory_of(count: int, rtol: float) -> float:
-    """MB by which the peak of this process rises while ``count`` patients are loaded and run."""
+    """Increase of this process's peak memory, MB, while ``count`` patients are run."""
     before = peak()
     case = load()
-    kept = courses(case, drawn(case, count), rtol)
-    assert kept.shape[1] == count
+    curves = courses(case, drawn(case, count), rtol)
+    assert curves.shape[1] == count
     return peak() - before
 
 
 def peak() -> float:
-    """The largest memory of this process so far, MB.
+    """Peak memory of this process so far, MB.
 
-    From the system's own book-keeping where there is one: getrusage gives a child the peak of the
-    process that started it.
+    From /proc where available: getrusage reports the peak of the parent process for a child.
     """
     status = Path("/proc/self/status")
     if not status.is_file():

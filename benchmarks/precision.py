@@ -1,4 +1,4 @@
-"""Error against time: every tool over a range of tolerances, by the same measure."""
+"""Work-precision curves: error against time of every tool over a range of tolerances."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measured(
     tool: str, rtol: float, setting: str, run: Callable[[], Array], reference: Reference,
     repeats: int,
 ) -> Point:  # fmt: skip
-    """Error and time of one tool at one tolerance."""
+    """Measure error and time of one tool at one tolerance."""
     error = reference.error(run())
     return Point(tool, rtol, setting, error, timed(run, repeats, warm=0))
 
@@ -53,7 +53,7 @@ def ours(case: Case, reference: Reference, repeats: int = 15) -> list[Point]:
 
 
 def plain(case: Case, reference: Reference, repeats: int = 1) -> list[Point]:
-    """The plain path: formulas in Python under SciPy's LSODA."""
+    """SciPy's LSODA with the formulas in plain Python."""
     return [
         measured(PLAIN, rtol, "analytic Jacobian",
                  lambda r=rtol: case.run(r, "LSODA"), reference, repeats)
@@ -62,14 +62,14 @@ def plain(case: Case, reference: Reference, repeats: int = 1) -> list[Point]:
 
 
 def roadrunner(case: Case, reference: Reference, repeats: int = 5) -> list[Point]:
-    """libRoadRunner at each of its settings; a run it gives up is no point."""
+    """libRoadRunner at each of its settings; failed runs are left out."""
     tool = RoadRunner(case, reference.largest)
     ladder = [r for r in LADDER if COMMON_RANGE[0] <= r <= COMMON_RANGE[1]]
     return settings(tool, ROADRUNNER, ladder, FRACTIONS, reference, repeats)
 
 
 def roadrunner_tight(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:
-    """libRoadRunner at tolerances that a patient on the edge of ignition needs."""
+    """libRoadRunner at the tighter tolerances that a patient at the edge of ignition needs."""
     tool = RoadRunner(case, reference.largest)
     return settings(tool, ROADRUNNER, TIGHT_LADDER, FRACTIONS, reference, repeats)
 
@@ -77,7 +77,7 @@ def roadrunner_tight(case: Case, reference: Reference, repeats: int = 2) -> list
 def copasi(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:
     """COPASI at each of its settings."""
     from .copasi import FRACTIONS as COPASI_FRACTIONS
-    from .copasi import Copasi  # not among what the tests need
+    from .copasi import Copasi  # COPASI is not installed for the tests
 
     tool = Copasi(case, reference)
     return settings(tool, COPASI, COPASI_LADDER, COPASI_FRACTIONS, reference, repeats)
@@ -87,30 +87,30 @@ def settings(
     tool: RoadRunner | Copasi, name: str, ladder: Iterable[float], fractions: Iterable[float],
     reference: Reference, repeats: int,
 ) -> list[Point]:  # fmt: skip
-    """A peer over tolerances and fractions."""
+    """Measure another tool over tolerances and absolute-tolerance fractions."""
     points = []
     for fraction in fractions:
         for rtol in ladder:
             with quiet():
                 tool.tolerate(rtol, fraction)
                 try:
-                    words = f"atol {fraction:g} rtol"
-                    points.append(measured(name, rtol, words, tool.run, reference, repeats))
+                    setting = f"atol {fraction:g} rtol"
+                    points.append(measured(name, rtol, setting, tool.run, reference, repeats))
                 except RuntimeError:
                     continue
     return points
 
 
 def chosen(points: Iterable[Point], good: float = GOOD) -> Point:
-    """The fastest of a tool's points that is good, as is every tighter one of its setting.
+    """The fastest point of a tool with errors within ``good`` there and at all tighter tolerances.
 
-    A tolerance that is good by luck, with a tighter one that is not, does not count: for us as
-    little as for a peer.
+    A tolerance that is accurate by chance, while a tighter one of the same setting is not, does not
+    count, for crs_sim as for other tools.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no such point.
     """
     by_setting: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda p: p.rtol):

@@ -1,4 +1,4 @@
-"""The tables on disk: CSV for reading by machine, markdown for reading."""
+"""Write the result tables: CSV for programs, Markdown for readers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = ("what", "target", "measured", "met", "accuracy")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Rows of one shape, their keys as the header."""
+    """Write rows with the same keys, which become the header."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -25,7 +25,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def write_targets(folder: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> None:
-    """targets.csv with the machine in every row, targets.md with it below, machine.json."""
+    """Write targets.csv (machine in every row), targets.md (machine below) and machine.json."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "targets.csv", [asdict(row) | dict(machine) for row in rows])
     (folder / "targets.md").write_text(markdown(rows, machine), encoding="utf-8")
@@ -34,22 +34,22 @@ def write_targets(folder: Path, rows: Sequence[Row], machine: Mapping[str, str])
 
 
 def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
-    """The table of targets with what it was measured on."""
+    """The table of targets, with the machine below."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(asdict(row)[name] for name in COLUMNS)} |" for row in rows]
-    said = "; ".join(f"{name} {value}" for name, value in machine.items())
+    host = "; ".join(f"{name} {value}" for name, value in machine.items())
     notes = (
         "Accuracy: the largest relative error in every state and named quantity at daily times "
-        "against Radau at rtol 1e-10 (floor: a thousandth of the largest the curve ever is), "
-        "unless it says otherwise. Each tool runs at its fastest tolerance and setting at which it "
-        "and every tighter tolerance tried are within 1e-4. Times are the minimum of "
-        "several repeats, the median beside it; whole processes are judged by the median."
+        "against Radau at rtol 1e-10 (floor: 1/1000 of the curve's maximum), unless stated "
+        "otherwise. Each tool runs at its fastest tolerance and setting at which it and every "
+        "tighter tolerance tried are within 1e-4. Times are the minimum of several repeats, with "
+        "the median; whole processes are judged by the median."
     )
-    return "\n".join([*lines, "", notes, "", f"Measured on: {said}.", ""])
+    return "\n".join([*lines, "", notes, "", f"Measured on: {host}.", ""])
 
 
 def write_points(folder: Path, points: Sequence[Point]) -> None:
-    """work_precision.csv."""
+    """Write work_precision.csv."""
     write_csv(folder / "work_precision.csv", [
         {"tool": p.tool, "setting": p.setting, "rtol": p.rtol, "error": f"{p.error:.3e}",
          **seconds(p)} for p in points
@@ -57,14 +57,14 @@ def write_points(folder: Path, points: Sequence[Point]) -> None:
 
 
 def write_growth(folder: Path, grown: Sequence[Grown]) -> None:
-    """growth.csv."""
+    """Write growth.csv."""
     write_csv(folder / "growth.csv", [
         {"what": g.what, "size": g.size, **seconds(g), "note": g.note} for g in grown
     ])  # fmt: skip
 
 
-def seconds(found: Point | Grown) -> dict[str, object]:
+def seconds(measured: Point | Grown) -> dict[str, object]:
     """Times as columns."""
-    timing = found.timing
+    timing = measured.timing
     return {"minimum_s": f"{timing.minimum:.6f}", "median_s": f"{timing.median:.6f}",
             "repeats": len(timing.seconds)}  # fmt: skip

@@ -1,10 +1,10 @@
-"""libRoadRunner on our exported SBML, stopped at every dose, as fast as we could make it.
+"""libRoadRunner on the exported SBML, stopped at every dose, tuned to be as fast as possible.
 
-What was done for it: one compiled model, reset once a run; between stops ``oneStep``, which
-returns no table; values read only on sampled days, all in one call; CVODE begun anew only where
-something is given; an absolute tolerance for each state (a fraction of rtol times the largest it
-ever is), since one number for all needs far smaller steps; and a first step of its own, since
-CVODE's guess for a state at zero is so small that it prints warnings instead of working.
+Tuning: one compiled model, reset once per run; ``oneStep`` between stops, which returns no table;
+values read only on sampled days, all in one call; CVODE restarted only where a dose is given; an
+absolute tolerance for each state (a fraction of rtol times its maximum), since one number for all
+needs far smaller steps; and an explicit first step, since CVODE's guess for a state at zero is so
+small that it only prints warnings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .case import Array, Case
 from .stops import exported, stops
 
 FRACTIONS = (1e-2, 1e-4)
-"""Of rtol times the largest value: absolute tolerances tried."""
+"""Absolute tolerances tried, as fractions of rtol times the largest value."""
 SMALLEST = 1e-3
 FIRST_STEP = 1e-5
 """Days."""
@@ -32,17 +32,17 @@ MOST_STEPS = 5000
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No output from compiled code: printing its warnings would be charged to its time."""
-    kept = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    """Suppress output of compiled code: printing its warnings would add to its time."""
+    saved = os.dup(1), os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for handle in (*kept, nowhere):
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for handle in (*saved, devnull):
             os.close(handle)
 
 
@@ -69,12 +69,12 @@ class RoadRunner:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Its numbering."""
+        """Parameter ids in the order of libRoadRunner."""
         return list(self.runner.model.getGlobalParameterIds())
 
     @cached_property
     def plan(self) -> list[tuple[Any, ...]]:
-        """The stops in its numbering, all looked up beforehand."""
+        """The stops with ids replaced by libRoadRunner's indices, looked up in advance."""
         return [
             (stop.day, stop.row, self.places(stop.given), np.array([*stop.given.values()]),
              self.places(stop.inflow), list(stop.inflow.values()), stop.longer, stop.restart)
@@ -94,7 +94,7 @@ class RoadRunner:
         runner.integrator.absolute_tolerance = [float(fraction * rtol * sizes[n]) for n in order]
 
     def run(self) -> Array:
-        """Every curve at the daily times, (n_days, n_names)."""
+        """All curves at the daily times, (n_days, n_names)."""
         runner, model = self.runner, self.runner.model
         runner.reset()
         rows = np.empty((len(self.case.days), len(self.ids)))

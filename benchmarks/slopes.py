@@ -1,8 +1,8 @@
-"""One gradient by `crs_sim.gradients`, held against extrapolated central differences.
+"""One gradient by `crs_sim.gradients`, compared with extrapolated central differences.
 
-Free are those of the case's fit and the next parameters of the model, 25 together. The reference
-is Richardson's: central differences over steps h and h/2 of the logarithm at rtol 1e-10, joined so
-that the error of order h^2 cancels.
+The 25 parameters are those of the case's fit and the next ones of the model. The reference uses
+Richardson extrapolation: central differences with steps h and h/2 of the logarithm at rtol 1e-10,
+combined so that the error of order h^2 cancels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
 
 COUNT = 25
 WIDTH = 1e-3
-"""Of the logarithm; references of 4e-4 and 4e-3 agree with it to 5e-6."""
+"""Step of the log parameter; references with 4e-4 and 4e-3 agree with it to 5e-6."""
 TIGHTEST = 0.99e-7
-"""Tolerances tried go down to that of a fit's answer; tighter, with more steps, the rounding of a
-difference takes over (1.2e-4 at 1e-8, in a curve that hardly moves)."""
+"""Tightest tolerance tried, that of a final fit; below it rounding of the differences dominates
+(1.2e-4 at 1e-8, in a curve that hardly changes)."""
 FLOOR = 1e-3
-"""Below this part of a curve's size the reference itself is noise."""
+"""Below this fraction of a curve's maximum the reference itself is noise."""
 
 
 def free_columns(case: Case, count: int = COUNT) -> list[int]:
@@ -33,13 +33,13 @@ def free_columns(case: Case, count: int = COUNT) -> list[int]:
     return (free + others)[:count]
 
 
-def slopes_of(found: Gradient) -> Array:
-    """(n_free, n_days, n_names)."""
-    return np.concatenate([found.states, found.quantities], axis=2)
+def slopes_of(result: Gradient) -> Array:
+    """All derivatives of a gradient, (n_free, n_days, n_names)."""
+    return np.concatenate([result.states, result.quantities], axis=2)
 
 
 def run(kernel: Kernel, case: Case, free: list[int], rtol: float) -> Array:
-    """One gradient."""
+    """Compute one gradient, (n_free, n_days, n_names)."""
     return slopes_of(gradient(kernel, case.line, case.values, free, rtol=rtol))
 
 
@@ -61,17 +61,17 @@ def extrapolated(kernel: Kernel, case: Case, free: list[int], width: float = WID
 
 
 def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array:
-    """Largest difference on a sampled day, by parameter and smooth curve: (n_free, n_curves).
+    """Largest error over the sampled days, by parameter and smooth curve: (n_free, n_curves).
 
-    Relative to the largest slope of that curve by that parameter at any hour; where a parameter
-    hardly moves a curve, to a thousandth of what the most important one does to it, or to a
-    thousandth of the curve's own largest value. Grades jump and have no slope: they are left out.
+    Relative to the largest derivative of that curve by that parameter at any hour; where the
+    parameter hardly affects it, to 1/1000 of the largest by any parameter, or of the curve's
+    maximum. Grades are step functions without a derivative and are left out.
 
     Parameters
     ----------
     slopes : (n_free, n_days, n_names)
     reference : (n_free, n_hours, n_names)
-    largest : (n_names,) of each curve
+    largest : (n_names,) maximum of each curve
     """
     own = np.abs(reference).max(axis=1)
     scale = np.maximum(own, FLOOR * np.maximum(own.max(axis=0), largest))
@@ -83,17 +83,17 @@ def errors(slopes: Array, reference: Array, case: Case, largest: Array) -> Array
 def loosest(
     kernel: Kernel, case: Case, free: list[int], exact: Array, largest: Array
 ) -> tuple[float, float]:
-    """The loosest rtol, and its error, good for all slopes and at all tighter ones."""
-    found = (REFERENCE_RTOL, float("inf"))
+    """The loosest rtol, with its error, at which and at all tighter ones all errors are good."""
+    best = (REFERENCE_RTOL, float("inf"))
     for rtol in sorted(r for r in LADDER if r >= TIGHTEST):
         error = float(errors(run(kernel, case, free, rtol), exact, case, largest).max())
         if error > GOOD:
             break
-        found = (rtol, error)
-    return found
+        best = (rtol, error)
+    return best
 
 
 def smooth(case: Case) -> list[int]:
-    """Curves that do not jump."""
-    jumping = {q.id for q in case.model.quantities if "reached(" in q.formula}
-    return [k for k, name in enumerate(case.names) if name not in jumping]
+    """Indices of the curves without steps."""
+    stepped = {q.id for q in case.model.quantities if "reached(" in q.formula}
+    return [k for k, name in enumerate(case.names) if name not in stepped]

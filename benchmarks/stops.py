@@ -1,7 +1,7 @@
-"""The same doses for other tools: our exported model with an inflow for each infused state.
+"""The same doses for other tools: the exported model with an inflow for each infused state.
 
-Other tools know nothing of our schedules. Each is stopped wherever something happens, given the
-amounts and inflows our own timeline has worked out, and started again.
+Other tools cannot read crs_sim schedules. Each is stopped at every event, given the amounts and
+inflows computed by the crs_sim timeline, and restarted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .case import Case
 
 @dataclass(frozen=True)
 class Stop:
-    """One instant: what is given, which inflow changes, whether it is a sample, what follows.
+    """One stop time: amounts given, inflow changes, sample, and time to the next stop.
 
     Parameters
     ----------
@@ -36,17 +36,17 @@ class Stop:
 
     @property
     def restart(self) -> bool:
-        """Whether a solver must begin anew here."""
+        """Whether a solver must restart here."""
         return bool(self.given or self.inflow)
 
 
 def inflow_id(state: str) -> str:
-    """The parameter that carries what an infusion brings."""
+    """Id of the parameter that holds the infusion rate into a state."""
     return f"inflow_{state}"
 
 
 def infused(case: Case) -> list[int]:
-    """States that are ever infused."""
+    """Indices of the states that receive an infusion."""
     return [int(i) for i in np.flatnonzero(case.tables.inflow.any(axis=0))]
 
 
@@ -70,7 +70,7 @@ def exported(case: Case, start: dict[str, float] | None = None) -> str:
 
 
 def stops(case: Case) -> list[Stop]:
-    """Every edge and every sample of the case, in order."""
+    """All segment edges and sample times of the case, in order."""
     line, ids = case.line, case.model.state_ids
     days = np.union1d(line.edges, line.days)
     flowing = np.zeros(len(ids))
@@ -82,8 +82,8 @@ def stops(case: Case) -> list[Stop]:
         if edge < line.n_segments and line.edges[edge] == day:
             bolus, flow = case.tables.bolus[edge], case.tables.inflow[edge]
             given = {ids[i]: float(bolus[i]) for i in np.flatnonzero(bolus)}
-            moved = np.flatnonzero(flow != flowing)
-            inflow = {inflow_id(ids[i]): float(flow[i]) for i in moved}
+            changed = np.flatnonzero(flow != flowing)
+            inflow = {inflow_id(ids[i]): float(flow[i]) for i in changed}
             flowing = flow
         sampled = row < len(line.days) and line.days[row] == day
         found.append(

@@ -1,4 +1,4 @@
-"""The table of targets: what, target, measured, met, and how accurate."""
+"""The table of performance targets: what, target, measured, met, and accuracy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENTS, MEGABYTES = 1000, 300.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``met`` is empty for a row that is there for comparison."""
+    """One row of the table; ``met`` is empty for a row without a target."""
 
     what: str
     target: str
@@ -33,12 +33,12 @@ class Row:
 
 
 def met(holds: bool) -> str:
-    """In words."""
+    """The word for a target that is met or not."""
     return "met" if holds else "NOT MET"
 
 
 def by_tool(points: list[Point]) -> dict[str, Point]:
-    """Each tool at its best setting that is accurate enough."""
+    """The fastest sufficiently accurate point of each tool."""
     tools = dict.fromkeys(p.tool for p in points)
     return {tool: chosen(p for p in points if p.tool == tool) for tool in tools}
 
@@ -46,7 +46,7 @@ def by_tool(points: list[Point]) -> dict[str, Point]:
 def rows(
     case: Case, reference: Reference, points: list[Point], starts: int = FIT_STARTS
 ) -> Iterator[Row]:
-    """Every row, each as soon as it is measured."""
+    """Yield each row as soon as it is measured."""
     best = by_tool(points)
     yield one_patient(best)
     yield from comparisons(best)
@@ -72,7 +72,7 @@ def one_patient(best: dict[str, Point]) -> Row:
 
 
 def comparisons(best: dict[str, Point]) -> Iterator[Row]:
-    """The peers, for comparison."""
+    """The other tools, for comparison."""
     for tool in (ROADRUNNER, COPASI, PLAIN):
         if tool in best:
             point = best[tool]
@@ -83,53 +83,54 @@ def comparisons(best: dict[str, Point]) -> Iterator[Row]:
 def many_patients(case: Case, best: dict[str, Point]) -> Iterator[Row]:
     """A thousand virtual patients on two cores, at two tolerances; their memory.
 
-    Judged is the tolerance at which every patient looked at is good. Some stand on the edge of
-    ignition, where every tool needs a tighter one than on the case; so the peer runs the hardest
-    of them, to the same accuracy. The time at the case's own tolerance is there for comparison.
+    The target is judged at the tolerance at which every checked patient is accurate. Some are at
+    the edge of ignition, where every tool needs a tighter tolerance than for the case; so
+    libRoadRunner runs the most demanding of them, to the same accuracy. The time at the case's
+    tolerance is given for comparison.
     """
     values = patients.drawn(case, PATIENTS)
     few = {name: column[: patients.CHECKED] for name, column in values.items()}
-    truths = patients.truths(case, few)
-    hardest = int(np.argmax(patients.errors(case, few, truths, best[OURS].rtol)))
-    peer = chosen(roadrunner_tight(patients.alone(case, few, hardest), truths[hardest]))
+    references = patients.references_of(case, few)
+    hardest = int(np.argmax(patients.errors(case, few, references, best[OURS].rtol)))
+    peer = chosen(roadrunner_tight(patients.alone(case, few, hardest), references[hardest]))
     what = f"{PATIENTS} patients, two cores, per patient"
-    strict = patients.loosest(case, few, truths)
+    strict = patients.loosest(case, few, references)
     ratio, row = per_patient(case, values, strict, peer.timing.minimum)
     yield Row(what, f"at most {MANY_RUNS:g} x libRoadRunner's", row, met(ratio <= MANY_RUNS),
-              accuracy_of(case, few, truths, strict))  # fmt: skip
-    yield Row("the hardest of those looked at, by libRoadRunner", "", str(peer.timing), "",
+              accuracy_of(case, few, references, strict))  # fmt: skip
+    yield Row("the most demanding patient checked, by libRoadRunner", "", str(peer.timing), "",
               f"{peer.error:.1e} at rtol {peer.rtol:g}, {peer.setting}")  # fmt: skip
     _, row = per_patient(case, values, best[OURS].rtol, best[ROADRUNNER].timing.minimum)
     yield Row(f"{what}, both at the case's tolerances", "", row, "",
-              accuracy_of(case, few, truths, best[OURS].rtol))  # fmt: skip
+              accuracy_of(case, few, references, best[OURS].rtol))  # fmt: skip
     more = processes.memory(PATIENTS, best[OURS].rtol)
     yield Row(f"{PATIENTS} patients, peak memory above import", f"under {MEGABYTES:g} MB",
-              f"{more:.0f} MB", met(more < MEGABYTES), "every curve of all kept")  # fmt: skip
+              f"{more:.0f} MB", met(more < MEGABYTES), "all curves in memory")  # fmt: skip
 
 
 def per_patient(
     case: Case, values: patients.Values, rtol: float, peer: float
 ) -> tuple[float, str]:
-    """The time of one patient of many in units of the peer's, as a number and in words."""
+    """The time per patient relative to ``peer`` seconds, as a ratio and as text."""
     timing = timed(lambda: patients.courses(case, values, rtol), 3)
     each = timing.minimum / PATIENTS
-    said = f"{each / peer:.4f} x: {words(each)} against {words(peer)} (all in {timing})"
-    return each / peer, said
+    text = f"{each / peer:.4f} x: {words(each)} against {words(peer)} (all in {timing})"
+    return each / peer, text
 
 
 def accuracy_of(
-    case: Case, few: patients.Values, truths: list[Reference], rtol: float
+    case: Case, few: patients.Values, references: list[Reference], rtol: float
 ) -> str:
-    """The errors of the patients looked at, in words."""
-    errors = patients.errors(case, few, truths, rtol)
+    """The errors of the checked patients, as text."""
+    errors = patients.errors(case, few, references, rtol)
     return (
         f"median {np.median(errors):.1e}, worst {errors.max():.1e} of {len(errors)} patients "
-        f"looked at, at rtol {rtol:g}"
+        f"checked, at rtol {rtol:g}"
     )
 
 
 def one_gradient(case: Case, largest: Array) -> Row:
-    """A gradient in units of a plain run, at the loosest tolerance that is good for slopes."""
+    """Time of a gradient relative to a run, at the loosest tolerance with accurate derivatives."""
     kernel, free = compile_kernel(case.model), slopes.free_columns(case)
     line, values = case.line, case.values
     exact = slopes.extrapolated(kernel, case, free)
@@ -142,35 +143,35 @@ def one_gradient(case: Case, largest: Array) -> Row:
         f"at most {GRADIENT:g} x one run",
         f"{ratio:.1f} x: {whole} against {words(alone.minimum)}",
         met(ratio <= GRADIENT and error <= GOOD),
-        f"{error:.1e} of the largest slope at rtol {rtol:g}, by Richardson's differences",
+        f"{error:.1e} of the largest derivative at rtol {rtol:g}, against Richardson extrapolation",
     )
 
 
 def the_fit(starts: int = FIT_STARTS) -> Row:
-    """The case's fit; met only with all its starts."""
-    found = processes.fitted(starts)
+    """The case's fit; the target can be met only with all starts."""
+    outcome = processes.fitted(starts)
     what, target = f"the case's fit, {starts} starts, two cores", f"under {FIT_SECONDS:g} s"
-    if found is None:
+    if outcome is None:
         return Row(what, target, f"more than {processes.LONGEST_FIT:g} s", met(False), "stopped")
     return Row(
-        what, target, f"{words(found['seconds'])} ({found['runs']:.0f} runs)",
-        met(starts >= FIT_STARTS and found["seconds"] < FIT_SECONDS),
-        f"cost {found['cost']:.6g}",
+        what, target, f"{words(outcome['seconds'])} ({outcome['runs']:.0f} runs)",
+        met(starts >= FIT_STARTS and outcome["seconds"] < FIT_SECONDS),
+        f"cost {outcome['cost']:.6g}",
     )  # fmt: skip
 
 
 def first_ever() -> Row:
-    """Everything compiled, and something said meanwhile."""
+    """The first run, with everything compiled and a message meanwhile."""
     done = processes.first_ever()
-    said = "compiling" in done.errors
-    word = "a word on the screen" if said else "nothing on the screen"
+    shown = "compiling" in done.errors
+    message = "with a message" if shown else "without a message"
     return Row("first run ever, compilation included, whole process",
-               f"under {FIRST_SECONDS:g} s, with a word", f"{words(done.seconds)}, {word}",
-               met(said and done.seconds < FIRST_SECONDS), "as simulate, rtol 1e-6")  # fmt: skip
+               f"under {FIRST_SECONDS:g} s, with a message", f"{words(done.seconds)}, {message}",
+               met(shown and done.seconds < FIRST_SECONDS), "as simulate, rtol 1e-6")  # fmt: skip
 
 
 def cached() -> Row:
-    """The everyday command."""
+    """The simulate command with a filled cache."""
     timing = processes.cached()
     return Row("crs-sim simulate ruemmele2025 --out x.csv, cached, whole process",
                f"under {CACHED_SECONDS:g} s", str(timing),
@@ -178,7 +179,7 @@ def cached() -> Row:
 
 
 def shown_help() -> Row:
-    """Help."""
+    """The help command."""
     timing = processes.shown_help()
     return Row("crs-sim --help, whole process", f"under {HELP_SECONDS:g} s", str(timing),
                met(timing.median < HELP_SECONDS), "no numbers")  # fmt: skip

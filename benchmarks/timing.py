@@ -1,4 +1,4 @@
-"""A job timed several times: the minimum says what it costs, the median what one waits."""
+"""Repeated timing: the minimum measures the cost of a job, the median the usual wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Timing:
 
     @property
     def minimum(self) -> float:
-        """The fastest repeat: the one least disturbed by what else the machine did."""
+        """The fastest repeat, the one least disturbed by other load."""
         return min(self.seconds)
 
     @property
@@ -37,7 +37,7 @@ class Timing:
 
 
 def words(seconds: float) -> str:
-    """A time with its unit, in three digits.
+    """A time with its unit, to three digits.
 
     >>> [words(s) for s in (0.00123, 0.25, 12.345)]
     ['1.23 ms', '250 ms', '12.3 s']
@@ -59,7 +59,7 @@ def timed(job: Callable[[], Any], repeats: int, warm: int = 1) -> Timing:
 
 @dataclass(frozen=True)
 class Process:
-    """A whole process: how long, what it said, and whether it was stopped for taking too long."""
+    """A finished process: duration, output, and whether it was stopped for taking too long."""
 
     seconds: float
     output: str
@@ -70,21 +70,21 @@ class Process:
 def process(
     arguments: Sequence[str], environment: Mapping[str, str] | None = None, longest: float = 600.0
 ) -> Process:
-    """Run ``python <arguments>`` as a process of its own, from start to exit.
+    """Run ``python <arguments>`` in a new process, from start to exit.
 
     Parameters
     ----------
-    environment : added to ours
-    longest : seconds after which it, and what it started, is stopped
+    environment : added to that of this process
+    longest : seconds after which the process and its children are stopped
 
     Raises
     ------
     RuntimeError
-        If it ends in an error, with what it said.
+        If it exits with an error; includes its error output.
     """
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     variables = {**os.environ, "PYTHONPATH": paths, **(environment or {})}
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its byte code
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
     begun = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, *arguments], env=variables,

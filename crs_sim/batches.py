@@ -1,7 +1,7 @@
-"""Many runs, batch by batch: every member of a table of values under every one of some scenarios.
+"""Many runs in batches: every member of a table of parameter values under every scenario.
 
-Members run four side by side in vector lanes, and which four is decided by their place in the
-table alone; batches run in threads. So the numbers do not depend on the number of workers.
+Four members run side by side in SIMD lanes, grouped by their row in the table alone; batches run in
+threads. So the results do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Indices = NDArray[np.int64]
 Ledgers = dict[str, dict[Hashable, Ledger]]
 
 BATCH = 32
-"""Members in a batch: a multiple of the four that run side by side."""
+"""Members in a batch: a multiple of the four SIMD lanes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some members to run: all that `run_batch` needs, here or on another machine.
+    """Some members to run, with all that `run_batch` needs here or on another machine.
 
     Parameters
     ----------
     model : Model
     scenarios : tuple of Scenario
-    lines : tuple of Timeline, one for each scenario; of one with triggers or holds, what is planned
-    sampling : Sampling, its outputs named
+    lines : tuple of Timeline, one for each scenario; planned doses only if it has triggers or holds
+    sampling : Sampling, with its outputs named
     names : parameters that differ between members
     members : ids
     values : (n_members, n_names)
@@ -71,7 +71,7 @@ class Batch:
         return table
 
     def empty(self, n_members: int) -> Array:
-        """Room for the courses of so many members."""
+        """An uninitialised array for the curves of ``n_members`` members."""
         assert self.sampling.outputs is not None
         n_days = len(self.sampling.sample_days)
         return np.empty((len(self.sampling.outputs), len(self.scenarios), n_members, n_days))
@@ -80,7 +80,7 @@ class Batch:
         self, members: Iterable[Hashable], courses: Array, failures: Iterable[Failure],
         ledgers: Ledgers,
     ) -> Ensemble:  # fmt: skip
-        """An ensemble of these members."""
+        """The ensemble of these members."""
         outputs = tuple(self.sampling.outputs or ())
         days, finished = self.sampling.sample_days, tuple(members)
         kept = {name: {m: own[m] for m in finished} for name, own in ledgers.items()}
@@ -91,11 +91,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Many runs, checked and cut into batches: for a cluster, or whoever runs batches elsewhere.
+    """Many runs, checked and split into batches, for a cluster or any other scheduler.
 
     Parameters
     ----------
-    batch : Batch without members, what all batches have in common
+    batch : Batch without members, the part common to all batches
     members : ids, n_members of them
     columns : parameter name to (n_members,) values
     """
@@ -105,7 +105,7 @@ class Plan:
     columns: Mapping[str, Array]
 
     def batches(self) -> Iterator[Batch]:
-        """The batches in the order of the members; each travels by pickle."""
+        """The batches in the order of the members; each can be pickled."""
         for first in range(0, len(self.members), BATCH):
             rows = slice(first, first + BATCH)
             members = tuple(self.members[rows])
@@ -115,7 +115,7 @@ class Plan:
             yield replace(self.batch, members=members, values=values)
 
     def gather(self, parts: Iterable[Ensemble]) -> Ensemble:
-        """The results of all batches, in their order, as one ensemble."""
+        """Combine the results of all batches, in their order, into one ensemble."""
         courses, failures = self.batch.empty(len(self.members)), list[Failure]()
         finished: list[Hashable] = []
         ledgers: Ledgers = {s.name: {} for s in self.batch.scenarios if not s.decided}
@@ -137,22 +137,22 @@ def simulate_many(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ensemble:
-    """Run every member of a table under every scenario, on all cores, and keep the results.
+    """Run every member of a table under every scenario, on all cores, and return all results.
 
     Parameters
     ----------
     model : Model
-    scenarios : one, or several of distinct names; their values are put into the model first
-    values : parameter id to (n_members,) values; of a DataFrame the index gives the members' ids.
-        Between them and a scenario's own values no parameter may be set twice
+    scenarios : one, or several with distinct names; their values replace those of the model
+    values : parameter id to (n_members,) values; the index of a DataFrame gives the members' ids.
+        No parameter may be set both here and by a scenario
     sampling : Sampling, by default all outputs once a day until day 40
-    workers : int, threads; None takes one for each core. Results do not depend on it
-    progress : called with the members done and their number, after each batch
+    workers : int, threads; None uses one for each core. Results do not depend on it
+    progress : called with the members done and the total, after each batch
 
     Raises
     ------
     InputError, UnknownNameError, UnitError
-        For what cannot be run. A run that fails is not an error: see `Ensemble.failures`.
+        If the input is invalid. A run that fails raises nothing: see `Ensemble.failures`.
 
     Examples
     --------
@@ -178,10 +178,10 @@ def simulate_batches(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Ensemble]:
-    """As `simulate_many`, but one small ensemble after another: for more than memory holds.
+    """Run as `simulate_many`, but yield one small ensemble per batch: for more than memory holds.
 
-    Batches come in the order of the members. A few run ahead of whoever takes them, so memory
-    does not grow with their number; closing the iterator ends the work.
+    Batches come in the order of the members. Only a few run ahead of the consumer, so memory does
+    not grow with their number; closing the iterator stops the work.
 
     Examples
     --------
@@ -199,14 +199,14 @@ def simulate_batches(
 def _run(
     plan: Plan, workers: int | None, progress: Callable[[int, int], None] | None
 ) -> Iterator[Ensemble]:
-    """The results of a plan's batches in order."""
-    compile_kernel(plan.batch.model)  # before any thread, so that its message comes first
+    """Run a plan's batches; their results come in order."""
+    compile_kernel(plan.batch.model)  # before any thread starts, so that its message comes first
     stop = threading.Event()
     parts = in_order(partial(run_batch, stop=stop), plan.batches(), workers=workers, stop=stop)
-    return _told(parts, len(plan.members), progress)
+    return _with_progress(parts, len(plan.members), progress)
 
 
-def _told(
+def _with_progress(
     parts: Iterator[Ensemble], total: int, progress: Callable[[int, int], None] | None
 ) -> Iterator[Ensemble]:
     done = 0
@@ -226,12 +226,12 @@ def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
     Parameters
     ----------
     batch : Batch, from `Plan.batches`
-    stop : once it is set, the next scenario is not begun
+    stop : once it is set, no further scenario is started
 
     Raises
     ------
     StoppedError
-        If it was told to stop.
+        If ``stop`` was set.
     """
     courses, failures = batch.empty(len(batch.members)), list[tuple[int, Failure]]()
     ledgers: Ledgers = {}
@@ -242,35 +242,35 @@ def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
         if scenario.decided:
             lines = [(np.arange(len(values)), batch.lines[k])]
         else:
-            lines, ledgers[scenario.name] = _settled(batch, scenario, values)
+            lines, ledgers[scenario.name] = _resolved_lines(batch, scenario, values)
         for rows, line in lines:
-            failures += _ran(batch, k, rows, line, values[rows], courses)
+            failures += _run_scenario(batch, k, rows, line, values[rows], courses)
     failures.sort(key=lambda failure: failure[0])  # stable: scenarios stay in their order
     kept = np.setdiff1d(np.arange(len(batch.members)), [i for i, _ in failures])
     whole = courses if len(kept) == len(batch.members) else courses[:, :, kept]
     return batch.result((batch.members[i] for i in kept), whole, (f for _, f in failures), ledgers)
 
 
-def _settled(
+def _resolved_lines(
     batch: Batch, scenario: Scenario, values: Array
 ) -> tuple[list[tuple[Indices, Timeline]], dict[Hashable, Ledger]]:
-    """Members with the timelines that their triggers and holds come to, and their ledgers."""
+    """Rows with their timelines after triggers and holds are resolved, and ledgers by member."""
     days = batch.sampling.sample_days
     model, until = batch.model.with_values(**scenario.values), float(days[-1])
     lines, ledgers = [], dict[Hashable, Ledger]()
-    courses = settled_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
-    for course in courses:
-        rows = course.members
-        lines.append((rows, timeline(model, course.scenario, days)[0]))
-        found = ledgers_of(model, course.orders, scenario, values[rows], until=until)
+    groups = settled_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
+    for group in groups:
+        rows = group.members
+        lines.append((rows, timeline(model, group.scenario, days)[0]))
+        found = ledgers_of(model, group.orders, scenario, values[rows], until=until)
         ledgers.update(zip((batch.members[i] for i in rows), found, strict=True))
     return lines, ledgers
 
 
-def _ran(
+def _run_scenario(
     batch: Batch, k: int, rows: Indices, line: Timeline, values: Array, courses: Array
 ) -> Iterator[tuple[int, Failure]]:
-    """Some members run under scenario k, and their courses kept; those that failed."""
+    """Run some members under scenario k, store their curves, and yield the failures."""
     kernel, ids = compile_kernel(batch.model), batch.model.state_ids
     runs = kernel.run(line, values, rtol=batch.sampling.rtol)
     for place, name in enumerate(batch.sampling.outputs or ()):
@@ -296,7 +296,7 @@ def _not_a_number(batch: Batch, courses: Array) -> tuple[float, str]:
     name, day = (batch.sampling.outputs or ())[place], batch.sampling.sample_days[row]
     return day, (
         f"{batch.model.name}: {name} is not a finite number on day {day:.6g}, though every state "
-        "is: its formula leaves its range; check the values of the parameters in it"
+        "is: its formula is outside its domain; check the values of the parameters in it"
     )
 
 
@@ -306,7 +306,7 @@ def plan_of(
     values: pd.DataFrame | Mapping[str, ArrayLike],
     sampling: Sampling | None = None,
 ) -> Plan:
-    """Everything checked and cut, nothing run: ``gather(map(run_batch, batches()))`` runs it.
+    """Check everything and split it into batches; ``gather(map(run_batch, batches()))`` runs it.
 
     Parameters and errors are those of `simulate_many`.
     """
@@ -314,19 +314,19 @@ def plan_of(
     members, columns = _columns(model, values)
     _check_scenarios(several, columns)
     sampling = sampling or Sampling()
-    known = (*model.state_ids, *model.quantity_ids)
-    outputs = known if sampling.outputs is None else tuple(dict.fromkeys(sampling.outputs))
+    available = (*model.state_ids, *model.quantity_ids)
+    outputs = available if sampling.outputs is None else tuple(dict.fromkeys(sampling.outputs))
     for name in outputs:
-        if name not in known:
-            raise unknown_name("state or quantity", name, known, model.path)
+        if name not in available:
+            raise unknown_name("state or quantity", name, available, model.path)
     days = sampling.sample_days
-    lines = tuple(_planned(model.with_values(**s.values), s, days) for s in several)
+    lines = tuple(_planned_line(model.with_values(**s.values), s, days) for s in several)
     batch = Batch(model, several, lines, replace(sampling, outputs=outputs), tuple(columns))
     return Plan(batch, members, columns)
 
 
-def _planned(model: Model, scenario: Scenario, days: Array) -> Timeline:
-    """What is planned, cut; for a scenario with triggers or holds a check and no more."""
+def _planned_line(model: Model, scenario: Scenario, days: Array) -> Timeline:
+    """The timeline of the planned doses; triggers and holds are only checked."""
     if not scenario.decided:
         check_days(days)
         check_rules(model, scenario, float(days[-1]))
@@ -339,7 +339,7 @@ def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]
     names = [s.name for s in scenarios]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"scenarios: two are named {name!r}; give each a name of its own")
+            raise InputError(f"scenarios: two are named {name!r}; give each its own name")
     for scenario in scenarios:
         for name in scenario.values:
             if name in columns:
@@ -350,13 +350,13 @@ def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]
 
 
 def _columns(model: Model, values: Any) -> tuple[Sequence[Hashable], dict[str, Array]]:
-    """The members' ids, and their values by parameter."""
+    """The members' ids, and the values of each parameter."""
     names = [str(name) for name in values]
     for name in names:
         if name not in model.values:
             raise unknown_name("parameter", name, model.values, f"{model.path}  values:".strip())
         if names.count(name) > 1:
-            raise InputError(f"values: column {name} is there twice; keep one")
+            raise InputError(f"values: column {name} appears twice; keep one")
     columns = {name: _numbers(name, values[name]) for name in names}
     if hasattr(values, "columns"):
         members: Sequence[Hashable] = tuple(values.index)
@@ -382,9 +382,9 @@ def _numbers(name: str, column: Any) -> Array:
     try:
         numbers = np.asarray(column, dtype=float)
     except (TypeError, ValueError) as error:
-        raise InputError(f"values: {name} holds something that is no number: {error}") from None
+        raise InputError(f"values: {name} contains a value that is not a number: {error}") from None
     if numbers.ndim != 1:
-        raise InputError(f"values: {name} must be one row of numbers, one for each member")
+        raise InputError(f"values: {name} must be one-dimensional, one number for each member")
     return numbers
 
 
@@ -392,5 +392,5 @@ def _check_distinct(members: Sequence[Hashable]) -> None:
     seen = set[Hashable]()
     for member in members:
         if member in seen:
-            raise InputError(f"values: member {member!r} is there twice; give each row its own id")
+            raise InputError(f"values: member {member!r} appears twice; give each row its own id")
         seen.add(member)

@@ -1,7 +1,7 @@
-"""The same work on many items, on a Dask cluster; the only door to dask.distributed.
+"""Parallel map on a Dask cluster; the only module that imports dask.distributed.
 
-Each item is a task that changes nothing but gives a result. Should a worker die, the scheduler
-gives its tasks to the others; a result is taken once, whoever it comes from.
+Each item is a task without side effects. If a worker dies, the scheduler reassigns its tasks; each
+result is used once.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Workers = int | str | None
-"""So many on this machine (None: one for each core), or a cluster: its scheduler's address."""
+"""Workers on this machine (None: one for each core), or the address of a Dask scheduler."""
 
 REACH = 15.0
-"""Seconds to reach a cluster, and for its first worker to be there."""
+"""Seconds to connect to a cluster, and to wait for its first worker."""
 PATIENCE = 60.0
-"""Seconds a cluster may be without workers, or its scheduler silent, before it counts as gone."""
+"""Seconds without workers, or without an answer of the scheduler, until a cluster is lost."""
 CONNECT = 5.0
-"""Seconds to try a connection again before what is behind it counts as gone."""
-LOOK = 1.0
-SILENT = "its scheduler does not answer any more"
+"""Seconds to retry a connection before it is lost."""
+POLL = 1.0
+"""Seconds between checks of a cluster."""
+SILENT = "its scheduler no longer answers"
 PROTOCOLS = ("tcp", "tls", "ws", "wss")
 AHEAD = 2
-"""Tasks for each thread of the cluster, so that none waits for us."""
+"""Tasks queued for each thread of the cluster, so that none is idle."""
 
 
 def everywhere(
@@ -45,7 +46,7 @@ def everywhere(
     workers: Workers = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """``[work(item) for item in items]``, on processes of this machine or on a cluster.
+    """``[work(item) for item in items]`` in processes of this machine or on a cluster.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def everywhere(
     Raises
     ------
     CrsSimError
-        If the cluster cannot be reached, or goes away. What ``work`` raises comes through.
+        If the cluster cannot be reached, or is lost. Exceptions of ``work`` are raised unchanged.
 
     Examples
     --------
@@ -76,46 +77,46 @@ def everywhere(
 def as_done(
     address: str, work: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[int, Result]]:
-    """The place of each item and what work makes of it, on a cluster, in the order they are done.
+    """Run on a cluster; yield the index and result of each item as it completes.
 
     Parameters
     ----------
     address : of a Dask scheduler
-    work : a function of this package, or a `functools.partial` of one (it travels by pickle)
-    items : taken one by one as the cluster has room; ``AHEAD`` for each of its threads wait
+    work : a function of this package, or a `functools.partial` of one (it is pickled)
+    items : taken one by one as the cluster has capacity, ``AHEAD`` for each of its threads
 
     Raises
     ------
     CrsSimError
-        If the cluster cannot be reached, has no workers, or goes away.
+        If the cluster cannot be reached, has no workers, or is lost.
     """
     with _reached(address) as client:
-        yield from _done(address, client, work, items)
+        yield from _completed(address, client, work, items)
 
 
 class InOrder(Protocol):
-    """``map``, on several workers."""
+    """A ``map`` over several workers."""
 
     def __call__(
         self, work: Callable[[Item], Result], items: Sequence[Item], /
     ) -> Iterator[Result]:
-        """The results in the order of the items, as they come in."""
+        """Yield the results in the order of the items."""
 
 
 @contextmanager
 def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
-    """A ``map`` on threads here, or on one connection to a cluster, for list after list of items.
+    """A ``map`` over threads here or over one connection to a cluster, for repeated use.
 
     Parameters
     ----------
     workers : int, threads (None: one for each core); or the address of a Dask scheduler
-    together : items that may be one task of a cluster, where each takes but milliseconds; fewer
-        are if some worker would have nothing to do
+    together : most items in one task of a cluster, for items of a few milliseconds; fewer if a
+        worker would otherwise be idle
 
     Raises
     ------
     CrsSimError
-        If the cluster cannot be reached, or goes away. What the work raises comes through.
+        If the cluster cannot be reached, or is lost. Exceptions of the work are raised unchanged.
 
     Examples
     --------
@@ -123,76 +124,76 @@ def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
     ...     list(run_all(abs, [-1, 2]))
     [1, 2]
     """
-    with ExitStack() as opened:  # closes what is not used up, then the connection
+    with ExitStack() as opened:  # closes unfinished iterators, then the connection
         if isinstance(workers, str):
             client = opened.enter_context(_reached(workers))
-            run_all: Any = partial(_sorted, workers, client, together)
+            run_all: Any = partial(_in_item_order, workers, client, together)
         else:
             run_all = partial(in_order, workers=workers)
         yield lambda work, items: opened.enter_context(closing(run_all(work, items)))
 
 
-def _sorted(
+def _in_item_order(
     address: str, client: Client, together: int, work: Callable[[Item], Result],
     items: Sequence[Item],
 ) -> Iterator[Result]:  # fmt: skip
-    with _there(address, client):
-        size = max(1, min(together, len(items) // _room(client)))
-    pieces = (items[k : k + size] for k in range(0, len(items), size))
-    early, place = dict[int, list[Result]](), 0
-    for found, results in _done(address, client, partial(_all, work), pieces):
+    with _cluster_errors(address, client):
+        size = max(1, min(together, len(items) // _capacity(client)))
+    chunks = (items[k : k + size] for k in range(0, len(items), size))
+    early, following = dict[int, list[Result]](), 0
+    for found, results in _completed(address, client, partial(_each_of, work), chunks):
         early[found] = results
-        while place in early:
-            yield from early.pop(place)
-            place += 1
+        while following in early:
+            yield from early.pop(following)
+            following += 1
 
 
-def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def _each_of(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [work(item) for item in items]
 
 
-def _done(
+def _completed(
     address: str, client: Client, work: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[int, Result]]:
     waiting: dict[Any, int] = {}
     rest = enumerate(items)
     while True:
-        with _there(address, client):
-            for place, item in islice(rest, max(0, _room(client) - len(waiting))):
+        with _cluster_errors(address, client):
+            for place, item in islice(rest, max(0, _capacity(client) - len(waiting))):
                 waiting[client.submit(work, item, pure=False)] = place
-            done = _next(client, address, list(waiting))
+            done = _next_completed(client, address, list(waiting))
             found = [(waiting.pop(future), future.result()) for future in done]
         yield from found
         if not waiting and not found:
             return
 
 
-def _room(client: Client) -> int:
-    """Tasks that a cluster can take at once."""
+def _capacity(client: Client) -> int:
+    """Number of tasks that a cluster can hold at once."""
     threads: int = sum(client.nthreads().values())
     return AHEAD * max(1, threads)
 
 
-def _next(client: Client, address: str, waiting: list[Any]) -> list[Any]:
-    """Those that are done, once one is; none if nothing is waited for."""
+def _next_completed(client: Client, address: str, waiting: list[Any]) -> list[Any]:
+    """Wait until at least one task is done and return the done ones; [] if none are waiting."""
     from distributed import wait
 
     alive = time.monotonic()
     while waiting:
         if client.status != "running":
-            raise _gone(address, SILENT)
+            raise _lost(address, SILENT)
         with client.as_current(), suppress(TimeoutError):
-            return list(wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED").done)
+            return list(wait(waiting, timeout=POLL, return_when="FIRST_COMPLETED").done)
         if client.nthreads():
             alive = time.monotonic()
         if time.monotonic() - alive > PATIENCE:
-            raise _gone(address, f"it has had no worker for {PATIENCE:g} s")
+            raise _lost(address, f"it has had no worker for {PATIENCE:g} s")
     return []
 
 
 @contextmanager
-def _there(address: str, client: Client) -> Iterator[None]:
-    """Says in our words that a cluster went away, whichever way Dask notices it."""
+def _cluster_errors(address: str, client: Client) -> Iterator[None]:
+    """Turn any error by which Dask reports a lost cluster into a CrsSimError."""
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
 
@@ -200,29 +201,29 @@ def _there(address: str, client: Client) -> Iterator[None]:
         yield
     except KilledWorker:
         raise CrsSimError(
-            f"cluster {address}: several workers died over one and the same piece of work (out of "
+            f"cluster {address}: several workers died on the same task (out of "
             "memory?); give each worker fewer threads or more memory"
         ) from None
     except (CancelledError, CommClosedError, TimeoutError):
-        raise _gone(address, SILENT) from None
+        raise _lost(address, SILENT) from None
     except CrsSimError:
         raise
     except (OSError, RuntimeError):
         if client.status == "running":
             raise
-        raise _gone(address, SILENT) from None
+        raise _lost(address, SILENT) from None
 
 
-def _gone(address: str, why: str) -> CrsSimError:
+def _lost(address: str, why: str) -> CrsSimError:
     return CrsSimError(
-        f"cluster {address}  went away: {why}; start it again. What was finished "
-        "before is kept where a command has --resume"
+        f"cluster {address}  was lost: {why}; restart it. Finished results are kept by "
+        "commands with --resume"
     )
 
 
 @contextmanager
 def _reached(address: str) -> Iterator[Client]:
-    """A connection to a cluster whose workers can do our work; closed at the end."""
+    """A connection to a cluster with workers of this version; closed at the end."""
     try:
         from dask import config
         from distributed import Client
@@ -235,7 +236,7 @@ def _reached(address: str) -> Iterator[Client]:
         try:
             protocol, where = parse_address(address)
             if protocol in PROTOCOLS:
-                parse_host_port(where)  # a client without a port would wait, then tell of itself
+                parse_host_port(where)  # without a port a client waits, then reports its own error
             client = Client(address, timeout=REACH, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise CrsSimError(
@@ -246,12 +247,12 @@ def _reached(address: str) -> Iterator[Client]:
             _check_workers(address, client)
             yield client
         finally:
-            with suppress(Exception):  # what is closed because it broke may break once more
-                client.close(timeout=LOOK)
+            with suppress(Exception):  # closing a broken connection may fail too
+                client.close(timeout=POLL)
 
 
 def _check_workers(address: str, client: Client) -> None:
-    """One at least, and each with this version of the package."""
+    """Check for at least one worker, and that all have this version of the package."""
     try:
         client.wait_for_workers(1, timeout=REACH)
     except TimeoutError:
@@ -274,7 +275,7 @@ def _check_workers(address: str, client: Client) -> None:
 
 
 def version() -> str:
-    """Of this package, wherever this runs."""
+    """Version of this package in the process that runs this."""
     from . import __version__
 
     return str(__version__)
@@ -282,7 +283,7 @@ def version() -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask writes tracebacks to the terminal when a cluster goes; one message is enough."""
+    """Silence the tracebacks that Dask logs when a cluster is lost; one message is enough."""
     logs = [logging.getLogger(name) for name in sorted(logging.root.manager.loggerDict)
             if f"{name}.".startswith("distributed.")]  # fmt: skip
     before = [log.level for log in logs]

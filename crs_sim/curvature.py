@@ -1,13 +1,13 @@
-"""The curvature that least squares leaves out, learnt from one step to the next.
+"""Structured secant correction of the Gauss-Newton Hessian, updated from step to step.
 
-Gauss-Newton takes the curvature of half a sum of squares for J'J and leaves out S, the sum of each
-residual times its own curvature. Where the residuals at the optimum are large and bend in a stiff
-direction, as all do at once with the day a loop ignites, steps then overshoot and come back, ever
-in the same proportion. S is learnt from how the slopes change along the steps, as NL2SOL does
-(Dennis, Gay & Welsch 1981, doi:10.1145/355958.355965).
+Gauss-Newton approximates the Hessian of half a sum of squares by J'J and neglects S, the sum of
+each residual times its own Hessian. Where residuals at the optimum are large and curved in a stiff
+direction, as all are with the day a loop ignites, its steps overshoot and return, always in the
+same proportion. S is approximated by secant updates from the change of the Jacobian along the
+steps, as in NL2SOL (Dennis, Gay & Welsch 1981, doi:10.1145/355958.355965).
 
-Any least-squares routine takes S in as rows of slopes under residuals that are always zero: they
-leave cost and gradient as they are and add to the curvature.
+Any least-squares routine can use S as extra Jacobian rows under residuals that are always zero:
+they leave cost and gradient unchanged and add S to J'J.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ALONG = 1e-12
-"""A step along which the gradient changes less than this, of what it might, tells nothing."""
+MIN_CURVATURE = 1e-12
+"""Relative curvature along a step below which the secant update is skipped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curvature:
-    """What is known of S after some steps of a descent; begun without any.
+    """The secant approximation of S after some steps of an optimisation; empty before the first.
 
     Parameters
     ----------
-    x : (n,) where the descent is; empty at its beginning
-    residuals : (m,) there
-    slopes : (m, n) of the residuals there
-    learnt : (n, n) S so far
-    trusted : bool, whether J'J + S foretold the last step better than J'J alone
+    x : (n,) current point; empty before the first
+    residuals : (m,) at x
+    slopes : (m, n) Jacobian at x
+    learnt : (n, n) approximation of S
+    trusted : bool, whether J'J + S predicted the last step better than J'J alone
     """
 
     x: Array = field(default_factory=lambda: np.empty(0))
@@ -43,46 +43,48 @@ class Curvature:
     trusted: bool = False
 
     def after(self, x: Array, residuals: Array, slopes: Array) -> Curvature:
-        """What is known once the descent has come to x, where residuals and slopes are these."""
+        """Update at the next point x, with its residuals and Jacobian ``slopes``."""
         step = x - self.x if len(self.x) else np.zeros_like(x)
         if not step.any():
-            known = self.learnt if len(self.x) else np.zeros((len(x), len(x)))
-            return Curvature(x, residuals, slopes, known, self.trusted)
-        turn = slopes.T @ residuals - self.slopes.T @ self.residuals
-        own = (slopes - self.slopes).T @ residuals
-        trusted = self._foretells(step, 0.5 * float(residuals @ residuals))
-        return Curvature(x, residuals, slopes, _learn(self.learnt, step, turn, own), trusted)
+            secant = self.learnt if len(self.x) else np.zeros((len(x), len(x)))
+            return Curvature(x, residuals, slopes, secant, self.trusted)
+        change = slopes.T @ residuals - self.slopes.T @ self.residuals
+        target = (slopes - self.slopes).T @ residuals
+        trusted = self._predicts(step, 0.5 * float(residuals @ residuals))
+        secant = _secant_update(self.learnt, step, change, target)
+        return Curvature(x, residuals, slopes, secant, trusted)
 
     @property
     def rows(self) -> Array:
-        """Slopes (n, n) for residuals that are zero; all zero while S is not to be trusted.
+        """Jacobian rows (n, n) for the zero residuals; all zero while S is not reliable.
 
-        Directions in which S is negative are left to J'J: its steps are then merely short.
+        Directions in which S is negative are left to J'J, whose steps are then merely short.
         """
         sizes, directions = np.linalg.eigh(self.learnt)
         kept = np.sqrt(np.maximum(sizes, 0.0)) if self.trusted else np.zeros_like(sizes)
         return np.asarray(kept[:, None] * directions.T)
 
-    def _foretells(self, step: Array, cost: float) -> bool:
-        """Whether half the sum of squares after a step is nearer to what S foretold."""
-        moved = self.residuals + self.slopes @ step
-        without = 0.5 * (moved @ moved)
+    def _predicts(self, step: Array, cost: float) -> bool:
+        """Whether J'J + S predicts half the sum of squares after a step better than J'J."""
+        linear = self.residuals + self.slopes @ step
+        without = 0.5 * (linear @ linear)
         sizes, directions = np.linalg.eigh(self.learnt)
-        bend = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
-        return bool(abs(cost - without - bend) <= abs(cost - without))
+        correction = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
+        return bool(abs(cost - without - correction) <= abs(cost - without))
 
 
-def _learn(known: Array, step: Array, turn: Array, own: Array) -> Array:
-    """S such that S step = own, otherwise as near to the known as can be (weighted by ``turn``).
+def _secant_update(secant: Array, step: Array, change: Array, target: Array) -> Array:
+    """The S nearest to ``secant`` (weighted by ``change``) that satisfies S step = target.
 
-    ``turn`` is the change of the gradient, ``own`` what S should make of the step. What was known
-    is shrunk first where it says more than there is: it belongs to residuals that were larger.
+    ``change`` is that of the gradient over the step. The old S is first scaled down (sizing of
+    NL2SOL) where it is too large along the step: it belongs to residuals that were larger.
     """
-    told, there = float(step @ known @ step), float(step @ own)
-    known = known * (min(1.0, abs(there / told)) if told else 1.0)
-    along = float(turn @ step)
-    if abs(along) <= ALONG * float(np.linalg.norm(turn) * np.linalg.norm(step)):
-        return known
-    missing = own - known @ step
-    both = np.outer(missing, turn) / along
-    return np.asarray(both + both.T + known - np.outer(turn, turn) * (missing @ step) / along**2)
+    predicted, actual = float(step @ secant @ step), float(step @ target)
+    secant = secant * (min(1.0, abs(actual / predicted)) if predicted else 1.0)
+    along = float(change @ step)
+    if abs(along) <= MIN_CURVATURE * float(np.linalg.norm(change) * np.linalg.norm(step)):
+        return secant
+    missing = target - secant @ step
+    both = np.outer(missing, change) / along
+    rank_one = np.outer(change, change) * (missing @ step) / along**2
+    return np.asarray(both + both.T + secant - rank_one)

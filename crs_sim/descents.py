@@ -1,6 +1,6 @@
-"""One descent to an optimum of a fit, from one point or from the best of some points.
+"""One local optimisation of a fit, from one point or from the best of several points.
 
-Least squares on log parameters. The only file that knows lmfit.
+Least squares on log parameters. The only module that imports lmfit.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, named, prior_ve
 from .problem import FitProblem
 
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
-"""Relative change of cost and parameters at which the last descent ends, and each one before it."""
+"""Relative change of cost and parameters that ends the final optimisation, and earlier ones."""
 MAX_STEPS = 60
-"""Trial steps of one descent."""
+"""Most trial steps of one optimisation."""
 ROBUST_STEPS = 15
-"""Trial steps of the first, robust part of a descent."""
+"""Most trial steps of its first part, with a robust loss."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """One descent: where it began and how it ended.
+    """One local optimisation: starting point, result and status.
 
     Parameters
     ----------
     number : int, 0 is the prior centre
-    initial, values : mapping of parameter to value, first and last
+    initial, values : mapping of parameter to value, at the start and at the end
     cost : float, sum of squares at the end: -2 ln posterior up to a constant
-    status : str, why it ended, in the optimiser's words
+    status : str, the optimiser's message on why it ended
     converged : bool
     runs, failed : int, simulations made, and those that failed
-    first_failure : str, the message of the first that did
+    first_failure : str, the message of the first failed simulation
     """
 
     number: int
@@ -54,7 +54,7 @@ class Start:
 def start_points(problem: FitProblem, count: int, seed: int) -> Array:
     """Log parameters to start from: (count, n_free), the prior centre first.
 
-    The others fill the priors evenly (Latin hypercube), cut off at the bounds.
+    The others are a Latin hypercube sample of the priors truncated at the bounds.
     """
     centre, sds, lower, upper = prior_vectors(problem)
     if count == 1:
@@ -67,47 +67,47 @@ def start_points(problem: FitProblem, count: int, seed: int) -> Array:
 
 
 def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
-    """One descent from the best of some log parameters (n, n_free), at the rough tolerances.
+    """Optimise from the best of some log parameters (n, n_free), at the rough tolerances.
 
-    Far from the answer the worst residual must not steer alone: the first part is robust.
+    The first part has a robust loss, so that far from the optimum no single residual dominates.
     """
     number, points = job
     objective = Objective(problem, ROUGH_RTOL)
     x = points[int(np.argmin(objective.rough_costs(points)))]
-    near = minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
-    result = minimize(objective, _logs(near.params), ROUGH_TOLERANCE, MAX_STEPS)
+    robust = minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
+    result = minimize(objective, _logs(robust.params), ROUGH_TOLERANCE, MAX_STEPS)
     return _start(number, named(problem, x), objective, result)
 
 
 def polish(problem: FitProblem, start: Start) -> Start:
-    """One more descent, from the end of another, at the tight tolerances."""
+    """Optimise once more from the result of another optimisation, at the tight tolerances."""
     objective = Objective(problem)
     result = minimize(objective, logs(problem, start.values), TOLERANCE, MAX_STEPS)
     return _start(start.number, start.values, objective, result)
 
 
 def minimize(
-    objective: Objective, x: Array, tolerance: float, steps: int, **how: float | str
+    objective: Objective, x: Array, tolerance: float, steps: int, **options: float | str
 ) -> lmfit.minimizer.MinimizerResult:
-    """lmfit's ``least_squares`` from log parameters x (n_free,) inside their bounds.
+    """Run lmfit's ``least_squares`` from log parameters x (n_free,) within their bounds.
 
-    With `Curvature` for the plain sum of squares; a robust loss has a curvature of its own.
+    With the correction of `Curvature`, except for a robust loss, whose Hessian is different.
     """
     problem, parameters = objective.problem, lmfit.Parameters()
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
         parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
-    known, none = Curvature(), np.zeros(x.size)
+    curvature, zeros = Curvature(), np.zeros(x.size)
 
     def residuals(current: lmfit.Parameters) -> Array:
-        return np.concatenate([objective.residuals(_logs(current)), none])
+        return np.concatenate([objective.residuals(_logs(current)), zeros])
 
-    def slopes(current: lmfit.Parameters) -> Array:
-        nonlocal known
+    def jacobian(current: lmfit.Parameters) -> Array:
+        nonlocal curvature
         here, sds = _logs(current), objective.sds
         scaled = objective.jacobian(here) * sds
-        known = known.after(here / sds, objective.residuals(here), scaled)
-        rows = np.zeros((x.size, x.size)) if "loss" in how else known.rows
+        curvature = curvature.after(here / sds, objective.residuals(here), scaled)
+        rows = np.zeros((x.size, x.size)) if "loss" in options else curvature.rows
         return np.vstack([scaled, rows]) / sds
 
     return lmfit.minimize(
@@ -115,13 +115,13 @@ def minimize(
         parameters,
         method="least_squares",
         scale_covar=False,
-        Dfun=slopes,
+        Dfun=jacobian,
         x_scale=objective.sds,
         max_nfev=steps,
         ftol=tolerance,
         xtol=tolerance,
         gtol=tolerance,
-        **how,
+        **options,
     )
 
 
@@ -147,7 +147,7 @@ def _start(
 
 
 def _exact_cost(objective: Objective) -> float:
-    """The cost of the best point, as exact for every descent, rough or not."""
+    """The cost of the best point at `RTOL`, for rough optimisations as well."""
     if objective.rtol == RTOL:
         return objective.best_cost
     residuals = Objective(objective.problem).residuals(objective.best)

@@ -1,6 +1,6 @@
-"""Many runs: what to keep of each, what came of them, and which of them failed.
+"""Results of many runs: which samples to keep, the curves by member, and the failed runs.
 
-`crs_sim.batches` runs them.
+The runs are made by `crs_sim.batches`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 EVERY_HOURS = 6.0
-"""Between samples where courses become bands, peaks and durations, unless told."""
+"""Default sampling interval where curves become bands, peaks and durations."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What to keep of each run of many: on which days, which outputs, how accurate.
+    """Sampling of many runs: days, outputs kept, and accuracy.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Sampling:
     every_hours : float, hours between samples
     days : ascending days to sample instead of ``until`` and ``every_hours``
     outputs : names of states and quantities to keep; None keeps all
-    rtol : float, relative tolerance; absolute ones follow from each state's size
+    rtol : float, relative tolerance; absolute tolerances follow from each state's size
 
     Examples
     --------
@@ -77,7 +77,7 @@ class Failure:
     member : the member's id
     scenario : str, name of the scenario
     day : float, day reached
-    reason : str, the whole message: day, segment, worst states, the solver's words
+    reason : str, the whole message: day, segment, worst states, the solver's message
     """
 
     member: Hashable
@@ -99,12 +99,12 @@ class Ensemble:
     model : Model
     scenarios : tuple of Scenario
     days : (n_days,) float, day after infusion, ascending
-    outputs : names of what was kept
+    outputs : names of the states and quantities kept
     members : ids of the members that finished under every scenario, in the order of the table
-    courses : (n_outputs, n_scenarios, n_members, n_days), all of them numbers
-    failures : tuple of Failure; a member with one is left out under every scenario
-    ledgers : scenario name to (member to `Ledger`), of the scenarios with triggers or holds: the
-        doses that each member was given, or not
+    courses : (n_outputs, n_scenarios, n_members, n_days), all finite
+    failures : tuple of Failure; a member with a failure is left out under every scenario
+    ledgers : scenario name to (member to `Ledger`), for scenarios with triggers or holds: the
+        doses given to each member, and those held
     """
 
     model: Model
@@ -140,10 +140,10 @@ class Ensemble:
         names = [s.name for s in self.scenarios]
         if not scenario and len(names) > 1:
             raise InputError(f"course of {name}: name one of the scenarios {', '.join(names)}")
-        wanted = scenario or names[0]
-        if wanted not in names:
-            raise unknown_name("scenario", wanted, names)
-        return np.asarray(self[name][names.index(wanted)])
+        selected = scenario or names[0]
+        if selected not in names:
+            raise unknown_name("scenario", selected, names)
+        return np.asarray(self[name][names.index(selected)])
 
     @property
     def units(self) -> dict[str, str]:
@@ -158,16 +158,16 @@ class Ensemble:
         UnknownNameError, InputError
             If no member finished, or a level is not between 0 and 1.
         """
-        courses, asked = self[name], np.asarray(levels, dtype=float)
-        if not ((asked >= 0) & (asked <= 1)).all():
+        courses, probabilities = self[name], np.asarray(levels, dtype=float)
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise InputError(f"quantiles of {name}: levels must lie between 0 and 1, not {levels}")
         if not self.members:
             raise InputError(f"quantiles of {name}: no member finished")
-        return np.asarray(np.quantile(courses, asked, axis=1))
+        return np.asarray(np.quantile(courses, probabilities, axis=1))
 
     def table(self) -> pd.DataFrame:
         """One row for each scenario, member and day; a column for each output."""
-        import pandas as pd  # slow to load, and not every ensemble becomes a table
+        import pandas as pd  # slow to load, and often not needed
 
         names = [s.name for s in self.scenarios]
         index = pd.MultiIndex.from_product(
@@ -178,7 +178,7 @@ class Ensemble:
         return pd.DataFrame(named, index=index).reset_index()
 
     def __repr__(self) -> str:
-        """One line: what was run, how many finished, over which days."""
+        """One line: model, scenarios, members finished, and days."""
         failed = len({failure.member for failure in self.failures})
         return (
             f"Ensemble({self.model.name!r}: {len(self.scenarios)} scenarios, "

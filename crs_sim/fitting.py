@@ -1,4 +1,4 @@
-"""`fit`: the values that make the observations and the priors most likely together, and how sure.
+"""`fit`: maximum a posteriori estimates of the free parameters, with their standard errors.
 
 Least squares on log parameters: the residuals of `crs_sim.noise` and, for each free parameter,
 (ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up to a
@@ -43,19 +43,20 @@ from .problem import FitProblem
 from .simulation import Simulation
 
 DRAWS = 100
-"""Points tried for each start: in most draws of the priors the loop never ignites, or always."""
+"""Points ranked for each start: in most prior draws the loop never ignites, or always does."""
 AT_BOUND = 0.01
 """An estimate closer to a bound than this fraction of the log range is at the bound."""
 PRIOR_ONLY = 0.95
+"""Above this ratio of standard error to prior sd an estimate is carried by its prior."""
 SINGULAR = 1e-10
-"""A direction told this many times less than the best told one is lost in rounding."""
-LARGEST = 600.0
-"""Of a logarithm: its exponential is still a number."""
+"""Smallest ratio of singular values of the Jacobian that is not rounding error."""
+MAX_LOG_HALF_WIDTH = 600.0
+"""Largest half-width of a log interval, so that its exponential does not overflow."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the fit says of one parameter; `standard_error` and `prior_sd` are on the log scale."""
+    """The estimate of one parameter; `standard_error` and `prior_sd` are on the log scale."""
 
     parameter: str
     label: str
@@ -73,7 +74,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What fixing one parameter at its prior median costs; see `drop_one`."""
+    """The cost of fixing one parameter at its prior median; see `drop_one`."""
 
     parameter: str
     cost: float
@@ -83,7 +84,7 @@ class Dropped:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The answer to a `FitProblem`.
+    """The result of fitting a `FitProblem`.
 
     Parameters
     ----------
@@ -91,12 +92,12 @@ class Fit:
     values : mapping of free parameter to its estimate
     covariance : (n_free, n_free), of the log parameters, in the order of `problem.names`
     residuals : (n,), of the observations at the estimate, without the priors
-    starts : tuple of Start, as begun
-    polish : Start, the last descent, from the best of them, at the tight tolerances
+    starts : tuple of Start, in order of their numbers
+    polish : Start, the final optimisation from the best start, at the tight tolerances
     seed : int
-    singular : bool, whether some combination of parameters is told by nothing; its standard
-        errors are then so large as to say nothing
-    options : mapping, what else decided the numbers
+    singular : bool, whether some combination of parameters is not identifiable; its standard
+        errors are then very large
+    options : mapping, solver and optimiser settings
     """
 
     problem: FitProblem
@@ -111,7 +112,7 @@ class Fit:
 
     @property
     def model(self) -> Model:
-        """The problem's model with the estimates; the problem's own stays as it was."""
+        """A copy of the problem's model with the estimates."""
         return self.problem.model.with_values(**self.values)
 
     @property
@@ -134,13 +135,13 @@ class Fit:
         """`cost` + 2 n_free: each prior counts as one more observation, of that parameter.
 
         So fixing a parameter at its prior median can lower it by 2 at most. Only differences
-        between fits of the same observations mean anything.
+        between fits of the same observations are meaningful.
         """
         return self.cost + 2 * len(self.problem.free)
 
     @property
     def effective_parameters(self) -> float:
-        """How many parameters the observations determine: n_free less what the priors carry."""
+        """Effective number of parameters: n_free less the part determined by the priors."""
         sds = np.array([f.sd for f in self.problem.free])
         return float(len(sds) - np.sum(np.diag(self.covariance) / sds**2))
 
@@ -149,7 +150,7 @@ class Fit:
         """Condition number of the estimates' correlations; infinite if the fit is `singular`.
 
         The largest eigenvalue of the correlation matrix over the smallest. Above 1000 some
-        parameters are told apart by hardly anything but their priors.
+        parameters are separated by little but their priors.
         """
         if self.singular:
             return math.inf
@@ -159,12 +160,12 @@ class Fit:
 
     @property
     def failed_runs(self) -> int:
-        """Simulations that failed, in all descents."""
+        """Simulations that failed, in all optimisations."""
         return sum(s.failed for s in (*self.starts, self.polish))
 
     @property
     def runs(self) -> int:
-        """Simulations made, in all descents."""
+        """Simulations made, in all optimisations."""
         return sum(s.runs for s in (*self.starts, self.polish))
 
     @property
@@ -174,12 +175,12 @@ class Fit:
         return tuple(_estimate(self, i, float(se)) for i, se in enumerate(errors))
 
     def simulation(self, days: Array | None = None) -> Simulation:
-        """The run at the estimates; on the days the observations need if none are given."""
-        wanted = days_needed(self.problem.patient.observations) if days is None else days
-        return curves(self.problem, self.values, wanted)
+        """The run at the estimates, by default on the days of the observations."""
+        sampled = days_needed(self.problem.patient.observations) if days is None else days
+        return curves(self.problem, self.values, sampled)
 
     def starts_table(self) -> pd.DataFrame:
-        """One row a descent, the last one being the polish: cost, status, runs, values."""
+        """One row per optimisation, the polish last: cost, status, runs, values."""
         rows = [
             {
                 "start": "polish" if s is self.polish else str(s.number),
@@ -213,26 +214,26 @@ def fit(
     workers: Workers = None,
     progress: Callable[[int, int, Start], None] | None = None,
 ) -> Fit:
-    """Fit a problem from several starts; the best is polished at tight tolerances.
+    """Fit a problem from several starting points; polish the best at tight tolerances.
 
     Parameters
     ----------
     problem : FitProblem
-    starts : int, descents (default: the problem's); the first begins at the prior centre, each
-        other at the best of `DRAWS` points of a Latin hypercube drawn from the priors
-    seed : int, of that draw (default: the problem's)
+    starts : int, local optimisations (default: the problem's); the first starts at the prior
+        centre, each other at the best of `DRAWS` points of a Latin hypercube of the priors
+    seed : int, of that sample (default: the problem's)
     workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
-        numbers do not depend on it
-    progress : called as (finished, of how many, Start) after each descent
+        results do not depend on it
+    progress : called as (finished, total, Start) after each optimisation
 
     Raises
     ------
     InputError
         If nothing is free, or starts or workers is below 1.
     IntegrationError
-        If the model cannot be run even at the best values found.
+        If the model cannot be run at the best values found.
     CrsSimError
-        If a cluster cannot be reached, or goes away.
+        If a cluster cannot be reached, or is lost.
     """
     count = problem.starts if starts is None else starts
     chosen = problem.seed if seed is None else seed
@@ -247,13 +248,13 @@ def fit(
         if progress is not None:
             progress(len(done), count, start)
 
-    found = everywhere(partial(descend, problem), jobs, workers=workers, finished=report)
-    best = min(found, key=lambda start: start.cost)
-    return answer(problem, tuple(found), polish(problem, best), chosen)
+    all_starts = everywhere(partial(descend, problem), jobs, workers=workers, finished=report)
+    best = min(all_starts, key=lambda start: start.cost)
+    return answer(problem, tuple(all_starts), polish(problem, best), chosen)
 
 
 def answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
-    """The `Fit` that descents add up to: the last of them with its covariance."""
+    """Assemble the `Fit`: the result of the final optimisation, with its covariance."""
     objective = Objective(problem)
     x = logs(problem, last.values)
     observed = objective.attempt(x)
@@ -272,10 +273,10 @@ def answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: in
 
 
 def covariance_of(jacobian: Array) -> tuple[Array, bool]:
-    """Covariance (n_free, n_free) from the slopes (n, n_free) of residuals of spread 1.
+    """Covariance (n_free, n_free) from the Jacobian (n, n_free) of residuals with unit variance.
 
-    Where the slopes leave a direction untold (second value True), its variance is set as large as
-    can be computed with, so that no standard error looks better than it is.
+    Where the Jacobian is singular (second value True), the variance of that direction is set very
+    large, so that no standard error is understated.
 
     >>> covariance_of(np.array([[2.0, 0.0], [0.0, 0.5]]))[0].tolist()
     [[0.25, 0.0], [0.0, 4.0]]
@@ -294,16 +295,16 @@ def drop_one(
     workers: Workers = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Dropped, ...]:
-    """What each free parameter earns: refit without it, fixed at its prior median.
+    """Refit without each free parameter in turn, fixed at its prior median.
 
-    ``delta_aic`` is the AIC without it less the AIC with it (see `Fit.aic`): above 0, the
-    parameter pays for itself; it is never below -2. Each refit starts at the other estimates,
-    so it finds the optimum nearby and the cost is an upper bound.
+    ``delta_aic`` is the AIC without the parameter less the AIC with it (see `Fit.aic`): above 0,
+    the parameter improves the AIC; it is never below -2. Each refit starts at the other estimates,
+    so it finds the optimum nearby and its cost is an upper bound.
 
     Parameters
     ----------
-    workers : as of `fit`
-    progress : called as (finished, of how many, parameter)
+    workers : as in `fit`
+    progress : called as (finished, total, parameter)
     """
     names = result.problem.names
     count = 0
@@ -334,7 +335,7 @@ def _drop(result: Fit, name: str) -> Dropped:
 
 
 def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
-    """One row a parameter, with the change of AIC when it is dropped (empty if not asked)."""
+    """One row per parameter, with the change of AIC if it is dropped (NaN if not computed)."""
     table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
     changes = {d.parameter: d.delta_aic for d in dropped}
     table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
@@ -347,7 +348,7 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     parameter = result.problem.model[free.name]
     margin = AT_BOUND * math.log(free.upper / free.lower)
     near = min(math.log(value / free.lower), math.log(free.upper / value))
-    wide = min(NORMAL_95 * error, LARGEST)
+    half_width = min(NORMAL_95 * error, MAX_LOG_HALF_WIDTH)
     return Estimate(
         parameter=free.name,
         label=parameter.label,
@@ -357,8 +358,8 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         prior_sd=free.sd,
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
-        low=value * float(np.exp(-wide)),
-        high=value * float(np.exp(wide)),
+        low=value * float(np.exp(-half_width)),
+        high=value * float(np.exp(half_width)),
         at_bound=near < margin,
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )

@@ -1,7 +1,7 @@
-"""How much each observation pulls on a fit, from the slopes alone: nothing is fitted again.
+"""Leverage and influence (Cook's distance) of each observation, without refitting.
 
-To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For what
-really happens, fit again without it (`crs_sim.leaveout`).
+To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
+exact change, refit without it (`crs_sim.leaveout`).
 
 Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """
@@ -19,18 +19,18 @@ from .objective import Array, Objective, logs
 
 @dataclass(frozen=True)
 class Influence:
-    """The pull of one observation.
+    """The influence of one observation on a fit.
 
     Parameters
     ----------
     id, observable, kind : str, of the observation
-    residual : float, its signed length, in sd
-    leverage : float, how much of its own fitted value it decides, 0 to 1 (of a reading on an
-        unknown day, which has two residuals, 0 to 2)
-    residual_without : float, what the residual would be without it (one step)
-    distance : float, Cook's: how far all estimates would move, as a share of their joint spread
-    parameter : str, the one that would move most
-    shift : float, by how many of its standard errors
+    residual : float, signed norm of its residuals, in sd
+    leverage : float, trace of its block of the hat matrix, 0 to 1 (0 to 2 for a reading on an
+        unknown day, which has two residuals)
+    residual_without : float, the deleted residual (one step)
+    distance : float, Cook's distance: joint shift of all estimates relative to their covariance
+    parameter : str, the one whose estimate would move most
+    shift : float, of that estimate, in its standard errors
     """
 
     id: str
@@ -45,45 +45,45 @@ class Influence:
 
 
 def influences(result: Fit) -> tuple[Influence, ...]:
-    """The pull of every observation, in their order.
+    """The influence of every observation, in their order.
 
     Examples
     --------
     ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
     """
     problem, covariance = result.problem, result.covariance
-    slopes = Objective(problem).jacobian(logs(problem, result.values))
+    jacobian = Objective(problem).jacobian(logs(problem, result.values))
     errors = np.sqrt(np.diag(covariance))
     found = []
     for observation, rows in zip(problem.patient.observations, blocks(result), strict=True):
-        slope, residual = slopes[rows], result.residuals[rows]
-        hat = slope @ covariance @ slope.T
+        block, residual = jacobian[rows], result.residuals[rows]
+        hat = block @ covariance @ block.T
         without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
-        moved = covariance @ slope.T @ without
-        pull = float(without @ hat @ without)
-        worst = int(np.argmax(np.abs(moved) / errors))
+        shifts = covariance @ block.T @ without
+        distance = float(without @ hat @ without)
+        worst = int(np.argmax(np.abs(shifts) / errors))
         found.append(
             Influence(
                 observation.id, observation.observable, observation.kind, signed(residual),
-                float(np.trace(hat)), signed(without), pull / len(errors),
-                problem.names[worst], float(moved[worst] / errors[worst]),
+                float(np.trace(hat)), signed(without), distance / len(errors),
+                problem.names[worst], float(shifts[worst] / errors[worst]),
             )
         )  # fmt: skip
     return tuple(found)
 
 
 def influence_table(result: Fit) -> pd.DataFrame:
-    """`influences` as a table, one row an observation."""
+    """`influences` as a table, one row per observation."""
     return pd.DataFrame([vars(i) for i in influences(result)])
 
 
 def blocks(result: Fit) -> list[slice]:
-    """Where the residuals of each observation stand in the residual vector."""
+    """Slices of the residual vector, one per observation."""
     sizes = [1 + (o.kind == "sometime") for o in result.problem.patient.observations]
     ends = np.cumsum(sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
 def signed(residuals: Array) -> float:
-    """The length of an observation's residuals with the sign of the first."""
+    """The norm of an observation's residuals with the sign of the first."""
     return float(np.copysign(np.linalg.norm(residuals), residuals[0]))

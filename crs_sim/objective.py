@@ -1,8 +1,8 @@
-"""The vector that a fit makes small: residuals of the observations, then of the priors.
+"""The least-squares objective of a fit: residuals of the observations, then of the priors.
 
-Everything is in log parameters x, (n_free,), in the order of ``problem.names``. Derivatives are
-taken over the steps of the run itself (see `crs_sim.gradients`), so they are free of the solver's
-noise. A run that fails is counted and never ends a fit.
+Everything is a function of the log parameters x, (n_free,), in the order of ``problem.names``.
+Derivatives reuse the steps of the run itself (see `crs_sim.gradients`), so they are free of solver
+noise. A run that fails is counted and does not stop the fit.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Array = NDArray[np.float64]
 
 METHOD = "Rosenbrock"
 RTOL = 1e-7
-"""Of the answer: estimates, covariance, cost."""
+"""Relative tolerance of the final results: estimates, covariance, cost."""
 ROUGH_RTOL = 3e-4
-"""Of the way there: a curve is then off by a hundredth of the smallest spread met."""
+"""Of the iterations before: the error of a curve is then 1/100 of the smallest spread in use."""
 RANKING_RTOL = 1e-3
-"""For ranking points that are all far from good."""
+"""For ranking starting points far from the optimum."""
 MANY_RTOL = 1e-4
 """For averages over draws."""
 CAP = 8.0
-"""Beyond this many standard deviations one residual is as hopeless as another."""
+"""Cap on each residual, in standard deviations, when ranking starting points."""
 FAILED = 1e3
-"""Residual of every observation in a run that failed: finite, flat, worse than any misfit met."""
+"""Residual of every observation in a failed run: finite, constant, above any real misfit."""
 
 
 def curves(problem: FitProblem, values: Mapping[str, float], days: Array) -> Simulation:
-    """The patient's scenario under these parameter values, as exact as a fit sees it."""
+    """Simulate the patient's scenario with these parameter values, at the accuracy of a fit."""
     model = problem.model.with_values(**values)
     return simulate(model, problem.patient.scenario, days=days, method=METHOD, rtol=RTOL)
 
@@ -58,31 +58,31 @@ def named(problem: FitProblem, x: Array) -> dict[str, float]:
 
 
 def logs(problem: FitProblem, values: Mapping[str, float]) -> Array:
-    """Their logarithms, (n_free,)."""
+    """Logarithms of the free parameters, (n_free,)."""
     return np.log(np.array([values[name] for name in problem.names], dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class Courses:
-    """Many runs on the same days, as `crs_sim.noise` reads them: curves are (n_runs, n_days)."""
+    """Many runs on the same days, as `crs_sim.noise.Curves`: curves are (n_runs, n_days)."""
 
     days: Array
     values: Mapping[str, Array]
     columns: Mapping[str, Array]
 
     def __getitem__(self, name: str) -> Array:
-        """The courses of a state or quantity."""
+        """The time courses of a state or quantity, (n_runs, n_days)."""
         return self.columns[name]
 
 
 class Objective:
-    """Residuals of a problem at log parameters x, (n_free,); counts its runs and its failures.
+    """Residuals of a problem at log parameters x, (n_free,); counts runs and failures.
 
-    The vector is the observations' residuals, then one per free parameter for its prior.
+    The vector has the residuals of the observations, then one per free parameter for its prior.
     """
 
     def __init__(self, problem: FitProblem, rtol: float = RTOL) -> None:
-        """Compiles the model; nothing runs yet."""
+        """Compile the model; nothing runs yet."""
         self.problem, self.rtol = problem, rtol
         self.days = days_needed(problem.patient.observations)
         self.centre, self.sds, self.lower, self.upper = prior_vectors(problem)
@@ -107,25 +107,25 @@ class Objective:
         return both
 
     def rough_costs(self, points: Array) -> Array:
-        """Sums of squares at log parameters (n, n_free), roughly and each residual capped.
+        """Approximate sums of squares, (n,), at log parameters (n, n_free), each residual capped.
 
-        To rank points that are all far from good; (n,).
+        For ranking starting points far from the optimum.
         """
-        runs = self._many(points, RANKING_RTOL)
+        runs = self._run_points(points, RANKING_RTOL)
         self.failed += int(np.sum(runs.status != 0))
         both = np.hstack([self._residuals(runs, points), (points - self.centre) / self.sds])
         return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
 
     def log_posteriors(self, points: Array) -> Array:
-        """Natural logarithms of the posterior at log parameters (n, n_free), up to a constant.
+        """Log posterior densities, (n,), at log parameters (n, n_free), up to a constant.
 
-        Minus infinity out of the bounds and where the run fails; (n,).
+        Minus infinity outside the bounds and where the run fails.
         """
         inside = ((points >= self.lower) & (points <= self.upper)).all(axis=1)
         logs = np.full(len(points), -math.inf)
         chosen = points[inside]
         if len(chosen):
-            runs = self._many(chosen, self.rtol)
+            runs = self._run_points(chosen, self.rtol)
             both = np.hstack([
                 self._residuals(runs, chosen, otherwise=math.inf),
                 (chosen - self.centre) / self.sds,
@@ -135,38 +135,38 @@ class Objective:
         return logs
 
     def courses(self, points: Array) -> Courses:
-        """The runs at log parameters (n, n_free), as `crs_sim.noise` reads them.
+        """The runs at log parameters (n, n_free), without those that fail.
 
-        Those that fail are left out.
+        As `crs_sim.noise` takes them.
         """
-        runs = self._many(points, self.rtol)
+        runs = self._run_points(points, self.rtol)
         return self._courses(runs, self._values(points), runs.status == 0)
 
     def observed(self, points: Array) -> Array:
         """The observations' residuals at log parameters (n, n_free): (n, n_residuals).
 
-        As exact as an ensemble; a run that failed gives `FAILED` for each observation.
+        At the tolerance `MANY_RTOL`; a failed run gives `FAILED` for each observation.
         """
-        return self._residuals(self._many(points, MANY_RTOL), points)
+        return self._residuals(self._run_points(points, MANY_RTOL), points)
 
     def jacobian(self, x: Array) -> Array:
         """Derivatives (n, n_free) of `residuals`.
 
-        Where a varied run fails the other side is taken; where both fail, or the run itself
-        does, only the prior has a slope and leads back.
+        Where a perturbed run fails, the step to the other side is used; where both fail, or the
+        run itself, only the prior contributes.
         """
         here, steps = self._observed(x)
-        slopes = np.zeros((self._size, len(self.free)))
+        derivatives = np.zeros((self._size, len(self.free)))
         if here is not None:
-            slopes = self._slopes(x, here, steps, LOG_STEP)
-            broken = ~np.isfinite(slopes).all(axis=0)
+            derivatives = self._differences(x, here, steps, LOG_STEP)
+            broken = ~np.isfinite(derivatives).all(axis=0)
             if broken.any():
-                slopes[:, broken] = self._slopes(x, here, steps, -LOG_STEP)[:, broken]
-                slopes[:, ~np.isfinite(slopes).all(axis=0)] = 0.0
-        return np.vstack([slopes, np.diag(1.0 / self.sds)])
+                derivatives[:, broken] = self._differences(x, here, steps, -LOG_STEP)[:, broken]
+                derivatives[:, ~np.isfinite(derivatives).all(axis=0)] = 0.0
+        return np.vstack([derivatives, np.diag(1.0 / self.sds)])
 
     def attempt(self, x: Array) -> Array:
-        """The observations' residuals; what goes wrong in the run is raised, not counted.
+        """The observations' residuals; a failure of the run is raised, not counted.
 
         Raises
         ------
@@ -176,19 +176,19 @@ class Objective:
         run = curves(self.problem, named(self.problem, x), self.days)
         observed = residual_vector(self.problem.patient.observations, run, self.problem.noise)
         if not np.all(np.isfinite(observed)):
-            raise IntegrationError("the run ended, but with values that are not finite")
+            raise IntegrationError("the run reached its end, but with values that are not finite")
         return observed
 
-    def _slopes(self, x: Array, here: Array, steps: Array, log_step: float) -> Array:
-        """Slopes (n_observed, n_free), NaN in the columns that could not be run."""
+    def _differences(self, x: Array, here: Array, steps: Array, log_step: float) -> Array:
+        """Derivatives (n_observed, n_free), NaN in the columns whose runs failed."""
         stop_if_asked()
         self.runs += x.size
         values = self._values(x[None])[0]
         line = self.line.at(values)
         runs = side_by_side(self.kernel, line, values, self.free, steps, log_step)
-        moved = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
+        perturbed = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
-        return np.asarray((moved - here).T / log_step)
+        return np.asarray((perturbed - here).T / log_step)
 
     def _observed(self, x: Array) -> tuple[Array | None, Array]:
         """The observations' residuals and the steps of the run; None if it failed."""
@@ -197,7 +197,7 @@ class Objective:
         return self._last[1], self._last[2]
 
     def _run(self, x: Array) -> tuple[Array | None, Array]:
-        runs = self._many(x[None], self.rtol)
+        runs = self._run_points(x[None], self.rtol)
         observed = self._residuals(runs, x[None], otherwise=np.nan)[0]
         if np.isfinite(observed).all():
             return observed, runs.steps
@@ -205,14 +205,14 @@ class Objective:
         self.first_failure = self.first_failure or self._reason(x)
         return None, runs.steps
 
-    def _many(self, points: Array, rtol: float) -> Runs:
-        """The runs at log parameters (n, n_free), counted; the only ones with error control."""
+    def _run_points(self, points: Array, rtol: float) -> Runs:
+        """Run and count the log parameters (n, n_free); the only runs with step-size control."""
         stop_if_asked()
         self.runs += len(points)
         return self.kernel.run(self.line, self._values(points), rtol=rtol)
 
     def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
-        """Of each run (n_runs, n_observed); ``otherwise`` for those that failed."""
+        """Residuals of each run (n_runs, n_observed); ``otherwise`` for failed runs."""
         ended = runs.status == 0
         table = np.full((len(points), self._size), otherwise)
         if ended.any():
@@ -223,7 +223,7 @@ class Objective:
         return np.where(np.isfinite(table), table, otherwise)
 
     def _courses(self, runs: Runs, values: Array, chosen: NDArray[np.bool_]) -> Courses:
-        rows = slice(None) if chosen.all() else chosen  # without a copy, as nearly always
+        rows = slice(None) if chosen.all() else chosen  # a slice avoids a copy in the usual case
         by_state = np.moveaxis(runs.states[rows], 2, 0)
         by_quantity = np.moveaxis(runs.quantities[rows], 2, 0)
         states = dict(zip(self.model.state_ids, by_state, strict=True))
@@ -243,7 +243,7 @@ class Objective:
             self.attempt(x)
         except ArithmeticError as error:
             return str(error)
-        return "the run failed, though not when made again"
+        return "the run failed, but not when repeated"
 
     @property
     def _size(self) -> int:

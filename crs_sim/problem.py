@@ -1,7 +1,7 @@
-"""The question asked of data: model, patient, free parameters with priors, noise, acceptance.
+"""A fitting problem: model, patient, free parameters with priors, noise, acceptance ranges.
 
-A `FitProblem` is checked when it is made, from ``problem.toml`` or in Python: nothing runs on a
-question that cannot be answered. It holds no result.
+A `FitProblem` is checked when it is made, from ``problem.toml`` or in Python, before anything runs.
+It holds no result.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from .shipped import locate
 from .tables import place, read_toml
 from .workbook import is_workbook
 
-WIDE = 4.0
-"""Bounds that are not given lie this many prior standard deviations from the prior median."""
-FARTHEST = 600.0
-"""Of a logarithm: a number still, for every median."""
+BOUND_SDS = 4.0
+"""Prior standard deviations from the prior median to the default bounds."""
+MAX_LOG_DISTANCE = 600.0
+"""Largest log distance of a default bound, so that the bound does not overflow."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Free:
     name : str, a parameter of the model
     lower, upper : float, bounds in the parameter's unit
     median : float, of the log-normal prior, in the parameter's unit
-    sd : float, of the prior on the log scale (0.7: within a factor of two, give or take)
+    sd : float, of the prior on the log scale (0.7: about a factor of two)
     source : str, where the prior comes from
-    why : str, why an estimate far from its prior is believed ("" if it is not far)
+    why : str, why an estimate far from its prior is plausible ("" if it is not far)
     """
 
     name: str
@@ -65,24 +65,25 @@ class Free:
 
 @dataclass(frozen=True)
 class FitProblem:
-    """Everything a fit needs, checked.
+    """All inputs of a fit, checked.
 
     Parameters
     ----------
     name : str
-    model : Model, its values hold for all parameters that are not free
+    model : Model, with the values of all parameters that are not free
     patient : Patient, with observations in the model's units
     free : tuple of Free
     noise : Noise
-    accept : mapping of observation id to (low, high), in the observable's unit: the verdict
-    seed : int, of the starts
-    starts : int, how many descents; the first begins at the prior centre
-    path : str, the file it came from; of a patient without problem.toml, theirs ("" if none)
+    accept : mapping of observation id to (low, high), the fitted values that pass, in the
+        observable's unit
+    seed : int, of the starting points
+    starts : int, number of local optimisations; the first starts at the prior centre
+    path : str, problem.toml, or the patient's path if there is none ("" if made in Python)
 
     Raises
     ------
     InputError, UnknownNameError
-        For anything that cannot be fitted as written.
+        If it cannot be fitted as given.
     """
 
     name: str
@@ -96,7 +97,7 @@ class FitProblem:
     path: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be fitted as written."""
+        """Check that the problem can be fitted as given."""
         for check in (_check_free, _check_values, _check_noise, _check_grades, _check_accept):
             check(self)
         if self.starts < 1 or self.seed < 0:
@@ -104,11 +105,11 @@ class FitProblem:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Ids of the free parameters, in the order of every vector of a fit."""
+        """Ids of the free parameters, in the order of all parameter vectors of a fit."""
         return tuple(f.name for f in self.free)
 
     def where(self, key: str) -> str:
-        """The beginning of a message: file (or name of the problem) and key."""
+        """Prefix of an error message: file (or name of the problem) and key."""
         return place(Path(self.path or self.name), key=f"key {key}")
 
     def without(self, name: str) -> FitProblem:
@@ -117,7 +118,7 @@ class FitProblem:
         return self.fixed_at(name, medians.get(name, math.nan))
 
     def fixed_at(self, name: str, value: float) -> FitProblem:
-        """The problem with one parameter fixed at a value, and no prior for it."""
+        """The problem with one parameter fixed at a value, without its prior."""
         if name not in self.names:
             raise unknown_name("free parameter", name, self.names)
         rest = tuple(f for f in self.free if f.name != name)
@@ -129,7 +130,7 @@ class FitProblem:
         Raises
         ------
         UnknownNameError, InputError
-            If one of them is not there, or nothing would be left.
+            If one of them does not exist, or none would remain.
         """
         rest = self.patient.observations.without(*ids)
         accept = {name: limits for name, limits in self.accept.items() if name not in ids}
@@ -137,50 +138,48 @@ class FitProblem:
 
 
 def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitProblem:
-    """The problem in a folder, or the shipped one of that name; or a patient, as `ask`ed.
+    """Load the problem in a folder, or the shipped one of that name; for a patient see `ask`.
 
-    ``model``, ``data`` and ``prior`` of a problem.toml are names of shipped ones, or paths from its
-    folder; ``data`` may also be a data set (.csv), with ``subject`` and the map ``columns``. What
-    the file says itself stands over the tables of the prior, except those in ``fixed``.
+    ``model``, ``data`` and ``prior`` of a problem.toml are shipped names, or paths from its folder;
+    ``data`` may also be a data set (.csv), with ``subject`` and the column map ``columns``. The
+    file's own tables override those of the prior; parameters in ``fixed`` are not free.
 
     Parameters
     ----------
     name : a folder with problem.toml, or a patient's folder or workbook
-    prior : for a patient, instead of the model's own
+    prior : for a patient, instead of the model's prior
 
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match for what is misspelt.
+        Naming file and key, and the closest match for a misspelt name.
 
     Examples
     --------
     >>> load_problem("ruemmele2025").names[:2]
     ('engraftment', 'r_switch')
     """
-    from .modelfolder import (
-        load_model,  # heavy, and the worker processes of a fit never read a file
-    )
+    from .modelfolder import load_model  # slow to import, and not needed by worker processes
 
     patient = patient_at(name)
     if patient is not None:
         return ask(patient, prior=prior)
     if prior is not None:
-        raise InputError(f"{name}  says its own prior; name one (--prior) for a patient only")
+        raise InputError(f"{name}  is a problem with its own prior; --prior is for a patient only")
     found = locate(name, "fits", PROBLEM)
     path = found / PROBLEM if found.is_dir() else found
-    asked = read_toml(path, ProblemFile)
-    model = load_model(_beside(path, asked.model, "model.ant"))
-    known = None if asked.prior is None else read_prior(_beside(path, asked.prior, PRIOR))
+    file = read_toml(path, ProblemFile)
+    model = load_model(_beside(path, file.model, "model.ant"))
+    population_prior = None if file.prior is None else read_prior(_beside(path, file.prior, PRIOR))
     return FitProblem(
-        name=asked.name,
+        name=file.name,
         model=model,
-        patient=check_against(_patient(path, asked, model), model),
-        free=_all_free(model, path, asked, known),
-        noise=noise_of(asked, known),
-        accept={name: (limits[0], limits[1]) for name, limits in asked.accept.items()},
-        seed=asked.seed,
-        starts=asked.starts,
+        patient=check_against(_patient(path, file, model), model),
+        free=_all_free(model, path, file, population_prior),
+        noise=noise_of(file, population_prior),
+        accept={name: (limits[0], limits[1]) for name, limits in file.accept.items()},
+        seed=file.seed,
+        starts=file.starts,
         path=str(path),
     )
 
@@ -191,7 +190,7 @@ def patient_at(name: str | Path) -> Patient | None:
     Raises
     ------
     FileError, UnknownNameError
-        For a mistake in the patient's files.
+        For an error in the patient's files.
     """
     path = Path(name)
     if path.is_dir() and not (path / PROBLEM).exists():
@@ -208,9 +207,9 @@ def patient_at(name: str | Path) -> Patient | None:
 def ask(
     patient: Patient, *, model: Model | None = None, prior: str | Path | None = None
 ) -> FitProblem:
-    """What a patient's data say beside a population prior; no problem.toml is needed.
+    """The problem of a patient's data under a population prior; no problem.toml is needed.
 
-    Free is what the prior frees, but not what the patient's own values state.
+    The free parameters are those of the prior, except those that the patient's own values set.
 
     Parameters
     ----------
@@ -221,7 +220,7 @@ def ask(
     Raises
     ------
     FileError, InputError, UnknownNameError
-        If there is no prior for the model, or one of the two does not fit it.
+        If there is no prior for the model, or prior or patient do not match the model.
 
     Examples
     --------
@@ -231,28 +230,28 @@ def ask(
     from .modelfolder import model_of
 
     model = model_of(patient) if model is None else model
-    known = prior_of(model) if prior is None else read_prior(prior)
+    population_prior = prior_of(model) if prior is None else read_prior(prior)
     own = patient.scenario.values
     return FitProblem(
         name=patient.id,
         model=model,
         patient=check_against(patient, model),
-        free=tuple(free for free in free_of(model, known) if free.name not in own),
-        noise=noise_of(known.says),
+        free=tuple(free for free in free_of(model, population_prior) if free.name not in own),
+        noise=noise_of(population_prior.says),
         path=patient.path,
     )
 
 
-def _patient(path: Path, asked: ProblemFile, model: Model) -> Patient:
-    """Whom a problem is about: a patient's folder or workbook, or a subject of a data set."""
-    if not asked.data.lower().endswith(DATA_SET):
-        return load_patient(_beside(path, asked.data, "patient.toml"))
-    columns = None if asked.columns is None else path.parent / asked.columns
-    return subject_of(path.parent / asked.data, model, asked.subject or "", columns=columns)
+def _patient(path: Path, file: ProblemFile, model: Model) -> Patient:
+    """The patient of a problem: from a folder or workbook, or a subject of a data set."""
+    if not file.data.lower().endswith(DATA_SET):
+        return load_patient(_beside(path, file.data, "patient.toml"))
+    columns = None if file.columns is None else path.parent / file.columns
+    return subject_of(path.parent / file.data, model, file.subject or "", columns=columns)
 
 
 def _beside(path: Path, name: str, marker: str) -> str:
-    """A folder or file named from the problem's folder; else the name as it stands."""
+    """A path relative to the problem's folder if it exists; else the name unchanged."""
     near = path.parent / name
     return str(near) if near.is_file() or (near / marker).is_file() else name
 
@@ -267,33 +266,33 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
             f"{place(path, key=f'key free.{name}')}: the model's value is {median:g}, which has "
             "no logarithm; give a prior above 0, or leave the parameter fixed"
         )
-    low, high = _usual_bounds(median, table.sd)
+    low, high = _default_bounds(median, table.sd)
     lower = low if table.lower is None else table.lower
     upper = high if table.upper is None else table.upper
     return Free(name, lower, upper, median, table.sd, table.source, table.why)
 
 
-def _usual_bounds(median: float, sd: float) -> tuple[float, float]:
-    """Where nobody sets any: far enough for every patient."""
-    far = min(WIDE * sd, FARTHEST)
+def _default_bounds(median: float, sd: float) -> tuple[float, float]:
+    """The default bounds: wide enough for every patient."""
+    far = min(BOUND_SDS * sd, MAX_LOG_DISTANCE)
     return median * math.exp(-far), median * math.exp(far)
 
 
 def _all_free(
-    model: Model, path: Path, asked: ProblemFile, known: Prior | None
+    model: Model, path: Path, file: ProblemFile, prior: Prior | None
 ) -> tuple[Free, ...]:
-    own = [_free(model, path, name, table) for name, table in asked.free.items()]
-    if known is None:
+    own = [_free(model, path, name, table) for name, table in file.free.items()]
+    if prior is None:
         return tuple(own)
-    others = without(known.says.free, asked.fixed, path)
-    more = [_free(model, known.path, n, t) for n, t in others.items() if n not in asked.free]
+    others = without(prior.says.free, file.fixed, path)
+    more = [_free(model, prior.path, n, t) for n, t in others.items() if n not in file.free]
     return (*own, *more)
 
 
-def free_of(model: Model, known: Prior) -> tuple[Free, ...]:
-    """What a prior frees, with the medians it takes from the model."""
-    tables = known.says.free.items()
-    return tuple(_free(model, known.path, name, table) for name, table in tables)
+def free_of(model: Model, prior: Prior) -> tuple[Free, ...]:
+    """The free parameters of a prior; medians it does not give are the model's values."""
+    tables = prior.says.free.items()
+    return tuple(_free(model, prior.path, name, table) for name, table in tables)
 
 
 def _check_free(problem: FitProblem) -> None:
@@ -303,7 +302,7 @@ def _check_free(problem: FitProblem) -> None:
         if free.name not in problem.model.values:
             raise at_place(where, unknown_name("parameter", free.name, problem.model.values))
         if free.name in seen:
-            raise InputError(f"{where}: is there twice; keep one")
+            raise InputError(f"{where}: appears twice; keep one")
         seen.add(free.name)
         if not (0 < free.sd < math.inf):
             raise InputError(f"{where}: the prior's sd is {free.sd:g}; it must be above 0")
@@ -322,8 +321,8 @@ def _check_free(problem: FitProblem) -> None:
 def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
-        usual = (free.lower, free.upper) == _usual_bounds(free.median, free.sd)
-        if not usual and not free.lower <= value <= free.upper:  # then somebody chose a wrong end
+        default = (free.lower, free.upper) == _default_bounds(free.median, free.sd)
+        if not default and not free.lower <= value <= free.upper:  # bounds given explicitly
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
                 f"has {free.name} = {value:g}, allowed are {free.lower:g} to {free.upper:g}; "
@@ -333,20 +332,20 @@ def _check_values(problem: FitProblem) -> None:
 
 
 def _check_noise(problem: FitProblem) -> None:
-    known = problem.model.course_ids
+    observables = problem.model.course_ids
     for name, spread in problem.noise.spreads.items():
-        if name not in known:
+        if name not in observables:
             where = problem.where(f"noise.{name}")
-            raise at_place(where, unknown_name("observable", name, known))
+            raise at_place(where, unknown_name("observable", name, observables))
         if not 0 < spread.sd < math.inf:
             raise InputError(f"{problem.where(f'noise.{name}')}: sd must be above 0")
     if not len(problem.patient.observations):
         raise InputError(f"{problem.where('data')}: the patient has no observations to fit")
     for observation in problem.patient.observations:
         name = observation.observable
-        if name not in known:
+        if name not in observables:
             where = f"observation {observation.id}"
-            raise at_place(where, unknown_name("observable", name, known))
+            raise at_place(where, unknown_name("observable", name, observables))
         own = observation.kind == "grade" or not math.isnan(observation.sd)
         if not own and name not in problem.noise.spreads:
             raise InputError(
@@ -383,12 +382,12 @@ def _check_grades(problem: FitProblem) -> None:
 
 
 def _constants(problem: FitProblem) -> dict[str, float]:
-    """Parameters, and quantities that depend on nothing else, at the prior centre."""
-    known = {**problem.model.values, **{f.name: f.median for f in problem.free}}
+    """Parameters, and quantities that depend on parameters alone, at the prior centre."""
+    constants = {**problem.model.values, **{f.name: f.median for f in problem.free}}
     for quantity in problem.model.quantities:
-        if names(quantity.formula) <= known.keys():
-            known[quantity.id] = float(evaluate(quantity.formula, known))
-    return known
+        if names(quantity.formula) <= constants.keys():
+            constants[quantity.id] = float(evaluate(quantity.formula, constants))
+    return constants
 
 
 def _check_accept(problem: FitProblem) -> None:

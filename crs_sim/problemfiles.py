@@ -1,7 +1,7 @@
-"""problem.toml, a question, and prior.toml, what is known of patients before the data of one.
+"""The schemas of problem.toml (a fitting problem) and prior.toml (a population prior).
 
-The tables that both may hold stand here, and how a problem's own stand over those of the prior it
-names. A model's prior is found by the model's name.
+A problem's own tables override those of the prior it names. The prior of a model is found by the
+model's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 PROBLEM, PRIOR = "problem.toml", "prior.toml"
 PRIORS = "fits/priors"
 DATA_SET = ".csv"
-"""What ``data`` ends with where it names a data set, and not a patient."""
+"""Suffix of ``data`` where it names a data set rather than a patient."""
 
 
 class FreeTable(Record):
@@ -64,7 +64,7 @@ class PriorFile(Record):
     grade: GradeTable | None = None
 
     def check(self) -> None:
-        """Something varies."""
+        """Check that at least one parameter varies."""
         if not self.free:
             raise CellError("free", "no parameter varies; add a table [free.NAME]")
 
@@ -87,14 +87,14 @@ class ProblemFile(Record):
     accept: dict[str, list[float]] = column(default_factory=dict)
 
     def check(self) -> None:
-        """Something is free, a subject is one of a data set, and every accept is a pair."""
+        """Check that something is free, that subject has a data set, and that accept has pairs."""
         for key in ("columns", "subject"):
             if getattr(self, key) is not None and not self.data.lower().endswith(DATA_SET):
                 raise CellError(key, f"belongs to a data set, but data = {self.data!r} is no .csv")
         if not self.free and self.prior is None:
             raise CellError("free", "there is nothing to fit; add a table [free.NAME], or a prior")
         if self.fixed and self.prior is None:
-            raise CellError("fixed", "says what of a prior is not free, but there is no 'prior'")
+            raise CellError("fixed", "fixes parameters of a prior, but there is no key 'prior'")
         for name, limits in self.accept.items():
             if len(limits) != 2:
                 raise CellError(f"accept.{name}", "give two numbers: [lowest, highest]")
@@ -102,19 +102,19 @@ class ProblemFile(Record):
 
 @dataclass(frozen=True)
 class Prior:
-    """A prior.toml that was read: its path and what it says."""
+    """A prior.toml: its path and its contents."""
 
     path: Path
     says: PriorFile
 
 
 def read_prior(name: str | Path) -> Prior:
-    """The prior in a folder or file, or the shipped one of that name.
+    """Read the prior in a folder or file, or the shipped one of that name.
 
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match for what is misspelt.
+        Naming file and key, and the closest match for a misspelt name.
     """
     found = locate(name, PRIORS, PRIOR)
     path = found / PRIOR if found.is_dir() else found
@@ -135,14 +135,14 @@ def prior_of(model: Model) -> Prior:
     if (root() / PRIORS / model.name / PRIOR).is_file():
         return read_prior(root() / PRIORS / model.name)
     raise FileError(
-        f"{place(beside)}: is not there, so nothing says which parameters of model {model.name} "
+        f"{place(beside)}: not found, so it is unknown which parameters of model {model.name} "
         "differ between patients. Write it ([free.NAME] with sd and source for each of them, "
-        "[noise.OBSERVABLE] with sd and source for all that is measured), or name one with --prior"
+        "[noise.OBSERVABLE] with sd and source for each observable), or name one with --prior"
     )
 
 
 def over(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entry]:
-    """A problem's own tables, then those of the prior that it does not replace.
+    """A problem's own tables, then those of the prior that it does not override.
 
     >>> over({"b": 1}, {"a": 2, "b": 3})
     {'b': 1, 'a': 2}
@@ -150,11 +150,11 @@ def over(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entr
     return {**own, **{name: table for name, table in prior.items() if name not in own}}
 
 
-def noise_of(asked: ProblemFile | PriorFile, known: Prior | None = None) -> Noise:
-    """The noise that a file says; what it does not say stands in the prior it names."""
-    noise, grade = asked.noise, asked.grade
-    if known is not None:
-        noise, grade = over(noise, known.says.noise), grade or known.says.grade
+def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise:
+    """The noise given in a file, completed from the prior it names."""
+    noise, grade = file.noise, file.grade
+    if prior is not None:
+        noise, grade = over(noise, prior.says.noise), grade or prior.says.grade
     spreads = {name: Spread(table.sd, table.source) for name, table in noise.items()}
     if grade is None:
         return Noise(spreads)
@@ -162,12 +162,12 @@ def noise_of(asked: ProblemFile | PriorFile, known: Prior | None = None) -> Nois
 
 
 def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[str, Entry]:
-    """The tables but those of parameters that a problem holds fixed.
+    """The tables without those of the parameters that a problem fixes.
 
     Raises
     ------
     UnknownNameError
-        For one the prior does not free.
+        For a parameter that is not free in the prior.
     """
     for name in fixed:
         if name not in tables:

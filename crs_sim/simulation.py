@@ -1,4 +1,4 @@
-"""`simulate`: a model under a scenario gives a `Simulation`, one run with everything it showed."""
+"""`simulate` runs a model under a scenario; a `Simulation` holds its curves, doses and ledger."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 NO_TREATMENT = Scenario("no treatment")
-MOST_SAMPLES = 1_000_000
+MAX_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """One run: what was asked, what came out, what was given, what it cost.
+    """One run: its inputs, curves, doses given, and solver statistics.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Simulation:
     days : (n_days,) float, day after infusion, ascending
     states : (n_days, n_states)
     quantities : (n_days, n_quantities)
-    inputs : tuple of Input, what arrived of the doses up to the last day, as the solver saw it
-    ledger : Ledger, every dose given or held up to then, and why
+    inputs : tuple of Input, the boluses and infusions given to the solver up to the last day
+    ledger : Ledger, every dose given or held up to the last day, and why
     solver : Counts
     """
 
@@ -87,7 +87,7 @@ class Simulation:
         Raises
         ------
         InputError
-            For a day the run was not sampled on; names the nearest that it was.
+            For a day that was not sampled; names the nearest sampled day.
         """
         rows = [self._row(float(day)) for day in np.atleast_1d(np.asarray(days, dtype=float))]
         return replace(
@@ -105,7 +105,7 @@ class Simulation:
 
     def table(self) -> pd.DataFrame:
         """The run as a table: column ``day``, then the states, then the quantities."""
-        import pandas as pd  # slow to load, and not every run becomes a table
+        import pandas as pd  # slow to load, and often not needed
 
         names = ["day", *self._columns]
         return pd.DataFrame(
@@ -113,7 +113,7 @@ class Simulation:
         )
 
     def __repr__(self) -> str:
-        """One line: what was run, over which days, how."""
+        """One line: model, scenario, days and method."""
         return (
             f"Simulation({self.model.name!r}, {self.scenario.name!r}: {len(self.days)} days "
             f"{self.days[0]:g} to {self.days[-1]:g}, {len(self.inputs)} doses, "
@@ -136,20 +136,20 @@ def simulate(
     Parameters
     ----------
     model : Model
-    scenario : Scenario, its values are put into the model first; what its triggers and holds
-        decide is found with the same solver (see `crs_sim.ledger`)
+    scenario : Scenario, its values replace those of the model; its triggers and holds are resolved
+        with the same solver (see `crs_sim.ledger`)
     until : float, last day
     every_hours : float, hours between samples
-    days : ascending days to sample instead of ``until`` and ``every_hours``, given back unchanged
+    days : ascending days to sample instead of ``until`` and ``every_hours``, returned unchanged
     method : str, Rosenbrock (compiled; fast), or SciPy's LSODA, BDF or Radau in plain Python
-    rtol : float, relative tolerance; absolute ones follow from each state's size
+    rtol : float, relative tolerance; absolute tolerances follow from each state's size
 
     Raises
     ------
     InputError, UnknownNameError, UnitError
-        For what cannot be run.
+        If the model or scenario cannot be run.
     IntegrationError
-        When the solver gives up; names the day and the states.
+        If the solver fails; names the day and the states.
 
     Examples
     --------
@@ -162,23 +162,23 @@ def simulate(
     check_method(method)
     check_rtol(rtol)
     patient = model.with_values(**scenario.values)
-    wanted = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
-    check_days(wanted)
-    until = float(wanted[-1])
+    sampled = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
+    check_days(sampled)
+    until = float(sampled[-1])
     decided, ledger = settled(patient, scenario, until=until, method=method, rtol=rtol)
-    line, inputs = timeline(patient, decided, wanted)
+    line, inputs = timeline(patient, decided, sampled)
     states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
-    return Simulation(patient, scenario, wanted, states, quantities, inputs, ledger, counts)
+    return Simulation(patient, scenario, sampled, states, quantities, inputs, ledger, counts)
 
 
 def check_rtol(rtol: float) -> None:
-    """Refuse a relative tolerance that is none."""
+    """Raise an InputError for a relative tolerance outside (0, 1)."""
     if not 0 < rtol < 1:
         raise InputError(f"rtol is {rtol:g}; give a number between 0 and 1, such as 1e-6")
 
 
 def sample_days(until: float, every_hours: float) -> Array:
-    """0, every, ..., until: each k*every exactly, the last day always among them.
+    """Sample days 0, every, ..., until: exact multiples, and always the last day.
 
     >>> sample_days(1.0, 6.0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -188,9 +188,9 @@ def sample_days(until: float, every_hours: float) -> Array:
     if not (np.isfinite(every_hours) and every_hours > 0):
         raise InputError(f"every_hours is {every_hours}; give a positive number of hours")
     count = until * HOURS_PER_DAY / every_hours
-    if count > MOST_SAMPLES:
+    if count > MAX_SAMPLES:
         raise InputError(
-            f"to day {until:g}, every {every_hours:g} hours: more than {MOST_SAMPLES:,} samples; "
+            f"to day {until:g}, every {every_hours:g} hours: more than {MAX_SAMPLES:,} samples; "
             "end sooner, or sample less often"
         )
     steps = np.arange(int(count + 1e-9) + 1)

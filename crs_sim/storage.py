@@ -1,6 +1,6 @@
-"""A fit on disk and back: one folder a run, written whole or not at all, never edited.
+"""Save and load fits: one folder per run, written atomically and never edited.
 
-A run belongs to the equations it was made with: it is refused for a model whose hash differs.
+A run is tied to the equations it was made with: it is rejected for a model with another hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .output import csv_file, json_file
 from .shipped import root
 from .workbook import is_workbook
 
-if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after a fit loaded it
+if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd
 
     from .fitting import Dropped, Fit
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # fitting brings lmfit, half a second; a run is stored after 
 
 RESULT = "result.json"
 SAME_COST = 1e-4
-"""Relative: runs of another machine, or of another step loop, may differ by rounding."""
+"""Relative tolerance of a stored cost: another machine or step loop may round differently."""
 LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
 
 
@@ -74,12 +74,12 @@ class Run:
         return model.with_values(**self.values)
 
     def refuse_other(self, model: Model) -> None:
-        """Raise a StorageError if the run was made with other equations than the model's."""
+        """Raise a StorageError if the run was made with equations other than the model's."""
         if model.hash != self.model_hash:
             raise StorageError(
                 f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is "
                 f"now {model.hash}: its equations have changed; fit again (crs-sim fit "
-                f"{self.problem}), or go back to the model of that run"
+                f"{self.problem}), or use the model of that run"
             )
 
     def changed(self, model: Model) -> dict[str, tuple[float, float]]:
@@ -118,13 +118,13 @@ def save_run(
 ) -> Path:
     """Write a fit to ``folder/runs/<date>_<hash>``.
 
-    Everything goes into a hidden folder beside it, which takes its name only when complete.
+    Files are written to a hidden temporary folder, which is renamed when complete.
 
     Parameters
     ----------
     folder : the problem's folder, e.g. fits/ruemmele2025
-    dropped : what `drop_one` found, if it was asked
-    also : called with the folder before it takes its name, to add figures
+    dropped : results of `drop_one`, if any
+    also : called with the temporary folder before it is renamed, to add figures
 
     Returns
     -------
@@ -133,7 +133,7 @@ def save_run(
     Raises
     ------
     StorageError
-        If it cannot be written; nothing is left behind.
+        If it cannot be written; no partial folder remains.
     """
     created = datetime.now(UTC)
     content = json_file(_result(result, created, dropped))
@@ -156,20 +156,20 @@ def save_run(
 
 
 def load_run(name: str | Path, model: Model | None = None) -> Run:
-    """A stored fit.
+    """Load a stored fit.
 
     Parameters
     ----------
-    name : its folder; or a problem's folder or shipped name, which stands for its latest run; or
-        "problem/run" of a shipped one
+    name : its folder; or a problem's folder or shipped name, for its latest run; or "problem/run"
+        of a shipped one
     model : if given, the run must have been made with its equations
 
     Raises
     ------
     StorageError, UnknownNameError
-        If there is none, it is incomplete, or it belongs to another model.
+        If it does not exist, is incomplete, or belongs to another model.
     """
-    path = _found(name)
+    path = _run_folder(name)
     try:
         stored = json.loads((path / RESULT).read_text(encoding="utf-8"))
         run = Run(
@@ -184,7 +184,7 @@ def load_run(name: str | Path, model: Model | None = None) -> Run:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{path / RESULT}  is no complete result ({type(error).__name__}: {error}); "
+            f"{path / RESULT}  is not a complete result ({type(error).__name__}: {error}); "
             "fit again, or restore the file"
         ) from None
     if model is not None:
@@ -193,29 +193,29 @@ def load_run(name: str | Path, model: Model | None = None) -> Run:
 
 
 def restored(run: Run, problem: FitProblem) -> Fit:
-    """The `Fit` that a run stores, to go on from: profiles, predictions, leaving out.
+    """Restore the `Fit` of a run, for profiles, predictions or leave-one-out.
 
     Parameters
     ----------
     run : Run
-    problem : FitProblem, the question it answers
+    problem : FitProblem, the one that was fitted
 
     Raises
     ------
     StorageError
-        If the question has changed since: equations, free parameters, priors, noise or
-        observations; the stored values would no longer be its answer.
+        If the problem has changed since: equations, free parameters, priors, noise or
+        observations; the stored values would no longer be its estimates.
     """
     run.refuse_other(problem.model)
     stored = run.result
-    asked = {
-        "free parameters or priors": (_numbers([asdict(f) for f in problem.free]),
-                                      _numbers(stored["free"])),
+    inputs = {
+        "free parameters or priors": (_fit_settings([asdict(f) for f in problem.free]),
+                                      _fit_settings(stored["free"])),
         "patient's own values": (dict(problem.patient.scenario.values), stored["patient_values"]),
     }  # fmt: skip
-    for what, (now, then) in asked.items():
+    for name, (now, then) in inputs.items():
         if now != then:
-            raise StorageError(f"{run.path}  the {what} of {problem.name} have changed since this "
+            raise StorageError(f"{run.path}  the {name} of {problem.name} have changed since this "
                                f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
     same = replace(problem, model=problem.model.with_values(**run.fixed))
     from .descents import Start
@@ -236,36 +236,36 @@ def restored(run: Run, problem: FitProblem) -> Fit:
 
 
 def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
-    """The question a run answers: its problem's, or its patient's with the prior that it tells.
+    """The problem of a run: loaded from its folder, or rebuilt from its patient and stored prior.
 
     Parameters
     ----------
     run : Run
-    name : the problem or patient  [default: whose folder it lies in, or the shipped one]
+    name : the problem or patient  [default: the folder that contains the run, or the shipped one]
 
     Raises
     ------
     StorageError
-        If it is not there.
+        If it cannot be found.
     """
-    from .problem import load_problem, patient_at  # a stored run is read without it
+    from .problem import load_problem, patient_at  # not needed to read a stored run
 
     home = run.path.resolve().parents[1]
-    book = home.with_name(f"{home.name}.xlsx")  # whose runs lie in a folder of its name
+    book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name
     if name is None:
-        has = [home / "problem.toml", home / "patient.toml", book]
-        beside = next((path for path in has if path.is_file()), None)
+        candidates = [home / "problem.toml", home / "patient.toml", book]
+        beside = next((path for path in candidates if path.is_file()), None)
         name = run.problem if beside is None else beside
     try:
-        who = patient_at(name)
-        return load_problem(name) if who is None else _question(run, who)
+        patient = patient_at(name)
+        return load_problem(name) if patient is None else _patient_problem(run, patient)
     except UnknownNameError:
-        raise StorageError(f"{run.path}  answers the problem {run.problem}, which is not beside it "
-                           "and is not shipped; say where it is (--problem FOLDER)") from None
+        raise StorageError(f"{run.path}  belongs to problem {run.problem}, which is neither beside "
+                           "it nor shipped; give its folder (--problem FOLDER)") from None
 
 
 def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
-    """A stored fit, to go on from.
+    """Load a stored fit as a `Fit`.
 
     Parameters
     ----------
@@ -286,16 +286,16 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
     return restored(run, problem_of(run, problem))
 
 
-def _question(run: Run, patient: Patient) -> FitProblem:
-    """What was asked of a patient without a problem.toml: with the priors and noise of the run."""
+def _patient_problem(run: Run, patient: Patient) -> FitProblem:
+    """The problem of a patient without a problem.toml, with the priors and noise of the run."""
     from .modelfolder import model_of
     from .noise import GradeScale, Noise, Spread
     from .patient import check_against
     from .problem import FitProblem, Free
 
     model, noise = model_of(patient), run.result["noise"]
-    told = noise["grade"]
-    grade = None if told is None else GradeScale(**{**told, "cuts": tuple(told["cuts"])})
+    scale = noise["grade"]
+    grade = None if scale is None else GradeScale(**{**scale, "cuts": tuple(scale["cuts"])})
     spreads = {name: Spread(**spread) for name, spread in noise["spreads"].items()}
     free = tuple(Free(**f) for f in run.result["free"])
     run.refuse_other(model)
@@ -303,15 +303,15 @@ def _question(run: Run, patient: Patient) -> FitProblem:
                       Noise(spreads, grade), path=patient.path)  # fmt: skip
 
 
-def _numbers(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """What decides a fit of each free parameter: words about it may change."""
+def _fit_settings(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The fields of each free parameter that determine a fit; its descriptions may change."""
     return [[f[key] for key in ("name", "lower", "upper", "median", "sd")] for f in free]
 
 
-def _found(name: str | Path) -> Path:
+def _run_folder(name: str | Path) -> Path:
     given = Path(name)
     if is_workbook(given):
-        given = given.with_suffix("")  # its runs lie in a folder of its name
+        given = given.with_suffix("")  # its runs are in a folder of the same name
     parts = given.parts
     shipped = root() / "fits" / parts[0] if parts and not given.is_absolute() else given
     inside = shipped / "runs" / parts[1] if len(parts) == 2 else shipped
@@ -321,7 +321,7 @@ def _found(name: str | Path) -> Path:
         if (folder / "runs").is_dir():
             return _latest(folder)
     if given.exists():
-        raise StorageError(f"{given}  holds no run ({RESULT} is not there); fit first")
+        raise StorageError(f"{given}  contains no run ({RESULT} is missing); fit first")
     known = [runs.parent.name for runs in (root() / "fits").glob("*/runs")]
     raise unknown_name("run (no such folder or shipped fit)", str(name), known)
 
@@ -352,7 +352,7 @@ def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
 
 
 def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
-    """What result.json holds; numbers with all their digits."""
+    """The contents of result.json, with numbers at full precision."""
     problem, model = result.problem, result.problem.model
     fixed = {name: v for name, v in model.values.items() if name not in result.values}
     return {
@@ -384,7 +384,7 @@ def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every library the numbers depend on."""
+    """Versions of Python and of every library the results depend on."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for library in LIBRARIES:
         try:

@@ -1,6 +1,6 @@
-"""Patients made by the model itself, to see whether a fit finds again what they were made from.
+"""Synthetic patients simulated from a model, to check whether a fit recovers their parameters.
 
-Whatever comes from here is synthetic, and its id, and the note of every observation, say so.
+The id of each patient and the note of each observation mark them as synthetic.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Design:
-    """What is given to a synthetic patient, and what is measured when.
+    """Doses and sampling times of a synthetic patient.
 
     Parameters
     ----------
     scenario : Scenario
     samples : mapping of observable, or ``crs_grade``, to its days
-    limits : mapping of observable to the (lowest, highest) level its assay can tell, in the
+    limits : mapping of observable to its assay's (lower, upper) limit of quantification, in the
         model's unit; a reading beyond becomes ``below`` or ``above`` that limit
     """
 
@@ -49,20 +49,20 @@ class Design:
 def synthetic_patient(
     model: Model, design: Design, noise: Noise, rng: Generator, *, id: str = "p1"
 ) -> Patient:
-    """A patient whose observations are the model's own curves, read with error.
+    """Simulate a patient whose observations are the model's curves with measurement error.
 
     Parameters
     ----------
-    model : Model, with the values that are true of this patient
+    model : Model, with the true values of this patient
     design : Design
     noise : Noise, of each observable in the design
-    rng : Generator, of the readings' errors
-    id : str, gets "synthetic_" in front
+    rng : Generator, for the measurement errors
+    id : str, prefixed with "synthetic_"
 
     Raises
     ------
     InputError, UnknownNameError
-        For an observable without noise, or one the model does not have.
+        For an observable without noise, or one that is not in the model.
 
     Examples
     --------
@@ -74,16 +74,15 @@ def synthetic_patient(
     >>> made.id, [o.kind for o in made.observations]
     ('synthetic_p1', ['value', 'value'])
     """
-    given, _ = settled(model, design.scenario, until=float(design.days[-1]))
-    run = simulate(model, given, days=design.days, rtol=1e-7)
+    scenario, _ = settled(model, design.scenario, until=float(design.days[-1]))
+    run = simulate(model, scenario, days=design.days, rtol=1e-7)
     readings = [
         _reading(run, name, day, design, noise, rng)
         for name, days in design.samples.items()
         for day in days
     ]
     name = f"{SYNTHETIC}_{id}"
-    scenario = replace(given, name=name)
-    return Patient(name, model.name, scenario, Observations(tuple(readings)))
+    return Patient(name, model.name, replace(scenario, name=name), Observations(tuple(readings)))
 
 
 def _reading(
@@ -95,12 +94,12 @@ def _reading(
         grade = _grade(at, noise, rng)
         return Observation(id, GRADE, "grade", day, day, math.nan, grade, "", note=SYNTHETIC)
     if name not in noise.spreads:
-        raise InputError(f"{name} is sampled, but nothing says its noise; add it to `noise`")
+        raise InputError(f"{name} is sampled, but has no noise entry; add it to `noise`")
     value = float(at[name][0]) * math.exp(noise.spreads[name].sd * rng.standard_normal())
     low, high = design.limits.get(name, (0.0, math.inf))
     kind = "below" if value < low else "above" if value > high else "value"
-    shown = min(max(value, low), high)
-    return Observation(id, name, kind, day, day, math.nan, shown, run.units[name], note=SYNTHETIC)
+    level = min(max(value, low), high)
+    return Observation(id, name, kind, day, day, math.nan, level, run.units[name], note=SYNTHETIC)
 
 
 def _grade(at: Simulation, noise: Noise, rng: Generator) -> float:

@@ -1,7 +1,7 @@
-"""Whether the numbers of a fit can be believed: starts that agree, bounds, what is told by nothing.
+"""Diagnostics of a fit: agreement of the starts, convergence, identifiability, bounds.
 
-What is wrong comes first in every report (`concerns`); what a reader should know comes with it
-(`agreement_words`, `condition_words`).
+Warnings (`concerns`) come first in every report, together with `agreement_words` and
+`condition_words`.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 from .fitting import Fit
 
 SAME_OPTIMUM, NEAR = 0.1, 1.0
-"""Costs above the best at which a start has reached it, and has come near."""
+"""Cost above the best within which a start has reached the optimum, and is near it."""
 ILL_CONDITIONED = 1000.0
-"""Condition number of the correlations that pharmacometrics takes for severe."""
+"""Condition number of the correlations regarded as severe in pharmacometrics."""
 
 
 def agreeing(result: Fit, within: float = NEAR) -> int:
-    """How many starts ended at most ``within`` above the best cost."""
+    """Number of starts that ended at most ``within`` above the best cost."""
     return sum(start.cost - result.cost <= within for start in result.starts)
 
 
 def concerns(result: Fit) -> tuple[str, ...]:
-    """What speaks against believing the estimates, the worst first; empty if nothing does.
+    """Warnings about the reliability of the estimates, the most serious first; may be empty.
 
     Examples
     --------
     ``concerns(best)`` is ``()``, or for instance
-    ``("at a bound: d_psa (upper); its interval is not to be believed, widen the bound or say "
-    "why it stands",)``
+    ``("at a bound: d_psa (upper); standard errors are valid only away from bounds: widen the "
+    "bound, or state why it is right",)``
     """
-    said = (_poor(result), _unfinished(result), _untold(result), _bounds(result))
-    return tuple(text for text in said if text)
+    checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
+    return tuple(text for check in checks if (text := check(result)))
 
 
 def agreement_words(result: Fit) -> str:
-    """How many starts reached the best cost."""
+    """A sentence on how many starts reached the best cost."""
     return (
         f"{agreeing(result, SAME_OPTIMUM)} of {len(result.starts)} starts end within "
         f"{SAME_OPTIMUM:g} of the best cost, {agreeing(result)} within {NEAR:g}"
@@ -41,7 +41,7 @@ def agreement_words(result: Fit) -> str:
 
 
 def condition_words(result: Fit) -> str:
-    """The condition number of the correlations, and what it means if it is large."""
+    """A sentence on the condition number of the correlations."""
     if result.singular:
         return "the covariance is singular"
     text = f"condition number of the correlations {result.condition:.3g}"
@@ -50,11 +50,11 @@ def condition_words(result: Fit) -> str:
     return text
 
 
-def _poor(result: Fit) -> str:
+def _few_agreeing_starts(result: Fit) -> str:
     if len(result.starts) == 1:
         return (
-            "only one start was made, so nothing says that this is the best optimum; fit again "
-            "with more (--starts 8)"
+            "only one start was made, so this may be a local optimum; fit again with more "
+            "(--starts 8)"
         )
     count = agreeing(result)
     if count >= 2:
@@ -66,24 +66,24 @@ def _poor(result: Fit) -> str:
     )
 
 
-def _unfinished(result: Fit) -> str:
+def _not_converged(result: Fit) -> str:
     if result.polish.converged:
         return ""
-    return f"the last descent stopped before it had converged: {result.polish.status}"
+    return f"the final optimisation stopped before it had converged: {result.polish.status}"
 
 
-def _untold(result: Fit) -> str:
+def _not_identified(result: Fit) -> str:
     if not result.singular:
         return ""
     loose = [e.parameter for e in result.estimates if e.carried_by_prior]
     names = f" ({', '.join(loose)})" if loose else ""
     return (
-        "the covariance is singular: neither observations nor priors tell some parameters"
+        "the covariance is singular: neither observations nor priors identify some parameters"
         f"{names}; give them a narrower prior, or fix them"
     )
 
 
-def _bounds(result: Fit) -> str:
+def _at_bounds(result: Fit) -> str:
     where = {f.name: f for f in result.problem.free}
     at = [
         f"{e.parameter} ({'upper' if e.estimate**2 > f.lower * f.upper else 'lower'})"
@@ -93,6 +93,6 @@ def _bounds(result: Fit) -> str:
     if not at:
         return ""
     return (
-        f"at a bound: {', '.join(at)}; the standard errors hold only beside it: widen the bound, "
-        "or say why it stands"
+        f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
+        "the bound, or state why it is right"
     )

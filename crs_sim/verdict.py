@@ -1,7 +1,7 @@
-"""Each reported level beside the fitted one, and whether that is good enough.
+"""Compare each observation with its fitted value, and judge it as pass or miss.
 
-What counts as good enough is written down before the fit (``[accept]`` in problem.toml); where it
-is not, the reading's own 95 % spread decides, and for a limit the limit itself.
+The acceptance range is set before the fit (``[accept]`` in problem.toml); by default it is the 95 %
+error interval of the reading, or for a censored reading its limit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .problem import FitProblem
 from .simulation import Simulation
 
 EXACT_SHARE = 0.9
+"""Smallest share of exact grades with which the grades pass together."""
 GRADE_RULE = "all_grades"
 
 
@@ -39,7 +40,7 @@ class Judged:
 
 
 def judge(result: Fit) -> tuple[Judged, ...]:
-    """Every observation judged; grades also together, in a last row `all_grades`.
+    """Judge every observation; grades also together, in a last row `all_grades`.
 
     The grades pass together if at least nine in ten are exact and none is off by more than one.
     """
@@ -50,7 +51,7 @@ def judge(result: Fit) -> tuple[Judged, ...]:
 
 
 def judged_table(result: Fit) -> pd.DataFrame:
-    """`judge` as a table, one row an observation."""
+    """`judge` as a table, one row per observation."""
     return pd.DataFrame([vars(row) for row in judge(result)])
 
 

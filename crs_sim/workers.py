@@ -1,8 +1,8 @@
-"""The same work on many items, in processes or in threads; the same results in the same order.
+"""Parallel map over processes or threads, with results in the order of the items.
 
-Processes are started afresh (never forked), run nothing of the user's script, and end with it: on
-Ctrl-C each stops at its next `stop_if_asked`; if the parent is killed they notice and go too.
-Threads are for work that lets go of Python's lock, as the compiled kernel does.
+Processes are spawned (never forked), do not run the user's script, and end with the parent: on
+Ctrl-C each stops at its next `stop_if_asked`; if the parent is killed they exit too. Threads are
+for work that releases the GIL, as the compiled kernel does.
 """
 
 # Ours round concurrent.futures, since workers of loky (3.7) outlive a parent that was killed, and
@@ -34,11 +34,11 @@ _stop: Event | None = None
 
 
 class StoppedError(Exception):
-    """Raised inside a worker whose result nobody waits for any more."""
+    """Raised in a worker whose result is no longer needed."""
 
 
 def stop_if_asked() -> None:
-    """To be called now and then by long work; raises `StoppedError` in a worker told to stop."""
+    """Raise `StoppedError` if this worker should stop; long work calls it regularly."""
     if _stop is not None and _stop.is_set():
         raise StoppedError
 
@@ -50,29 +50,29 @@ def each(
     workers: int | None = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """``[work(item) for item in items]``, on several processes.
+    """``[work(item) for item in items]`` in several processes.
 
     Parameters
     ----------
-    work : a function of this package, or a `functools.partial` of one (it travels by pickle)
-    items : what to work on
-    workers : int, processes; 1 stays in this one, None takes one for each core
-    finished : called in this process with each result as it comes in, in any order
+    work : a function of this package, or a `functools.partial` of one (it is pickled)
+    items : arguments of ``work``
+    workers : int, processes; 1 runs in this one, None uses one for each core
+    finished : called in this process with each result as it arrives, in any order
 
     Raises
     ------
     InputError
         If ``workers`` is below 1.
     CrsSimError
-        If a process was killed. What ``work`` raises comes through as it is.
+        If a process was killed. Exceptions of ``work`` are raised unchanged.
 
     Examples
     --------
     >>> each(abs, [-1, 2], workers=1)
     [1, 2]
     """
-    count = min(count_of(workers), len(items))
-    results = _here(work, items) if count <= 1 else _there(work, items, count)
+    count = min(worker_count(workers), len(items))
+    results = _in_this_process(work, items) if count <= 1 else _in_processes(work, items, count)
     by_place = {}
     for place, result in results:
         by_place[place] = result
@@ -88,31 +88,31 @@ def in_order(
     workers: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Result]:
-    """``map(work, items)`` on several threads, a few items ahead of whoever takes the results.
+    """``map(work, items)`` in several threads, a few items ahead of the consumer.
 
     Parameters
     ----------
-    work : a function that lets go of Python's lock
-    items : taken one by one as they are needed; twice as many as there are threads wait at most
-    workers : int, threads; None takes one for each core
-    stop : set when the rest is not wanted any more (an error, Ctrl-C, the iterator closed), so
-        that long work can look at it and end; what has not begun then never does
+    work : a function that releases the GIL
+    items : taken one by one as needed; at most two per thread are queued
+    workers : int, threads; None uses one for each core
+    stop : set when the rest is no longer needed (an error, Ctrl-C, the iterator closed), so that
+        long work can check it and end; queued items are then never started
 
     Raises
     ------
     InputError
-        If ``workers`` is below 1. What ``work`` raises comes through as it is.
+        If ``workers`` is below 1. Exceptions of ``work`` are raised unchanged.
 
     Examples
     --------
     >>> list(in_order(abs, [-1, 2], workers=2))
     [1, 2]
     """
-    count = count_of(workers)
-    return _threads(work, iter(items), count, stop or threading.Event())
+    count = worker_count(workers)
+    return _in_threads(work, iter(items), count, stop or threading.Event())
 
 
-def _threads(
+def _in_threads(
     work: Callable[[Item], Result], items: Iterator[Item], count: int, stop: threading.Event
 ) -> Iterator[Result]:
     pool = ThreadPoolExecutor(count, "crs_sim")
@@ -127,26 +127,26 @@ def _threads(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def count_of(workers: int | None) -> int:
-    """How many workers: as many as asked for, or one for each core."""
+def worker_count(workers: int | None) -> int:
+    """The requested number of workers, or one for each core."""
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
     return workers or os.cpu_count() or 1
 
 
-def _here(
+def _in_this_process(
     work: Callable[[Item], Result], items: Sequence[Item]
 ) -> Iterator[tuple[int, Result]]:
     for place, item in enumerate(items):
         yield place, work(item)
 
 
-def _there(
+def _in_processes(
     work: Callable[[Item], Result], items: Sequence[Item], count: int
 ) -> Iterator[tuple[int, Result]]:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(count, context, _begin, (stop,))
+    pool = ProcessPoolExecutor(count, context, _start_worker, (stop,))
     try:
         with _script_hidden():
             futures: dict[Future[Result], int] = {
@@ -163,15 +163,15 @@ def _there(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(stop: Event) -> None:
-    """First thing in a worker: leave Ctrl-C to the parent, and watch that it lives."""
+def _start_worker(stop: Event) -> None:
+    """Initialise a worker: leave Ctrl-C to the parent, and exit if the parent is killed."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
@@ -180,7 +180,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _script_hidden() -> Iterator[None]:
-    """Keep new processes from importing the user's script, which may call us without a guard."""
+    """Hide the user's script from new processes: it may lack an ``if __name__`` guard."""
     main = sys.modules["__main__"]
     hidden: dict[str, object] = {
         name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in vars(main)

@@ -1,1 +1,1 @@
-"""Studies of the methods themselves, on synthetic patients; each writes what it found beside it."""
+"""Validation of the methods on synthetic patients; each study writes its results beside it."""

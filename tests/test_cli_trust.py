@@ -111,7 +111,7 @@ def test_what_cannot_be_profiled_is_said(problem, tmp_path):
     moved = Path(shutil.copytree(of(problem), tmp_path / "elsewhere" / "runs" / "one"))
     result = run("profile", moved)
     assert result.exit_code == 1
-    assert "say where it is (--problem FOLDER)" in result.stderr
+    assert "give its folder (--problem FOLDER)" in result.stderr
     assert run("profile", moved, "--problem", problem, "--workers", 1).exit_code == 0
 
 

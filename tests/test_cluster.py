@@ -240,7 +240,7 @@ def test_an_error_in_the_work_comes_through(cluster):
 
 
 def test_work_that_kills_every_worker_is_said(cluster):
-    with pytest.raises(CrsSimError, match="several workers died over one and the same piece"):
+    with pytest.raises(CrsSimError, match="several workers died on the same task"):
         everywhere(os._exit, [3], workers=cluster.scheduler_address)
 
 
@@ -251,7 +251,7 @@ def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
     work = as_done(running.scheduler_address, partial(noted, tmp_path), range(50))
     next(work)
     running.close()
-    with pytest.raises(CrsSimError, match=r"went away: .*; start it again.*--resume"):
+    with pytest.raises(CrsSimError, match=r"was lost: .*; restart it.*--resume"):
         list(work)
     assert capfd.readouterr().err.count("\n") < 3  # Dask's own tracebacks are kept back
 

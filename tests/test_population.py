@@ -57,7 +57,7 @@ def test_the_table_says_what_it_is():
 def test_a_prior_beside_the_model_comes_before_the_shipped_one(tmp_path):
     folder = write_case(tmp_path)
     model = load_model(folder / "model")
-    with pytest.raises(CrsSimError, match="is not there, so nothing says which parameters"):
+    with pytest.raises(CrsSimError, match="not found, so it is unknown which parameters"):
         load_population(model)
     text = replace(SMALL, name="mine", model=model, free=(free("k", 0.5, 0.2),)).toml()
     (folder / "model" / "prior.toml").write_text(text)

@@ -150,7 +150,7 @@ GRADE = (seen("g1", "crs_grade", 1.0, 2.0, "grade"),)
 
 
 def test_a_parameter_is_free_only_once():
-    with pytest.raises(InputError, match=r"free.a0: is there twice"):
+    with pytest.raises(InputError, match=r"free.a0: appears twice"):
         asked(A0, A0)
 
 
@@ -258,7 +258,7 @@ def test_what_the_patients_own_values_state_is_not_fitted(alone):
 
 def test_without_any_prior_the_message_says_where_it_would_be(alone):
     (alone.parent / "prior.toml").unlink()
-    with pytest.raises(FileError, match=r"prior.toml: is not there, .* with --prior"):
+    with pytest.raises(FileError, match=r"prior.toml: not found, .* with --prior"):
         load_problem(alone)
 
 
@@ -296,7 +296,7 @@ def test_a_problem_takes_from_a_prior_what_it_does_not_say_itself(folder):
     ("old", "new", "words"),
     [
         ("seed = 3", 'prior = "prior.toml"\nfixed = ["a1"]', "key fixed: unknown free .* 'a0'"),
-        ("seed = 3", 'fixed = ["a0"]', "key fixed: says what of a prior is not free, but there"),
+        ("seed = 3", 'fixed = ["a0"]', "key fixed: fixes parameters of a prior, but there"),
         ("seed = 3", 'prior = "crz"', "unknown prior .* did you mean 'crs'"),
     ],
 )
@@ -308,7 +308,7 @@ def test_mistakes_with_a_prior(folder, old, new, words):
 
 
 def test_a_problem_is_not_asked_with_another_prior(folder):
-    with pytest.raises(InputError, match="says its own prior"):
+    with pytest.raises(InputError, match="a problem with its own prior"):
         load_problem(folder, prior="crs")
 
 

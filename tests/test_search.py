@@ -305,7 +305,7 @@ def test_what_is_wrong_is_said_with_its_place(best, tmp_path, text, words):
     ("trials = 120", "trials = 0", "trials"),
     ("amount_d12", "peak_amount", "both endpoints are the same"),
     ("until = 12", "until = 1e9", "search.toml, key until"),
-    ("until = 12", "until = 11", "amount_d12 is asked for and the runs end on day 11"),
+    ("until = 12", "until = 11", "amount_d12 is after the end of the runs on day 11"),
     ("seed = 3", 'courses = ["amuont"]', "did you mean 'amount'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_the_rest(best, tmp_path, old, new, words):

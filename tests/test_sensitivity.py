@@ -271,4 +271,4 @@ def test_the_command_writes_tables_figures_and_a_verdict(best, folder, tmp_path)
     assert wrong.exit_code == 1 and "did you mean 'peak_amount'" in wrong.output
     late = CliRunner().invoke(cli, [*command[:3], "shock_d13", "--until", "12", "--out", str(out)])
     assert late.exit_code == 1
-    assert "shock_d13 is asked for and the runs end on day 12" in late.output
+    assert "shock_d13 is after the end of the runs on day 12" in late.output

@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_said(answer, tmp_path):
 
 
 def test_what_is_no_run_is_said(answer, problem, tmp_path):
-    with pytest.raises(StorageError, match=r"holds no run \(result.json is not there\); fit first"):
+    with pytest.raises(StorageError, match=r"no run \(result.json is missing\); fit first"):
         load_run(tmp_path)
     (problem / "runs").mkdir(parents=True)
     with pytest.raises(StorageError, match="has no run yet; fit first"):
@@ -131,7 +131,7 @@ def test_what_is_no_run_is_said(answer, problem, tmp_path):
     del stored["values"]
     os.chmod(path / "result.json", 0o644)
     (path / "result.json").write_text(json.dumps(stored))
-    with pytest.raises(StorageError, match="is no complete result"):
+    with pytest.raises(StorageError, match="is not a complete result"):
         load_run(path)
 
 

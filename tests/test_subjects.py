@@ -156,7 +156,7 @@ def test_another_problem_is_not_overwritten(tmp_path, study):
     found = read_nonmem(study, ONE)
     subject_problem(found, found.patients[0], ONE, tmp_path / "one")
     subject_problem(found, found.patients[0], ONE, tmp_path / "one")
-    with pytest.raises(StorageError, match="asks something else already"):
+    with pytest.raises(StorageError, match="already defines another problem"):
         subject_problem(found, found.patients[1], ONE, tmp_path / "one")
 
 
@@ -178,7 +178,7 @@ def test_a_model_without_a_prior_says_how_to_write_one(tmp_path, study):
     result = fit("--data", study, "--model", model, "--subject", 1)
     assert (result.exit_code, result.stdout) == (1, "")
     error = result.stderr.splitlines()[-1]
-    assert error.startswith("Error: mine/prior.toml: is not there, so nothing says which param")
+    assert error.startswith("Error: mine/prior.toml: not found, so it is unknown which param")
     assert "[free.NAME] with sd and source" in error and "--prior" in error
     given = fit("--data", study, "--model", model, "--subject", 1, "--prior", "one_compartment",
                 "--no-drop")  # fmt: skip

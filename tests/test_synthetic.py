@@ -51,7 +51,7 @@ def test_errors_have_the_spread_of_the_noise():
 
 
 def test_what_has_no_noise_is_refused():
-    with pytest.raises(CrsSimError, match="signal is sampled, but nothing says its noise"):
+    with pytest.raises(CrsSimError, match="signal is sampled, but has no noise entry"):
         made(replace(GRADED, spreads={"A": GRADED.spreads["A"]}))
     with pytest.raises(CrsSimError, match="no grade scale"):
         made(replace(GRADED, grade=None))

@@ -1,1 +1,1 @@
-"""Simulation-based calibration: is a posterior as wide as it should be, and where it should be?"""
+"""Simulation-based calibration: are posteriors unbiased and of the right width?"""

@@ -1,8 +1,8 @@
-"""Truths drawn from the prior, synthetic data made from them, and the rank of each truth.
+"""True values drawn from the prior, data simulated from them, and their ranks in the posterior.
 
-If sampler and likelihood are right, the truth is just one more draw of its posterior: its rank
-among the draws is as likely to be any as another (Talts et al. 2018, arXiv:1804.06788). The model
-is small, so that hundreds of posteriors take minutes; each kind of reading is in the data.
+If sampler and likelihood are right, the true value is another draw of its posterior, so its rank
+among the draws is uniform (Talts et al. 2018, arXiv:1804.06788). The model is small, so that
+hundreds of posteriors take minutes; the data contain every kind of reading.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ PRIORS = (
 )
 LEVEL_SD, SIGNAL_SD, GRADE_SD = 0.25, 0.15, 0.5
 LIMIT = 1.5
-"""Levels below it are reported as below it."""
+"""Lower limit of quantification of levels."""
 TOP = 40.0
-"""Signals above it are reported as above it."""
+"""Upper limit of quantification of signals."""
 NOISE = Noise(
     {"A": Spread(LEVEL_SD, MADE_UP), "signal": Spread(SIGNAL_SD, MADE_UP)},
     GradeScale("A", tuple(CUTS), GRADE_SD, MADE_UP),
 )
 RANKS = 64
-"""One draw each from 63 walkers, so that a rank is 0 to 63."""
+"""Number of possible ranks, 0 to 63: one draw from each of 63 walkers."""
 PLAN = SamplePlan(draws=10, thin=20, groups=2, walkers=32)
-"""Some 15 moves are worth an independent draw here: 200 are plenty to come from the prior."""
+"""The autocorrelation time is some 15 moves here, so 200 are ample to forget the start."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The ranks of one synthetic patient's parameters among the draws of their posterior."""
+    """The ranks of one synthetic patient's parameters among the draws of the posterior."""
 
     number: int
     truth: tuple[float, ...]
@@ -73,13 +73,13 @@ class Ranked:
 def run(
     count: int, plan: SamplePlan = PLAN, *, sd_factor: float = 1.0, workers: int | None = None
 ) -> list[Ranked]:
-    """Rank the truths of so many synthetic patients.
+    """Rank the true values of ``count`` synthetic patients.
 
     Parameters
     ----------
     count : int
-    plan : SamplePlan, its seed is that of the patients
-    sd_factor : float, by which the noise that the sampler is told of is wrong; 1 is right
+    plan : SamplePlan, with the seed of the patients
+    sd_factor : float, error factor of the noise given to the sampler; 1 is right
     workers : int, processes
     """
     return each(partial(_one, plan, sd_factor), range(count), workers=workers)
@@ -89,7 +89,7 @@ def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
     rng = np.random.default_rng([plan.seed, number])
     truth = np.array([math.log(f.median) + f.sd * rng.standard_normal() for f in PRIORS])
     problem = asked(np.exp(truth), rng, sd_factor)
-    # not around the truth, which the sampler must not know: around the prior
+    # started from the prior, not from the true values
     centre = np.log([[f.median for f in PRIORS]])
     around = Peak(problem, centre, np.diag([f.sd**2 for f in PRIORS]))
     sized = SamplePlan(plan.draws, plan.thin, plan.groups, plan.walkers, number)
@@ -100,14 +100,15 @@ def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
 
 
 def asked(values: Array, rng: np.random.Generator, sd_factor: float = 1.0) -> FitProblem:
-    """What is asked of a synthetic patient with these values of k, a0 and gain."""
+    """Simulate a patient with these values of k, a0 and gain; the problem of its data."""
     k, a0, gain = values.tolist()
     levels = {day: a0 * math.exp(-k * day) for day in (0.0, 1.0, 2.0, 3.0, 6.0)}
-    seen = [_level("a", day, levels[day], rng) for day in (0.0, 3.0, 6.0)]
-    seen.append(_signal(1.0, gain * levels[1.0], rng))
-    seen.append(_grade(2.0, levels[2.0], rng))
+    observations = [_level("a", day, levels[day], rng) for day in (0.0, 3.0, 6.0)]
+    observations.append(_signal(1.0, gain * levels[1.0], rng))
+    observations.append(_grade(2.0, levels[2.0], rng))
     spreads = {name: Spread(s.sd * sd_factor, s.source) for name, s in NOISE.spreads.items()}
-    patient = Patient("synthetic", MODEL.name, Scenario("untreated"), Observations(tuple(seen)))
+    readings = Observations(tuple(observations))
+    patient = Patient("synthetic", MODEL.name, Scenario("untreated"), readings)
     return FitProblem("calibration", MODEL, patient, PRIORS, Noise(spreads, NOISE.grade))
 
 
@@ -130,7 +131,7 @@ def _grade(day: float, level: float, rng: np.random.Generator) -> Observation:
 
 
 def chance(ranks: Sequence[int], bins: int = 8) -> float:
-    """Of ranks at least this uneven, were each as likely as another (chi-square test)."""
+    """P-value of the chi-square test that the ranks are uniform."""
     counts = np.bincount(np.asarray(ranks) * bins // RANKS, minlength=bins)
     expected = len(ranks) / bins
     return float(chi2.sf(np.sum((counts - expected) ** 2) / expected, bins - 1))

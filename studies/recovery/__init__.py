@@ -1,1 +1,1 @@
-"""Does a fit find again what a synthetic patient was made from, and do its intervals hold it?"""
+"""Parameter recovery: do fits of synthetic patients and their intervals find the true values?"""

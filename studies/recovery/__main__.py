@@ -1,4 +1,4 @@
-"""python -m studies.recovery: make, fit and judge synthetic patients; resumes where it stopped."""
+"""python -m studies.recovery: simulate and fit synthetic patients; resumes after a stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Run the study and write what it found."""
+    """Run the study and write the results."""
     options = _options()
     records = _records(options.patients, options.methods, options.workers, options.kept)
     good = [r for r in records if "error" not in r]
@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
                         help=f"of {', '.join(METHODS)}")  # fmt: skip
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--kept", type=Path, default=Path("build/recovery"),
-                        help="where patients are kept as they are done; delete it to begin anew")
+                        help="folder of finished patients; delete it to start again")
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
     unknown = [m for m in options.methods if m not in METHODS]
@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
 def _records(
     count: int, methods: list[str], workers: int | None, kept: Path
 ) -> list[dict[str, Any]]:
-    """Those kept, and the rest made now; the same numbers in any order and on any machine."""
+    """Load finished patients and run the rest; results do not depend on order or machine."""
     path = kept / f"{'_'.join(methods)}.jsonl"
 
     def finished(record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The question: who is made, what is measured in them, which parameters are fitted again."""
+"""The study design: synthetic patients, their measurements, and the parameters to fit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from crs_sim import Dose, Population, Scenario, Schedule, load_model, load_popul
 from crs_sim.synthetic import Design
 
 FREE = ("engraftment", "r_switch", "d_mac", "k_ifng_car", "k_crp", "k_ferritin", "ferritin_0")
-"""Cells, the loop, cytokine and markers; the rest of the model is known in this study."""
+"""Cells, the loop, cytokine and markers; all other parameters are known in this study."""
 SEED = 2025
 STARTS = 2
 HIGH_LIMIT = 20.0
-"""pg/mL: an IFN-g assay that tells less, for the study of censoring."""
+"""pg/mL: a higher lower limit of the IFN-g assay, to study censoring."""
 LEVELS = (0.5, 0.8, 0.95)
 
 DOSES = Schedule((
@@ -32,12 +32,12 @@ LIMITS = {"vcn": (50.0, 1e6), "ifng": (4.2, 1e5), "crp": (3.0, 1e4), "ferritin":
 
 
 def design(lowest_ifng: float = LIMITS["ifng"][0]) -> Design:
-    """Doses like the case's until its first rimiducid, and 26 readings in three weeks."""
+    """The doses of the case until its first rimiducid, and 26 readings in three weeks."""
     scenario = Scenario("synthetic", DOSES, (), {"weight": 70.0})
     return Design(scenario, SAMPLES, LIMITS | {"ifng": (lowest_ifng, LIMITS["ifng"][1])})
 
 
 def population() -> Population:
-    """The shipped prior, of the parameters that are free here."""
+    """The shipped prior of the parameters that are free here."""
     whole = load_population(load_model("crs"))
     return replace(whole, free=tuple(f for f in whole.free if f.name in FREE))

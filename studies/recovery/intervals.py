@@ -1,6 +1,6 @@
-"""The methods that give intervals: each from a fit and levels to (low, high) of each parameter.
+"""Interval methods: functions of a fit and levels that return (low, high) of each parameter.
 
-To study another method, write a function here and name it in `METHODS`.
+To study another method, add a function here and an entry in `METHODS`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from crs_sim import Fit, SamplePlan, sample
 from crs_sim.profiling import profile as profiles
 
 PLAN = SamplePlan(draws=120, thin=3, groups=2, walkers=16)
-"""Short, for 200 patients: some 150 effective draws, so that an end is off by a sixth of a sd."""
+"""Short, for 200 patients: some 150 effective draws, so that limits are off by 1/6 sd."""
 
 Intervals = dict[str, list[tuple[float, float]]]
-"""Of each parameter, one (low, high) a level."""
+"""By parameter, one (low, high) per level."""
 
 
 def linear(best: Fit, levels: Sequence[float]) -> Intervals:
-    """Estimate times exp(± z standard errors): the parabola at the optimum."""
+    """Wald intervals on the log scale: estimate times exp(± z standard errors)."""
     errors = np.sqrt(np.diag(best.covariance))
     found: Intervals = {}
     for name, error in zip(best.problem.names, errors, strict=True):
@@ -32,7 +32,7 @@ def linear(best: Fit, levels: Sequence[float]) -> Intervals:
 
 
 def profile(best: Fit, levels: Sequence[float]) -> Intervals:
-    """Where the profile stays under the chi-square limit; a bound where it never passes it."""
+    """Profile-likelihood intervals; a bound where the profile stays under the chi-square limit."""
     found: Intervals = {}
     for curve in profiles(best, levels=levels, workers=1):
         ends = [curve.interval(level) for level in levels]
@@ -44,7 +44,7 @@ def profile(best: Fit, levels: Sequence[float]) -> Intervals:
 
 
 def posterior(best: Fit, levels: Sequence[float]) -> Intervals:
-    """Equal tails of the draws of a sampler."""
+    """Equal-tailed intervals of posterior draws."""
     draws = sample(best, PLAN, workers=1).values()
     tails = [(0.5 - level / 2, 0.5 + level / 2) for level in levels]
     return {

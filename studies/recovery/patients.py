@@ -1,4 +1,4 @@
-"""One synthetic patient: made, fitted in several ways, and asked for intervals."""
+"""One synthetic patient: simulate, fit in several ways, and compute intervals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .design import HIGH_LIMIT, LEVELS, SEED, STARTS, design, population
 from .intervals import METHODS
 
 ANALYSES = ("modelled", "dropped", "imputed")
-"""What is done with readings under the assay's limit: a likelihood, nothing, or limit/2."""
+"""Treatment of readings below the assay's limit: censored likelihood, omission, or limit/2."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Patient number k of the study; the numbers do not depend on who else is made."""
+    """Patient number k of the study; its results do not depend on the other patients."""
 
     number: int
     seed: np.random.SeedSequence
@@ -29,43 +29,43 @@ class Job:
 
 
 def jobs(count: int, methods: Sequence[str]) -> list[Job]:
-    """So many patients, each with a seed of their own."""
+    """The jobs of ``count`` patients, each with its own seed."""
     seeds = np.random.SeedSequence(SEED).spawn(count)
     return [Job(k, seed, tuple(methods)) for k, seed in enumerate(seeds)]
 
 
 def recover(job: Job) -> dict[str, Any]:
-    """What was true of the patient, and what each analysis found."""
+    """The true values of a patient and the results of each analysis."""
     people = population()
     rng, high = (np.random.default_rng(seed) for seed in job.seed.spawn(2))
     truth = {name: float(value[0]) for name, value in people.sample(1, rng).items()}
     record: dict[str, Any] = {"number": job.number, "truth": truth}
     try:
-        asked = _problem(people, truth, design(), rng, job.number)
-        best = fit(asked, workers=1)
-        record["fit"] = _found(best) | {
+        problem = _problem(people, truth, design(), rng, job.number)
+        best = fit(problem, workers=1)
+        record["fit"] = _result(best) | {
             "intervals": {m: METHODS[m](best, LEVELS) for m in job.methods},
         }
         censored = _problem(people, truth, design(HIGH_LIMIT), high, job.number)
         record["censored"] = _share(censored.patient)
         for name in ANALYSES:
             patient = replace(censored.patient, observations=_treated(censored.patient, name))
-            record[name] = _found(fit(replace(censored, patient=patient), workers=1))
+            record[name] = _result(fit(replace(censored, patient=patient), workers=1))
     except CrsSimError as error:
         record["error"] = str(error)
     return record
 
 
 def _problem(
-    people: Population, truth: dict[str, float], what: Any, rng: np.random.Generator, number: int
+    people: Population, truth: dict[str, float], design: Any, rng: np.random.Generator, number: int
 ) -> FitProblem:
     true = people.model.with_values(**truth)
-    patient = synthetic_patient(true, what, people.noise, rng, id=str(number))
+    patient = synthetic_patient(true, design, people.noise, rng, id=str(number))
     return FitProblem(patient.id, people.model, patient, people.free, people.noise,
                       seed=number, starts=STARTS)  # fmt: skip
 
 
-def _found(best: Any) -> dict[str, Any]:
+def _result(best: Any) -> dict[str, Any]:
     errors = np.sqrt(np.diag(best.covariance)).tolist()
     agreeing = sum(start.cost - best.cost < 0.5 for start in best.starts)
     return {"values": dict(best.values), "errors": dict(zip(best.values, errors, strict=True)),
@@ -73,13 +73,13 @@ def _found(best: Any) -> dict[str, Any]:
 
 
 def _share(patient: Patient) -> list[int]:
-    """How many IFN-g readings are under the limit, and how many there are."""
+    """Number of IFN-g readings below the limit, and of all IFN-g readings."""
     kinds = [o.kind for o in patient.observations if o.observable == "ifng"]
     return [kinds.count("below"), len(kinds)]
 
 
 def _treated(patient: Patient, analysis: str) -> Observations:
-    """The readings as an analysis takes them."""
+    """The readings as used by an analysis."""
     if analysis == "modelled":
         return patient.observations
     if analysis == "dropped":

@@ -1,4 +1,4 @@
-"""The records of all patients as tables, a figure and a page."""
+"""Summarise the records of all patients as tables, a figure and a Markdown page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "#888888"
 
 
 def bias(records: Records) -> pd.DataFrame:
-    """One row a parameter: mean and spread of ln(estimate/truth), and what is left of the prior.
+    """One row per parameter: bias and rmse of ln(estimate/truth), and spread of the true values.
 
-    ``mean_z`` is the mean of that over its standard error, ``sd_z`` its spread (1 is right).
+    ``mean_z`` and ``sd_z`` are mean and sd of ln(estimate/truth) over its standard error; sd_z
+    should be 1.
     """
     rows = []
     for name in FREE:
@@ -39,15 +40,15 @@ def bias(records: Records) -> pd.DataFrame:
 
 
 def coverage(records: Records) -> pd.DataFrame:
-    """One row for each method, parameter (and all) and level: the share of intervals that hold."""
+    """Coverage: one row per method, parameter (and all) and level."""
     rows = []
     for method in records[0]["fit"]["intervals"]:
-        held = np.array([
-            [[_holds(r, method, name, k) for k in range(len(LEVELS))] for name in FREE]
+        covered = np.array([
+            [[_covers(r, method, name, k) for k in range(len(LEVELS))] for name in FREE]
             for r in records
         ])  # fmt: skip
-        for name, share in (*zip(FREE, np.moveaxis(held, 1, 0), strict=True), ("all", None)):
-            each = held.mean(axis=1) if share is None else share.astype(float)
+        for name, share in (*zip(FREE, np.moveaxis(covered, 1, 0), strict=True), ("all", None)):
+            each = covered.mean(axis=1) if share is None else share.astype(float)
             for k, level in enumerate(LEVELS):
                 rows.append({
                     "method": method, "parameter": name, "level": level,
@@ -57,13 +58,13 @@ def coverage(records: Records) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _holds(record: dict[str, Any], method: str, name: str, k: int) -> bool:
+def _covers(record: dict[str, Any], method: str, name: str, k: int) -> bool:
     low, high = record["fit"]["intervals"][method][name][k]
     return bool(low <= record["truth"][name] <= high)
 
 
 def censoring(records: Records) -> pd.DataFrame:
-    """One row for each analysis and parameter: bias of ln(estimate/truth), and 95 % coverage."""
+    """One row per analysis and parameter: bias of ln(estimate/truth), and 95 % coverage."""
     rows = []
     for analysis in ANALYSES:
         for name in FREE:
@@ -78,7 +79,7 @@ def censoring(records: Records) -> pd.DataFrame:
 
 
 def figure(records: Records) -> Figure:
-    """Estimates over the truth, coverage by level, and bias under three treatments of limits."""
+    """Estimate/truth ratios, coverage by level, and bias under three treatments of censoring."""
     drawn = Figure(figsize=(11, 3.8), layout="constrained")
     left, middle, right = drawn.subplots(1, 3)
     _scatter(left, records)
@@ -114,7 +115,7 @@ def _coverage(ax: Any, table: pd.DataFrame) -> None:
     ax.set_xlim(40, 100)
     ax.set_ylim(40, 101)
     ax.set_xlabel("level, %")
-    ax.set_ylabel("intervals that hold the truth, %")
+    ax.set_ylabel("coverage, %")
     ax.legend(frameon=False, fontsize=8)
 
 
@@ -131,22 +132,22 @@ def _censoring(ax: Any, table: pd.DataFrame) -> None:
 
 
 def page(records: Records, command: str, failed: Records) -> str:
-    """The tables in markdown, with the command that made them."""
+    """The tables as a Markdown page, with the command that produced them."""
     below, readings = np.sum([r["censored"] for r in records], axis=0)
     agreed = sum(record["fit"]["agreeing"] > 1 for record in records)
     parts = [
-        "# What was found",
+        "# Results",
         f"Made by `{command}`. All patients are synthetic. {len(records)} were fitted, "
         f"{len(failed)} failed" + "".join(f"; {r['number']}: {r['error']}" for r in failed) + ". "
         f"In {agreed} both starts ended within 0.5 of the best cost.",
-        "## Bias\n\nOf ln(estimate/truth); its standard error beside it. The estimate is the most "
-        "probable value under the prior the patients were drawn from.",
+        "## Bias\n\nBias of ln(estimate/truth) with its standard error. The estimate is the "
+        "maximum a posteriori under the prior the patients were drawn from.",
         markdown(bias(records)),
-        "## Coverage\n\nThe share of intervals that hold the truth; all: of all parameters.",
+        "## Coverage\n\nThe share of intervals that contain the true value; all: all parameters.",
         markdown(_wide(coverage(records))),
-        f"## Readings under the limit\n\nThe same patients with an IFN-γ assay of a higher limit: "
-        f"{below} of {readings} IFN-γ readings lie under it. They are modelled (the chance of a "
-        "reading under the limit), dropped, or set to half the limit.",
+        f"## Readings below the limit\n\nThe same patients with an IFN-γ assay of a higher limit: "
+        f"{below} of {readings} IFN-γ readings are below it. They are modelled (censored "
+        "likelihood), dropped, or set to half the limit.",
         markdown(censoring(records)),
     ]
     return "\n\n".join(parts) + "\n"
