@@ -34,14 +34,24 @@ if TYPE_CHECKING:
 @click.option("--starts", type=int, help="Local optimisations  [default: the problem's]")
 @click.option("--seed", type=int, help="Random seed of the starts  [default: the problem's]")
 @workers_options("Processes")
-@click.option("--drop/--no-drop", default=True, show_default=True,
-              help="Also refit with each parameter fixed in turn, for the change of AIC.")
-@click.option("--profiles", is_flag=True,
-              help="Also compute the profile likelihood of each parameter; takes minutes.")
-@click.option("--resume", is_flag=True,
-              help="Resume an interrupted fit of several subjects.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Parent of runs/<date>_<hash>  [default: the problem's folder; STUDY/]")
+@click.option(
+    "--drop/--no-drop",
+    default=True,
+    show_default=True,
+    help="Also refit with each parameter fixed in turn, for the change of AIC.",
+)
+@click.option(
+    "--profiles",
+    is_flag=True,
+    help="Also compute the profile likelihood of each parameter; takes minutes.",
+)
+@click.option("--resume", is_flag=True, help="Resume an interrupted fit of several subjects.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Parent of runs/<date>_<hash>  [default: the problem's folder; STUDY/]",
+)
 def fit(problem: str | None, subject: str, **options: Any) -> None:
     """Fit the free parameters of PROBLEM; write a run folder and print the results.
 

@@ -31,8 +31,12 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
     def added(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option("--workers", type=int, help=f"{what}  [default: one for each core]")
-        @click.option("--cluster", default="", metavar="ADDRESS",
-                      help=f"Use a Dask cluster instead: tcp://host:8786.{on_cluster}")
+        @click.option(
+            "--cluster",
+            default="",
+            metavar="ADDRESS",
+            help=f"Use a Dask cluster instead: tcp://host:8786.{on_cluster}",
+        )
         @wraps(command)
         def run(*, workers: int | None, cluster: str, **options: Any) -> Any:
             if cluster and workers is not None:

@@ -38,12 +38,21 @@ def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
                epilog=RESEARCH_ONLY)  # fmt: skip
 @click.argument("patients", nargs=-1, metavar="PATIENTS...")
 @data_set_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Output folder; each patient's result is saved when it is finished.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Output folder; each patient's result is saved when it is finished.",
+)
 @click.option("--prior", help="Name or file of a prior  [default: the model's]")
 @click.option("--shared", multiple=True, metavar="NAME", help="One value for all patients.")
-@click.option("--own", multiple=True, metavar="NAME",
-              help="Estimated separately for each patient, without a population distribution.")
+@click.option(
+    "--own",
+    multiple=True,
+    metavar="NAME",
+    help="Estimated separately for each patient, without a population distribution.",
+)
 @click.option("--starts", type=int,
               help="Local optimisations of each patient's first fit  [default: 8]")  # fmt: skip
 @click.option("--seed", type=int, help="Random seed of the starts  [default: 1]")

@@ -39,8 +39,13 @@ POSTERIOR = "posterior/posterior.json"
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--draws", type=int, help="Draws of the weighted Laplace approximation or a prior  "
               "[default: those in the problem's posterior/, else 400]")  # fmt: skip
-@click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
-              help="Use draws of a posterior (crs-sim sample): the file or its folder.")
+@click.option(
+    "--from",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="DRAWS.csv",
+    help="Use draws of a posterior (crs-sim sample): the file or its folder.",
+)
 @click.option("--prior", metavar="NAME", help="Draw patients from this prior, without a fit.")
 @click.option("--level", default=0.95, show_default=True, help="Level of the bands in the figure.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",

@@ -126,8 +126,9 @@ def requested_groups(
     if after is not None:
         late = [o.id for o in result.problem.patient.observations if o.until > after]
         if not late:
-            raise InputError(f"--after {after:g}  there is no observation after that day; give an "
-                             "earlier one")
+            raise InputError(
+                f"--after {after:g}  there is no observation after that day; give an earlier one"
+            )
         requested.append(late)
     return requested or None
 

@@ -73,8 +73,11 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
         if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: the name is a run
             raise
         problem = load_problem(name)
-        prior = "" if patient_at(name) is None else \
-            ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
+        prior = (
+            ""
+            if patient_at(name) is None
+            else ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
+        )
         click.echo(f"No fit to start from, so one is made first{prior} ({error}).", err=True)
         return problem, None
     return problem, run

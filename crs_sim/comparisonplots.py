@@ -202,9 +202,7 @@ def _scale(ax: Axes, comparison: Comparison, name: str, level: float, *, log: bo
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _forest(
-    ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, level: float
-) -> None:
+def _forest(ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, level: float) -> None:
     """Draw medians and intervals of an endpoint; filled where the difference excludes 0."""
     place = comparison.endpoints.index(end)
     tails = (0.5, 0.5 - level / 2, 0.5 + level / 2)

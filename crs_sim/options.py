@@ -99,6 +99,6 @@ def data_set(
         if name in ALONE:
             raise InputError(
                 f"{ALONE[name]}  does not apply with --data, which is sampled at its own records; "
-                    "leave it out"
+                "leave it out"
             )
     return DataSetAsked(data, model, columns)

@@ -180,9 +180,7 @@ def _course_of(sim: Simulation, name: str) -> Course:
     return Course(name, (name,), log=bool(wide))
 
 
-def stack(
-    heights: Sequence[float], title: str, *, below: float = 1.3
-) -> tuple[Figure, list[Axes]]:
+def stack(heights: Sequence[float], title: str, *, below: float = 1.3) -> tuple[Figure, list[Axes]]:
     """Stacked axes with the given heights in inches, and space for a legend below."""
     above, gap = 0.45, 0.16
     total = sum(heights) + gap * (len(heights) - 1) + above + below

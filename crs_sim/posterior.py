@@ -313,8 +313,11 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
               for row, cells in rows]  # fmt: skip
     import pandas as pd
 
-    source = f"{len(rows)} draws of the posterior. {verdict}" if verdict else \
-        f"{len(rows)} draws given in {path.name}"
+    source = (
+        f"{len(rows)} draws of the posterior. {verdict}"
+        if verdict
+        else f"{len(rows)} draws given in {path.name}"
+    )
     return Draws(pd.DataFrame(values, columns=list(problem.names)), source, float(len(rows)))
 
 

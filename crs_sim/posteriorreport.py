@@ -45,9 +45,12 @@ def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...
         path / "posterior.csv": csv_file(posterior.summary()),
         path / "predictive.csv": csv_file(predicted_table(rows)),
         path / DRAWS_FILE: csv_file(posterior.values(DRAWS_WRITTEN)),
-        path / ABOUT: json_file({
-            **header_of(posterior.problem, posterior.plan), "verdict": posterior.verdict,
-        }),
+        path / ABOUT: json_file(
+            {
+                **header_of(posterior.problem, posterior.plan),
+                "verdict": posterior.verdict,
+            }
+        ),
     }
     for name, figure in posterior_figures(posterior, rows).items():
         files |= figure_files(figure, path / name)

@@ -278,9 +278,7 @@ def _default_bounds(median: float, sd: float) -> tuple[float, float]:
     return median * math.exp(-far), median * math.exp(far)
 
 
-def _all_free(
-    model: Model, path: Path, file: ProblemFile, prior: Prior | None
-) -> tuple[Free, ...]:
+def _all_free(model: Model, path: Path, file: ProblemFile, prior: Prior | None) -> tuple[Free, ...]:
     own = [_free(model, path, name, table) for name, table in file.free.items()]
     if prior is None:
         return tuple(own)

@@ -116,8 +116,10 @@ class Profile:
             For a level above the one that was profiled.
         """
         if not 0.0 < level <= self.level + 1e-12:
-            raise InputError(f"profile of {self.parameter}: level {level:g} was requested, but it "
-                             f"was computed up to {self.level:g}; profile again up to that level")
+            raise InputError(
+                f"profile of {self.parameter}: level {level:g} was requested, but it "
+                f"was computed up to {self.level:g}; profile again up to that level"
+            )
         values, costs = self.curve(own_prior=own_prior)
         inside = np.flatnonzero(costs <= limit(level))
         first, last = int(inside[0]), int(inside[-1])

@@ -128,9 +128,7 @@ def estimate_words(e: Estimate) -> tuple[str, ...]:
     return e.parameter, value, interval, f"{e.prior_median:.3g}", f"{e.shift:+.2f}", notes(e)
 
 
-def report_text(
-    result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool = False
-) -> str:
+def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool = False) -> str:
     """The report in Markdown."""
     profiles = f"Profile likelihood of each parameter: [{PROFILES}]({PROFILES})."
     rows = judge(result)

@@ -159,7 +159,8 @@ def _job(
     free = [_with_prior(f, *current[f.name]) for f in problem.free if f.name not in roles.shared]
     whole = [
         _with_prior(f, current[f.name][0], current[f.name][1] or f.sd)
-        for f in problem.free if f.name in current
+        for f in problem.free
+        if f.name in current
     ]
     for f in problem.free:
         if f.name not in current:

@@ -194,9 +194,7 @@ def _save(parts: list[Part], fresh: list[Part], folder: Path | None) -> list[Par
     return []
 
 
-def _draw(
-    objectives: Sequence[Objective], last: Part, moves: int, workers: int | None
-) -> Part:
+def _draw(objectives: Sequence[Objective], last: Part, moves: int, workers: int | None) -> Part:
     """The next draw of every walker, with one thread per group."""
     stop = threading.Event()
     places = range(len(objectives))

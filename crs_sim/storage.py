@@ -260,8 +260,10 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
         patient = patient_at(name)
         return load_problem(name) if patient is None else _patient_problem(run, patient)
     except UnknownNameError:
-        raise StorageError(f"{run.path}  belongs to problem {run.problem}, which is neither beside "
-                           "it nor shipped; give its folder (--problem FOLDER)") from None
+        raise StorageError(
+            f"{run.path}  belongs to problem {run.problem}, which is neither beside "
+            "it nor shipped; give its folder (--problem FOLDER)"
+        ) from None
 
 
 def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
