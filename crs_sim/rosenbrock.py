@@ -4,14 +4,15 @@ Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
 `crs_sim.walk` goes from segment to segment. `crs_sim.steploop` compiles both, once for all models;
-what belongs to one model is machine code they call, by its address in ``m``. Everything lives in
-one flat array ``w``, in rows of four lanes. The lanes take the same steps: the worst of the four
-decides.
+what belongs to one model is machine code, called by its address in ``m``. All numbers are in one
+flat array ``w``, in rows of four SIMD lanes, one lane for each of four runs. The four take the
+same steps, as small as the least accurate of them needs.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,12 +116,36 @@ n_states rows, WORK of all."""
 NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 23)
 
 
+class Record(NamedTuple):
+    """Four runs side by side: which they are, their progress, and where their results go.
+
+    Parameters
+    ----------
+    group : the index of the first of the four among all runs
+    days : (n_days,) when to sample
+    states : (n_runs, n_days, n_states), of all runs, filled
+    counts : (`ENTRIES`,) integers of these four
+    clock : (2,) numbers of these four
+    steps : step sizes: those of the first four runs are stored here as far as they fit, or, if
+        ``following``, the steps to take
+    following : whether ``steps`` are taken as they are, without error control
+    """
+
+    group: int
+    days: Array
+    states: Array
+    counts: Counters
+    clock: Array
+    steps: Array
+    following: bool
+
+
 def call(address: int, w: Array) -> None:
-    """Stands for a call of machine code."""
+    """Placeholder for a call of machine code."""
 
 
 def call_with(address: int, w: Array, number: float) -> None:
-    """Stands for a call of machine code with a number."""
+    """Placeholder for a call of machine code with a number."""
 
 
 def fraction(rtol: float) -> float:
@@ -143,25 +168,16 @@ def worst_error(m: Counters, w: Array, rtol: float) -> float:
     return float(worst / rtol)
 
 
-def sample(
-    m: Counters,
-    w: Array,
-    counts: Counters,
-    days: Array,
-    states: Array,
-    group: int,
-    first: float,
-    last: float,
-) -> None:
-    """Fill the rows whose days lie in the step just taken, from first to last."""
-    row = counts[ROW]
+def sample(m: Counters, w: Array, first: float, last: float, record: Record) -> None:
+    """Fill the rows whose days are in the step just taken, from first to last."""
+    days, row = record.days, record.counts[ROW]
     if row < len(days) and days[row] <= last:
         call(m[BENDS], w)
     while row < len(days) and days[row] <= last:
         call_with(m[BETWEENS], w, min(1.0, (days[row] - first) / (last - first)))
-        write_down(m, w, m[BETWEEN], states, group, row)
+        write_down(m, w, m[BETWEEN], record.states, record.group, row)
         row += 1
-    counts[ROW] = row
+    record.counts[ROW] = row
 
 
 def write_down(m: Counters, w: Array, place: int, table: Array, group: int, row: int) -> None:
@@ -185,14 +201,15 @@ def first_step(m: Counters, w: Array, length: float, rtol: float) -> float:
 
 
 def next_step(
-    m: Counters, w: Array, day: float, last: float, wanted: float, counts: Counters, rtol: float
+    m: Counters, w: Array, day: float, last: float, counts: Counters, rtol: float
 ) -> float:
-    """Take steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
+    """Try steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
 
-    The step after it should be ``w[m[WANTED]]`` long. In the fast fading of a stiff state, which
-    a dose may set off, the error hardly falls as h does: from the second rejection on, it is not
-    asked how far to go.
+    ``w[m[WANTED]]`` is the size to try first, and then the size of the step after this one. In the
+    fast decay of a stiff state, which a dose may cause, the error falls more slowly than the power
+    of h that the order promises: from the second rejection on, h shrinks by a fixed factor.
     """
+    wanted = w[m[WANTED]]
     left, rejected = last - day, counts[REJECTED]
     call(m[JACOBIAN], w)
     while True:
@@ -212,30 +229,18 @@ def next_step(
             return 0.0
 
 
-def advance(
-    m: Counters,
-    w: Array,
-    first: float,
-    last: float,
-    counts: Counters,
-    clock: Array,
-    days: Array,
-    states: Array,
-    group: int,
-    steps: Array,
-    following: bool,
-) -> int:
+def advance(m: Counters, w: Array, first: float, last: float, record: Record) -> int:
     """Run one segment; the status it ended with.
 
-    With error control, writing down the first group's steps where there is room; or following
-    those that another run wrote down. A step ends at each sample: between the
-    ends of a step the states of a drug that vanishes within it are far less accurate than at them.
+    A step ends at each sample: between the ends of a step, the states of a drug that vanishes
+    within it are far less accurate than at them.
     """
-    day = first
-    w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, clock[RTOL])
+    counts, days, steps, following = record.counts, record.days, record.steps, record.following
+    rtol, day = record.clock[RTOL], first
+    w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, rtol)
     limit = counts[USED] + MOST_STEPS + len(days)
     while day < last:
-        clock[DAY] = day
+        record.clock[DAY] = day
         stop = min(last, days[counts[ROW]]) if counts[ROW] < len(days) else last
         if following:
             if counts[USED] == len(steps):
@@ -244,17 +249,17 @@ def advance(
             call(m[JACOBIAN], w)
             call_with(m[TAKE_STEP], w, h)
         else:
-            h = next_step(m, w, day, stop, w[m[WANTED]], counts, clock[RTOL])
+            h = next_step(m, w, day, stop, counts, rtol)
             if h == 0.0:
                 return TOO_SMALL
-            if group == 0 and counts[USED] < len(steps):
+            if record.group == 0 and counts[USED] < len(steps):
                 steps[counts[USED]] = h
         counts[USED] += 1
         end = day + h
         for mark in (stop, last):
             if abs(mark - end) <= 1e-9 * h + SMALLEST_STEP * max(1.0, day):
                 end = mark
-        sample(m, w, counts, days, states, group, day, end)
+        sample(m, w, day, end, record)
         call(m[MOVE], w)
         day = end
         if counts[USED] > limit:

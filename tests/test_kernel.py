@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.timeline import stretch, timeline
-from crs_sim.walk import ARRAYS
+from crs_sim.walk import ARGUMENTS, Kind, kinds
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
 CASE = Scenario("case", DOSES, (Change("r", first=1.2, last=3, factor=0.4),))
@@ -288,8 +287,20 @@ def test_compiler_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_array_of_another_kind_never_reaches_machine_code():
-    with pytest.raises(ctypes.ArgumentError, match="int64"):
-        compile_kernel(LOOP).loop(False, *[np.zeros(2)] * len(ARRAYS))
+    plan, members, tables, room = (
+        group(*(np.zeros((2,) * kind.dimensions, kind.dtype) for kind in kinds(group).values()))
+        for group in ARGUMENTS
+    )
+    loop, others = compile_kernel(LOOP).loop, {"tables": tables, "room": room, "following": False}
+    for wrong in (np.zeros((2, 2)), np.zeros(2, np.int64), np.zeros((2, 2), np.int64).T):
+        with pytest.raises(TypeError, match=r"^marks: .* contiguous int64 array of 2"):
+            loop(plan._replace(marks=wrong), members, **others)
+
+
+def test_kinds_of_arrays_are_those_declared():
+    assert kinds(ARGUMENTS[1]) == {
+        "parameters": Kind("float64", 3), "amount": Kind("float64", 2), "start": Kind("float64", 2),
+    }  # fmt: skip
 
 
 @pytest.mark.slow
