@@ -20,7 +20,7 @@ from crs_sim.errors import CrsSimError
 from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
 from crs_sim.modelfolder import load_model
-from crs_sim.odesolver import Rosenbrock
+from crs_sim.odesolver import Rosenbrock, Setup
 from crs_sim.patient import load_patient
 from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
@@ -218,16 +218,17 @@ def test_solver_with_events_and_dense_output():
         return y[0] - 4
 
     half.terminal = True
-    solution = solve_ivp(None, (0, 5), [8.0, 0.0], method=Rosenbrock, kernel=engine, values=p,
-                         max_step=0.25, rtol=1e-9, events=half, dense_output=True)  # fmt: skip
+    setup = Setup(engine, p, rtol=1e-9, max_step=0.25)
+    solution = solve_ivp(None, (0, 5), [8.0, 0.0], method=Rosenbrock, events=half,
+                         dense_output=True, setup=setup)  # fmt: skip
     assert solution.t_events[0] == pytest.approx(np.log(2) / 0.7, rel=1e-7)
     days = np.linspace(0, solution.t[-1], 37)
     assert solution.sol(days)[0] == pytest.approx(8 * np.exp(-0.7 * days), rel=1e-7)
 
 
 def test_solver_says_why_it_stopped():
-    solution = solve_ivp(None, (0, 5), [1.0, 1.0], method=Rosenbrock, values=[],
-                         kernel=compile_kernel(EXPLODING))  # fmt: skip
+    solution = solve_ivp(None, (0, 5), [1.0, 1.0], method=Rosenbrock,
+                         setup=Setup(compile_kernel(EXPLODING), np.zeros(0)))  # fmt: skip
     assert not solution.success
     assert "step size" in solution.message
 
