@@ -43,10 +43,9 @@ nonmemrecord.py    what one record of such a data set says of a model
 nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
 rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
-walk.py            from segment to segment, and round and round to a steady state
-vectors.py         straight-line Python recorded as vector instructions
+walk.py            the segments of a run in order, repeated to a steady state
+machinecode.py     straight-line Python recorded as vector instructions, compiled, kept on disk
 lanes.py           a model's equations written for speed, as such straight lines
-machinecode.py     those instructions made into machine code, kept on disk
 steploop.py        the step loop as machine code; the only door to numba
 kernel.py          the step loop compiled and joined to a model
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate

@@ -47,7 +47,7 @@ from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-MADE_OF = ("rosenbrock", "lanes", "vectors", "machinecode")
+MADE_OF = ("rosenbrock", "lanes", "machinecode")
 """The modules, beside those of the plain code, whose text decides what is compiled."""
 LOOP_MADE_OF = ("clock", "rosenbrock", "walk", "steploop", "machinecode")
 """The same for the step loop."""

@@ -1,7 +1,7 @@
 """A model's equations written for speed: four parameter sets side by side in one flat array.
 
-Everything that depends on parameters alone is computed once, and every function is a loop over
-lanes around straight-line code, which compilers turn into vector instructions.
+Everything that depends on parameters alone is computed once. Every function is straight-line code,
+which `crs_sim.machinecode` makes into vector instructions.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from functools import partial
 from typing import Any
 
 from . import sparse
+from .machinecode import Memory, Vector, assemble
 from .model import Model
 from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
 from .sourcecode import Function, jacobian_lines, refuse_steps, written
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
-from .vectors import Memory, Vector, assemble
 
 LENT = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
     "power_slope", "reached", "square", "unless",
 )  # fmt: skip
-"""What the file takes from `crs_sim.vectors`."""
+"""What the file imports from `crs_sim.machinecode`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The first row of each array; the constants come last, as many as there will be."""
+        """The first row of each array; the constants, whose number is not fixed yet, come last."""
         n = self.n_states
         rows = {
             "RATE": STAGES,
@@ -73,7 +73,7 @@ class Writer:
     """Writes the functions of one model, collecting constants as it goes."""
 
     def __init__(self, eq: Equations, layout: Layout) -> None:
-        """For a model's equations, laid out so."""
+        """For a model's equations, in this layout."""
         self.eq, self.layout = eq, layout
         self.taken = {*(s.name for s in eq.symbols.values()), *RESERVED}
         fixed = {eq.symbols[n] for n in (*eq.model.parameter_ids, *eq.constant)}
@@ -108,7 +108,7 @@ class Writer:
 
 
 def generate(model: Model) -> str:
-    """The model's functions as straight-line text; `machine_text` makes instructions of it.
+    """The model's functions as straight-line text, from which `machine_text` makes instructions.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def generate(model: Model) -> str:
     ]
     head = [
         f'"""Generated from the model {model.name!r} (hash {model.hash})."""',
-        f"from crs_sim.vectors import {', '.join(LENT)}",
+        f"from crs_sim.machinecode import {', '.join(LENT)}",
         f"PLACES = {layout.places(len(write.constants.parts))}",
     ]
     return "\n\n\n".join(["\n".join(head), *functions])
@@ -144,8 +144,8 @@ def generate(model: Model) -> str:
 def _worst_error(layout: Layout, steps: sparse.Elimination) -> str:
     """Source of the error of the last step, lane by lane, in units of states.
 
-    A pivot below 0 says that something grows faster than such a step can follow: the method damps
-    it, and its error estimate knows nothing. The error is then as large as can be.
+    A pivot below 0 means that something grows faster than such a step can follow: the method damps
+    it, and its error estimate does not show that. The error is then infinite.
     """
     lines = []
     for q in range(layout.n_states):
