@@ -29,10 +29,9 @@ newpatient.py      what a new patient starts from: files that explain themselves
 dialect.py         which line of a model file is which, and what is refused
 modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
 modelfolder.py     a model's folder read, and kept on disk
-sparse.py          straight-line code for a sparse LU
 symbolic.py        formulas as symbols, and their derivatives; the only door to sympy
-sourcecode.py      a model's equations written out as Python
-codegen.py         a model made runnable: its generated functions, found again by what they say
+sourcecode.py      a model's equations, and its sparse LU, written out as Python
+codegen.py         a model made runnable: its generated functions, cached on disk
 unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
 arrivals.py        what arrives of the doses: lags, resets, what led to a steady state

@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from . import sparse
 from .machinecode import Memory, Vector, assemble
 from .model import Model
 from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
-from .sourcecode import Function, jacobian_lines, refuse_steps, written
+from .sourcecode import (
+    Elimination,
+    Function,
+    elimination,
+    factor_lines,
+    jacobian_lines,
+    refuse_steps,
+    solve_lines,
+    written,
+)
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
 
 LENT = (
@@ -118,7 +126,7 @@ def generate(model: Model) -> str:
     eq = equations(model)
     refuse_steps(eq)
     lines, slopes, entries = jacobian_lines(eq, {*(s.name for s in eq.symbols.values()), *RESERVED})
-    steps = sparse.plan(len(model.states), entries)
+    steps = elimination(len(model.states), entries)
     sizes = (len(model.states), steps.size, len(model.quantities), len(model.parameters))
     layout = Layout(*sizes)
     write = Writer(eq, layout)
@@ -141,7 +149,7 @@ def generate(model: Model) -> str:
     return "\n\n\n".join(["\n".join(head), *functions])
 
 
-def _worst_error(layout: Layout, steps: sparse.Elimination) -> str:
+def _worst_error(layout: Layout, steps: Elimination) -> str:
     """Source of the error of the last step, lane by lane, in units of states.
 
     A pivot below 0 means that something grows faster than such a step can follow: the method damps
@@ -183,15 +191,15 @@ def _dense_output(layout: Layout) -> list[str]:
     ]
 
 
-def _elimination(steps: sparse.Elimination, layout: Layout) -> list[str]:
+def _elimination(steps: Elimination, layout: Layout) -> list[str]:
     place = {"a": "FACTOR", "f": "RATE"}
 
     def at(array: str, k: int) -> str:
         return layout.at(place[array], k)
 
     return [
-        written("factor(w, d)", "LU of d*I - J.", sparse.factor_lines(steps, at)),
-        written("solve(w)", "Solve into RATE.", sparse.solve_lines(steps, at)),
+        written("factor(w, d)", "LU of d*I - J.", factor_lines(steps, at)),
+        written("solve(w)", "Solve into RATE.", solve_lines(steps, at)),
     ]
 
 
