@@ -17,7 +17,7 @@ from .model import Model
 Array = NDArray[np.float64]
 
 WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")
-"""The modules whose text decides what is generated."""
+"""The modules that determine what is generated."""
 
 
 @dataclass(frozen=True, eq=False)

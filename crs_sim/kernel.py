@@ -1,7 +1,7 @@
 """The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled and joined to a model.
 
 Both the step loop, one for all models, and a model's functions are machine code in the cache
-folder, called by address: what made it is loaded only when it is not there.
+folder, called by address: the compilers are loaded only when it is missing there.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 MADE_OF = ("rosenbrock", "lanes", "machinecode")
-"""The modules, beside those of the plain code, whose text decides what is compiled."""
+"""The modules that determine what is compiled for a model, beside those of the plain code."""
 LOOP_MADE_OF = ("clock", "rosenbrock", "walk", "steploop", "machinecode")
-"""The same for the step loop."""
+"""The modules that determine the step loop."""
 MOST_KEPT = 100_000
-"""Steps kept for a replay."""
+"""Steps stored for a replay."""
 
 KNOWN: dict[str, Kernel] = {}
 """Kernels of this process by key."""
 LOOPS: dict[str, Loop] = {}
 """The step loop of this process by key."""
 ONE_AT_A_TIME = threading.RLock()
-"""Held while compiling: threads that ask for one kernel get one kernel."""
+"""Held while compiling, so that threads that need the same kernel compile it once."""
 
 ADDRESSES = np.ctypeslib.ndpointer(np.int64, 1, flags="C_CONTIGUOUS")
 """Addresses of arrays, or their lengths, as `crs_sim.steploop.enter` takes them."""
@@ -77,7 +77,7 @@ class Loop:
     def __call__(
         self, plan: Plan, members: Members, *, tables: Tables, room: Room, following: bool
     ) -> None:
-        """Call it while other threads run on.
+        """Call it; other threads run meanwhile.
 
         Raises
         ------
@@ -101,16 +101,16 @@ class Loop:
 
 @dataclass(frozen=True)
 class Runs:
-    """What came of many runs of one timeline.
+    """The results of many runs of one timeline.
 
     Parameters
     ----------
     states : (n_runs, n_days, n_states); from the day a run failed on, NaN
     quantities : (n_runs, n_days, n_quantities)
     final : (n_runs, n_states) where each run ended, or failed
-    status : (n_runs,) one of `rosenbrock.WORDS`; 0 if all went well
+    status : (n_runs,) one of `rosenbrock.WORDS`; 0 for success
     reached : (n_runs,) last day reached
-    segment : (n_runs,) last segment begun
+    segment : (n_runs,) last segment started
     accepted, rejected : (n_runs,) steps
     steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
         state was reached
@@ -151,7 +151,7 @@ class Kernel:
         rtol : float
         start : (n_runs, n_states), instead of the model's initial states
 
-        A failed run takes nothing with it: the others of its four are run again by themselves.
+        A failed run does not affect the three beside it: failed ones are run again on their own.
         """
         parts = []
         for rows in _together(line, values):
@@ -184,8 +184,8 @@ class Kernel:
         """Run a timeline over the steps of another run (`Runs.steps`), without error control.
 
         With the same steps the outcome depends smoothly on the parameters: a difference between
-        two runs is a derivative and not noise. Where a value moves a dose, the steps stretch with
-        the segments; ``line`` is the timeline as the run that is followed had it.
+        two runs is a derivative and not noise. Where a value moves a dose, the steps are scaled
+        with the segments; ``line`` is the timeline of the run whose steps are repeated.
         """
         parts = []
         for rows in _together(line, values):
@@ -282,7 +282,7 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
 
 
 def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
-    """A model's machine code, and what the step loop needs to know of it."""
+    """A model's machine code, and the addresses and places that the step loop needs."""
     path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
     module = codecache.load(path)
     machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
@@ -291,7 +291,7 @@ def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Loop:
-    """The compiled `walk.run_many`, from the cache if it is there and sound."""
+    """The compiled `walk.run_many`, from the cache if it is there and undamaged."""
     ours = codecache.made_by(LOOP_MADE_OF, ("numba", "llvmlite"))
     key = codecache.fingerprint(ours, processor())
     if key not in LOOPS:
@@ -304,16 +304,17 @@ def step_loop(say: Callable[[str], None] | None = None) -> Loop:
 
 
 def _compiled_loop(say: Callable[[str], None]) -> bytes:
-    """The object file of the step loop, made by another process, while this one does its own part.
+    """The object file of the step loop, made by another process while this one compiles a model.
 
-    It also keeps numba, and what it is told to leave to us, out of this one.
+    So numba, and the environment variable that turns its optimizer off, stay out of this process.
     """
     say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
     paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))
-    told = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
     with suppress(OSError):
         command = [sys.executable, "-P", "-m", "crs_sim.steploop"]
-        done = subprocess.run(command, env=told, capture_output=True, check=False)
+        environment = {**os.environ, **ours}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if done.returncode == 0:
             return done.stdout
         if done.returncode < 0:

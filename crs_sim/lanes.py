@@ -26,11 +26,11 @@ from .sourcecode import (
 )
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
 
-LENT = (
+IMPORTED = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
     "power_slope", "reached", "square", "unless",
 )  # fmt: skip
-"""What the file imports from `crs_sim.machinecode`."""
+"""What a generated file imports from `crs_sim.machinecode`."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Layout:
         }
         first = {name: row * n for name, row in rows.items()}
         first["WORST"] = 19 * n
-        first["WANTED"] = first["WORST"] + 1
-        first["FACTOR"] = first["WANTED"] + 1
+        first["STEP"] = first["WORST"] + 1
+        first["FACTOR"] = first["STEP"] + 1
         first["Q"] = first["FACTOR"] + self.n_factor
         first["P"] = first["Q"] + self.n_quantities
         first["CONSTANTS"] = first["P"] + self.n_parameters
@@ -143,7 +143,7 @@ def generate(model: Model) -> str:
     ]
     head = [
         f'"""Generated from the model {model.name!r} (hash {model.hash})."""',
-        f"from crs_sim.machinecode import {', '.join(LENT)}",
+        f"from crs_sim.machinecode import {', '.join(IMPORTED)}",
         f"PLACES = {layout.places(len(write.constants.parts))}",
     ]
     return "\n\n\n".join(["\n".join(head), *functions])

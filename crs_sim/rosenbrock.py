@@ -62,16 +62,17 @@ DENSE = np.array([
 
 FRACTION, TIGHT = 0.05, 3.6e-7
 """A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
-than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
-smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
+than TIGHT, it is also multiplied by sqrt(TIGHT/rtol), which makes the factor 0.003 at 1e-4. So a
+tighter rtol gives small states relatively more accuracy; with a constant factor, a run with a loose
+rtol would take most of its steps for drugs that are nearly eliminated."""
 DOSED, EXACT = 1.0 / FRACTION, 1e-8
-"""Times that, of a state that doses go into: what is left of a drug long after matters as a share
-of its dose, and to follow it closer was a sixth of all steps. Less for an rtol below DOSED times
-EXACT, where somebody wants all there is."""
+"""The absolute tolerance of a state that receives doses is DOSED times larger: what remains of a
+drug matters relative to its dose, and more accuracy cost a sixth of all steps. The factor is
+smaller for an rtol below DOSED times EXACT, and 1 from EXACT down."""
 SMALLEST_SIZE = 1e-6
-"""No state is taken as typically smaller than this."""
+"""No typical size of a state is smaller than this."""
 SOON = 1.0 / 24.0
-"""Days over which a state's rate at the start of a segment says how large it is going to be."""
+"""Days over which a state's rate at the start of a segment is used to estimate its size."""
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
 ORDER = 5.0
 MOST_STEPS = 100_000
@@ -80,7 +81,7 @@ SMALLEST_STEP = 1e-13
 HUGE = 1e300
 
 MOST_CYCLES = 5_000
-"""Equal doses after which a steady state is given up."""
+"""Equal doses after which the search for a steady state ends."""
 
 DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY, OTHER_ORDER = 0, 1, 2, 3, 4, 5, 6
 WORDS = (
@@ -90,7 +91,7 @@ WORDS = (
     "an initial state is not finite",
     "a state is not finite",
     f"no steady state after {MOST_CYCLES} cycles",
-    "doses come in another order than in the run that is followed",
+    "doses come in another order than in the run whose steps are repeated",
 )
 ROW, USED, REJECTED, SEGMENT, STATUS, MOVING = 0, 1, 2, 3, 4, 5
 """Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status, and the
@@ -103,17 +104,17 @@ FUNCTIONS = (
     "constants", "initial", "rates", "jacobian", "quantities", "take_step", "lane_errors", "bend",
     "between", "move",
 )  # fmt: skip
-"""What a model brings along (see `crs_sim.lanes`), in the order of their addresses in ``m``."""
+"""The functions of a model (see `crs_sim.lanes`), in the order of their addresses in ``m``."""
 CONSTANTS, INITIAL, RATES, JACOBIAN, QUANTITIES, TAKE_STEP, ERRORS, BENDS, BETWEENS, MOVE = range(
     10
 )
 PLACES = (
-    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "EASE", "NOW", "INFLOW", "WORST", "WANTED", "Q", "P",
+    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "EASE", "NOW", "INFLOW", "WORST", "STEP", "Q", "P",
     "WORK",
 )  # fmt: skip
 """Where arrays begin in ``w``, in their order in ``m``, after the addresses; NL is the size of
 n_states rows, WORK of all."""
-NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 23)
+NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, STEP, Q, P, WORK = range(10, 23)
 
 
 class Record(NamedTuple):
@@ -149,12 +150,12 @@ def call_with(address: int, w: Array, number: float) -> None:
 
 
 def fraction(rtol: float) -> float:
-    """How small, next to its typical size, a state is that absolute tolerance takes over."""
+    """A state's absolute tolerance in units of its typical size times rtol."""
     return FRACTION * math.sqrt(TIGHT / max(rtol, TIGHT))
 
 
 def ease(rtol: float) -> float:
-    """How many times larger the absolute tolerance of a state that doses go into is."""
+    """The factor on the absolute tolerance of a state that receives doses."""
     return min(DOSED, max(1.0, rtol / EXACT))
 
 
@@ -205,27 +206,27 @@ def next_step(
 ) -> float:
     """Try steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
 
-    ``w[m[WANTED]]`` is the size to try first, and then the size of the step after this one. In the
+    ``w[m[STEP]]`` is the size to try first, and then the size of the step after this one. In the
     fast decay of a stiff state, which a dose may cause, the error falls more slowly than the power
     of h that the order promises: from the second rejection on, h shrinks by a fixed factor.
     """
-    wanted = w[m[WANTED]]
+    size = w[m[STEP]]
     left, rejected = last - day, counts[REJECTED]
     call(m[JACOBIAN], w)
     while True:
-        h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
+        h = left if size * 1.05 >= left else min(size, 0.5 * left)
         call_with(m[TAKE_STEP], w, h)
         error = worst_error(m, w, rtol)
         if error <= 1.0:
             longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
-            w[m[WANTED]] = longer if h >= wanted else max(wanted, longer)
+            w[m[STEP]] = longer if h >= size else max(size, longer)
             return h
         shorter = SHRINK
         if counts[REJECTED] == rejected and error < HUGE:
             shorter = max(SHRINK, SAFETY * error ** (-1.0 / ORDER))
         counts[REJECTED] += 1
-        wanted = h * shorter
-        if wanted < SMALLEST_STEP * max(1.0, day):
+        size = h * shorter
+        if size < SMALLEST_STEP * max(1.0, day):
             return 0.0
 
 
@@ -237,7 +238,7 @@ def advance(m: Counters, w: Array, first: float, last: float, record: Record) ->
     """
     counts, days, steps, following = record.counts, record.days, record.steps, record.following
     rtol, day = record.clock[RTOL], first
-    w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, rtol)
+    w[m[STEP]] = 0.0 if following else first_step(m, w, last - first, rtol)
     limit = counts[USED] + MOST_STEPS + len(days)
     while day < last:
         record.clock[DAY] = day

@@ -29,7 +29,7 @@ OPTIONS = {
     "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False, "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }  # fmt: skip
-"""No array is made inside and Python calls none of it by itself: code for either is left out."""
+"""The code makes no arrays and is not called from Python, so support for both is left out."""
 compiled = partial(numba.njit, **OPTIONS)
 DRIVERS = (
     rosenbrock.fraction,
@@ -43,14 +43,14 @@ DRIVERS = (
     rosenbrock.advance,
     walk.clear,
     walk.keep,
-    walk.choose,
+    walk.load_parameters,
     walk.arrange,
-    walk.moved,
+    walk.largest_change,
     walk.steady,
-    walk.leave,
-    walk.give,
-    walk.begin,
-    walk.name,
+    walk.cycle_ends,
+    walk.apply_doses,
+    walk.initialize,
+    walk.fill_quantities,
     walk.run_four,
     walk.run_many,
 )
@@ -130,7 +130,7 @@ def _view(
 
 
 def enter(addresses: int, lengths: int, following: int) -> None:
-    """`walk.run_many` for pointers: to the address of each array, and to the lengths of all."""
+    """`walk.run_many` of arrays given by their addresses, and by all their lengths in order."""
     plan, members, tables, room = arguments(addresses, lengths)
     run_many(plan, members, tables, room, following != 0)
 

@@ -50,8 +50,7 @@ from .rosenbrock import (
 class Kind(NamedTuple):
     """How compiled code takes an array.
 
-    ``bare``: as a pointer without a length, which compiles to less and runs faster; its indices
-    are not below 0.
+    ``bare``: as a pointer without its length, which compiles faster; no index is negative.
     """
 
     dtype: str
@@ -83,7 +82,7 @@ class Plan(NamedTuple):
     version: BareIntegers
     version_at: BareIntegers
     given: IntegerTable
-    duration: Floats
+    duration: BareFloats
 
 
 class Members(NamedTuple):
@@ -153,7 +152,7 @@ def keep(m: Counters, w: Array, before: Array) -> None:
         before[q] = w[m[NOW] + q]
 
 
-def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
+def load_parameters(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
     """Load a version of each run's parameters; an incomplete group repeats its last run."""
     for lane in range(LANES):
         i = min(group + lane, len(parameters) - 1)
@@ -174,7 +173,7 @@ def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
         call(m[INITIAL], w)
 
 
-def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
+def largest_change(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
     """The largest change of a state in a cycle, relative to its size; notes which state it was."""
     largest, small = 0.0, fraction(rtol)
     for q in range(m[NL]):
@@ -197,7 +196,7 @@ def steady(change: float, last: float, rtol: float) -> bool:
     return change == 0.0 or change <= limit * (1.0 - min(1.0, change / last))
 
 
-def leave(record: Record, is_steady: bool) -> bool:
+def cycle_ends(record: Record, is_steady: bool) -> bool:
     """Whether to stop repeating a cycle; if the steps of another run are followed, they decide.
 
     A step of length 0 marks the place.
@@ -212,12 +211,12 @@ def leave(record: Record, is_steady: bool) -> bool:
     return is_steady
 
 
-def give(m: Counters, w: Array, segment: int, plan: Plan, amount: Array, group: int) -> None:
+def apply_doses(m: Counters, w: Array, segment: int, plan: Plan, amount: Array, group: int) -> None:
     """Add the boluses of a segment's start to the states, and set its inflow."""
     given = plan.given
     for q in range(m[NL]):
         w[m[INFLOW] + q] = 0.0
-    for k in range(len(plan.duration)):
+    for k in range(given.shape[1]):
         if given[0, k] <= segment <= given[1, k]:
             for lane in range(LANES):
                 i = min(group + lane, len(amount) - 1)
@@ -228,7 +227,7 @@ def give(m: Counters, w: Array, segment: int, plan: Plan, amount: Array, group: 
                     w[m[INFLOW] + q] += amount[i, k] / plan.duration[k]
 
 
-def begin(
+def initialize(
     m: Counters, w: Array, first: float, given: Counters, members: Members, record: Record
 ) -> int:
     """Set the initial states and, as far as they can be estimated already, the typical sizes."""
@@ -253,7 +252,7 @@ def begin(
     return finite(m, w, NO_START)
 
 
-def name(
+def fill_quantities(
     m: Counters, w: Array, version: int, version_at: Counters, named: Array, record: Record
 ) -> None:
     """Compute the named quantities of the samples at which this version of parameters holds."""
@@ -274,28 +273,28 @@ def run_four(plan: Plan, members: Members, room: Room, record: Record) -> int:
     edges, marks, version, parameters = plan.edges, plan.marks, plan.version, members.parameters
     m, w, group, counts, rtol = room.m, room.w, record.group, record.counts, record.clock[RTOL]
     clear(m, w)
-    choose(m, w, parameters, group, version[0])
-    status = begin(m, w, edges[0], plan.given, members, record)
+    load_parameters(m, w, parameters, group, version[0])
+    status = initialize(m, w, edges[0], plan.given, members, record)
     segment, row, cycles, change = 0, 0, 0, HUGE
     while status == DONE and segment < len(edges) - 1:
         counts[SEGMENT] = segment
         if version[segment + 1] != version[segment]:
-            choose(m, w, parameters, group, version[segment + 1])
+            load_parameters(m, w, parameters, group, version[segment + 1])
         if cycles == 0:
             arrange(m, w, marks[0, segment], room.aside)
         if marks[0, segment] & CYCLE:
             keep(m, w, room.before)
             row = counts[ROW] if cycles == 0 else row
             counts[ROW] = row
-        give(m, w, segment, plan, members.amount, group)
+        apply_doses(m, w, segment, plan, members.amount, group)
         status = advance(m, w, edges[segment], edges[segment + 1], record)
         back = marks[1, segment]
         segment += 1
         if status == DONE and back >= 0:
-            latest = moved(m, w, room.before, counts, rtol)
+            latest = largest_change(m, w, room.before, counts, rtol)
             is_steady = steady(latest, change, rtol)
             cycles, change = cycles + 1, latest
-            if leave(record, is_steady):
+            if cycle_ends(record, is_steady):
                 cycles, change = 0, HUGE
             elif cycles == MOST_CYCLES:
                 status = NOT_STEADY
@@ -317,5 +316,5 @@ def run_many(
             for q in range(final.shape[1]):
                 final[group + lane, q] = w[m[NOW] + q * LANES + lane]
         for k in range(parameters.shape[1]):
-            choose(m, w, parameters, group, k)
-            name(m, w, k, plan.version_at, tables.named, record)
+            load_parameters(m, w, parameters, group, k)
+            fill_quantities(m, w, k, plan.version_at, tables.named, record)
