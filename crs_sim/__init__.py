@@ -30,10 +30,9 @@ newpatient.py      what a new patient starts from: files that explain themselves
 dialect.py         which line of a model file is which, and what is refused
 modelfile.py       model.ant to Model, Model to SBML; the only door to antimony and libsbml
 modelfolder.py     a model's folder read, and kept on disk
-sparse.py          straight-line code for a sparse LU
 symbolic.py        formulas as symbols, and their derivatives; the only door to sympy
-sourcecode.py      a model's equations written out as Python
-codegen.py         a model made runnable: its generated functions, found again by what they say
+sourcecode.py      a model's equations, and its sparse LU, written out as Python
+codegen.py         a model made runnable: its generated functions, cached on disk
 unitcheck.py       what unit a formula comes out in
 checks.py          what may be wrong with a model; its listing
 arrivals.py        what arrives of the doses: lags, resets, what led to a steady state
@@ -44,10 +43,9 @@ nonmemrecord.py    what one record of such a data set says of a model
 nonmem.py          a data set as patients, in NONMEM's meaning
 timeline.py        a scenario cut wherever something happens
 rosenbrock.py      the step loop of a Rosenbrock method, four parameter sets at a time
-walk.py            from segment to segment, and round and round to a steady state
-vectors.py         straight-line Python recorded as vector instructions
+walk.py            the segments of a run in order, repeated to a steady state
+machinecode.py     straight-line Python recorded as vector instructions, compiled, kept on disk
 lanes.py           a model's equations written for speed, as such straight lines
-machinecode.py     those instructions made into machine code, kept on disk
 steploop.py        the step loop as machine code; the only door to numba
 kernel.py          the step loop compiled and joined to a model
 odesolver.py       the kernel as a method of solve_ivp; the only door to scipy.integrate

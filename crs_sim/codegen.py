@@ -1,6 +1,6 @@
 """A model made runnable: its generated functions with arrays in and out, cached on disk.
 
-`crs_sim.sourcecode` writes them; here they are found again by what they depend on.
+`crs_sim.sourcecode` writes them, and with sympy is loaded only when the cache lacks them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .model import Model
 
 Array = NDArray[np.float64]
 
-WRITTEN_BY = ("symbolic", "sourcecode", "sparse", "primitives", "formula")
-"""The modules whose text decides what is generated."""
+WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")
+"""The modules that determine what is generated."""
 
 
 @dataclass(frozen=True, eq=False)

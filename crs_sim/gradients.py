@@ -1,9 +1,9 @@
 """Derivatives of a run by its parameters: differences between runs over the same steps.
 
 An adaptive solver takes other steps for other parameters, and a difference of two such runs is
-mostly noise. Over the steps of one run (`crs_sim.kernel.Kernel.replay`) the outcome is a smooth
-function of the parameters, so a tiny difference is as good as a derivative; and four parameters
-are varied at once, side by side in the vector lanes.
+mostly noise. Over the steps of one run (`crs_sim.kernel.Kernel.replay`) the result is a smooth
+function of the parameters, so a small difference quotient is as good as a derivative; four
+parameters are varied at a time, side by side.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def side_by_side(
 ) -> Runs:  # fmt: skip
     """A run over its own steps again, once for each free parameter, slightly changed.
 
-    Unchanged it would come out the same to the last bit: its own outcome is what to compare with.
+    With unchanged parameters it would be the same to the last bit: the run itself is the reference.
 
     Parameters
     ----------

@@ -1,17 +1,16 @@
 """One run, segment by segment, so that no solver steps across a dose, an infusion or a change.
 
-The compiled method walks the segments inside one ``solve_ivp`` (see `crs_sim.odesolver`). For the
-plain path, its referee, each segment is one call. There each state has an absolute tolerance of
-its own: a hundredth of ``rtol`` times its typical size, which is the largest of the values it has
-taken so far, a dose into it, and what its rate at the start of the segment brings in an hour.
+The compiled method runs all segments in one ``solve_ivp`` (see `crs_sim.odesolver`). The plain
+path, which serves to verify it, makes one call a segment. There each state has an absolute
+tolerance of its own: a hundredth of ``rtol`` times its typical size, which is the largest of its
+values so far, a dose into it, and what its rate at the start of the segment adds in an hour.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import NamedTuple, NoReturn
 
@@ -23,7 +22,7 @@ from .codegen import Code, compile_model
 from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Model
-from .odesolver import Rosenbrock, solve_ivp
+from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
 from .timeline import Course, Timeline, amounts, course, parameters_at_samples
 from .walk import steady
@@ -34,11 +33,11 @@ METHODS = ("Rosenbrock", "LSODA", "BDF", "Radau")
 COMPILED = "Rosenbrock"
 FRACTION = 0.01
 SOON = 1 / 24
-"""Days over which a state's rate at the start of a segment says how large it is going to be."""
+"""Days over which a state's rate at the start of a segment is used to estimate its size."""
 SMALLEST = 1e-6
-"""No state is taken as typically smaller than this: below lies the rounding noise of the others."""
+"""No typical size is smaller than this: below it is the rounding noise of the other states."""
 MOST_EVALUATIONS = 50_000
-"""In one segment. LSODA can step on the spot for ever before a singularity; this ends it."""
+"""In one segment. LSODA can step without progress for ever before a singularity; this ends it."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,14 @@ def integrate(
     Raises
     ------
     IntegrationError
-        Naming the day, the segment, the worst states and what the solver said.
+        Naming the day, the segment, the worst states and the solver's message.
     """
     if method == COMPILED:
         return _compiled(model, line, rtol)
-    code = compile_model(model)
-    states, counts = _plain(model, code, line, method, rtol)
+    solver = Solver(model, compile_model(model), method, rtol)
+    states, counts = _plain(solver, line)
     parameters = parameters_at_samples(line, _nominal(model))
-    return states, code.quantities(states, parameters), counts
+    return states, solver.code.quantities(states, parameters), counts
 
 
 def _nominal(model: Model) -> Array:
@@ -125,12 +124,11 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
         raise IntegrationError(explain(model, line, values, begun))
     if first == last:
         return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0)
-    seen: list[Runs] = []
+    setup = Setup(kernel, values, line=line, rtol=rtol, whole=True)
     solution = solve_ivp(
-        None, (first, last), y, method=Rosenbrock, t_eval=line.days, rtol=rtol,
-        kernel=kernel, values=values, line=line, seen=seen, whole=True,
-    )  # fmt: skip
-    runs = seen[0]
+        None, (first, last), y, method=Rosenbrock, t_eval=line.days, setup=setup
+    )
+    runs = setup.runs[0]
     if not solution.success:
         raise IntegrationError(explain(model, line, values, runs))
     rows = np.searchsorted(np.union1d(line.days, line.edges), line.days)
@@ -138,65 +136,79 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
     return solution.y.T, runs.quantities[0, rows], counts
 
 
-def _plain(
-    model: Model, code: Code, line: Timeline, method: str, rtol: float
-) -> tuple[Array, Counts]:
-    nominal = _nominal(model)
-    tables = course(line, nominal, code.n_states)
+@dataclass(frozen=True)
+class Solver:
+    """How the plain path runs a model: its code, and one of SciPy's methods."""
+
+    model: Model
+    code: Code
+    method: str
+    rtol: float
+
+
+def _plain(solver: Solver, line: Timeline) -> tuple[Array, Counts]:
+    """States (n_days, n_states) at the timeline's days."""
+    nominal, n_states = _nominal(solver.model), solver.code.n_states
+    tables = course(line, nominal, n_states)
     pieces = list(segments(line, tables))
-    y = _start(model, code, tables.parameters[line.version[0]])
-    table = np.empty((len(line.days), code.n_states))
+    y = _start(solver.model, solver.code, tables.parameters[line.version[0]])
+    table = np.empty((len(line.days), n_states))
     table[line.days == 0.0] = y
-    typical = np.maximum(np.abs(y), largest_doses(line, nominal, code.n_states))
+    typical = np.maximum(np.abs(y), largest_doses(line, nominal, n_states))
     counts, k = np.zeros(3, dtype=int), 0
-    cycles = Cycles(y)
+    cycles = Cycles(solver, y)
     while k < len(pieces):
         segment, (begins, back) = pieces[k], line.marks[:, k]
-        if cycles.number == 0:
-            y = cycles.arrange(y, begins, partial(_start, model, code, segment.parameters))
-        if begins & CYCLE:
-            cycles.before = y
-        y = y + tables.bolus[k]
+        y = cycles.start(y, begins, segment.parameters) + tables.bolus[k]
         np.maximum(typical, np.abs(y), out=typical)
         rows = (line.days > segment.first) & (line.days <= segment.last)
-        solved, cost = _solve(model, code, segment, y, line.days[rows], method, rtol, typical)
+        solved, cost = _solve(solver, segment, y=y, days=line.days[rows], typical=typical)
         table[rows] = solved[: rows.sum()]
         y = solved[-1]
         np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
         counts += cost
-        k = k + 1 if back == ONWARD or cycles.over(model, segment, y, typical, rtol) else back
-    return table, Counts(method, line.n_segments, *(int(c) for c in counts))
+        k = k + 1 if back == ONWARD or cycles.over(segment, y, typical) else back
+    return table, Counts(solver.method, line.n_segments, *(int(c) for c in counts))
 
 
 class Cycles:
-    """Where the plain path stands on its way to a steady state."""
+    """Where the plain path is on its way to a steady state."""
 
-    def __init__(self, y: Array) -> None:
+    def __init__(self, solver: Solver, y: Array) -> None:
         """At the start of a run, with states (n_states,)."""
-        self.before, self.aside = y, np.zeros_like(y)
+        self.solver, self.before, self.aside = solver, y, np.zeros_like(y)
         self.number, self.change = 0, np.inf
 
-    def arrange(self, y: Array, begins: int, initial: Callable[[], Array]) -> Array:
-        """The states as a segment begins; see `crs_sim.clock`."""
+    def start(self, y: Array, begins: int, parameters: Array) -> Array:
+        """The states as a segment with these parameters starts; see `crs_sim.clock`."""
+        if self.number == 0:
+            y = self._arranged(y, begins, parameters)
+        if begins & CYCLE:
+            self.before = y
+        return y
+
+    def _arranged(self, y: Array, begins: int, parameters: Array) -> Array:
         if begins & JOIN:
             y = y + self.aside
         if begins & APART:
             self.aside = y
-        return initial() if begins & (APART | RESET) else y
+        if begins & (APART | RESET):
+            return _start(self.solver.model, self.solver.code, parameters)
+        return y
 
-    def over(self, model: Model, segment: Segment, y: Array, typical: Array, rtol: float) -> bool:
-        """Whether the states settled in the cycle that ended with them."""
+    def over(self, segment: Segment, y: Array, typical: Array) -> bool:
+        """Whether the states are steady, after the cycle that ended with ``y``."""
         sizes = np.maximum(np.abs(y), np.abs(self.before)) + FRACTION * typical
         changes = np.abs(y - self.before) / np.maximum(sizes, SMALLEST * FRACTION)
         change = float(changes.max())
-        settled = steady(change, self.change, rtol)
+        is_steady = steady(change, self.change, self.solver.rtol)
         self.number, self.change = self.number + 1, change
-        if settled:
+        if is_steady:
             self.number, self.change = 0, np.inf
         elif self.number == MOST_CYCLES:
-            moving = int(changes.argmax())
-            fail(model, segment, segment.days[0], y, WORDS[NOT_STEADY], moving)
-        return settled
+            moving, day, words = int(changes.argmax()), segment.days[0], WORDS[NOT_STEADY]
+            raise IntegrationError(_never_steady(self.solver.model, day, y, words, moving))
+        return is_steady
 
 
 def _start(model: Model, code: Code, parameters: Array) -> Array:
@@ -229,43 +241,29 @@ def largest_doses(line: Timeline, nominal: Array, n_states: int) -> Array:
 
 
 def _solve(
-    model: Model,
-    code: Code,
-    segment: Segment,
-    y: Array,
-    days: Array,
-    method: str,
-    rtol: float,
-    typical: Array,
+    solver: Solver, segment: Segment, *, y: Array, days: Array, typical: Array
 ) -> tuple[Array, tuple[int, int, int]]:
     """One segment: states at its sample days and, last, at its end."""
-    wanted = np.unique(np.append(days, segment.last))
-    rates = Rates(code, segment)
+    rates = Rates(solver.code, segment)
+    span, rtol = (segment.first, segment.last), solver.rtol
     try:
         soon = np.abs(rates(segment.first, y)) * min(segment.last - segment.first, SOON)
         atol = FRACTION * rtol * np.maximum(np.maximum(typical, soon), SMALLEST)
-        with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
+        with warnings.catch_warnings(record=True) as warned, np.errstate(all="ignore"):
             warnings.simplefilter("always")
             solution = solve_ivp(
-                rates,
-                (segment.first, segment.last),
-                y,
-                method=method,
-                t_eval=wanted,
-                rtol=rtol,
-                atol=atol,
-                jac=rates.jacobian,
-            )
+                rates, span, y, method=solver.method, rtol=rtol, atol=atol, jac=rates.jacobian,
+                t_eval=np.unique(np.append(days, segment.last)),
+            )  # fmt: skip
     except (BrokenRateError, ValueError) as broken:
-        fail(model, segment, segment.day_at(rates.day), rates.states, str(broken))
+        fail(solver.model, rates, str(broken))
     if not solution.success or not np.all(np.isfinite(solution.y)):
-        words = str(said[-1].message) if said else solution.message
-        fail(model, segment, segment.day_at(rates.day), rates.states, words)
+        fail(solver.model, rates, str(warned[-1].message) if warned else solution.message)
     return solution.y.T, (solution.nfev, solution.njev, solution.nlu)
 
 
 class Rates:
-    """The right-hand side of one segment, and the point it was last asked for."""
+    """The right-hand side of one segment, and the point at which it was last evaluated."""
 
     def __init__(self, code: Code, segment: Segment) -> None:
         """For the parameters and the inflow of the segment."""
@@ -303,17 +301,15 @@ class Rates:
         return matrix
 
 
-def fail(
-    model: Model, segment: Segment, day: float, states: Array, words: str,
-    moving: int | None = None,
-) -> NoReturn:  # fmt: skip
-    """Raise the error of a failed run: day, segment, worst states, the solver's words.
+def fail(model: Model, rates: Rates, words: str) -> NoReturn:
+    """Raise the error of a run that failed where its rates were last evaluated.
 
-    ``moving`` is the state that found no steady state, if that is what failed.
+    It names the day, the segment, the worst states and the solver's message, ``words``.
     """
-    if moving is not None:
-        raise IntegrationError(_unsettled(model, day, states, words, moving))
-    raise IntegrationError(_failed(model, segment, day, states, words))
+    segment = rates.segment
+    raise IntegrationError(
+        _failed(model, segment, segment.day_at(rates.day), rates.states, words)
+    )
 
 
 def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0) -> str:
@@ -325,15 +321,15 @@ def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0)
                          int(runs.segment[i]), None))  # fmt: skip
     day, words = broken.day_at(float(runs.reached[i])), WORDS[runs.status[i]]
     if runs.status[i] == NOT_STEADY:
-        return _unsettled(model, day, runs.final[i], words, int(runs.moving[i]))
+        return _never_steady(model, day, runs.final[i], words, int(runs.moving[i]))
     return _failed(model, broken, day, runs.final[i], words)
 
 
-def _unsettled(model: Model, day: float, states: Array, words: str, moving: int) -> str:
+def _never_steady(model: Model, day: float, states: Array, words: str, moving: int) -> str:
     name = model.state_ids[moving]
     return (
-        f"{model.name}: {name} never settles: {words} for the steady state of day {day:.6g}, "
-        f"with {name} = {states[moving]:.4g} by then. Give the doses one by one, or check what "
+        f"{model.name}: {name} never becomes steady: {words} for day {day:.6g}, with "
+        f"{name} = {states[moving]:.4g} after them. Give the doses one by one, or check what "
         f"removes {name}"
     )
 

@@ -1,7 +1,7 @@
 """The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled and joined to a model.
 
 Both the step loop, one for all models, and a model's functions are machine code in the cache
-folder, called by address: what made it is loaded only when it is not there.
+folder, called by address: the compilers are loaded only when it is missing there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .rosenbrock import (
     DAY,
     DONE,
     ENTRIES,
+    LANES,
     MOVING,
     NL,
     OTHER_ORDER,
@@ -41,31 +42,29 @@ from .rosenbrock import (
     WORK,
 )  # fmt: skip
 from .timeline import Timeline, amounts, parameter_versions
-from .walk import ARRAYS
+from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-MADE_OF = ("rosenbrock", "lanes", "vectors", "machinecode")
-"""The modules, beside those of the plain code, whose text decides what is compiled."""
+MADE_OF = ("rosenbrock", "lanes", "machinecode")
+"""The modules that determine what is compiled for a model, beside those of the plain code."""
 LOOP_MADE_OF = ("clock", "rosenbrock", "walk", "steploop", "machinecode")
-"""The same for the step loop."""
+"""The modules that determine the step loop."""
 MOST_KEPT = 100_000
-"""Steps kept for a replay."""
+"""Steps stored for a replay."""
 
 KNOWN: dict[str, Kernel] = {}
 """Kernels of this process by key."""
 LOOPS: dict[str, Loop] = {}
 """The step loop of this process by key."""
 ONE_AT_A_TIME = threading.RLock()
-"""Held while compiling: threads that ask for one kernel get one kernel."""
+"""Held while compiling, so that threads that need the same kernel compile it once."""
 
-KINDS = {"i": np.int64, "f": np.float64}
-POINTERS = [
-    np.ctypeslib.ndpointer(KINDS[array[0]], int(array[1]), flags="C_CONTIGUOUS")
-    for array in ("i1", *ARRAYS)
-]
-"""What `crs_sim.steploop.enter` takes: lengths, then the arrays; no other kind gets there."""
+ADDRESSES = np.ctypeslib.ndpointer(np.int64, 1, flags="C_CONTIGUOUS")
+"""Addresses of arrays, or their lengths, as `crs_sim.steploop.enter` takes them."""
+TAKEN = [named for group in ARGUMENTS for named in kinds(group).items()]
+"""Name and kind of every array that goes with them, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,26 +74,43 @@ class Loop:
     machine: Machine
     function: Callable[..., int]
 
-    def __call__(self, following: bool, *arrays: Array | Indices) -> None:
-        """Call it, with other threads running on; an array of the wrong kind is refused."""
-        lengths = [n for array in arrays for n in array.shape]
-        nothing = ctypes.byref(ctypes.c_void_p())  # for the result and the error that never come
-        status = self.function(nothing, nothing, np.array([following, *lengths]), *arrays)
+    def __call__(
+        self, plan: Plan, members: Members, *, tables: Tables, room: Room, following: bool
+    ) -> None:
+        """Call it; other threads run meanwhile.
+
+        Raises
+        ------
+        TypeError
+            For an array of another kind than compiled: it would be read as if it were of that kind.
+        """
+        arrays: list[Array | Indices] = [*plan, *members, *tables, *room]
+        for array, (name, kind) in zip(arrays, TAKEN, strict=True):
+            alike = array.dtype == kind.dtype and array.ndim == kind.dimensions
+            if not (alike and array.flags.c_contiguous):
+                raise TypeError(
+                    f"{name}: {array.dtype} array of {array.ndim} dimensions where compiled code "
+                    f"takes a contiguous {kind.dtype} array of {kind.dimensions}"
+                )
+        addresses = np.array([array.ctypes.data for array in arrays], dtype=np.int64)
+        lengths = np.array([n for array in arrays for n in array.shape], dtype=np.int64)
+        nothing = ctypes.byref(ctypes.c_void_p())  # for a result and an error, of which none comes
+        status = self.function(nothing, nothing, addresses, lengths, following)
         assert status == 0
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What came of many runs of one timeline.
+    """The results of many runs of one timeline.
 
     Parameters
     ----------
     states : (n_runs, n_days, n_states); from the day a run failed on, NaN
     quantities : (n_runs, n_days, n_quantities)
     final : (n_runs, n_states) where each run ended, or failed
-    status : (n_runs,) one of `rosenbrock.WORDS`; 0 if all went well
+    status : (n_runs,) one of `rosenbrock.WORDS`; 0 for success
     reached : (n_runs,) last day reached
-    segment : (n_runs,) last segment begun
+    segment : (n_runs,) last segment started
     accepted, rejected : (n_runs,) steps
     steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
         state was reached
@@ -135,7 +151,7 @@ class Kernel:
         rtol : float
         start : (n_runs, n_states), instead of the model's initial states
 
-        A failed run takes nothing with it: the others of its four are run again by themselves.
+        A failed run does not affect the three beside it: failed ones are run again on their own.
         """
         parts = []
         for rows in _together(line, values):
@@ -144,14 +160,15 @@ class Kernel:
         return _gathered(parts)
 
     def _run(self, line: Timeline, values: Array, rtol: float, start: Array | None) -> Runs:
-        runs = self._call(line, values, rtol, start, np.empty(MOST_KEPT))
+        runs = self._call(line, values, rtol=rtol, start=start, steps=np.empty(MOST_KEPT))
         failed = np.flatnonzero(runs.status != DONE)
         if len(values) == 1 or len(failed) == 0:
             return runs
         for i in failed:
             one = slice(i, i + 1)
             begin = None if start is None else start[one]
-            alone = self._call(line, values[one], rtol, begin, np.empty(MOST_KEPT))
+            steps = np.empty(MOST_KEPT)
+            alone = self._call(line, values[one], rtol=rtol, start=begin, steps=steps)
             for name in ("states", "quantities", "final", "status", "reached", "segment", "moving"):
                 getattr(runs, name)[one] = getattr(alone, name)
         return runs
@@ -159,7 +176,7 @@ class Kernel:
     def begun(self, line: Timeline, values: Array) -> Runs:
         """Day 0 alone, before any dose: the model's initial states for values (n_parameters,)."""
         first = replace(line, edges=line.edges[:1])
-        return self._call(first.sampled(line.edges[:1]), values[None], 0.0, None, np.empty(0))
+        return self._call(first.sampled(line.edges[:1]), values[None], steps=np.empty(0))
 
     def replay(
         self, line: Timeline, values: Array, steps: Array, *, start: Array | None = None
@@ -167,47 +184,51 @@ class Kernel:
         """Run a timeline over the steps of another run (`Runs.steps`), without error control.
 
         With the same steps the outcome depends smoothly on the parameters: a difference between
-        two runs is a derivative and not noise. Where a value moves a dose, the steps stretch with
-        the segments; ``line`` is the timeline as the run that is followed had it.
+        two runs is a derivative and not noise. Where a value moves a dose, the steps are scaled
+        with the segments; ``line`` is the timeline of the run whose steps are repeated.
         """
         parts = []
         for rows in _together(line, values):
             other = line.at(values[rows[0]])
             follow = steps if other is line else line.carried(steps, other)
             begin = None if start is None else start[rows]
+            taken = np.empty(0) if follow is None else follow
+            runs = self._call(other, values[rows], start=begin, steps=taken, following=True)
             if follow is None:
-                runs = self._call(other, values[rows], 0.0, begin, np.empty(0), following=True)
                 runs.status[:] = OTHER_ORDER
-            else:
-                runs = self._call(other, values[rows], 0.0, begin, follow, following=True)
             parts.append((rows, runs))
         return _gathered(parts)
 
     def _call(
-        self, line: Timeline, values: Array, rtol: float, start: Array | None, steps: Array,
-        following: bool = False,
+        self, line: Timeline, values: Array, *, rtol: float = 0.0, start: Array | None = None,
+        steps: Array, following: bool = False,
     ) -> Runs:  # fmt: skip
-        n_runs, given = len(values), line.given
-        shape = (n_runs, len(line.days))
-        states = np.full((*shape, self.n_states), np.nan)
-        named = np.full((*shape, self.n_quantities), np.nan)
-        final = np.zeros((n_runs, self.n_states))
+        given = np.array([line.given.first, line.given.after, line.given.state])
+        plan = Plan(
+            line.edges, line.marks, line.days, line.version, line.version_at, given,
+            line.given.duration,
+        )  # fmt: skip
+        own = np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start)
+        members = Members(parameter_versions(line, values), amounts(line, values), own)
+        tables = self._tables(len(values), len(line.days), rtol, steps)
+        row = self.model[NL]
+        room = Room(self.model, np.zeros(self.model[WORK]), np.zeros(row), np.zeros(row))
+        self.loop(plan, members, tables=tables, room=room, following=following)
+        leader = np.arange(len(values)) // LANES * LANES  # four runs share their steps
+        counts, clock = tables.counts[leader], tables.clock[leader]
+        return Runs(
+            tables.states, tables.named, tables.final, counts[:, STATUS], clock[:, DAY],
+            counts[:, SEGMENT], counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
+            counts[:, MOVING],
+        )  # fmt: skip
+
+    def _tables(self, n_runs: int, n_days: int, rtol: float, steps: Array) -> Tables:
+        """Empty tables, for the loop to fill."""
         counts, clock = np.zeros((n_runs, ENTRIES), dtype=np.int64), np.zeros((n_runs, 2))
         clock[:, RTOL] = rtol
-        parameters, amount = parameter_versions(line, values), amounts(line, values)
-        work, row = self.model[WORK], self.model[NL]
-        self.loop(
-            following, self.model, line.edges, line.marks, line.days, line.version,
-            line.version_at, np.array([given.first, given.after, given.state]), given.duration,
-            parameters, amount,
-            np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start),
-            states, named, steps, final, counts, clock, np.zeros(work), np.zeros(row),
-            np.zeros(row),
-        )  # fmt: skip
-        return Runs(
-            states, named, final, counts[:, STATUS], clock[:, DAY], counts[:, SEGMENT],
-            counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]], counts[:, MOVING],
-        )  # fmt: skip
+        states = np.full((n_runs, n_days, self.n_states), np.nan)
+        named = np.full((n_runs, n_days, self.n_quantities), np.nan)
+        return Tables(states, named, np.zeros((n_runs, self.n_states)), steps, counts, clock)
 
 
 def _together(line: Timeline, values: Array) -> list[Indices]:
@@ -261,7 +282,7 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
 
 
 def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
-    """A model's machine code, and what the step loop needs to know of it."""
+    """A model's machine code, and the addresses and places that the step loop needs."""
     path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
     module = codecache.load(path)
     machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
@@ -270,28 +291,30 @@ def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Loop:
-    """The compiled `walk.run_many`, from the cache if it is there and sound."""
+    """The compiled `walk.run_many`, from the cache if it is there and undamaged."""
     ours = codecache.made_by(LOOP_MADE_OF, ("numba", "llvmlite"))
     key = codecache.fingerprint(ours, processor())
     if key not in LOOPS:
         machine = Machine(f"step_loop_{key}", lambda: _compiled_loop(say or _to_stderr))
-        kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *POINTERS)
+        pointers = (ctypes.c_void_p, ctypes.c_void_p, ADDRESSES, ADDRESSES)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, ctypes.c_int64)
         (address,) = machine.addresses(["step_loop"])
         LOOPS[key] = Loop(machine, kind(address))
     return LOOPS[key]
 
 
 def _compiled_loop(say: Callable[[str], None]) -> bytes:
-    """The object file of the step loop, made by another process, while this one does its own part.
+    """The object file of the step loop, made by another process while this one compiles a model.
 
-    It also keeps numba, and what it is told to leave to us, out of this one.
+    So numba, and the environment variable that turns its optimizer off, stay out of this process.
     """
     say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
     paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))
-    told = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
     with suppress(OSError):
         command = [sys.executable, "-P", "-m", "crs_sim.steploop"]
-        done = subprocess.run(command, env=told, capture_output=True, check=False)
+        environment = {**os.environ, **ours}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if done.returncode == 0:
             return done.stdout
         if done.returncode < 0:

@@ -1,7 +1,7 @@
 """A model's equations written for speed: four parameter sets side by side in one flat array.
 
-Everything that depends on parameters alone is computed once, and every function is a loop over
-lanes around straight-line code, which compilers turn into vector instructions.
+Everything that depends on parameters alone is computed once. Every function is straight-line code,
+which `crs_sim.machinecode` makes into vector instructions.
 """
 
 from __future__ import annotations
@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from . import sparse
+from .machinecode import Memory, Vector, assemble
 from .model import Model
 from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
-from .sourcecode import Function, jacobian_lines, refuse_steps, written
+from .sourcecode import (
+    Elimination,
+    Function,
+    elimination,
+    factor_lines,
+    jacobian_lines,
+    refuse_steps,
+    solve_lines,
+    written,
+)
 from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
-from .vectors import Memory, Vector, assemble
 
-LENT = (
+IMPORTED = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
     "power_slope", "reached", "square", "unless",
 )  # fmt: skip
-"""What the file takes from `crs_sim.vectors`."""
+"""What a generated file imports from `crs_sim.machinecode`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Layout:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The first row of each array; the constants come last, as many as there will be."""
+        """The first row of each array; the constants, whose number is not fixed yet, come last."""
         n = self.n_states
         rows = {
             "RATE": STAGES,
@@ -51,8 +59,8 @@ class Layout:
         }
         first = {name: row * n for name, row in rows.items()}
         first["WORST"] = 19 * n
-        first["WANTED"] = first["WORST"] + 1
-        first["FACTOR"] = first["WANTED"] + 1
+        first["STEP"] = first["WORST"] + 1
+        first["FACTOR"] = first["STEP"] + 1
         first["Q"] = first["FACTOR"] + self.n_factor
         first["P"] = first["Q"] + self.n_quantities
         first["CONSTANTS"] = first["P"] + self.n_parameters
@@ -73,7 +81,7 @@ class Writer:
     """Writes the functions of one model, collecting constants as it goes."""
 
     def __init__(self, eq: Equations, layout: Layout) -> None:
-        """For a model's equations, laid out so."""
+        """For a model's equations, in this layout."""
         self.eq, self.layout = eq, layout
         self.taken = {*(s.name for s in eq.symbols.values()), *RESERVED}
         fixed = {eq.symbols[n] for n in (*eq.model.parameter_ids, *eq.constant)}
@@ -108,7 +116,7 @@ class Writer:
 
 
 def generate(model: Model) -> str:
-    """The model's functions as straight-line text; `machine_text` makes instructions of it.
+    """The model's functions as straight-line text, from which `machine_text` makes instructions.
 
     Raises
     ------
@@ -118,7 +126,7 @@ def generate(model: Model) -> str:
     eq = equations(model)
     refuse_steps(eq)
     lines, slopes, entries = jacobian_lines(eq, {*(s.name for s in eq.symbols.values()), *RESERVED})
-    steps = sparse.plan(len(model.states), entries)
+    steps = elimination(len(model.states), entries)
     sizes = (len(model.states), steps.size, len(model.quantities), len(model.parameters))
     layout = Layout(*sizes)
     write = Writer(eq, layout)
@@ -135,17 +143,17 @@ def generate(model: Model) -> str:
     ]
     head = [
         f'"""Generated from the model {model.name!r} (hash {model.hash})."""',
-        f"from crs_sim.vectors import {', '.join(LENT)}",
+        f"from crs_sim.machinecode import {', '.join(IMPORTED)}",
         f"PLACES = {layout.places(len(write.constants.parts))}",
     ]
     return "\n\n\n".join(["\n".join(head), *functions])
 
 
-def _worst_error(layout: Layout, steps: sparse.Elimination) -> str:
+def _worst_error(layout: Layout, steps: Elimination) -> str:
     """Source of the error of the last step, lane by lane, in units of states.
 
-    A pivot below 0 says that something grows faster than such a step can follow: the method damps
-    it, and its error estimate knows nothing. The error is then as large as can be.
+    A pivot below 0 means that something grows faster than such a step can follow: the method damps
+    it, and its error estimate does not show that. The error is then infinite.
     """
     lines = []
     for q in range(layout.n_states):
@@ -183,15 +191,15 @@ def _dense_output(layout: Layout) -> list[str]:
     ]
 
 
-def _elimination(steps: sparse.Elimination, layout: Layout) -> list[str]:
+def _elimination(steps: Elimination, layout: Layout) -> list[str]:
     place = {"a": "FACTOR", "f": "RATE"}
 
     def at(array: str, k: int) -> str:
         return layout.at(place[array], k)
 
     return [
-        written("factor(w, d)", "LU of d*I - J.", sparse.factor_lines(steps, at)),
-        written("solve(w)", "Solve into RATE.", sparse.solve_lines(steps, at)),
+        written("factor(w, d)", "LU of d*I - J.", factor_lines(steps, at)),
+        written("solve(w)", "Solve into RATE.", solve_lines(steps, at)),
     ]
 
 

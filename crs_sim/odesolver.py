@@ -1,12 +1,13 @@
-"""The compiled step loop under SciPy's front door: a method for ``solve_ivp``.
+"""The compiled step loop as a method of SciPy's ``solve_ivp``.
 
 The only door to scipy.integrate. One step of this solver goes to the next edge of a timeline; the
-steps inside are the kernel's. States on days asked for beforehand are taken on the way, all
+steps in between are the kernel's. States on days given beforehand are computed on the way, all
 others by replaying the same steps.
 """
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,34 @@ from .kernel import Kernel, Runs
 from .rosenbrock import DONE, STAGES, WORDS
 from .timeline import Timeline, stretch
 
-__all__ = ["Rosenbrock", "solve_ivp"]
+__all__ = ["Rosenbrock", "Setup", "solve_ivp"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a kernel is to run under ``solve_ivp``.
+
+    Parameters
+    ----------
+    kernel : Kernel, from `crs_sim.kernel.compile_kernel`
+    values : (n_parameters,)
+    line : Timeline over the days of ``solve_ivp``; without one no dose is given
+    rtol : float
+    max_step : float, days; without a timeline no step is longer (for events in between)
+    whole : bool, go to the last day in one step (no events in between)
+    runs : list, receives the kernel's `Runs`, which ``solve_ivp`` does not give back
+    """
+
+    kernel: Kernel
+    values: Array
+    _: KW_ONLY
+    line: Timeline | None = None
+    rtol: float = 1e-6
+    max_step: float = np.inf
+    whole: bool = False
+    runs: list[Runs] = field(default_factory=list)
 
 
 class Rosenbrock(OdeSolver):  # type: ignore[misc]
@@ -28,14 +54,8 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
     Parameters
     ----------
     fun, t0, y0, t_bound, vectorized : as for every SciPy solver; ``fun`` is not called, the
-        kernel has the rates. ``y0`` are the states before anything given at ``t0``.
-    kernel : Kernel, from `crs_sim.kernel.compile_kernel`
-    values : (n_parameters,)
-    line : Timeline from t0 to t_bound; without one nothing happens on the way
-    seen : list, receives the kernel's `Runs`, for what ``solve_ivp`` does not give back
-    whole : bool, go to t_bound in one step (no events in between)
-    rtol : float
-    max_step : float, days; without a timeline no step is longer (for events in between)
+        kernel has the rates. ``y0`` are the states before any dose at ``t0``.
+    setup : Setup, used for one ``solve_ivp``; the options of SciPy's own methods are fields of it
 
     Examples
     --------
@@ -44,44 +64,29 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
     >>> from crs_sim.model import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 0.693147, "1/day", "", ""),))
-    >>> kernel = compile_kernel(decay)
-    >>> run = solve_ivp(None, (0, 3), [8.0], method=Rosenbrock, kernel=kernel, values=[0.693147])
+    >>> setup = Setup(compile_kernel(decay), [0.693147])
+    >>> run = solve_ivp(None, (0, 3), [8.0], method=Rosenbrock, setup=setup)
     >>> run.y[:, -1].round(3).tolist()
     [1.0]
     """
 
     def __init__(
-        self,
-        fun: Any,
-        t0: float,
-        y0: Array,
-        t_bound: float,
-        vectorized: bool = False,
-        *,
-        kernel: Kernel,
-        values: Array,
-        line: Timeline | None = None,
-        seen: list[Runs] | None = None,
-        whole: bool = False,
-        rtol: float = 1e-6,
-        max_step: float = np.inf,
-    ) -> None:
+        self, fun: Any, t0: float, y0: Array, t_bound: float, vectorized: bool = False, *,
+        setup: Setup,
+    ) -> None:  # fmt: skip
         """See the class."""
         super().__init__(fun, t0, y0, t_bound, vectorized)
-        self.kernel = kernel
-        self.values = np.asarray(values, dtype=float)[None]
-        self.asked = stretch(t0, t_bound, max_step) if line is None else line
-        self.line = self.asked.sampled(np.union1d(self.asked.days, self.asked.edges))
-        self.rtol, self.start = rtol, np.asarray(y0, dtype=float)[None]
-        self.edge, self.whole, self.seen = 0, whole, [] if seen is None else seen
+        line = stretch(t0, t_bound, setup.max_step) if setup.line is None else setup.line
+        self.setup, self.line = setup, line.sampled(np.union1d(line.days, line.edges))
+        self.values = np.asarray(setup.values, dtype=float)[None]
+        self.start = np.asarray(y0, dtype=float)[None]
+        self.edge = 0
         self.runs: Runs | None = None
 
     def _step_impl(self) -> tuple[bool, str | None]:
         if self.runs is None:
-            self.runs = self.kernel.run(self.line, self.values, rtol=self.rtol, start=self.start)
-            self.seen.append(self.runs)
-            self._count(self.runs)
-        self.edge = len(self.line.edges) - 1 if self.whole else self.edge + 1
+            self.runs = self._run()
+        self.edge = len(self.line.edges) - 1 if self.setup.whole else self.edge + 1
         end = self.line.edges[self.edge]
         if self.runs.status[0] != DONE and self.edge > self.runs.segment[0]:
             self.t, self.y = self.runs.reached[0], self.runs.final[0]
@@ -89,19 +94,23 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
         self.t, self.y = end, self.runs.states[0, np.searchsorted(self.line.days, end)]
         return True, None
 
-    def _count(self, runs: Runs) -> None:
+    def _run(self) -> Runs:
+        setup = self.setup
+        runs = setup.kernel.run(self.line, self.values, rtol=setup.rtol, start=self.start)
+        setup.runs.append(runs)
         tried = int(runs.accepted[0] + runs.rejected[0])
         self.nfev, self.nlu, self.njev = STAGES * tried, tried, int(runs.accepted[0])
+        return runs
 
     def _dense_output_impl(self) -> DenseOutput:
         return Between(self, self.t_old, self.t)
 
 
 class Between(DenseOutput):  # type: ignore[misc]
-    """The states between two edges, the first left out: there the states before a dose stand."""
+    """The states between two edges, the first edge excluded: there they are those before a dose."""
 
     def __init__(self, solver: Rosenbrock, first: float, last: float) -> None:
-        """Between the last edges the solver passed."""
+        """Between the last two edges the solver reached."""
         super().__init__(first, last)
         self.solver = solver
 
@@ -114,6 +123,7 @@ class Between(DenseOutput):  # type: ignore[misc]
         else:
             distinct, rows = np.unique(days, return_inverse=True)
             line = solver.line.sampled(distinct)
-            again = solver.kernel.replay(line, solver.values, solver.runs.steps, start=solver.start)
+            replay, steps = solver.setup.kernel.replay, solver.runs.steps
+            again = replay(line, solver.values, steps, start=solver.start)
             states = again.states[0, rows]
         return np.asarray(states[0] if np.ndim(t) == 0 else states.T)

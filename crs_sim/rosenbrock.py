@@ -4,14 +4,15 @@ Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
 `crs_sim.walk` goes from segment to segment. `crs_sim.steploop` compiles both, once for all models;
-what belongs to one model is machine code they call, by its address in ``m``. Everything lives in
-one flat array ``w``, in rows of four lanes. The lanes take the same steps: the worst of the four
-decides.
+what belongs to one model is machine code, called by its address in ``m``. All numbers are in one
+flat array ``w``, in rows of four SIMD lanes, one lane for each of four runs. The four take the
+same steps, as small as the least accurate of them needs.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +62,17 @@ DENSE = np.array([
 
 FRACTION, TIGHT = 0.05, 3.6e-7
 """A state's absolute tolerance is its typical size times rtol times FRACTION; for an rtol looser
-than TIGHT times sqrt(TIGHT/rtol) too, 0.003 at 1e-4. A tighter rtol so asks more of a state the
-smaller it is; in proportion, most of its steps would follow drugs that are all but gone."""
+than TIGHT, it is also multiplied by sqrt(TIGHT/rtol), which makes the factor 0.003 at 1e-4. So a
+tighter rtol gives small states relatively more accuracy; with a constant factor, a run with a loose
+rtol would take most of its steps for drugs that are nearly eliminated."""
 DOSED, EXACT = 1.0 / FRACTION, 1e-8
-"""Times that, of a state that doses go into: what is left of a drug long after matters as a share
-of its dose, and to follow it closer was a sixth of all steps. Less for an rtol below DOSED times
-EXACT, where somebody wants all there is."""
+"""The absolute tolerance of a state that receives doses is DOSED times larger: what remains of a
+drug matters relative to its dose, and more accuracy cost a sixth of all steps. The factor is
+smaller for an rtol below DOSED times EXACT, and 1 from EXACT down."""
 SMALLEST_SIZE = 1e-6
-"""No state is taken as typically smaller than this."""
+"""No typical size of a state is smaller than this."""
 SOON = 1.0 / 24.0
-"""Days over which a state's rate at the start of a segment says how large it is going to be."""
+"""Days over which a state's rate at the start of a segment is used to estimate its size."""
 SAFETY, SHRINK, GROW = 0.9, 0.2, 8.0
 ORDER = 5.0
 MOST_STEPS = 100_000
@@ -79,7 +81,7 @@ SMALLEST_STEP = 1e-13
 HUGE = 1e300
 
 MOST_CYCLES = 5_000
-"""Equal doses after which a steady state is given up."""
+"""Equal doses after which the search for a steady state ends."""
 
 DONE, TOO_SMALL, TOO_MANY, NO_START, NOT_FINITE, NOT_STEADY, OTHER_ORDER = 0, 1, 2, 3, 4, 5, 6
 WORDS = (
@@ -89,7 +91,7 @@ WORDS = (
     "an initial state is not finite",
     "a state is not finite",
     f"no steady state after {MOST_CYCLES} cycles",
-    "doses come in another order than in the run that is followed",
+    "doses come in another order than in the run whose steps are repeated",
 )
 ROW, USED, REJECTED, SEGMENT, STATUS, MOVING = 0, 1, 2, 3, 4, 5
 """Entries of ``counts``: next row of the table, steps accepted, rejected, segment, status, and the
@@ -102,34 +104,58 @@ FUNCTIONS = (
     "constants", "initial", "rates", "jacobian", "quantities", "take_step", "lane_errors", "bend",
     "between", "move",
 )  # fmt: skip
-"""What a model brings along (see `crs_sim.lanes`), in the order of their addresses in ``m``."""
+"""The functions of a model (see `crs_sim.lanes`), in the order of their addresses in ``m``."""
 CONSTANTS, INITIAL, RATES, JACOBIAN, QUANTITIES, TAKE_STEP, ERRORS, BENDS, BETWEENS, MOVE = range(
     10
 )
 PLACES = (
-    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "EASE", "NOW", "INFLOW", "WORST", "WANTED", "Q", "P",
+    "NL", "RATE", "NEW", "BETWEEN", "SIZE", "EASE", "NOW", "INFLOW", "WORST", "STEP", "Q", "P",
     "WORK",
 )  # fmt: skip
 """Where arrays begin in ``w``, in their order in ``m``, after the addresses; NL is the size of
 n_states rows, WORK of all."""
-NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, WANTED, Q, P, WORK = range(10, 23)
+NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, STEP, Q, P, WORK = range(10, 23)
+
+
+class Record(NamedTuple):
+    """Four runs side by side: which they are, their progress, and where their results go.
+
+    Parameters
+    ----------
+    group : the index of the first of the four among all runs
+    days : (n_days,) when to sample
+    states : (n_runs, n_days, n_states), of all runs, filled
+    counts : (`ENTRIES`,) integers of these four
+    clock : (2,) numbers of these four
+    steps : step sizes: those of the first four runs are stored here as far as they fit, or, if
+        ``following``, the steps to take
+    following : whether ``steps`` are taken as they are, without error control
+    """
+
+    group: int
+    days: Array
+    states: Array
+    counts: Counters
+    clock: Array
+    steps: Array
+    following: bool
 
 
 def call(address: int, w: Array) -> None:
-    """Stands for a call of machine code."""
+    """Placeholder for a call of machine code."""
 
 
 def call_with(address: int, w: Array, number: float) -> None:
-    """Stands for a call of machine code with a number."""
+    """Placeholder for a call of machine code with a number."""
 
 
 def fraction(rtol: float) -> float:
-    """How small, next to its typical size, a state is that absolute tolerance takes over."""
+    """A state's absolute tolerance in units of its typical size times rtol."""
     return FRACTION * math.sqrt(TIGHT / max(rtol, TIGHT))
 
 
 def ease(rtol: float) -> float:
-    """How many times larger the absolute tolerance of a state that doses go into is."""
+    """The factor on the absolute tolerance of a state that receives doses."""
     return min(DOSED, max(1.0, rtol / EXACT))
 
 
@@ -143,25 +169,16 @@ def worst_error(m: Counters, w: Array, rtol: float) -> float:
     return float(worst / rtol)
 
 
-def sample(
-    m: Counters,
-    w: Array,
-    counts: Counters,
-    days: Array,
-    states: Array,
-    group: int,
-    first: float,
-    last: float,
-) -> None:
-    """Fill the rows whose days lie in the step just taken, from first to last."""
-    row = counts[ROW]
+def sample(m: Counters, w: Array, first: float, last: float, record: Record) -> None:
+    """Fill the rows whose days are in the step just taken, from first to last."""
+    days, row = record.days, record.counts[ROW]
     if row < len(days) and days[row] <= last:
         call(m[BENDS], w)
     while row < len(days) and days[row] <= last:
         call_with(m[BETWEENS], w, min(1.0, (days[row] - first) / (last - first)))
-        write_down(m, w, m[BETWEEN], states, group, row)
+        write_down(m, w, m[BETWEEN], record.states, record.group, row)
         row += 1
-    counts[ROW] = row
+    record.counts[ROW] = row
 
 
 def write_down(m: Counters, w: Array, place: int, table: Array, group: int, row: int) -> None:
@@ -185,57 +202,46 @@ def first_step(m: Counters, w: Array, length: float, rtol: float) -> float:
 
 
 def next_step(
-    m: Counters, w: Array, day: float, last: float, wanted: float, counts: Counters, rtol: float
+    m: Counters, w: Array, day: float, last: float, counts: Counters, rtol: float
 ) -> float:
-    """Take steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
+    """Try steps from this day, ever smaller, until one is accurate; its size, or 0 if none is.
 
-    The step after it should be ``w[m[WANTED]]`` long. In the fast fading of a stiff state, which
-    a dose may set off, the error hardly falls as h does: from the second rejection on, it is not
-    asked how far to go.
+    ``w[m[STEP]]`` is the size to try first, and then the size of the step after this one. In the
+    fast decay of a stiff state, which a dose may cause, the error falls more slowly than the power
+    of h that the order promises: from the second rejection on, h shrinks by a fixed factor.
     """
+    size = w[m[STEP]]
     left, rejected = last - day, counts[REJECTED]
     call(m[JACOBIAN], w)
     while True:
-        h = left if wanted * 1.05 >= left else min(wanted, 0.5 * left)
+        h = left if size * 1.05 >= left else min(size, 0.5 * left)
         call_with(m[TAKE_STEP], w, h)
         error = worst_error(m, w, rtol)
         if error <= 1.0:
             longer = h * min(GROW, SAFETY * max(error, 1e-10) ** (-1.0 / ORDER))
-            w[m[WANTED]] = longer if h >= wanted else max(wanted, longer)
+            w[m[STEP]] = longer if h >= size else max(size, longer)
             return h
         shorter = SHRINK
         if counts[REJECTED] == rejected and error < HUGE:
             shorter = max(SHRINK, SAFETY * error ** (-1.0 / ORDER))
         counts[REJECTED] += 1
-        wanted = h * shorter
-        if wanted < SMALLEST_STEP * max(1.0, day):
+        size = h * shorter
+        if size < SMALLEST_STEP * max(1.0, day):
             return 0.0
 
 
-def advance(
-    m: Counters,
-    w: Array,
-    first: float,
-    last: float,
-    counts: Counters,
-    clock: Array,
-    days: Array,
-    states: Array,
-    group: int,
-    steps: Array,
-    following: bool,
-) -> int:
+def advance(m: Counters, w: Array, first: float, last: float, record: Record) -> int:
     """Run one segment; the status it ended with.
 
-    With error control, writing down the first group's steps where there is room; or following
-    those that another run wrote down. A step ends at each sample: between the
-    ends of a step the states of a drug that vanishes within it are far less accurate than at them.
+    A step ends at each sample: between the ends of a step, the states of a drug that vanishes
+    within it are far less accurate than at them.
     """
-    day = first
-    w[m[WANTED]] = 0.0 if following else first_step(m, w, last - first, clock[RTOL])
+    counts, days, steps, following = record.counts, record.days, record.steps, record.following
+    rtol, day = record.clock[RTOL], first
+    w[m[STEP]] = 0.0 if following else first_step(m, w, last - first, rtol)
     limit = counts[USED] + MOST_STEPS + len(days)
     while day < last:
-        clock[DAY] = day
+        record.clock[DAY] = day
         stop = min(last, days[counts[ROW]]) if counts[ROW] < len(days) else last
         if following:
             if counts[USED] == len(steps):
@@ -244,17 +250,17 @@ def advance(
             call(m[JACOBIAN], w)
             call_with(m[TAKE_STEP], w, h)
         else:
-            h = next_step(m, w, day, stop, w[m[WANTED]], counts, clock[RTOL])
+            h = next_step(m, w, day, stop, counts, rtol)
             if h == 0.0:
                 return TOO_SMALL
-            if group == 0 and counts[USED] < len(steps):
+            if record.group == 0 and counts[USED] < len(steps):
                 steps[counts[USED]] = h
         counts[USED] += 1
         end = day + h
         for mark in (stop, last):
             if abs(mark - end) <= 1e-9 * h + SMALLEST_STEP * max(1.0, day):
                 end = mark
-        sample(m, w, counts, days, states, group, day, end)
+        sample(m, w, day, end, record)
         call(m[MOVE], w)
         day = end
         if counts[USED] > limit:

@@ -1,36 +1,35 @@
 """The loops of `crs_sim.rosenbrock` and `crs_sim.walk` made into machine code.
 
-The only door to numba, which is loaded when there is no machine code yet and never again: the
-first run ever on a machine compiles. As a program it writes the machine code to standard output;
-it may then be told to optimize nothing (``NUMBA_OPT=0``), since `object_file` does so at once for
-the whole.
+The only door to numba, which is loaded only when there is no machine code yet: the first run ever
+on a machine compiles. As a program it writes the machine code to standard output; numba need not
+optimize then (``NUMBA_OPT=0``), since `object_file` optimizes the whole in one go.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from functools import partial
+from itertools import count, islice
 from types import FunctionType
 from typing import Any
 
 import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from . import rosenbrock, walk
 from .machinecode import object_file
-from .rosenbrock import Array, Counters
 from .walk import run_many
 
 OPTIONS = {
     "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False, "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }  # fmt: skip
-"""No array is made inside and nothing is called from Python: what serves these is left out."""
+"""The code makes no arrays and is not called from Python, so support for both is left out."""
 compiled = partial(numba.njit, **OPTIONS)
 DRIVERS = (
     rosenbrock.fraction,
@@ -44,18 +43,18 @@ DRIVERS = (
     rosenbrock.advance,
     walk.clear,
     walk.keep,
-    walk.share,
-    walk.choose,
+    walk.load_parameters,
     walk.arrange,
-    walk.moved,
+    walk.largest_change,
     walk.steady,
-    walk.leave,
-    walk.give,
-    walk.begin,
-    walk.name,
+    walk.cycle_ends,
+    walk.apply_doses,
+    walk.initialize,
+    walk.fill_quantities,
+    walk.run_four,
     walk.run_many,
 )
-POINTERS = {"i": types.CPointer(types.int64), "f": types.CPointer(types.float64)}
+NUMBERS = types.CPointer(types.int64)
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -79,49 +78,71 @@ def call_with(typing: Any, address: Any, w: Any, number: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def view(typing: Any, pointer: Any, lengths: Any) -> Any:
-    """The array of these lengths that begins at a pointer."""
-    kind = types.Array(pointer.dtype, len(lengths), "C")
-    return kind(pointer, lengths), _view
+def arguments(typing: Any, addresses: Any, lengths: Any) -> Any:
+    """The `walk.ARGUMENTS` whose arrays begin at these addresses, with these lengths."""
+    groups = [_tuple_type(group) for group in walk.ARGUMENTS]
+    return types.Tuple(groups)(addresses, lengths), _arguments
 
 
-def _view(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    array = context.make_array(signature.return_type)(context, builder)
-    shape = cgutils.unpack_tuple(builder, args[1])
+def _tuple_type(group: type[tuple[Any, ...]]) -> Any:
+    arrays = []
+    for kind in walk.kinds(group).values():
+        entry = getattr(types, kind.dtype)
+        whole = types.Array(entry, kind.dimensions, "C")
+        arrays.append(types.CPointer(entry) if kind.bare else whole)
+    return types.BaseTuple.from_types(arrays, group)
+
+
+def _arguments(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    addresses, lengths = (_in_turn(builder, pointer) for pointer in args)
+    groups = [
+        context.make_tuple(
+            builder, group, [_view(context, builder, kind, addresses, lengths) for kind in group]
+        )
+        for group in signature.return_type
+    ]
+    return context.make_tuple(builder, signature.return_type, groups)
+
+
+def _in_turn(builder: Any, pointer: Any) -> Iterator[Any]:
+    """The integers at a pointer, one after the other."""
+    for k in count():
+        place = builder.gep(pointer, [ir.Constant(ir.IntType(64), k)], source_etype=ir.IntType(64))
+        yield builder.load(place, typ=ir.IntType(64))
+
+
+def _view(
+    context: Any, builder: Any, kind: Any, addresses: Iterator[Any], lengths: Iterator[Any]
+) -> Any:
+    """An array of this kind at the next address, with the next lengths."""
+    data = builder.inttoptr(next(addresses), context.get_data_type(kind.dtype).as_pointer())
+    if isinstance(kind, types.CPointer):
+        next(lengths)
+        return data
+    array = context.make_array(kind)(context, builder)
+    shape = list(islice(lengths, kind.ndim))
     size = context.get_constant(types.intp, 8)
     strides = [size]
     for n in reversed(shape[1:]):
         strides.insert(0, builder.mul(n, strides[0]))
-    populate_array(array, args[0], shape, strides, size, None)
+    populate_array(array, data, shape, strides, size, None)
     return array._getvalue()
 
 
-def enter(
-    n: Counters, m: Counters, edges: Array, marks: Counters, days: Array, version: Counters,
-    version_at: Counters, given: Counters, duration: Array, parameters: Array, amount: Array,
-    start: Array, states: Array, named: Array, steps: Array, final: Array, counts: Counters,
-    clock: Array, w: Array, before: Array, aside: Array,
-) -> None:  # fmt: skip
-    """`walk.run_many` for pointers: ``n`` says whether steps are followed, then each array's
-    lengths."""
-    run_many(
-        m, view(edges, (n[2],)), view(marks, (n[3], n[4])), view(days, (n[5],)), version,
-        version_at, view(given, (n[8], n[9])), view(duration, (n[10],)),
-        view(parameters, (n[11], n[12], n[13])), view(amount, (n[14], n[15])),
-        view(start, (n[16], n[17])), n[0] != 0, view(states, (n[18], n[19], n[20])),
-        view(named, (n[21], n[22], n[23])), view(steps, (n[24],)),
-        view(final, (n[25], n[26])), view(counts, (n[27], n[28])),
-        view(clock, (n[29], n[30])), w, before, aside,
-    )  # fmt: skip
+def enter(addresses: int, lengths: int, following: int) -> None:
+    """`walk.run_many` of arrays given by their addresses, and by all their lengths in order."""
+    plan, members, tables, room = arguments(addresses, lengths)
+    run_many(plan, members, tables, room, following != 0)
 
 
 def machine_code() -> bytes:
     """The object file of the loops, with `enter` as ``step_loop``."""
-    known = {**vars(rosenbrock), **vars(walk), "call": call, "call_with": call_with, "view": view}
+    ours = {"call": call, "call_with": call_with, "arguments": arguments}
+    known = {**vars(rosenbrock), **vars(walk), **ours}
     for driver in DRIVERS:
         known[driver.__name__] = compiled(FunctionType(driver.__code__, known))
     whole = compiled(FunctionType(enter.__code__, known))
-    whole.compile(types.void(*(POINTERS[array[0]] for array in ("i1", *walk.ARRAYS))))
+    whole.compile(types.void(NUMBERS, NUMBERS, types.int64))
     text = str(whole.inspect_llvm(whole.signatures[0]))
     (mangled,) = re.findall(r"^define [^@\n]*@(\w*enter\w*)\(", text, re.MULTILINE)
     return object_file(re.sub(rf"@{mangled}\b", "@step_loop", text))

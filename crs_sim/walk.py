@@ -1,11 +1,13 @@
-"""A timeline walked segment by segment, for four parameter sets side by side.
+"""The segments of a timeline in their order, for four parameter sets side by side.
 
-Doses and changes are put in place as a segment begins; `crs_sim.rosenbrock` steps through it. On
-the way to a steady state the same segments are walked again until the states repeat themselves.
-`crs_sim.steploop` compiles these loops too; the arrays are those of `crs_sim.rosenbrock`.
+Doses and changes are applied as a segment starts; `crs_sim.rosenbrock` steps through it. On the
+way to a steady state the same segments are repeated until the states no longer change from one
+repetition to the next. `crs_sim.steploop` compiles these loops too.
 """
 
 from __future__ import annotations
+
+from typing import Annotated, NamedTuple, get_type_hints
 
 from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
@@ -35,6 +37,7 @@ from .rosenbrock import (
     Counters,
     P,
     Q,
+    Record,
     advance,
     call,
     ease,
@@ -43,17 +46,98 @@ from .rosenbrock import (
     write_down,
 )  # fmt: skip
 
-ARRAYS = (
-    "i1", "f1", "i2", "f1", "i1", "i1", "i2", "f1", "f3", "f2", "f2", "f3", "f3", "f1", "f2", "i2",
-    "f2", "f1", "f1", "f1",
-)  # fmt: skip
-"""Kind (integers, floats) and dimensions of the arrays of `run_many`, in their order."""
+
+class Kind(NamedTuple):
+    """How compiled code takes an array.
+
+    ``bare``: as a pointer without its length, which compiles faster; no index is negative.
+    """
+
+    dtype: str
+    dimensions: int
+    bare: bool = False
+
+
+Floats = Annotated[Array, Kind("float64", 1)]
+FloatTable = Annotated[Array, Kind("float64", 2)]
+FloatBlock = Annotated[Array, Kind("float64", 3)]
+IntegerTable = Annotated[Counters, Kind("int64", 2)]
+BareFloats = Annotated[Array, Kind("float64", 1, bare=True)]
+BareIntegers = Annotated[Counters, Kind("int64", 1, bare=True)]
 STEADY, STEADY_AT_BEST = 1e-3, 1e-10
-"""A state is steady when what is left to come is this times rtol, or the second, of its size."""
+"""A state is steady when the change still to come is below this times rtol, or below the second,
+relative to its size."""
 
 
-# Arrays are copied number by number: what numba compiles for `a[:] = b`, for the sake of the error
-# it may end in, takes longer to compile than all of this file.
+class Plan(NamedTuple):
+    """What happens in a run, and when: the same for all runs (see `crs_sim.timeline.Timeline`).
+
+    ``given`` (3, n_inputs) holds, for each input, the segment that starts with it, the first
+    segment without it, and the state it enters; ``duration`` (n_inputs,) its days.
+    """
+
+    edges: Floats
+    marks: IntegerTable
+    days: Floats
+    version: BareIntegers
+    version_at: BareIntegers
+    given: IntegerTable
+    duration: BareFloats
+
+
+class Members(NamedTuple):
+    """What differs between runs.
+
+    ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs); ``start``
+    (n_runs, n_states) replaces the model's own initial states if it has rows.
+    """
+
+    parameters: FloatBlock
+    amount: FloatTable
+    start: FloatTable
+
+
+class Tables(NamedTuple):
+    """The results of many runs.
+
+    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
+    (n_runs, n_states), where each run ended, are filled. ``steps``, and the rows of ``counts`` and
+    ``clock``, one a run, are those of `crs_sim.rosenbrock.Record`; of each four runs that share
+    their steps, only the first run's rows are used.
+    """
+
+    states: FloatBlock
+    named: FloatBlock
+    final: FloatTable
+    steps: Floats
+    counts: IntegerTable
+    clock: FloatTable
+
+
+class Room(NamedTuple):
+    """A model's machine code, and the memory in which four runs are computed.
+
+    ``m`` holds the addresses of its functions and the places in ``w`` (m[WORK],); ``before``
+    (m[NL],) are the states at the start of a cycle, ``aside`` (m[NL],) those that were set aside.
+    """
+
+    m: BareIntegers
+    w: BareFloats
+    before: BareFloats
+    aside: BareFloats
+
+
+ARGUMENTS = (Plan, Members, Tables, Room)
+
+
+def kinds(group: type[tuple[Array | Counters, ...]]) -> dict[str, Kind]:
+    """The kind of each array of one of `ARGUMENTS`, as declared."""
+    hints = get_type_hints(group, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+# Arrays are copied number by number: numba compiles `a[:] = b` to code that can raise an error,
+# and that takes longer to compile than all of this file.
 
 
 def clear(m: Counters, w: Array) -> None:
@@ -68,17 +152,8 @@ def keep(m: Counters, w: Array, before: Array) -> None:
         before[q] = w[m[NOW] + q]
 
 
-def share(counts: Counters, clock: Array, group: int) -> None:
-    """What was counted for the first run of a group holds for its others."""
-    for i in range(group + 1, min(group + LANES, len(counts))):
-        for k in range(counts.shape[1]):
-            counts[i, k] = counts[group, k]
-        for k in range(clock.shape[1]):
-            clock[i, k] = clock[group, k]
-
-
-def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
-    """Put a version of each lane's parameters in place; a last group repeats its last member."""
+def load_parameters(m: Counters, w: Array, parameters: Array, group: int, version: int) -> None:
+    """Load a version of each run's parameters; an incomplete group repeats its last run."""
     for lane in range(LANES):
         i = min(group + lane, len(parameters) - 1)
         for k in range(parameters.shape[2]):
@@ -87,7 +162,7 @@ def choose(m: Counters, w: Array, parameters: Array, group: int, version: int) -
 
 
 def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
-    """What a segment begins with: states set aside are added, states are set aside, or reset."""
+    """Add the states that were set aside, set the states aside, or reset them, as marks say."""
     if marks & JOIN:
         for q in range(m[NL]):
             w[m[NOW] + q] += aside[q]
@@ -98,7 +173,7 @@ def arrange(m: Counters, w: Array, marks: int, aside: Array) -> None:
         call(m[INITIAL], w)
 
 
-def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
+def largest_change(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -> float:
     """The largest change of a state in a cycle, relative to its size; notes which state it was."""
     largest, small = 0.0, fraction(rtol)
     for q in range(m[NL]):
@@ -112,39 +187,36 @@ def moved(m: Counters, w: Array, before: Array, counts: Counters, rtol: float) -
 
 
 def steady(change: float, last: float, rtol: float) -> bool:
-    """Whether states have settled, from their changes in this cycle and in the one before.
+    """Whether states are steady, given their changes in this cycle and in the one before.
 
-    What is still to come is a geometric series: change (s + s^2 + ...), with s the ratio of the
-    two changes.
+    The changes still to come are a geometric series: change (s + s^2 + ...), with s the ratio of
+    the two.
     """
     limit = max(STEADY * rtol, STEADY_AT_BEST)
     return change == 0.0 or change <= limit * (1.0 - min(1.0, change / last))
 
 
-def leave(
-    counts: Counters, steps: Array, settled: bool, following: bool, group: int
-) -> bool:
-    """Whether a steady state is reached, told by the steps of another run if they are followed.
+def cycle_ends(record: Record, is_steady: bool) -> bool:
+    """Whether to stop repeating a cycle; if the steps of another run are followed, they decide.
 
-    A step of length 0 says so.
+    A step of length 0 marks the place.
     """
-    used = counts[USED]
-    if following:
-        settled = used < len(steps) and steps[used] == 0.0
-    elif settled and group == 0 and used < len(steps):
+    used, steps = record.counts[USED], record.steps
+    if record.following:
+        is_steady = used < len(steps) and steps[used] == 0.0
+    elif is_steady and record.group == 0 and used < len(steps):
         steps[used] = 0.0
-    if settled:
-        counts[USED] += 1
-    return settled
+    if is_steady:
+        record.counts[USED] += 1
+    return is_steady
 
 
-def give(
-    m: Counters, w: Array, segment: int, given: Counters, duration: Array, amount: Array, group: int
-) -> None:
-    """Begin a segment: add its boluses to the states, and set its inflow."""
+def apply_doses(m: Counters, w: Array, segment: int, plan: Plan, amount: Array, group: int) -> None:
+    """Add the boluses of a segment's start to the states, and set its inflow."""
+    given = plan.given
     for q in range(m[NL]):
         w[m[INFLOW] + q] = 0.0
-    for k in range(len(duration)):
+    for k in range(given.shape[1]):
         if given[0, k] <= segment <= given[1, k]:
             for lane in range(LANES):
                 i = min(group + lane, len(amount) - 1)
@@ -152,26 +224,14 @@ def give(
                 if given[0, k] == given[1, k]:
                     w[m[NOW] + q] += amount[i, k]
                 elif segment < given[1, k]:
-                    w[m[INFLOW] + q] += amount[i, k] / duration[k]
+                    w[m[INFLOW] + q] += amount[i, k] / plan.duration[k]
 
 
-def begin(
-    m: Counters,
-    w: Array,
-    counts: Counters,
-    days: Array,
-    states: Array,
-    group: int,
-    given: Counters,
-    amount: Array,
-    first: float,
-    start: Array,
-    rtol: float,
+def initialize(
+    m: Counters, w: Array, first: float, given: Counters, members: Members, record: Record
 ) -> int:
-    """Put the initial states in place, and the typical sizes as far as they are known.
-
-    ``start`` (n_runs, n_states) replaces the model's own initial states if it has rows.
-    """
+    """Set the initial states and, as far as they can be estimated already, the typical sizes."""
+    group, amount, start, rtol = record.group, members.amount, members.start, record.clock[RTOL]
     call(m[INITIAL], w)
     for i in range(group, min(group + LANES, len(start))):
         for q in range(m[NL] // LANES):
@@ -185,25 +245,20 @@ def begin(
             dose = amount[min(group + lane, len(amount) - 1), k]
             w[m[SIZE] + q] = max(w[m[SIZE] + q], dose)
             w[m[EASE] + q] = ease(rtol)
+    counts, days = record.counts, record.days
     while counts[ROW] < len(days) and days[counts[ROW]] <= first:
-        write_down(m, w, m[NOW], states, group, counts[ROW])
+        write_down(m, w, m[NOW], record.states, group, counts[ROW])
         counts[ROW] += 1
     return finite(m, w, NO_START)
 
 
-def name(
-    m: Counters,
-    w: Array,
-    version: int,
-    version_at: Counters,
-    rows: int,
-    states: Array,
-    named: Array,
-    group: int,
+def fill_quantities(
+    m: Counters, w: Array, version: int, version_at: Counters, named: Array, record: Record
 ) -> None:
     """Compute the named quantities of the samples at which this version of parameters holds."""
+    group, states = record.group, record.states
     lanes = min(LANES, len(states) - group)
-    for row in range(rows):
+    for row in range(record.counts[ROW]):
         if version_at[row] == version:
             for lane in range(LANES):
                 i = group + min(lane, lanes - 1)
@@ -213,74 +268,53 @@ def name(
             write_down(m, w, m[Q], named, group, row)
 
 
-def run_many(
-    m: Counters,
-    edges: Array,
-    marks: Counters,
-    days: Array,
-    version: Counters,
-    version_at: Counters,
-    given: Counters,
-    duration: Array,
-    parameters: Array,
-    amount: Array,
-    start: Array,
-    following: bool,
-    states: Array,
-    named: Array,
-    steps: Array,
-    final: Array,
-    counts: Counters,
-    clock: Array,
-    w: Array,
-    before: Array,
-    aside: Array,
-) -> None:
-    """Run a timeline for every row of parameters, four at a time.
+def run_four(plan: Plan, members: Members, room: Room, record: Record) -> int:
+    """Run a timeline for one group; the status it ended with."""
+    edges, marks, version, parameters = plan.edges, plan.marks, plan.version, members.parameters
+    m, w, group, counts, rtol = room.m, room.w, record.group, record.counts, record.clock[RTOL]
+    clear(m, w)
+    load_parameters(m, w, parameters, group, version[0])
+    status = initialize(m, w, edges[0], plan.given, members, record)
+    segment, row, cycles, change = 0, 0, 0, HUGE
+    while status == DONE and segment < len(edges) - 1:
+        counts[SEGMENT] = segment
+        if version[segment + 1] != version[segment]:
+            load_parameters(m, w, parameters, group, version[segment + 1])
+        if cycles == 0:
+            arrange(m, w, marks[0, segment], room.aside)
+        if marks[0, segment] & CYCLE:
+            keep(m, w, room.before)
+            row = counts[ROW] if cycles == 0 else row
+            counts[ROW] = row
+        apply_doses(m, w, segment, plan, members.amount, group)
+        status = advance(m, w, edges[segment], edges[segment + 1], record)
+        back = marks[1, segment]
+        segment += 1
+        if status == DONE and back >= 0:
+            latest = largest_change(m, w, room.before, counts, rtol)
+            is_steady = steady(latest, change, rtol)
+            cycles, change = cycles + 1, latest
+            if cycle_ends(record, is_steady):
+                cycles, change = 0, HUGE
+            elif cycles == MOST_CYCLES:
+                status = NOT_STEADY
+            else:
+                segment = back
+    return status
 
-    ``parameters`` (n_runs, n_versions, n_parameters) and ``amount`` (n_runs, n_inputs) go in;
-    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
-    (n_runs, n_states), where each run ended, are filled; ``w`` (m[WORK],), ``before`` and
-    ``aside`` (m[NL],) are room to work in.
-    """
+
+def run_many(
+    plan: Plan, members: Members, tables: Tables, room: Room, following: bool
+) -> None:
+    """Run a timeline for every row of ``members``, four at a time."""
+    parameters, final, m, w = members.parameters, tables.final, room.m, room.w
     for group in range(0, len(parameters), LANES):
-        mine, time = counts[group], clock[group]
-        clear(m, w)
-        choose(m, w, parameters, group, version[0])
-        status = begin(
-            m, w, mine, days, states, group, given, amount, edges[0], start, time[RTOL]
-        )
-        segment, row, cycles, change = 0, 0, 0, HUGE
-        while status == DONE and segment < len(edges) - 1:
-            mine[SEGMENT] = segment
-            if version[segment + 1] != version[segment]:
-                choose(m, w, parameters, group, version[segment + 1])
-            if cycles == 0:
-                arrange(m, w, marks[0, segment], aside)
-            if marks[0, segment] & CYCLE:
-                keep(m, w, before)
-                row = mine[ROW] if cycles == 0 else row
-                mine[ROW] = row
-            give(m, w, segment, given, duration, amount, group)
-            first, last = edges[segment], edges[segment + 1]
-            status = advance(m, w, first, last, mine, time, days, states, group, steps, following)
-            coming = segment + 1
-            if status == DONE and marks[1, segment] >= 0:
-                latest = moved(m, w, before, mine, time[RTOL])
-                settled = steady(latest, change, time[RTOL])
-                cycles, change = cycles + 1, latest
-                if leave(mine, steps, settled, following, group):
-                    cycles, change = 0, HUGE
-                elif cycles == MOST_CYCLES:
-                    status = NOT_STEADY
-                else:
-                    coming = marks[1, segment]
-            segment = coming
-        mine[STATUS] = status
+        counts, clock = tables.counts[group], tables.clock[group]
+        record = Record(group, plan.days, tables.states, counts, clock, tables.steps, following)
+        counts[STATUS] = run_four(plan, members, room, record)
         for lane in range(min(LANES, len(final) - group)):
             for q in range(final.shape[1]):
                 final[group + lane, q] = w[m[NOW] + q * LANES + lane]
         for k in range(parameters.shape[1]):
-            choose(m, w, parameters, group, k)
-            name(m, w, k, version_at, mine[ROW], states, named, group)
-        share(counts, clock, group)
+            load_parameters(m, w, parameters, group, k)
+            fill_quantities(m, w, k, plan.version_at, tables.named, record)

@@ -27,7 +27,7 @@ DOORS = {
     "libsbml": {"modelfile"},
     "sympy": {"symbolic"},
     "numba": {"steploop"},
-    "llvmlite": {"vectors", "machinecode", "steploop"},
+    "llvmlite": {"machinecode", "steploop"},
     "scipy.integrate": {"odesolver"},
     "lmfit": {"descents"},
     "matplotlib": FIGURES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +20,13 @@ from crs_sim.errors import CrsSimError
 from crs_sim.gradients import gradient
 from crs_sim.kernel import compile_kernel
 from crs_sim.modelfolder import load_model
-from crs_sim.odesolver import Rosenbrock
+from crs_sim.odesolver import Rosenbrock, Setup
 from crs_sim.patient import load_patient
 from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.timeline import stretch, timeline
-from crs_sim.walk import ARRAYS
+from crs_sim.walk import ARGUMENTS, Kind, kinds
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
 CASE = Scenario("case", DOSES, (Change("r", first=1.2, last=3, factor=0.4),))
@@ -219,16 +218,17 @@ def test_solver_with_events_and_dense_output():
         return y[0] - 4
 
     half.terminal = True
-    solution = solve_ivp(None, (0, 5), [8.0, 0.0], method=Rosenbrock, kernel=engine, values=p,
-                         max_step=0.25, rtol=1e-9, events=half, dense_output=True)  # fmt: skip
+    setup = Setup(engine, p, rtol=1e-9, max_step=0.25)
+    solution = solve_ivp(None, (0, 5), [8.0, 0.0], method=Rosenbrock, events=half,
+                         dense_output=True, setup=setup)  # fmt: skip
     assert solution.t_events[0] == pytest.approx(np.log(2) / 0.7, rel=1e-7)
     days = np.linspace(0, solution.t[-1], 37)
     assert solution.sol(days)[0] == pytest.approx(8 * np.exp(-0.7 * days), rel=1e-7)
 
 
 def test_solver_says_why_it_stopped():
-    solution = solve_ivp(None, (0, 5), [1.0, 1.0], method=Rosenbrock, values=[],
-                         kernel=compile_kernel(EXPLODING))  # fmt: skip
+    solution = solve_ivp(None, (0, 5), [1.0, 1.0], method=Rosenbrock,
+                         setup=Setup(compile_kernel(EXPLODING), np.zeros(0)))  # fmt: skip
     assert not solution.success
     assert "step size" in solution.message
 
@@ -288,8 +288,20 @@ def test_compiler_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_array_of_another_kind_never_reaches_machine_code():
-    with pytest.raises(ctypes.ArgumentError, match="int64"):
-        compile_kernel(LOOP).loop(False, *[np.zeros(2)] * len(ARRAYS))
+    plan, members, tables, room = (
+        group(*(np.zeros((2,) * kind.dimensions, kind.dtype) for kind in kinds(group).values()))
+        for group in ARGUMENTS
+    )
+    loop, others = compile_kernel(LOOP).loop, {"tables": tables, "room": room, "following": False}
+    for wrong in (np.zeros((2, 2)), np.zeros(2, np.int64), np.zeros((2, 2), np.int64).T):
+        with pytest.raises(TypeError, match=r"^marks: .* contiguous int64 array of 2"):
+            loop(plan._replace(marks=wrong), members, **others)
+
+
+def test_kinds_of_arrays_are_those_declared():
+    assert kinds(ARGUMENTS[1]) == {
+        "parameters": Kind("float64", 3), "amount": Kind("float64", 2), "start": Kind("float64", 2),
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_a_member_without_steady_state_is_named():
     sampling = Sampling(days=DAYS, outputs=("c_central",))
     (failure,) = simulate_many(ONE, STEADY, values, sampling=sampling).failures
     assert failure.member == 1 and failure.day == 0.0
-    assert "CENTRAL never settles" in failure.reason
+    assert "CENTRAL never becomes steady" in failure.reason
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crs_sim import sparse
+from crs_sim.sourcecode import elimination, factor_lines, solve_lines
 
 
 def written(array, k):
@@ -17,7 +17,7 @@ def written(array, k):
 def test_solves_like_numpy(size, seed):
     rng = np.random.default_rng(seed)
     entries = [(i, j) for i in range(size) for j in range(size) if rng.random() < 0.15]
-    steps = sparse.plan(size, entries)
+    steps = elimination(size, entries)
     names = {"d": 9.0, "a": np.empty(steps.size), "f": rng.normal(size=size)}
     values = rng.normal(size=len(steps.entries))
     matrix = np.zeros((size, size))
@@ -25,16 +25,16 @@ def test_solves_like_numpy(size, seed):
         matrix[i, j] = value
     names["a"][: len(values)] = values
     b = names["f"].copy()
-    lines = sparse.factor_lines(steps, written) + sparse.solve_lines(steps, written)
+    lines = factor_lines(steps, written) + solve_lines(steps, written)
     exec("\n".join(lines), names)
     assert names["f"] == pytest.approx(np.linalg.solve(9 * np.eye(size) - matrix, b), rel=1e-9)
 
 
 def test_a_chain_fills_in_nothing():
     chain = [(i, i - 1) for i in range(1, 40)] + [(i, i) for i in range(40)]
-    assert len(sparse.plan(40, chain).filled) == len(chain)
+    assert len(elimination(40, chain).filled) == len(chain)
 
 
 def test_an_arrow_is_eliminated_from_its_tips():
     arrow = [(0, k) for k in range(1, 20)] + [(k, 0) for k in range(1, 20)]
-    assert len(sparse.plan(20, arrow).filled) == len(arrow) + 20
+    assert len(elimination(20, arrow).filled) == len(arrow) + 20

@@ -8,17 +8,17 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim import primitives, vectors
+from crs_sim import machinecode, primitives
 from crs_sim.machinecode import Machine, object_file
 
 
 def run(function, columns, tmp_path, monkeypatch):
     """Trace, compile and run a function of rows 0, 1, ... into row 9."""
     monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
-    machine = Machine("test", lambda: object_file(vectors.assemble([function])))
+    machine = Machine("test", lambda: object_file(machinecode.assemble([function])))
     (address,) = machine.addresses([function.__name__])
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-    w = np.zeros((10, vectors.LANES))
+    w = np.zeros((10, machinecode.LANES))
     w[: len(columns)] = columns
     call(w.ctypes.data)
     return w[9]
@@ -27,7 +27,7 @@ def run(function, columns, tmp_path, monkeypatch):
 @pytest.mark.parametrize("x", [[-700, -1.5, 1e-9, 0.3], [1.0, 20.5, 700.0, -0.0]])
 def test_exp(x, tmp_path, monkeypatch):
     def exp(w):
-        w[9] = vectors.exp(w[0])
+        w[9] = machinecode.exp(w[0])
 
     assert run(exp, [x], tmp_path, monkeypatch) == pytest.approx(np.exp(x), rel=5e-16)
 
@@ -35,17 +35,17 @@ def test_exp(x, tmp_path, monkeypatch):
 @pytest.mark.parametrize("x", [[1e-300, 1e-9, 0.7, 1.0], [1.4142135, 1.4142136, 3.0, 1e300]])
 def test_log(x, tmp_path, monkeypatch):
     def log(w):
-        w[9] = vectors.log(w[0])
+        w[9] = machinecode.log(w[0])
 
     assert run(log, [x], tmp_path, monkeypatch) == pytest.approx(np.log(x), rel=5e-16, abs=5e-16)
 
 
 def test_exp_and_log_at_the_edges(tmp_path, monkeypatch):
     def exp(w):
-        w[9] = vectors.exp(w[0])
+        w[9] = machinecode.exp(w[0])
 
     def log(w):
-        w[9] = vectors.log(w[0])
+        w[9] = machinecode.log(w[0])
 
     low, high, infinite, unknown = run(exp, [[-1e9, 1e9, np.inf, np.nan]], tmp_path, monkeypatch)
     assert 0 <= low < 1e-300
@@ -65,7 +65,7 @@ def test_as_the_primitives(name, n, tmp_path, monkeypatch):
 
     def traced(w):
         arguments = [w[0], w[1], w[2]] if name == "hill" else [w[0], w[2]]
-        w[9] = getattr(vectors, name)(*arguments)
+        w[9] = getattr(machinecode, name)(*arguments)
 
     plain = [
         getattr(primitives, name)(v, *([0.8, n] if name == "hill" else [n])) for v in x.tolist()
@@ -80,7 +80,7 @@ def test_slopes_as_the_primitives(n, tmp_path, monkeypatch):
     h = [primitives.hill(v, 0.8, n) for v in x.tolist()]
 
     def traced(w):
-        w[9] = vectors.hill_slope(w[0], w[1], w[2], w[3])
+        w[9] = machinecode.hill_slope(w[0], w[1], w[2], w[3])
 
     plain = [primitives.hill_slope(v, 0.8, n, k) for v, k in zip(x.tolist(), h, strict=True)]
     found = run(traced, [x, [0.8] * 4, [n] * 4, h], tmp_path, monkeypatch)
@@ -96,7 +96,7 @@ def test_arithmetic_sweep_and_call(tmp_path, monkeypatch):
         w.call("double")
 
     monkeypatch.setenv("CRS_SIM_CACHE", str(tmp_path))
-    machine = Machine("pair", lambda: object_file(vectors.assemble([double, twice])))
+    machine = Machine("pair", lambda: object_file(machinecode.assemble([double, twice])))
     (address,) = machine.addresses(["twice"])
     w = np.arange(40.0).reshape(10, 4) + 2
     a, b = w[0].copy(), w[1].copy()
