@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from paths import SHIPPED_RUN, child_environment
 from tiny_case import write_case
+from waiting import wait_until
 
 from crs_sim.cli import cli
 from crs_sim.posterior import read_draws
 from crs_sim.problem import load_problem
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*words: str | Path) -> Result:
@@ -98,10 +96,9 @@ def test_fit_profiles_and_reports_in_one(problem, tmp_path):
 
 
 def test_the_report_of_the_case_leads_to_its_verdicts():
-    folder = ROOT / "fits" / "ruemmele2025" / "runs"
-    latest = max(path for path in folder.iterdir() if path.is_dir())
-    assert "each parameter: [profiles.md](profiles.md)." in (latest / "report.md").read_text()
-    rows = (latest / "profiles.md").read_text().split("| --- |")[-1].strip().splitlines()
+    report = (SHIPPED_RUN / "report.md").read_text()
+    assert "each parameter: [profiles.md](profiles.md)." in report
+    rows = (SHIPPED_RUN / "profiles.md").read_text().split("| --- |")[-1].strip().splitlines()
     assert len([row for row in rows if row.startswith("| ")]) == 20
 
 
@@ -159,13 +156,11 @@ def test_what_was_left_out_before_a_kill_is_not_made_again(problem, tmp_path, ho
     out = tmp_path / "out"
     child = subprocess.Popen(
         [sys.executable, "-m", "crs_sim", "leave-one-out", str(problem), "--workers", "1", "--out",
-         str(out)], cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+         str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=child_environment(),
     )  # fmt: skip
-    lines, patience = out / "leave_one_out.jsonl", time.monotonic() + 120
-    while not lines.exists() or lines.read_bytes().count(b"\n") < 2:
-        assert child.poll() is None and time.monotonic() < patience
-        time.sleep(0.005)
+    lines = out / "leave_one_out.jsonl"
+    wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 2,
+               alive=lambda: child.poll() is None)  # fmt: skip
     child.send_signal(how)
     assert child.wait(timeout=60) != 0
     kept = lines.read_text()

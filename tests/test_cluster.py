@@ -19,6 +19,7 @@ from distributed import Client, LocalCluster
 from small_fits import asked, free
 from tiny_case import write_case
 from tiny_population import write_population_case
+from waiting import wait_until
 
 from crs_sim import cluster as door
 from crs_sim.cli import cli
@@ -300,10 +301,3 @@ def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path, monkeypat
     with pytest.raises(CrsSimError, match="cannot be reached"):
         run_population(study, out, workers="tcp://127.0.0.1:1")
     assert not out.exists()
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)

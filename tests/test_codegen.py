@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from paths import child_environment
 from small_models import LOOP, ONE, small
 
 from crs_sim import codecache, codegen, formula, primitives
@@ -159,13 +160,13 @@ def test_cache_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_two_processes_generate_at_once(fresh):
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
         "from small_models import LOOP; from crs_sim.codegen import compile_model\n"
         "import numpy as np; print(compile_model(LOOP).rates(np.ones(4), "
         "np.array([p.value for p in LOOP.parameters])).tolist())"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+                         env=child_environment())
         for _ in range(2)
     ]
     answers = {process.communicate(timeout=120)[0] for process in both}

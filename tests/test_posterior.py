@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from test_plots import texts
-from test_sampler import SHORT, around, linear
+from normal_posterior import SHORT, around, linear
 from tiny_case import write_case
+from visible import texts
 
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
-from pathlib import Path
 
 import emcee
 import numpy as np
 import pytest
-from small_fits import DECAY, NOISE, asked, free, seen
+from normal_posterior import FREES, READINGS, SHORT, around, exact, linear
+from paths import child_environment
+from small_fits import DECAY, NOISE, asked, free
+from waiting import wait_until
 
 from crs_sim.chains import read
 from crs_sim.dosing import Dose, Schedule
@@ -25,37 +25,6 @@ from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import Peak, _moves, peak_of, sample
 from crs_sim.scenario import Change, Scenario
 from crs_sim.triggers import Condition, Hold, Trigger
-
-ROOT = Path(__file__).resolve().parent.parent
-FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
-READINGS = (
-    seen("first", "A", 0.0, 12.0),
-    seen("second", "A", 0.0, 9.0),
-    seen("amplified", "signal", 0.0, 24.0),
-)
-SHORT = SamplePlan(draws=12, thin=2, groups=2, walkers=8)
-
-
-def linear(**more):
-    """A problem whose posterior is a normal distribution: all readings are of day 0."""
-    return asked(*FREES, observations=READINGS, **more)
-
-
-def exact(problem) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of its log parameters."""
-    # ln A = ln a0 (twice, sd 0.2); ln signal = ln a0 + ln gain (sd 0.1)
-    design = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
-    weights = np.array([0.2, 0.2, 0.1]) ** -2.0
-    data = np.log([o.value for o in problem.patient.observations])
-    prior = np.diag([f.sd**-2.0 for f in problem.free])
-    centre = np.log([f.median for f in problem.free])
-    covariance = np.linalg.inv(design.T @ (weights[:, None] * design) + prior)
-    return covariance @ (design.T @ (weights * data) + prior @ centre), covariance
-
-
-def around(problem) -> Peak:
-    mean, covariance = exact(problem)
-    return Peak(problem, mean[None], covariance)
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +134,7 @@ def test_going_on_with_enough_draws_adds_none(tmp_path):
 
 KILLED = """
 import sys, time
-sys.path.insert(0, "tests")
-from test_sampler import SHORT, around, linear
+from normal_posterior import SHORT, around, linear
 from crs_sim import sampler
 sampler.SAVE_EVERY = 0.0
 sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
@@ -178,13 +146,10 @@ sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
 def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, how):
     folder = tmp_path / "chain"
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.DEVNULL,
+        env=child_environment(),
     )  # fmt: skip
-    patience = time.monotonic() + 120
-    while not (folder / "part_00003.npz").exists():
-        assert child.poll() is None and time.monotonic() < patience
-        time.sleep(0.01)
+    wait_until((folder / "part_00003.npz").exists, alive=lambda: child.poll() is None)
     child.send_signal(how)
     assert child.wait(timeout=60) != 0
     _, parts = read(folder)
