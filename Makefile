@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 case: $(VENV)/.installed
 	mkdir -p build/case
 	$(BIN)/crs-sim simulate ruemmele2025 --out build/case/as_given.csv --plot build/case/as_given.png
-	$(BIN)/crs-sim fit ruemmele2025 --out fits/ruemmele2025
+	$(BIN)/crs-sim fit ruemmele2025 --out build/case
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .errors import InputError
+from .errors import CrsSimError, InputError
 
 PROBLEM_OPTION = click.option(
     "--problem", metavar="PROBLEM", help="What the run answers  [default: where it lies]"
@@ -53,12 +54,17 @@ def folder_of(run: str) -> Path:
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
-    """A file that lies beside the problem of a run, such as its scenarios.toml."""
-    from .storage import load_run
+    """A file that lies beside a run or the problem it answers, such as its scenarios.toml."""
+    from .storage import load_run, problem_of
 
-    folder = load_run(run).path
+    stored = load_run(run)
+    folder = stored.path
     for above in (folder, *folder.resolve().parents[:2]):
         if (above / name).is_file():
             return above / name
+    with suppress(CrsSimError):  # a run that was written elsewhere, with --out
+        asked = problem_of(stored).path
+        if asked and (beside := Path(asked).parent / name).is_file():
+            return beside
     raise InputError(f"{folder}  has no {name} beside it, so nothing is asked; write one (see the "
                      f"README) or name it with {option}")  # fmt: skip
