@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery calibration sensitivity population clean
+.PHONY: case test slow lint bench recovery calibration sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -14,7 +14,11 @@ case: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What takes minutes: everything compiled anew, and the calibration of the sampler.
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from paths import child_environment
 from tiny_case import write_case
+from waiting import PATIENCE
 
 from crs_sim.cli import cli
 from crs_sim.modelfolder import load_model
@@ -250,7 +251,7 @@ def test_interrupt_is_short_and_leaves_nothing(tiny, tmp_path):
         assert process.stderr is not None
         assert "starts: 1 of 5000" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert (out, err.splitlines()[-1]) == ("", "Stopped; nothing is half-written.")
     assert "Traceback" not in err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from paths import child_environment
 from small_models import LOOP, ONE, small
+from waiting import PATIENCE
 
 from crs_sim import codecache, codegen, formula, primitives
 from crs_sim.codegen import compile_model
@@ -169,7 +170,7 @@ def test_two_processes_generate_at_once(fresh):
                          env=child_environment())
         for _ in range(2)
     ]
-    answers = {process.communicate(timeout=120)[0] for process in both}
+    answers = {process.communicate(timeout=PATIENCE)[0] for process in both}
     assert len(answers) == 1
     assert "[" in answers.pop()
     assert not list(fresh.glob("*.part"))

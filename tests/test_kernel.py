@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from paths import child_environment
 from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
+from waiting import PATIENCE
 
 from crs_sim import codecache, kernel
 from crs_sim.codegen import compile_model
@@ -303,7 +304,7 @@ def test_two_processes_compile_everything_at_once(tmp_path):
                          stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(2)
     ]  # fmt: skip
-    (one, first), (two, _) = (process.communicate(timeout=300) for process in both)
+    (one, first), (two, _) = (process.communicate(timeout=PATIENCE) for process in both)
     assert "[" in one
     assert one == two
     assert "once for this machine" in first

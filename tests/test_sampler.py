@@ -14,7 +14,7 @@ import pytest
 from normal_posterior import FREES, READINGS, SHORT, around, exact, linear
 from paths import child_environment
 from small_fits import DECAY, NOISE, asked, free
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from crs_sim.chains import read
 from crs_sim.dosing import Dose, Schedule
@@ -29,7 +29,7 @@ from crs_sim.triggers import Condition, Hold, Trigger
 
 @pytest.fixture(scope="module")
 def known():
-    return sample(around(linear()), SamplePlan(draws=120, thin=10))
+    return sample(around(linear()), SamplePlan(draws=24, thin=10, walkers=64))
 
 
 # --- known answers --------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_a_bound_cuts_the_posterior():
     found = sample(
         Peak(replace(problem, free=(cut, problem.free[1]), model=DECAY.with_values(a0=9.0)),
              mean[None], covariance),
-        SamplePlan(draws=60),
+        SamplePlan(draws=12, walkers=64),
     )  # fmt: skip
     draws = found.kept[..., 0]
     assert draws.max() <= mean[0]
@@ -133,12 +133,13 @@ def test_going_on_with_enough_draws_adds_none(tmp_path):
 
 
 KILLED = """
+# at the fourth draw it waits to be killed
 import sys, time
 from normal_posterior import SHORT, around, linear
 from crs_sim import sampler
 sampler.SAVE_EVERY = 0.0
 sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
-               progress=lambda *_: time.sleep(0.1))
+               progress=lambda done, *_: time.sleep(1e4 if done > 3 else 0))
 """
 
 
@@ -151,7 +152,7 @@ def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, how):
     )  # fmt: skip
     wait_until((folder / "part_00003.npz").exists, alive=lambda: child.poll() is None)
     child.send_signal(how)
-    assert child.wait(timeout=60) != 0
+    assert child.wait(timeout=PATIENCE) != 0
     _, parts = read(folder)
     assert 3 <= sum(len(part.chain) for part in parts[1:]) < SHORT.draws
     found = sample(linear(), SHORT, folder=folder, resume=True)
