@@ -4,17 +4,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test lint bench recovery calibration sensitivity population clean
+.PHONY: case test slow lint bench recovery calibration sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
 	$(BIN)/crs-sim simulate ruemmele2025 --out build/case/as_given.csv --plot build/case/as_given.png
-	$(BIN)/crs-sim fit ruemmele2025 --out fits/ruemmele2025
+	$(BIN)/crs-sim fit ruemmele2025 --out build/case
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What takes minutes: everything compiled anew, and the calibration of the sampler.
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .errors import InputError
+from .errors import CrsSimError, InputError
 
 PROBLEM_OPTION = click.option(
     "--problem", metavar="PROBLEM", help="The problem of the run  [default: found from its folder]"
@@ -57,12 +58,17 @@ def folder_of(run: str) -> Path:
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
-    """The path of a file beside the problem of a run, such as its scenarios.toml."""
-    from .storage import load_run
+    """The path of a file beside a run or beside its problem, such as its scenarios.toml."""
+    from .storage import load_run, problem_of
 
-    folder = load_run(run).path
+    stored = load_run(run)
+    folder = stored.path
     for above in (folder, *folder.resolve().parents[:2]):
         if (above / name).is_file():
             return above / name
+    with suppress(CrsSimError):  # a run that was written elsewhere, with --out
+        problem = problem_of(stored).path
+        if problem and (beside := Path(problem).parent / name).is_file():
+            return beside
     raise InputError(f"{folder}  has no {name} beside it; write one (see the README) or name it "
                      f"with {option}")  # fmt: skip

@@ -281,7 +281,7 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 
     Examples
     --------
-    >>> load_fit("ruemmele2025").values["k_ifng_host"] > 1e4
+    >>> load_fit("ruemmele2025/2026-11-22_095fd9c6").values["k_ifng_host"] > 1e4
     True
     """
     run = load_run(name)

@@ -375,16 +375,17 @@ def _error(record: type[Record], error: Any, path: Path, row: int) -> CrsSimErro
 
 def _words(error: Any) -> str:
     context, found = error.get("ctx", {}), error["input"]
+    number = str(found).removesuffix(".0")  # some versions of pydantic tell what they made of it
     match error["type"]:
         case "missing":
             return "is empty or missing; fill it in"
         case "greater_than":
-            return f"must be above {context['gt']:g}, not {found}"
+            return f"must be above {context['gt']:g}, not {number}"
         case "greater_than_equal":
             sign = "is negative" if context["ge"] == 0 else "is too small"
-            return f"{found} {sign}; it must be at least {context['ge']:g}"
+            return f"{number} {sign}; it must be at least {context['ge']:g}"
         case "less_than_equal":
-            return f"{found} is too large; it must be at most {context['le']:g}"
+            return f"{number} is too large; it must be at most {context['le']:g}"
         case "finite_number":
             return f"{found} is not finite"
         case "int_from_float" | "int_type" if isinstance(error["input"], float):

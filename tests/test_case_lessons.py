@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from paths import SHIPPED_RUN
 
 from crs_sim.comparison import Comparison, compare
 from crs_sim.ensemble import Sampling
@@ -16,7 +17,7 @@ IDEAL = "ideal IL-6R blockade from day 18, no emapalumab"
 
 @pytest.fixture(scope="module")
 def best():
-    return load_fit("ruemmele2025")
+    return load_fit(SHIPPED_RUN)
 
 
 @pytest.fixture(scope="module")

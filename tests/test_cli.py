@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from paths import child_environment
 from tiny_case import write_case
+from waiting import PATIENCE
 
 from crs_sim.cli import cli
 from crs_sim.modelfolder import load_model
 from crs_sim.storage import load_run
 
-ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 HEAVY = ("numpy", "pandas", "sympy", "antimony", "libsbml", "lmfit", "matplotlib", "numba", "pint",
          "scipy", "pydantic", "rich")  # fmt: skip
 
@@ -46,7 +45,7 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
     code = ("import sys\nfrom crs_sim.cli import cli\ncli(['--help'], standalone_mode=False)\n"
             f"print([m for m in {HEAVY} if m in sys.modules])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env=ENVIRONMENT, check=True)  # fmt: skip
+                          env=child_environment(), check=True)  # fmt: skip
     *_, imported = done.stdout.splitlines()
     assert imported == "[]"
     for word in ("check", "fit", "new", "show", "simulate", "Research use only"):
@@ -60,7 +59,7 @@ def test_every_command_has_help(command):
 
 def test_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "crs_sim", "simulate", "nobody"], text=True,
-                          capture_output=True, env=ENVIRONMENT)  # fmt: skip
+                          capture_output=True, env=child_environment())  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert "nobody" in done.stderr
     assert "Traceback" not in done.stderr
@@ -248,11 +247,11 @@ def test_interrupt_is_short_and_leaves_nothing(tiny, tmp_path):
     words = ["fit", tiny / "fit", "--starts", "5000", "--workers", "1", "--out", tmp_path / "f"]
     with subprocess.Popen([sys.executable, "-m", "crs_sim", *map(str, words)], text=True,
                           stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                          env=ENVIRONMENT) as process:  # fmt: skip
+                          env=child_environment()) as process:  # fmt: skip
         assert process.stderr is not None
         assert "starts: 1 of 5000" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert (out, err.splitlines()[-1]) == ("", "Stopped; no file is incomplete.")
     assert "Traceback" not in err

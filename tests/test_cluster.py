@@ -15,10 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from dask import config
 from distributed import Client, LocalCluster
+from paths import child_environment
 from small_fits import asked, free
 from tiny_case import write_case
 from tiny_population import write_population_case
+from waiting import PATIENCE, wait_until
 
 from crs_sim import cluster as door
 from crs_sim.cli import cli
@@ -42,15 +45,27 @@ WORKERS = 3
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True,
-                      dashboard_address=":0", silence_logs=60) as running:  # fmt: skip
-        yield running
+def running():
+    # a busy machine may need longer than Dask's 15 s to start a lost worker again, and then none is
+    patient = config.set({"distributed.deploy.lost-worker-timeout": f"{PATIENCE}s"})
+    with patient, LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True,
+                               dashboard_address=":0", silence_logs=60) as cluster:  # fmt: skip
+        yield cluster
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
+def cluster(running):
+    """All workers are there, whatever the test before did to them."""
+    with Client(running.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(WORKERS, timeout=PATIENCE)
+    return running
+
+
+@pytest.fixture
 def impatient(monkeypatch):
+    """For tests where nothing answers."""
     monkeypatch.setattr(door, "CONNECT", 1.0)
+    monkeypatch.setattr(door, "REACH", 0.5)
 
 
 def processes(running: LocalCluster) -> dict[str, int]:
@@ -60,9 +75,10 @@ def processes(running: LocalCluster) -> dict[str, int]:
 
 
 def noted(folder: Path, item: int) -> int:
-    """The square of an item, after a while; leaves a file when it begins and one when it ends."""
+    """The square of an item; leaves a file when it begins, waits while held, and one as it ends."""
     (folder / f"began-{item}-{os.getpid()}").touch()
-    time.sleep(0.15)
+    while (folder / f"held-{os.getpid()}").exists():
+        time.sleep(0.01)
     (folder / f"ended-{item}-{os.getpid()}").touch()
     return item * item
 
@@ -76,6 +92,7 @@ def refusing(item: int) -> int:
 def test_a_worker_killed_half_way_loses_nothing(cluster, tmp_path):
     found = {}
     victim = next(iter(processes(cluster).values()))
+    (tmp_path / f"held-{victim}").touch()  # so that it has not ended its work when it is killed
     for place, result in as_done(cluster.scheduler_address, partial(noted, tmp_path), range(18)):
         assert place not in found
         found[place] = result
@@ -208,8 +225,8 @@ def test_patients_fitted_at_once_are_the_same_on_a_cluster(cluster):
     ["search", "RUN"], ["sensitivity", "RUN", "--endpoint", "peak_amount"], ["fit", "RUN"],
     ["profile", "RUN"], ["leave-one-out", "RUN"], ["population", "crs"],
 ])  # fmt: skip
-def test_a_command_without_its_cluster_is_one_message(command, best, tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "REACH", 0.5)
+@pytest.mark.usefixtures("impatient")
+def test_a_command_without_its_cluster_is_one_message(command, best, tmp_path):
     out = tmp_path / "out"
     words = [str(home(best)) if word == "RUN" else word for word in command]
     done = CliRunner().invoke(cli, [*words, "--out", str(out), "--cluster", "tcp://127.0.0.1:1"])
@@ -245,7 +262,8 @@ def test_work_that_kills_every_worker_is_said(cluster):
 
 
 def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(door, "REACH", 3.0)
+    monkeypatch.setattr(door, "CONNECT", 1.0)
+    monkeypatch.setattr(door, "REACH", 8.0)  # the cluster is there at first
     running = LocalCluster(n_workers=1, threads_per_worker=1, processes=True,
                            dashboard_address=":0", silence_logs=60)  # fmt: skip
     work = as_done(running.scheduler_address, partial(noted, tmp_path), range(50))
@@ -257,7 +275,7 @@ def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
 
 
 def test_a_cluster_without_workers_is_said(monkeypatch):
-    monkeypatch.setattr(door, "REACH", 0.5)
+    monkeypatch.setattr(door, "REACH", 5.0)  # the scheduler is there
     said = "has no workers; start some with: dask worker tcp://"
     empty = LocalCluster(n_workers=0, processes=True, dashboard_address=":0")
     with empty as running, pytest.raises(CrsSimError, match=said):
@@ -274,9 +292,9 @@ NOWHERE = ("tcp://127.0.0.1:{}", "nonsense://x", "tcp://no-such-host.invalid:1",
            "tcp://host", "tcp://host:port")  # fmt: skip
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("address", NOWHERE)
-def test_a_cluster_that_cannot_be_reached(address, monkeypatch):
-    monkeypatch.setattr(door, "REACH", 0.5)
+def test_a_cluster_that_cannot_be_reached(address):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = address.format(free.getsockname()[1])
@@ -289,21 +307,15 @@ def test_an_address_without_a_port_leaves_nothing_behind_that_complains(tmp_path
     home = write_population_case(tmp_path)
     command = [sys.executable, "-m", "crs_sim", "population", str(home), "--out",
                str(tmp_path / "out"), "--cluster", "host"]  # fmt: skip
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False,
+                           env=child_environment())  # fmt: skip
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1 and "missing port number" in ended.stderr
 
 
-def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "REACH", 0.5)
+@pytest.mark.usefixtures("impatient")
+def test_nothing_is_left_of_a_population_without_its_cluster(tmp_path):
     study, out = load_study(write_population_case(tmp_path)), tmp_path / "out"
     with pytest.raises(CrsSimError, match="cannot be reached"):
         run_population(study, out, workers="tcp://127.0.0.1:1")
     assert not out.exists()
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)

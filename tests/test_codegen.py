@@ -8,7 +8,9 @@ import sys
 
 import numpy as np
 import pytest
+from paths import child_environment
 from small_models import LOOP, ONE, small
+from waiting import PATIENCE
 
 from crs_sim import codecache, codegen, formula, primitives
 from crs_sim.codegen import compile_model
@@ -159,16 +161,16 @@ def test_cache_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_two_processes_generate_at_once(fresh):
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
         "from small_models import LOOP; from crs_sim.codegen import compile_model\n"
         "import numpy as np; print(compile_model(LOOP).rates(np.ones(4), "
         "np.array([p.value for p in LOOP.parameters])).tolist())"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+                         env=child_environment())
         for _ in range(2)
     ]
-    answers = {process.communicate(timeout=120)[0] for process in both}
+    answers = {process.communicate(timeout=PATIENCE)[0] for process in both}
     assert len(answers) == 1
     assert "[" in answers.pop()
     assert not list(fresh.glob("*.part"))

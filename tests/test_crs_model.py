@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from paths import SHIPPED_RUN
 
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.endpoints import peak, worst_grade
@@ -25,7 +26,7 @@ from crs_sim.storage import load_run
 from crs_sim.verdict import judge
 
 NOMINAL = load_model("crs")
-FITTED = NOMINAL.with_values(**load_run("ruemmele2025", NOMINAL).values)
+FITTED = NOMINAL.with_values(**load_run(SHIPPED_RUN, NOMINAL).values)
 CASE = check_against(load_patient("ruemmele2025"), NOMINAL).scenario
 DOSES = CASE.doses
 TREATMENTS = tuple(d for d in DOSES.drugs if d not in ("cart", "rimiducid"))
@@ -180,7 +181,7 @@ def test_ifng_in_proportion_to_blood_vcn_cannot_fit_the_case() -> None:
     missed = {row.id for row in judge(variant) if row.verdict == "miss"}
     assert "all_grades" in missed
     assert len(missed & set(full.accept)) >= 4
-    assert variant.cost > load_run("ruemmele2025").result["cost"] + 100
+    assert variant.cost > load_run(SHIPPED_RUN).result["cost"] + 100
 
 
 def test_the_committed_run_meets_every_row_of_the_case() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import child_environment
 from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
+from waiting import PATIENCE
 
 from crs_sim import codecache, kernel
 from crs_sim.codegen import compile_model
@@ -253,12 +254,11 @@ def test_machine_code_that_is_damaged_is_made_again(tmp_path, monkeypatch):
 def test_what_compiles_is_loaded_only_to_compile():
     compile_kernel(LOOP)
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from small_models import LOOP; from crs_sim.simulation import simulate\n"
+        "import sys; from small_models import LOOP; from crs_sim.simulation import simulate\n"
         "simulate(LOOP, until=3); print('numba' in sys.modules, 'sympy' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                         cwd=Path(__file__).parent.parent)  # fmt: skip
+                         env=child_environment())  # fmt: skip
     assert run.stdout.split() == ["False", "False"]
     assert run.stderr == ""
 
@@ -307,18 +307,16 @@ def test_kinds_of_arrays_are_those_declared():
 @pytest.mark.slow
 def test_two_processes_compile_everything_at_once(tmp_path):
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
         "from small_models import LOOP; from crs_sim.simulation import simulate\n"
         "print(simulate(LOOP, until=3).states.tolist())"
     )
-    environment = {"CRS_SIM_CACHE": str(tmp_path), "PYTHONPATH": ".", "PATH": ""}
+    environment = child_environment(CRS_SIM_CACHE=str(tmp_path), PATH="")
     both = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True, env=environment,
-                         cwd=Path(__file__).parent.parent)
+                         stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(2)
     ]  # fmt: skip
-    (one, first), (two, _) = (process.communicate(timeout=300) for process in both)
+    (one, first), (two, _) = (process.communicate(timeout=PATIENCE) for process in both)
     assert "[" in one
     assert one == two
     assert "once for this machine" in first

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from paths import SHIPPED_RUN
 from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
@@ -211,7 +212,7 @@ def test_other_spreads_are_compared_with_their_constants(linear):
 @pytest.mark.slow
 def test_emapalumabs_effect_on_ifng_is_foretold_from_what_was_seen_before_it():
     """All that was observed after the first dose is left out; day 27 had 6.0 pg/mL."""
-    run = load_run("ruemmele2025")
+    run = load_run(SHIPPED_RUN)
     whole = restored(run, problem_of(run))
     late = [o.id for o in whole.problem.patient.observations if o.until > 24.0]
     (one,) = leave_out(whole, [late], workers=1)

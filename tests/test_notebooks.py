@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-from pathlib import Path
 
 import pytest
+from paths import ROOT, tracked
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NAMES = ("01_simulate", "02_fit", "03_new_patient", "04_compare")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs(name):
-    cells = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert len(sources) >= 4
     names: dict[str, object] = {}
@@ -30,7 +29,8 @@ def test_notebook_runs(name):
 
 
 def test_every_notebook_is_tested_and_kept_without_output():
-    for path in FOLDER.glob("*.ipynb"):
-        assert path.stem in NAMES
+    paths = tracked("notebooks/*.ipynb")
+    assert tuple(path.stem for path in paths) == NAMES
+    for path in paths:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         assert not any(cell.get("outputs") for cell in cells)

@@ -7,10 +7,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from tiny_case import write_case
+from visible import texts
 
 import crs_sim
 from crs_sim.errors import InputError, UnknownNameError
@@ -45,24 +45,6 @@ def case_figure(case) -> Figure:
 def fitted(tmp_path_factory) -> Fit:
     folder = write_case(tmp_path_factory.mktemp("tiny"))
     return fit(load_problem(folder / "fit"), workers=1)
-
-
-def texts(figure: Figure) -> list[Text]:
-    """Every text that can be seen."""
-    figure.draw_without_rendering()
-    hidden = {id(label) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)
-              for label in invisible_labels(ax, axis)}  # fmt: skip
-    return [t for t in figure.findobj(Text)
-            if t.get_text().strip() and t.get_visible() and id(t) not in hidden]  # fmt: skip
-
-
-def invisible_labels(ax: Axes, axis) -> list[Text]:
-    """Labels of ticks that lie outside the axis, or of an axis without labels."""
-    low, high = sorted(axis.get_view_interval())
-    shown = {id(tick.label1) for tick in axis.get_major_ticks()
-             if low <= tick.get_loc() <= high and tick.label1.get_visible()}  # fmt: skip
-    return [label for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
-            for label in (tick.label1, tick.label2) if id(label) not in shown]  # fmt: skip
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:

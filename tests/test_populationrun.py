@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_workers import wait_until
+from paths import child_environment
 from tiny_population import POPULATION, write_population_case
+from waiting import wait_until
 
 from crs_sim.cli import cli
 from crs_sim.errors import StorageError
@@ -26,8 +27,6 @@ from crs_sim.populationreport import write_population
 from crs_sim.populationrun import run_population
 from crs_sim.populationtables import Summary
 from crs_sim.simulation import simulate
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -204,13 +203,11 @@ def test_a_killed_run_goes_on(study, found, home, tmp_path):
         f"p.run_population(load_study({str(home)!r}), {str(out)!r}, workers=1,\n"
         "    progress=lambda done, total: time.sleep(60))\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script],
-                             env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                                 [str(ROOT), os.environ.get("PYTHONPATH", "")])})  # fmt: skip
+    child = subprocess.Popen([sys.executable, "-c", script], env=child_environment())
     first = out / "parts" / "endpoints-000000.parquet"
-    wait_until(first.is_file)
+    wait_until(first.is_file, alive=lambda: child.poll() is None)
     child.send_signal(signal.SIGKILL)
-    child.wait(20)
+    child.wait()
     was = first.stat().st_mtime_ns
     with pytest.raises(StorageError, match="is not finished: patients 128 to 255 are missing"):
         load_results(out)

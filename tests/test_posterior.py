@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from test_plots import texts
-from test_sampler import SHORT, around, linear
+from normal_posterior import SHORT, around, linear
 from tiny_case import write_case
+from visible import texts
 
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
@@ -219,7 +219,8 @@ def test_sample_writes_draws_figures_and_a_report_and_goes_on(tiny, tmp_path):
     assert load_posterior(out / "chain", load_problem(tiny / "fit")).chain.shape[0] == 12
 
 
-def test_sample_starts_at_a_fit(tiny, tmp_path):
+def test_sample_starts_at_a_fit(tmp_path):
+    tiny = write_case(tmp_path / "tiny")
     assert run("fit", tiny / "fit", "--workers", 1, "--no-drop").exit_code == 0
     (fitted,) = (tiny / "fit" / "runs").iterdir()
     for name in (fitted, tiny / "fit"):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
-from pathlib import Path
 
 import emcee
 import numpy as np
 import pytest
-from small_fits import DECAY, NOISE, asked, free, seen
+from normal_posterior import FREES, READINGS, SHORT, around, exact, linear
+from paths import child_environment
+from small_fits import DECAY, NOISE, asked, free
+from waiting import PATIENCE, wait_until
 
 from crs_sim.chains import read
 from crs_sim.dosing import Dose, Schedule
@@ -26,41 +26,10 @@ from crs_sim.sampler import Peak, _moves, peak_of, sample
 from crs_sim.scenario import Change, Scenario
 from crs_sim.triggers import Condition, Hold, Trigger
 
-ROOT = Path(__file__).resolve().parent.parent
-FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
-READINGS = (
-    seen("first", "A", 0.0, 12.0),
-    seen("second", "A", 0.0, 9.0),
-    seen("amplified", "signal", 0.0, 24.0),
-)
-SHORT = SamplePlan(draws=12, thin=2, groups=2, walkers=8)
-
-
-def linear(**more):
-    """A problem whose posterior is a normal distribution: all readings are of day 0."""
-    return asked(*FREES, observations=READINGS, **more)
-
-
-def exact(problem) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of its log parameters."""
-    # ln A = ln a0 (twice, sd 0.2); ln signal = ln a0 + ln gain (sd 0.1)
-    design = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
-    weights = np.array([0.2, 0.2, 0.1]) ** -2.0
-    data = np.log([o.value for o in problem.patient.observations])
-    prior = np.diag([f.sd**-2.0 for f in problem.free])
-    centre = np.log([f.median for f in problem.free])
-    covariance = np.linalg.inv(design.T @ (weights[:, None] * design) + prior)
-    return covariance @ (design.T @ (weights * data) + prior @ centre), covariance
-
-
-def around(problem) -> Peak:
-    mean, covariance = exact(problem)
-    return Peak(problem, mean[None], covariance)
-
 
 @pytest.fixture(scope="module")
 def known():
-    return sample(around(linear()), SamplePlan(draws=120, thin=10))
+    return sample(around(linear()), SamplePlan(draws=24, thin=10, walkers=64))
 
 
 # --- known answers --------------------------------------------------------------------------------
@@ -117,7 +86,7 @@ def test_a_bound_cuts_the_posterior():
     found = sample(
         Peak(replace(problem, free=(cut, problem.free[1]), model=DECAY.with_values(a0=9.0)),
              mean[None], covariance),
-        SamplePlan(draws=60),
+        SamplePlan(draws=12, walkers=64),
     )  # fmt: skip
     draws = found.kept[..., 0]
     assert draws.max() <= mean[0]
@@ -164,13 +133,13 @@ def test_going_on_with_enough_draws_adds_none(tmp_path):
 
 
 KILLED = """
+# at the fourth draw it waits to be killed
 import sys, time
-sys.path.insert(0, "tests")
-from test_sampler import SHORT, around, linear
+from normal_posterior import SHORT, around, linear
 from crs_sim import sampler
 sampler.SAVE_EVERY = 0.0
 sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
-               progress=lambda *_: time.sleep(0.1))
+               progress=lambda done, *_: time.sleep(1e4 if done > 3 else 0))
 """
 
 
@@ -178,15 +147,12 @@ sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
 def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, how):
     folder = tmp_path / "chain"
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.DEVNULL,
+        env=child_environment(),
     )  # fmt: skip
-    patience = time.monotonic() + 120
-    while not (folder / "part_00003.npz").exists():
-        assert child.poll() is None and time.monotonic() < patience
-        time.sleep(0.01)
+    wait_until((folder / "part_00003.npz").exists, alive=lambda: child.poll() is None)
     child.send_signal(how)
-    assert child.wait(timeout=60) != 0
+    assert child.wait(timeout=PATIENCE) != 0
     _, parts = read(folder)
     assert 3 <= sum(len(part.chain) for part in parts[1:]) < SHORT.draws
     found = sample(linear(), SHORT, folder=folder, resume=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
 from crs_sim.problem import load_problem
 from crs_sim.scenariofile import load_scenarios
 
-ROOT = Path(__file__).parent.parent
 HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'
 
 

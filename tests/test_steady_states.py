@@ -131,11 +131,13 @@ def test_lanes_and_a_run_alone_agree():
     values[:, LOOP.parameter_ids.index("r")] = 0.1  # or E grows without bound
     runs = compile_kernel(LOOP).run(line, values, rtol=1e-8)
     assert (runs.status == 0).all()
-    for row, states in zip(values, runs.states, strict=True):
+    for k, (row, states) in enumerate(zip(values, runs.states, strict=True)):
         model = LOOP.with_values(**dict(zip(LOOP.parameter_ids, row, strict=True)))
-        for method, near in (("Rosenbrock", 1e-6), ("Radau", 1e-5)):
-            alone = simulate(model, scenario, days=days, rtol=1e-8, method=method)
-            assert states == pytest.approx(alone.states, rel=near, abs=1e-6)
+        alone = simulate(model, scenario, days=days, rtol=1e-8)
+        assert states == pytest.approx(alone.states, rel=1e-6, abs=1e-6)
+        if k in (0, 4):  # one of four side by side and the one left over: on the plain path too
+            alone = simulate(model, scenario, days=days, rtol=1e-8, method="Radau")
+            assert states == pytest.approx(alone.states, rel=1e-5, abs=1e-6)
 
 
 def test_derivatives_go_through_a_steady_state():

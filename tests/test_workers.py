@@ -4,16 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from math import sqrt
 from pathlib import Path
 
 import pytest
+from paths import child_environment
+from waiting import PATIENCE, wait_until
 
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.workers import each
 
-ROOT = Path(__file__).resolve().parent.parent
 JOB = """
 import os, time
 from pathlib import Path
@@ -66,12 +66,13 @@ def test_an_interrupted_script_leaves_no_process_behind(how, tmp_path):
     parent = subprocess.Popen(
         [sys.executable, "script.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: len(list((tmp_path / "pids").iterdir())) == 2)
+    wait_until(lambda: len(list((tmp_path / "pids").iterdir())) == 2,
+               alive=lambda: parent.poll() is None)  # fmt: skip
     parent.send_signal(how)
-    assert parent.wait(20) != 0
+    assert parent.wait(PATIENCE) != 0
     workers = [int(path.name) for path in (tmp_path / "pids").iterdir()]
     assert len(workers) == 2
     wait_until(lambda: not any(map(alive, workers)))
@@ -83,10 +84,3 @@ def alive(pid):
     except OSError:
         return False
     return "\nState:\tZ" not in status
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
