@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from crs_sim.build_timeline import Course, Timeline, build_timeline, course
 from numpy.typing import NDArray
 
 from crs_sim import Model, Scenario, codecache, load_model, load_patient, simulate
-from crs_sim.timeline import Course, Timeline, course, timeline
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Case:
     @cached_property
     def line(self) -> Timeline:
         """The scenario as segments between dosing events."""
-        return timeline(self.model, self.scenario, self.days)[0]
+        return build_timeline(self.model, self.scenario, self.days)[0]
 
     @cached_property
     def tables(self) -> Course:

@@ -32,9 +32,13 @@ def seconds(study: PopulationStudy, workers: int) -> float:
     import dask
     from distributed import LocalCluster
 
-    with dask.config.set(PLAIN), tempfile.TemporaryDirectory() as folder, LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
-    ) as cluster:
+    with (
+        dask.config.set(PLAIN),
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as cluster,
+    ):
         address = cluster.scheduler_address
         run_population(with_number(study, WARM, None), Path(folder) / "warm", workers=address)
         began = time.perf_counter()

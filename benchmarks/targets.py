@@ -108,9 +108,7 @@ def many_patients(case: Case, best: dict[str, Point]) -> Iterator[Row]:
               f"{more:.0f} MB", met(more < MEGABYTES), "all curves in memory")  # fmt: skip
 
 
-def per_patient(
-    case: Case, values: patients.Values, rtol: float, peer: float
-) -> tuple[float, str]:
+def per_patient(case: Case, values: patients.Values, rtol: float, peer: float) -> tuple[float, str]:
     """The time per patient relative to ``peer`` seconds, as a ratio and as text."""
     timing = timed(lambda: patients.courses(case, values, rtol), 3)
     each = timing.minimum / PATIENTS
@@ -118,9 +116,7 @@ def per_patient(
     return each / peer, text
 
 
-def accuracy_of(
-    case: Case, few: patients.Values, references: list[Reference], rtol: float
-) -> str:
+def accuracy_of(case: Case, few: patients.Values, references: list[Reference], rtol: float) -> str:
     """The errors of the checked patients, as text."""
     errors = patients.errors(case, few, references, rtol)
     return (

@@ -174,7 +174,7 @@ if TYPE_CHECKING:
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
     from .influence import influences
-    from .leaveout import Foretold, Omission, leave_out
+    from .leaveout import HeldOut, Omission, leave_out
     from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
@@ -203,13 +203,13 @@ if TYPE_CHECKING:
     from .predictions import Predictions, predict, predict_prior
     from .predictivecheck import Predicted, predictive
     from .predictiveplots import plot_predictive, plot_predictive_grades
-    from .problem import FitProblem, Free, ask, load_problem
+    from .problem import FitProblem, Free, load_problem, patient_problem
     from .profileplots import plot_left_out, plot_profiles
     from .profiles import Profile
     from .profiling import profile
     from .report import report_text, write_report
     from .rounds import fit_all
-    from .sampler import Peak, sample
+    from .sampler import PosteriorMode, sample
     from .scenario import Change, Scenario
     from .scenariofile import Questions, load_scenarios
     from .searchfile import load_search
@@ -218,13 +218,13 @@ if TYPE_CHECKING:
     from .searchspace import SearchQuestion
     from .sensitivities import Sensitivity, SensitivityPlan, sensitivity
     from .sensitivityplots import plot_sensitivity, plot_tornado
-    from .settling import settled
+    from .settling import resolve_triggers
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
     from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
     from .triggers import Condition, Hold, Trigger
-    from .trust import concerns
+    from .trust import fit_warnings
     from .verdict import judge, judged_table
     from .virtual import Covariate, Filter, VirtualPopulation
 
@@ -247,7 +247,7 @@ _HOMES = {
     "export": "Exported LeftOut export_petab",
     "fitting": "Fit drop_one fit",
     "influence": "influences",
-    "leaveout": "Foretold Omission leave_out",
+    "leaveout": "HeldOut Omission leave_out",
     "ledger": "Entry Ledger",
     "model": "Drug Model Parameter Quantity State",
     "modelfile": "read_model sbml",
@@ -264,7 +264,7 @@ _HOMES = {
     "populationreport": "write_population",
     "populationrun": "run_population",
     "populationtables": "Summary",
-    "problem": "FitProblem Free ask load_problem",
+    "problem": "FitProblem Free patient_problem load_problem",
     "rounds": "fit_all",
     "posterior": "Posterior SamplePlan load_posterior",
     "posteriorplots": "plot_corner plot_trace",
@@ -276,10 +276,10 @@ _HOMES = {
     "profiles": "Profile",
     "profiling": "profile",
     "report": "report_text write_report",
-    "sampler": "Peak sample",
+    "sampler": "PosteriorMode sample",
     "scenario": "Change Scenario",
     "scenariofile": "Questions load_scenarios",
-    "settling": "settled",
+    "settling": "resolve_triggers",
     "searchfile": "load_search",
     "searching": "Search search",
     "searchplots": "plot_front",
@@ -291,7 +291,7 @@ _HOMES = {
     "synthetic": "Design synthetic_patient",
     "structures": "compare_fits",
     "triggers": "Condition Hold Trigger",
-    "trust": "concerns",
+    "trust": "fit_warnings",
     "verdict": "judge judged_table",
     "virtual": "Covariate Filter VirtualPopulation",
 }
@@ -317,9 +317,9 @@ __all__ = [
     "Filter",
     "Fit",
     "FitProblem",
-    "Foretold",
     "Free",
     "GradeScale",
+    "HeldOut",
     "Hold",
     "Ledger",
     "LeftOut",
@@ -330,11 +330,11 @@ __all__ = [
     "Omission",
     "Parameter",
     "Patient",
-    "Peak",
     "Population",
     "PopulationFit",
     "PopulationStudy",
     "Posterior",
+    "PosteriorMode",
     "Predicted",
     "Predictions",
     "Profile",
@@ -358,13 +358,11 @@ __all__ = [
     "Summary",
     "Trigger",
     "VirtualPopulation",
-    "ask",
     "auc",
     "check_against",
     "check_model",
     "compare",
     "compare_fits",
-    "concerns",
     "day_of_peak",
     "days_above",
     "drop_one",
@@ -372,6 +370,7 @@ __all__ = [
     "export_petab",
     "fit",
     "fit_all",
+    "fit_warnings",
     "influences",
     "judge",
     "judged_table",
@@ -391,6 +390,7 @@ __all__ = [
     "load_search",
     "load_study",
     "new_patient",
+    "patient_problem",
     "peak",
     "plot_case",
     "plot_comparison",
@@ -417,6 +417,7 @@ __all__ = [
     "read_model",
     "read_nonmem",
     "report_text",
+    "resolve_triggers",
     "run_population",
     "sample",
     "save_population",
@@ -424,7 +425,6 @@ __all__ = [
     "sbml",
     "search",
     "sensitivity",
-    "settled",
     "simulate",
     "simulate_batches",
     "simulate_many",

@@ -25,7 +25,7 @@ MAX_CONCURRENT = 1000
 
 
 @dataclass(frozen=True)
-class RunIn:
+class SteadyStateRunIn:
     """Equal doses repeated until steady state, simulated before the day on which it holds.
 
     Parameters
@@ -51,15 +51,15 @@ class RunIn:
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class DosingEvents:
     """Dosing events for the solver: inputs, resets (days), steady states, in the order written."""
 
     inputs: tuple[Input, ...]
     resets: tuple[float, ...]
-    run_ins: tuple[RunIn, ...]
+    run_ins: tuple[SteadyStateRunIn, ...]
 
 
-def values_on(model: Model, scenario: Scenario) -> Callable[[float], Values]:
+def parameters_by_day(model: Model, scenario: Scenario) -> Callable[[float], Values]:
     """A function of the day that returns the parameter values under the scenario's changes."""
     nominal = model.values
 
@@ -76,7 +76,7 @@ def values_on(model: Model, scenario: Scenario) -> Callable[[float], Values]:
     return on
 
 
-def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
+def dosing_events(model: Model, scenario: Scenario, last: float) -> DosingEvents:
     """The dosing events up to the last day.
 
     Parameters
@@ -90,7 +90,7 @@ def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
     InputError, UnknownNameError, UnitError
         For a dose before day 0, an unknown drug or unit, a lag or duration below 0.
     """
-    given = expand(model, scenario.doses, values_on(model, scenario))
+    given = expand(model, scenario.doses, parameters_by_day(model, scenario))
     for item in given:
         if item.dose.day < 0:
             raise InputError(
@@ -106,14 +106,14 @@ def arrivals(model: Model, scenario: Scenario, last: float) -> Arrivals:
         )
     remaining = _after_resets(with_tails, sorted(resets)) if resets else with_tails
     kept = tuple(item for item in remaining if item.start <= last + SAME_TIME)
-    return Arrivals(kept, tuple(sorted(resets)), tuple(r for r in run_ins if r.day <= last))
+    return DosingEvents(kept, tuple(sorted(resets)), tuple(r for r in run_ins if r.day <= last))
 
 
-def _run_in(item: Input) -> RunIn:
+def _run_in(item: Input) -> SteadyStateRunIn:
     """The run-in to the steady state that a dose specifies."""
     dose, added = item.dose, item.dose.steady == "added"
     if dose.constant:
-        return RunIn(dose.day, added, dose, CONSTANT_CYCLE, running=1, length=1.0)
+        return SteadyStateRunIn(dose.day, added, dose, CONSTANT_CYCLE, running=1, length=1.0)
     cycle = dose.every / HOURS_PER_DAY
     running = _whole(item.length, cycle)
     if running > MAX_CONCURRENT:
@@ -126,7 +126,7 @@ def _run_in(item: Input) -> RunIn:
     part = item.length - running * cycle
     part = part if part > SAME_TIME else 0.0
     length = item.length if item.length > SAME_TIME else 0.0
-    return RunIn(dose.day, added, dose, cycle, rest, running, part, length)
+    return SteadyStateRunIn(dose.day, added, dose, cycle, rest, running, part, length)
 
 
 def _whole(time: float, cycle: float) -> int:

@@ -24,9 +24,9 @@ from .ledger import Ledger, ledgers_of
 from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
-from .settling import settled_members
-from .timeline import Timeline, check_days, timeline
-from .workers import StoppedError, in_order
+from .settling import resolve_members
+from .timeline import Timeline, build_timeline, check_days
+from .workers import StoppedError, thread_map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +165,7 @@ def simulate_many(
     >>> many.course("A").round(2).tolist()
     [[8.0, 4.0, 2.0], [8.0, 2.0, 0.5]]
     """
-    plan = plan_of(model, scenarios, values, sampling)
+    plan = plan_batches(model, scenarios, values, sampling)
     return plan.gather(_run(plan, workers, progress))
 
 
@@ -193,7 +193,7 @@ def simulate_batches(
     >>> [len(batch.members) for batch in batches]
     [32, 18]
     """
-    return _run(plan_of(model, scenarios, values, sampling), workers, progress)
+    return _run(plan_batches(model, scenarios, values, sampling), workers, progress)
 
 
 def _run(
@@ -202,7 +202,7 @@ def _run(
     """Run a plan's batches; their results come in order."""
     compile_kernel(plan.batch.model)  # before any thread starts, so that its message comes first
     stop = threading.Event()
-    parts = in_order(partial(run_batch, stop=stop), plan.batches(), workers=workers, stop=stop)
+    parts = thread_map(partial(run_batch, stop=stop), plan.batches(), workers=workers, stop=stop)
     return _with_progress(parts, len(plan.members), progress)
 
 
@@ -258,10 +258,10 @@ def _resolved_lines(
     days = batch.sampling.sample_days
     model, until = batch.model.with_values(**scenario.values), float(days[-1])
     lines, ledgers = [], dict[Hashable, Ledger]()
-    groups = settled_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
+    groups = resolve_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
     for group in groups:
         rows = group.members
-        lines.append((rows, timeline(model, group.scenario, days)[0]))
+        lines.append((rows, build_timeline(model, group.scenario, days)[0]))
         found = ledgers_of(model, group.orders, scenario, values[rows], until=until)
         ledgers.update(zip((batch.members[i] for i in rows), found, strict=True))
     return lines, ledgers
@@ -300,7 +300,7 @@ def _not_a_number(batch: Batch, courses: Array) -> tuple[float, str]:
     )
 
 
-def plan_of(
+def plan_batches(
     model: Model,
     scenarios: Scenario | Sequence[Scenario],
     values: pd.DataFrame | Mapping[str, ArrayLike],
@@ -330,7 +330,7 @@ def _planned_line(model: Model, scenario: Scenario, days: Array) -> Timeline:
     if not scenario.decided:
         check_days(days)
         check_rules(model, scenario, float(days[-1]))
-    return timeline(model, replace(scenario, triggers=(), holds=()), days)[0]
+    return build_timeline(model, replace(scenario, triggers=(), holds=()), days)[0]
 
 
 def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StorageError
-from .output import json_file, write_whole
-from .runlog import check_resume, refuse_another
+from .output import json_file, write_atomic
+from .runlog import check_resume, check_same_job
 
 Array = NDArray[np.float64]
 
@@ -79,12 +79,12 @@ def begin(folder: Path, header: Mapping[str, Any], first: Part) -> None:
     """
     there = (folder / HEADER).exists()
     check_resume(folder, "a run of the sampler", there=there, resume=False)
-    write_whole({_path(folder, 0): _bytes(first), folder / HEADER: json_file(header)})
+    write_atomic({_path(folder, 0): _bytes(first), folder / HEADER: json_file(header)})
 
 
 def append(folder: Path, number: int, part: Part) -> None:
     """Write one more part, atomically."""
-    write_whole({_path(folder, number): _bytes(part)})
+    write_atomic({_path(folder, number): _bytes(part)})
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
@@ -114,14 +114,14 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
     return header, parts
 
 
-def refuse_other(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+def check_same_run(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
     """Raise a StorageError that names the differences of a stored run from the requested one."""
     differences = [
         text.format(stored.get(name), requested[name])
         for name, text in REFUSED.items()
         if stored.get(name) != requested[name]
     ]
-    refuse_another(folder, differences)
+    check_same_job(folder, differences)
 
 
 def _path(folder: Path, number: int) -> Path:

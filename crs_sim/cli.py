@@ -21,7 +21,7 @@ from .cli_sample import sample
 from .cli_search import search
 from .cli_sensitivity import sensitivity
 from .errors import CrsSimError
-from .options import DataSetAsked, data_set, hours_between, parameter_values, short
+from .options import DataSetSource, data_set, format_short, hours_between, parameter_values
 from .progress import print_table, print_written, screen
 
 if TYPE_CHECKING:
@@ -110,27 +110,27 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
         simulate_data(source, options)
 
 
-def simulate_data(source: DataSetAsked, options: dict[str, Any]) -> None:
+def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
-    from .output import write_whole
-    from .study import failed, simulated, study_files, summary, what_ran
+    from .output import write_atomic
+    from .study import failure_message, run_description, simulate_data_set, study_files, summary
 
-    run = simulated(*source, parameter_values(options["changes"]), options["method"])
+    run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
-    write_whole(files)
+    write_atomic(files)
     for note in run.study.notes:
         click.echo(f"Note: {note}", err=True)
     if not files:
         print_table(*summary(run))
-    click.echo(what_ran(run))
+    click.echo(run_description(run))
     print_written(list(files))
     if run.failures:
-        raise CrsSimError(failed(run))
+        raise CrsSimError(failure_message(run))
 
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
-    from .output import write_whole
+    from .output import write_atomic
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
 
@@ -147,7 +147,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
                     every_hours=every, method=options["method"])  # fmt: skip
     options |= {"patient": patient, "run": str(run.path) if run else None}
     files = simulation_files(sim, loaded, options)
-    write_whole(files)
+    write_atomic(files)
     if options["out"] is None:
         print_courses(sim)
     print_run(sim, list(files))
@@ -155,9 +155,9 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
 
-    model = model_of(patient)
+    model = model_for_patient(patient)
     if run is None:
         return model, None
     from .storage import load_run
@@ -204,7 +204,7 @@ def print_courses(sim: Simulation) -> None:
         table.add_column(f"{name}\n{'' if unit == '1' else unit}", justify="right", no_wrap=True)
     for row, day in enumerate(sim.days):
         if abs(day - round(day)) < 1e-9 or row == len(sim.days) - 1:
-            table.add_row(f"{day:g}", *(short(float(sim[name][row])) for name in names))
+            table.add_row(f"{day:g}", *(format_short(float(sim[name][row])) for name in names))
     screen().print(table)
 
 

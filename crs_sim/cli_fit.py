@@ -14,7 +14,7 @@ from .cli_options import PROBLEM_OPTION, workers_options
 from .cli_population import data_set_options, fit_patients
 from .cli_profile import write_profiles
 from .errors import InputError
-from .options import DataSetAsked, data_set
+from .options import DataSetSource, data_set
 from .progress import print_table, progress_line, progress_of
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ def fit(problem: str | None, subject: str, **options: Any) -> None:
     fit_problem(str(problem), **options)
 
 
-def fit_data(source: DataSetAsked, subject: str, options: dict[str, Any]) -> None:
+def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> None:
     """Fit a data set: a single subject as one problem, several with their population."""
     from .modelfolder import load_model
     from .nonmem import read_nonmem
-    from .subjects import measured_in, subject_problem
+    from .subjects import subject_problem, subjects_with_observations
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
-    people = measured_in(study, subject)
+    people = subjects_with_observations(study, subject)
     for note in study.notes:
         click.echo(f"Note: {note}", err=True)
     resume, prior, out = (options.pop(name) for name in ("resume", "prior", "out"))
@@ -111,7 +111,7 @@ def fit_problem(
     """Fit a problem or a patient; write a run folder and print the results."""
     from .fitting import drop_one
     from .fitting import fit as run_fit
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
     from .output import check_folder
     from .problem import load_problem, patient_at
     from .report import write_report
@@ -122,7 +122,7 @@ def fit_problem(
     if patient is not None:
         warn_example_rows(Path(patient.path))
     if patient is not None and not len(patient.observations):
-        print_prior(patient, model_of(patient), prior, patient.path)
+        print_prior(patient, model_for_patient(patient), prior, patient.path)
         return
     loaded = load_problem(problem, prior=prior)
     folder = run_folder(loaded, out)
@@ -190,9 +190,9 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
 
 def warn_example_rows(home: Path) -> None:
     """Warn of example rows of the template that were not replaced."""
-    from .newpatient import made_up_rows
+    from .newpatient import template_rows
 
-    for where in made_up_rows(home):
+    for where in template_rows(home):
         click.secho(f"Warning: {where}: still example data (the note says EXAMPLE), used as this "
                     "patient's data; replace or delete them", bold=True, err=True)  # fmt: skip
 
@@ -202,14 +202,14 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
 
     For a shipped problem it is a folder below the current one.
     """
-    from .shipped import outside
+    from .shipped import results_folder
 
     if out is not None:
         return run_parent(out)
     path = Path(problem.path)
     if path.suffix == ".xlsx":
         return path.with_suffix("")
-    return outside(path if path.is_dir() else path.parent)
+    return results_folder(path if path.is_dir() else path.parent)
 
 
 def run_parent(out: Path) -> Path:
@@ -220,19 +220,22 @@ def run_parent(out: Path) -> Path:
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
     from .report import (
-        demands,
+        acceptance_criteria,
         estimate_words,
         fitted_words,
         grades_by_day,
         observed_words,
         summary,
     )  # fmt: skip
-    from .trust import agreement_words, concerns, condition_words
+    from .trust import agreement_text, condition_text, fit_warnings
 
-    for text in concerns(result):
+    for text in fit_warnings(result):
         click.secho(f"Warning: {text}.", bold=True)
-    click.echo(f"{agreement_words(result)}; {condition_words(result)}\n")
-    levels = [(r.id, r.when, observed_words(r), fitted_words(r), r.verdict) for r in demands(rows)]
+    click.echo(f"{agreement_text(result)}; {condition_text(result)}\n")
+    levels = [
+        (r.id, r.when, observed_words(r), fitted_words(r), r.verdict)
+        for r in acceptance_criteria(rows)
+    ]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
     grades = grades_by_day(rows)
     if grades:

@@ -51,10 +51,10 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 def folder_of(run: str) -> Path:
     """The folder for files that are added to a run."""
-    from .shipped import outside
+    from .shipped import results_folder
     from .storage import load_run
 
-    return outside(load_run(run).path)
+    return results_folder(load_run(run).path)
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:

@@ -11,7 +11,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_options import workers_options
 from .errors import CrsSimError, InputError
-from .options import DataSetAsked, data_set
+from .options import DataSetSource, data_set
 from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
@@ -65,28 +65,28 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     --data names a data set. Parameters are tied (individual values, shrunk towards the population
     median), or --shared, or --own.
     """
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
 
     source = data_set("fit-all", patients, options)
     if source is not None:
         people, model = data_set_subjects(source)
     else:
         people = load_patients(patients)
-        model = model_of(people[0])
+        model = model_for_patient(people[0])
     fit_patients(people, model, out, **options)
 
 
-def data_set_subjects(source: DataSetAsked) -> tuple[list[Patient], Model]:
+def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
     from .modelfolder import load_model
     from .nonmem import read_nonmem
-    from .subjects import measured_in
+    from .subjects import subjects_with_observations
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
     for note in study.notes:
         click.echo(f"Note: {note}", err=True)
-    people = measured_in(study)
+    people = subjects_with_observations(study)
     if not people:
         raise InputError(f"{source.data}  has no observation, so there is nothing to fit; add some")
     return list(people), model
@@ -100,10 +100,10 @@ def fit_patients(
     from dataclasses import replace
 
     from .cohort import Roles
-    from .cohortfiles import Rounds, check_new, headlines, save_population
+    from .cohortfiles import IterationFiles, check_new, population_fit_warnings, save_population
     from .output import check_folder
     from .population import load_population
-    from .problem import ask
+    from .problem import patient_problem
     from .rounds import fit_all as run
 
     check_folder(out)
@@ -114,11 +114,11 @@ def fit_patients(
     population = load_population(model, prior)
     roles = Roles(options.get("shared", ()), options.get("own", ()))
     chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
-    problems = [replace(ask(who, model=model, prior=prior), **chosen) for who in people]
-    result = run(problems, population, roles, workers=options["workers"], kept=Rounds(out),
+    problems = [replace(patient_problem(who, model=model, prior=prior), **chosen) for who in people]
+    result = run(problems, population, roles, workers=options["workers"], kept=IterationFiles(out),
                  progress=print_progress)  # fmt: skip
     written = save_population(result, out)
-    for line in headlines(result):
+    for line in population_fit_warnings(result):
         click.echo(line.replace("**", ""))
     print_population(result)
     print_written(written)
@@ -167,9 +167,9 @@ def patient_paths(path: Path) -> list[Path]:
 
 def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> None:
     """Print one line per patient."""
-    from .cohort import Failed
+    from .cohort import PatientFailure
 
-    words = f"failed: {outcome.reason}" if isinstance(outcome, Failed) else (
+    words = f"failed: {outcome.reason}" if isinstance(outcome, PatientFailure) else (
         f"cost {outcome.cost:.4g}")  # fmt: skip
     click.echo(f"{stage}: {finished} of {total}, {outcome.patient} {words}", err=True)
 
@@ -219,11 +219,11 @@ def population(population: str, out: Path, **options: Any) -> None:
 
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
-    from .populationreport import who
+    from .populationreport import patient_counts
     from .populationtables import Summary
 
     summary = Summary(results)
-    for text in who(summary):
+    for text in patient_counts(summary):
         click.echo(text)
     for row in summary.rejected().itertuples():
         click.echo(f"  {row.filter}: rejects {row.rejected} of {row.of}")

@@ -12,7 +12,7 @@ from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .cli_population import data_set_options
 from .errors import InputError, StorageError
-from .options import DataSetAsked, data_set, short
+from .options import DataSetSource, data_set, format_short
 from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
                 f"{problem.name}: prediction bands and observations", options)  # fmt: skip
 
 
-def one_subject(source: DataSetAsked, id: str) -> Patient:
+def one_subject(source: DataSetSource, id: str) -> Patient:
     """A subject of a data set: the only one, if no id is given."""
     from .modelfolder import load_model
     from .nonmem import subject_of
@@ -106,7 +106,7 @@ def predict_from_prior(
     patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
     from .patient import check_against
     from .population import load_population
     from .predictions import predict_prior
@@ -115,7 +115,7 @@ def predict_from_prior(
     for name, option in (("table", "--from"), ("problem", "--problem")):
         if options[name] is not None:
             raise InputError(f"{option}  applies to a fit, not to bands of a prior; leave it out")
-    population = load_population(model_of(patient), prior)
+    population = load_population(model_for_patient(patient), prior)
     bands = predict_prior(population, patient, count=draw_count(options), sampling=sampling)
     patient = check_against(patient, population.model)
     central = simulate(population.model.with_values(**population.medians), patient.scenario,
@@ -130,14 +130,14 @@ def write_bands(
 ) -> None:  # fmt: skip
     """Write the table and the figure, and print the source of the bands."""
     from .bandplots import plot_predictions
-    from .output import csv_file, write_whole
+    from .output import csv_file, write_atomic
     from .plots import figure_files
 
     level, out = options["level"], options["out"]
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
     files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
              **figure_files(figure, out / "predictions")}  # fmt: skip
-    write_whole(files)
+    write_atomic(files)
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     print_written(files)
 
@@ -244,11 +244,20 @@ def print_comparison(found: Comparison, level: float) -> None:
 def _row(row: Mapping[Hashable, Any], *, first: bool) -> list[str]:
     """Table cells of a scenario: its level, then the paired difference from the first scenario."""
     name = f"{row['scenario']}{' *' if row['outside'] else ''}"
-    level = [name, short(row["median"]), f"{short(row['low'])} to {short(row['high'])}"]
+    level = [
+        name,
+        format_short(row["median"]),
+        f"{format_short(row['low'])} to {format_short(row['high'])}",
+    ]
     if first:
         return [*level, "", "", ""]
-    off = f"{short(row['difference_low'])} to {short(row['difference_high'])}"
-    return [*level, short(row["difference"]), off, f"{100 * row['chance_lower']:.0f} % of draws"]
+    off = f"{format_short(row['difference_low'])} to {format_short(row['difference_high'])}"
+    return [
+        *level,
+        format_short(row["difference"]),
+        off,
+        f"{100 * row['chance_lower']:.0f} % of draws",
+    ]
 
 
 def write_comparison(
@@ -256,7 +265,7 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from .comparisonplots import plot_comparison
-    from .output import csv_file, write_whole
+    from .output import csv_file, write_atomic
     from .plots import figure_files
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
@@ -264,7 +273,7 @@ def write_comparison(
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     files[out / "ledger.csv"] = csv_file(_ledger(found))
     files |= figure_files(figure, out / "comparison")
-    write_whole(files)
+    write_atomic(files)
     return list(files)
 
 
@@ -287,7 +296,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
-    from .output import csv_file, write_whole
+    from .output import csv_file, write_atomic
     from .storage import load_fit
     from .structures import compare_fits as compare
 
@@ -301,7 +310,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     for name in table.loc[table["held_out"].isna(), "fit"]:
         click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
     if out is not None:
-        write_whole({out: csv_file(table)})
+        write_atomic({out: csv_file(table)})
         click.echo(f"wrote {out}")
     click.echo(RESEARCH_ONLY)
 

@@ -52,10 +52,10 @@ def write_profiles(
     from .profilefiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
     from .report import add_profiles, better_optima, profile_words
-    from .runlog import check_new
+    from .runlog import check_log
 
     path = folder / FILE
-    check_new(path, resume=resume)
+    check_log(path, resume=resume)
     done = read_profiles(path, result)
 
     def report(finished: int, total: int, one: Profile) -> None:
@@ -95,7 +95,7 @@ def leave_one_out(
     """
     from .leaveout import leave_out
     from .profilefiles import append_omission, read_omissions
-    from .runlog import check_new
+    from .runlog import check_log
     from .storage import load_fit
 
     result = load_fit(run, options["problem"])
@@ -103,7 +103,7 @@ def leave_one_out(
     left_out = requested_groups(result, groups, after)
     name = "leave_one_out" if left_out is None else "left_out"
     path = folder / f"{name}.jsonl"
-    check_new(path, resume=resume)
+    check_log(path, resume=resume)
     done = read_omissions(path, result)
 
     def report(finished: int, total: int, omission: Omission) -> None:
@@ -137,7 +137,7 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     """Write the tables and the figure of the observations left out; print the table."""
     from .influence import influence_table
     from .leaveout import leave_out_table
-    from .output import csv_file, write_whole
+    from .output import csv_file, write_atomic
     from .plots import figure_files
     from .profileplots import plot_left_out
 
@@ -145,7 +145,7 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     files = {folder / f"{name}.csv": csv_file(table),
              folder / "influence.csv": csv_file(influence_table(result)),
              **figure_files(plot_left_out(table), folder / name)}  # fmt: skip
-    write_whole(files)
+    write_atomic(files)
     head = ("left out", "observation", "observed", "predicted", "error (sd)", "probability",
             "largest shift")  # fmt: skip
     rows = [

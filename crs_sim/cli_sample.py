@@ -13,7 +13,7 @@ from .progress import print_columns, print_written, progress_line, throttled_pro
 if TYPE_CHECKING:
     from .posterior import Posterior
     from .problem import FitProblem
-    from .sampler import Peak
+    from .sampler import PosteriorMode
     from .storage import Run
 
 RESULT = "result.json"
@@ -83,12 +83,12 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     return problem, run
 
 
-def peak(problem: FitProblem, run: Run) -> Peak:
+def peak(problem: FitProblem, run: Run) -> PosteriorMode:
     """The optimum and covariance of a run, from which the walkers start."""
-    from .sampler import peak_of
+    from .sampler import posterior_mode
 
     starts = [(start["cost"], start["values"]) for start in run.result["starts"]]
-    return peak_of(problem, run.values, run.covariance, starts)
+    return posterior_mode(problem, run.values, run.covariance, starts)
 
 
 def print_posterior(found: Posterior) -> None:

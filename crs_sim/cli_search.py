@@ -10,7 +10,7 @@ import click
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
 from .errors import InputError
-from .options import short
+from .options import format_short
 from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _drawn(
     """The front with draws of the fit and in virtual patients, as far as requested."""
     from .posterior import read_draws
     from .ranges import prior_draws
-    from .searching import drawn, spaced
+    from .searching import compare_trials, thin_front
 
-    trials = spaced(found.front, chosen)
+    trials = thin_front(found.front, chosen)
     samples: dict[str, Any] = {}
     if options["table"] is not None:
         samples[FIT] = read_draws(options["table"], result.problem)
@@ -111,7 +111,7 @@ def _drawn(
     if options["patients"]:
         samples[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
     return {
-        label: drawn(result, found, trials, draws=draws, workers=workers,
+        label: compare_trials(result, found, trials, draws=draws, workers=workers,
                      progress=throttled_progress(line, label))
         for label, draws in samples.items()
     }  # fmt: skip
@@ -122,10 +122,10 @@ def _print(found: Search, chosen: int) -> None:
     question = found.question
     ends = [e.name for e in question.objectives]
     rows = [[f"{'>' if t == chosen else ' '} {t}", *map("{:g}".format, found.points[t]),
-             *map(short, found.values[t])] for t in found.front]  # fmt: skip
+             *map(format_short, found.values[t])] for t in found.front]  # fmt: skip
     head = ["  trial", *(v.name for v in question.variables), *ends]
     units = ["", *(v.unit for v in question.variables), *(e.unit for e in question.objectives)]
-    given = ["  as given", *("" for _ in question.variables), *map(short, found.given)]
+    given = ["  as given", *("" for _ in question.variables), *map(format_short, found.given)]
     print_columns([head, units, *rows, given])
     click.echo(f"\n{found.verdict()}")
     for trial, text in list(found.failures.items())[:5]:
@@ -147,7 +147,7 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 def _write(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
-    from .output import write_whole
+    from .output import write_atomic
     from .plots import figure_files
     from .searchfiles import search_files
     from .searchplots import plot_front
@@ -157,5 +157,5 @@ def _write(
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)
     files |= figure_files(figure, out / "pareto")
-    write_whole(files)
+    write_atomic(files)
     return list(files)

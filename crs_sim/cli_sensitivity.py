@@ -9,7 +9,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_options import PROBLEM_OPTION, workers_options
-from .options import short
+from .options import format_short
 from .progress import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def _print(found: Sensitivity) -> None:
     for place, end in enumerate(found.plan.endpoints):
         leading = table[table["endpoint"] == end.name].head(PRINTED)
         click.echo(f"{end.name} ({found.scale(place)} scale)")
-        rows = [[r["parameter"], short(r[key]), f"{short(r[f'{key}_low'])} to "
-                 f"{short(r[f'{key}_high'])}"] for r in leading.to_dict("records")]  # fmt: skip
+        rows = [[r["parameter"], format_short(r[key]), f"{format_short(r[f'{key}_low'])} to "
+                 f"{format_short(r[f'{key}_high'])}"]
+                for r in leading.to_dict("records")]  # fmt: skip
         print_columns([["", key, "95 %"], *rows])
         click.echo(f"{found.verdict(place)}\n")
     click.echo(f"{found.runs} runs, {len(found.failures)} failed")
@@ -89,7 +90,7 @@ def _print(found: Sensitivity) -> None:
 
 def _write(found: Sensitivity, out: Path) -> list[Path]:
     """Write tables, verdicts and figures."""
-    from .output import csv_file, write_whole
+    from .output import csv_file, write_atomic
     from .plots import figure_files
     from .sensitivityplots import plot_sensitivity, plot_tornado
 
@@ -103,5 +104,5 @@ def _write(found: Sensitivity, out: Path) -> list[Path]:
         **figure_files(plot_sensitivity(found), out / "sensitivity"),
         **figure_files(plot_tornado(found), out / "tornado"),
     }
-    write_whole(files)
+    write_atomic(files)
     return list(files)

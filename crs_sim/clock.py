@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, Arrivals, RunIn
+from .arrivals import SAME_TIME, DosingEvents, SteadyStateRunIn
 from .dosing import HOURS_PER_DAY, Dose
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ class Row:
 
 
 @dataclass
-class Track:
+class SegmentBuilder:
     """The segments of a run, built one after the other.
 
     Parameters
@@ -145,11 +145,11 @@ class Track:
         return np.asarray(np.where(late, begun + moment, clock))
 
 
-def track(edges: Edges, found: Arrivals) -> Track:
+def build_segments(edges: Edges, found: DosingEvents) -> SegmentBuilder:
     """The segments of a run with these edges, steady-state run-ins included."""
-    path = Track(edges)
+    path = SegmentBuilder(edges)
     resets = set(edges.indices(np.array(found.resets)).tolist())
-    starting: dict[int, list[RunIn]] = {}
+    starting: dict[int, list[SteadyStateRunIn]] = {}
     for run, at in zip(found.run_ins, edges.indices(np.array([r.day for r in found.run_ins])),
                        strict=True):  # fmt: skip
         starting.setdefault(int(at), []).append(run)
@@ -170,7 +170,9 @@ def track(edges: Edges, found: Arrivals) -> Track:
     return path
 
 
-def _run_in(path: Track, real: int, run: RunIn, begins: int, end: float) -> None:
+def _run_in(
+    path: SegmentBuilder, real: int, run: SteadyStateRunIn, begins: int, end: float
+) -> None:
     """Add the segments of one steady state: a repeated dosing cycle, and the rest up to its day."""
     start, dose = path.clock[-1], run.dose
     whole = len(path.real)

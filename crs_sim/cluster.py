@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import CrsSimError
-from .workers import each, in_order
+from .workers import process_map, thread_map
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -39,7 +39,7 @@ AHEAD = 2
 """Tasks queued for each thread of the cluster, so that none is idle."""
 
 
-def everywhere(
+def parallel_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
@@ -50,7 +50,7 @@ def everywhere(
 
     Parameters
     ----------
-    work, items, finished : as in `crs_sim.workers.each`
+    work, items, finished : as in `crs_sim.workers.process_map`
     workers : int, processes here (default: one for each core); or the address of a Dask scheduler
         (``tcp://host:8786``)
 
@@ -61,20 +61,20 @@ def everywhere(
 
     Examples
     --------
-    >>> everywhere(abs, [-1, 2], workers=1)
+    >>> parallel_map(abs, [-1, 2], workers=1)
     [1, 2]
     """
     if not isinstance(workers, str):
-        return each(work, items, workers=workers, finished=finished)
+        return process_map(work, items, workers=workers, finished=finished)
     by_place = {}
-    for place, result in as_done(workers, work, items):
+    for place, result in completed_on_cluster(workers, work, items):
         by_place[place] = result
         if finished is not None:
             finished(result)
     return [by_place[place] for place in range(len(items))]
 
 
-def as_done(
+def completed_on_cluster(
     address: str, work: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[int, Result]]:
     """Run on a cluster; yield the index and result of each item as it completes.
@@ -104,7 +104,7 @@ class InOrder(Protocol):
 
 
 @contextmanager
-def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
+def ordered_map(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
     """A ``map`` over threads here or over one connection to a cluster, for repeated use.
 
     Parameters
@@ -120,7 +120,7 @@ def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
 
     Examples
     --------
-    >>> with ordered(2) as run_all:
+    >>> with ordered_map(2) as run_all:
     ...     list(run_all(abs, [-1, 2]))
     [1, 2]
     """
@@ -129,7 +129,7 @@ def ordered(workers: Workers, *, together: int = 1) -> Iterator[InOrder]:
             client = opened.enter_context(_reached(workers))
             run_all: Any = partial(_in_item_order, workers, client, together)
         else:
-            run_all = partial(in_order, workers=workers)
+            run_all = partial(thread_map, workers=workers)
         yield lambda work, items: opened.enter_context(closing(run_all(work, items)))
 
 

@@ -23,12 +23,12 @@ from types import ModuleType
 
 import platformdirs
 
-from .output import write_whole
+from .output import write_atomic
 
 MARK = "# checksum "
 
 
-def folder() -> Path:
+def cache_folder() -> Path:
     """The cache folder, created if missing."""
     name = os.environ.get("CRS_SIM_CACHE") or platformdirs.user_cache_dir("crs_sim", False)
     path = Path(name)
@@ -55,31 +55,31 @@ def fingerprint(*parts: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def made_by(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
+def source_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
     """Twelve hex digits that change with these modules' source or the libraries' versions."""
     here = Path(__file__).parent
     texts = [(here / f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return fingerprint(*texts, *(version(name) for name in libraries), platform.python_version())
 
 
-def stored(name: str, build: Callable[[], str]) -> Path:
+def cached_text(name: str, build: Callable[[], str]) -> Path:
     """The cached file ``name``: reused if its checksum is right, else built and written.
 
     Concurrent processes are safe: each writes its own temporary file and renames it.
     """
-    return stored_bytes(name, lambda: build().encode())
+    return cached_bytes(name, lambda: build().encode())
 
 
-def stored_bytes(name: str, build: Callable[[], bytes]) -> Path:
-    """As `stored`, for bytes."""
-    path = folder() / name
-    if not is_whole(path):
+def cached_bytes(name: str, build: Callable[[], bytes]) -> Path:
+    """As `cached_text`, for bytes."""
+    path = cache_folder() / name
+    if not is_intact(path):
         content = build()
-        write_whole({path: _first_line(content) + content})
+        write_atomic({path: _first_line(content) + content})
     return path
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether the file exists and its content matches the checksum in its first line."""
     try:
         first, _, content = path.read_bytes().partition(b"\n")
@@ -88,7 +88,7 @@ def is_whole(path: Path) -> bool:
     return first + b"\n" == _first_line(content)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_cached(path: Path) -> bytes:
     """The content of a cached file, without its checksum."""
     return path.read_bytes().partition(b"\n")[2]
 
@@ -97,7 +97,7 @@ def _first_line(content: bytes) -> bytes:
     return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
 
 
-def load(path: Path) -> ModuleType:
+def load_generated(path: Path) -> ModuleType:
     """Import a generated file as a module with a unique name."""
     name = f"crs_sim_generated_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)

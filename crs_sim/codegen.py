@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codecache
+from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
 
 Array = NDArray[np.float64]
@@ -85,8 +85,8 @@ KNOWN: dict[str, Code] = {}
 
 def code_key(model: Model) -> str:
     """What the generated code depends on: the model's equations, our code, the libraries."""
-    ours = codecache.made_by(WRITTEN_BY, ("sympy",))
-    return codecache.fingerprint(model.name, model.hash, repr(model.parameter_ids), ours)
+    ours = source_fingerprint(WRITTEN_BY, ("sympy",))
+    return fingerprint(model.name, model.hash, repr(model.parameter_ids), ours)
 
 
 def compile_model(model: Model) -> Code:
@@ -99,10 +99,10 @@ def compile_model(model: Model) -> Code:
     """
     key = code_key(model)
     if key not in KNOWN:
-        path = codecache.stored(f"{model.name}_{key}.py", lambda: write_source(model))
+        path = cached_text(f"{model.name}_{key}.py", lambda: write_source(model))
         source = path.read_text(encoding="utf-8")
         sizes = (len(model.states), len(model.parameters), len(model.quantities))
-        KNOWN[key] = Code(key, source, codecache.load(path), *sizes)
+        KNOWN[key] = Code(key, source, load_generated(path), *sizes)
     return KNOWN[key]
 
 

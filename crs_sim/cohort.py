@@ -13,11 +13,11 @@ import pandas as pd
 
 from .errors import InputError, unknown_name
 from .population import Population
-from .twostage import Evidence, Found
+from .twostage import PopulationEstimate, QuadraticLikelihood
 
 
 @dataclass(frozen=True)
-class Failed:
+class PatientFailure:
     """A patient whose fit failed, and the reason."""
 
     patient: str
@@ -40,7 +40,7 @@ class PatientFit:
 
     patient: str
     values: Mapping[str, float]
-    evidence: Evidence
+    evidence: QuadraticLikelihood
     cost: float
     deviance: float
     runs: int
@@ -48,7 +48,7 @@ class PatientFit:
     agreeing: int
 
 
-Outcome = PatientFit | Failed
+Outcome = PatientFit | PatientFailure
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,9 @@ class PopulationFit:
     assumed: Population
     shared: tuple[str, ...]
     own: tuple[str, ...]
-    found: Found = field(repr=False)
+    found: PopulationEstimate = field(repr=False)
     fits: tuple[PatientFit, ...] = field(repr=False)
-    failures: tuple[Failed, ...] = ()
+    failures: tuple[PatientFailure, ...] = ()
     rounds: int = 1
     still: bool = True
 

@@ -14,22 +14,22 @@ from pathlib import Path
 import numpy as np
 
 from . import RESEARCH_ONLY
-from .cohort import Failed, PatientFit, PopulationFit
+from .cohort import PatientFailure, PatientFit, PopulationFit
 from .errors import StorageError
-from .output import csv_file, json_file, markdown, write_whole
+from .output import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
 from .runlog import check_resume
 from .storage import versions
-from .twostage import Evidence
+from .twostage import QuadraticLikelihood
 from .units import pretty
 
-ROUNDS = "rounds"
+ITERATIONS = "rounds"
 RESULT = "population.json"
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """One file per patient and iteration under ``folder/rounds``; see `crs_sim.rounds.Kept`."""
+class IterationFiles:
+    """A file per patient and iteration, under ``folder/rounds``; a `crs_sim.rounds.ResultStore`."""
 
     folder: Path
 
@@ -38,7 +38,7 @@ class Rounds:
         id = problem.patient.id
         plain = re.sub(r"[^A-Za-z0-9.-]", "_", id)
         tail = "" if plain == id else f"_{hashlib.sha256(id.encode()).hexdigest()[:6]}"
-        return self.folder / ROUNDS / f"{number + 1:02d}" / f"{plain}{tail}.json"
+        return self.folder / ITERATIONS / f"{number + 1:02d}" / f"{plain}{tail}.json"
 
     def load(self, number: int, problem: FitProblem) -> PatientFit | None:
         """Load a stored fit; None if there is none.
@@ -54,7 +54,7 @@ class Rounds:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             arrays = {name: np.array(value) for name, value in stored["evidence"].items()}
-            kept = PatientFit(**{**stored["fit"], "evidence": Evidence(**arrays)})
+            kept = PatientFit(**{**stored["fit"], "evidence": QuadraticLikelihood(**arrays)})
             stored_hash = stored["question"]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
@@ -76,7 +76,7 @@ class Rounds:
             "fit": numbers,
             "evidence": {name: np.asarray(v).tolist() for name, v in vars(evidence).items()},
         })  # fmt: skip
-        write_whole({self.path(number, problem): text.encode()})
+        write_atomic({self.path(number, problem): text.encode()})
 
 
 def question_of(problem: FitProblem) -> str:
@@ -104,7 +104,7 @@ def check_new(folder: Path, *, resume: bool) -> None:
     ------
     StorageError
     """
-    there = (folder / ROUNDS).is_dir()
+    there = (folder / ITERATIONS).is_dir()
     check_resume(folder, "a fit of several patients", there=there, resume=resume)
 
 
@@ -143,20 +143,24 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
         "report.md": report_text(result).encode(),
         RESULT: json_file(stored),
     }
-    write_whole({folder / name: content for name, content in files.items()})
+    write_atomic({folder / name: content for name, content in files.items()})
     return [folder / name for name in files]
 
 
 def report_text(result: PopulationFit) -> str:
     """The report in markdown: warnings first, then the population, then the patients."""
-    lines = [f"# Fit of {len(result.fits)} patients", RESEARCH_ONLY, *headlines(result)]
-    lines += ["## The population", TABLE_WORDS, _table(result)]
+    lines = [
+        f"# Fit of {len(result.fits)} patients",
+        RESEARCH_ONLY,
+        *population_fit_warnings(result),
+    ]
+    lines += ["## The population", TABLE_NOTES, _table(result)]
     lines += ["## The patients"]
     lines += [_patient_line(fit) for fit in result.fits]
     return "\n\n".join(lines) + "\n"
 
 
-TABLE_WORDS = (
+TABLE_NOTES = (
     "sd is the between-patient standard deviation on the log scale; errors are standard errors of "
     "the logarithms. Shrinkage is 1 - sd(deviations)/sd: near 0 the patients' own data decide, "
     "near 1 they carry no information and each estimate is the median. A shared parameter has one "
@@ -164,7 +168,7 @@ TABLE_WORDS = (
 )
 
 
-def headlines(result: PopulationFit) -> list[str]:
+def population_fit_warnings(result: PopulationFit) -> list[str]:
     """Warnings: failed patients, no convergence, high shrinkage, a single start at the optimum."""
     lines = []
     if result.failures:
@@ -182,7 +186,7 @@ def headlines(result: PopulationFit) -> list[str]:
     return lines
 
 
-def _failure(failure: Failed) -> str:
+def _failure(failure: PatientFailure) -> str:
     return f"{failure.patient} ({failure.reason})"
 
 

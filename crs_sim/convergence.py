@@ -97,14 +97,14 @@ def _of_one(values: Array, name: str, thin: int) -> Convergence:
     return Convergence(
         name,
         rhat=float(array_stats.rhat(by_group, method="rank")),
-        walkers_rhat=float(array_stats.rhat(by_walker(values), method="rank")),
+        walkers_rhat=float(array_stats.rhat(as_chains(values), method="rank")),
         ess_bulk=bulk,
         ess_tail=tail,
         moves_each=values.size * thin / bulk,
     )
 
 
-def by_walker(values: Array) -> Array:
+def as_chains(values: Array) -> Array:
     """Draws (n_draws, n_groups, n_walkers) as chains (n_groups*n_walkers, n_draws)."""
     return values.reshape(len(values), -1).T
 
@@ -129,5 +129,5 @@ def effective(values: Array) -> float:
     means = values.mean(axis=2)
     of_means = float(array_stats.ess(means.T, method="mean"))
     from_groups = of_means * values.var() / means.var() if means.var() > 0 else math.nan
-    from_walkers = float(array_stats.ess(by_walker(values), method="mean"))
+    from_walkers = float(array_stats.ess(as_chains(values), method="mean"))
     return float(min(from_groups, from_walkers, values.size))

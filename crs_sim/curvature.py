@@ -24,7 +24,7 @@ MIN_CURVATURE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Curvature:
+class SecantCorrection:
     """The secant approximation of S after some steps of an optimisation; empty before the first.
 
     Parameters
@@ -42,17 +42,17 @@ class Curvature:
     learnt: Array = field(default_factory=lambda: np.empty((0, 0)))
     trusted: bool = False
 
-    def after(self, x: Array, residuals: Array, slopes: Array) -> Curvature:
+    def after(self, x: Array, residuals: Array, slopes: Array) -> SecantCorrection:
         """Update at the next point x, with its residuals and Jacobian ``slopes``."""
         step = x - self.x if len(self.x) else np.zeros_like(x)
         if not step.any():
             secant = self.learnt if len(self.x) else np.zeros((len(x), len(x)))
-            return Curvature(x, residuals, slopes, secant, self.trusted)
+            return SecantCorrection(x, residuals, slopes, secant, self.trusted)
         change = slopes.T @ residuals - self.slopes.T @ self.residuals
         target = (slopes - self.slopes).T @ residuals
         trusted = self._predicts(step, 0.5 * float(residuals @ residuals))
         secant = _secant_update(self.learnt, step, change, target)
-        return Curvature(x, residuals, slopes, secant, trusted)
+        return SecantCorrection(x, residuals, slopes, secant, trusted)
 
     @property
     def rows(self) -> Array:

@@ -45,7 +45,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Book:
+class DecisionLog:
     """The decisions made up to a day, that day included.
 
     Parameters
@@ -63,7 +63,7 @@ class Book:
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class MonitoredLevels:
     """Levels in one run: ``values`` (n_days, n_names) on ``days`` (n_days,)."""
 
     names: tuple[str, ...]
@@ -113,17 +113,17 @@ class Rules:
         return tuple(dict.fromkeys(when.quantity for when in conditions))
 
     @property
-    def opened(self) -> Book:
+    def opened(self) -> DecisionLog:
         """The book at the start of a run."""
-        return Book(((),) * len(self.scenario.triggers))
+        return DecisionLog(((),) * len(self.scenario.triggers))
 
-    def orders(self, book: Book) -> tuple[Order, ...]:
+    def orders(self, book: DecisionLog) -> tuple[Order, ...]:
         """All doses, given or held: first the planned ones, then those of triggers."""
         held = dict(book.held)
         planned = [Order(d, held=held.get(i, "")) for i, d in enumerate(self.scenario.doses)]
         return (*planned, *book.ordered)
 
-    def decided(self, book: Book) -> Scenario:
+    def decided(self, book: DecisionLog) -> Scenario:
         """The scenario with the doses of a book, without triggers and holds."""
         given = tuple(order.dose for order in self.orders(book) if not order.held)
         return replace(self.scenario, doses=Schedule(given), triggers=(), holds=())
@@ -137,7 +137,7 @@ class Rules:
     def _on_hold(self) -> frozenset[str]:
         return frozenset(hold.drug for hold in self.scenario.holds)
 
-    def over(self, book: Book) -> bool:
+    def over(self, book: DecisionLog) -> bool:
         """Whether no trigger or hold remains to be evaluated."""
         for trigger, fired in zip(self.scenario.triggers, book.fired, strict=True):
             last = min(trigger.last, self.until) + SAME_TIME
@@ -146,18 +146,20 @@ class Rules:
                 return False
         return not self._due(book)
 
-    def looks(self, book: Book) -> Array:
+    def looks(self, book: DecisionLog) -> Array:
         """The days to evaluate, ascending: ward rounds, whole hours, doses that may be held."""
         days = [self._trigger_days(book, k) for k in range(len(self.scenario.triggers))]
         due = [dose.day for dose in self._due(book)]
         return distinct(np.concatenate([*days, np.array(due, dtype=float)]))
 
-    def minutes(self, book: Book, seen: Levels) -> Array:
+    def minutes(self, book: DecisionLog, seen: MonitoredLevels) -> Array:
         """Further days to evaluate: minutes before the first hour at which a condition is met."""
         onsets = self._onsets(book, seen)
         return distinct(np.concatenate([np.zeros(0), *(onset.between for onset in onsets)]))
 
-    def decide(self, book: Book, seen: Levels, closer: Levels | None = None) -> Book | None:
+    def decide(
+        self, book: DecisionLog, seen: MonitoredLevels, closer: MonitoredLevels | None = None
+    ) -> DecisionLog | None:
         """The book after the next decision; None if there is none.
 
         Parameters
@@ -182,7 +184,7 @@ class Rules:
         levels = seen if closer is None or seen.cover(now) else closer
         return self._apply_holds(book, now, levels)
 
-    def _trigger_days(self, book: Book, k: int) -> Array:
+    def _trigger_days(self, book: DecisionLog, k: int) -> Array:
         """The days on which a trigger is evaluated, without the minutes."""
         trigger, fired = self.scenario.triggers[k], book.fired[k]
         if len(fired) == trigger.at_most:
@@ -198,14 +200,14 @@ class Rules:
         after = max(earliest, book.settled + 2 * SAME_TIME)
         return np.asarray(days[(days >= after - SAME_TIME) & (days <= last + SAME_TIME)])
 
-    def _due(self, book: Book) -> list[Dose]:
+    def _due(self, book: DecisionLog) -> list[Dose]:
         """The doses still to come that a hold may leave out."""
         doses = [dose for _, dose in self._may_be_held]
         doses += [order.dose for order in book.ordered if order.dose.drug in self._on_hold]
         first, last = book.settled + SAME_TIME, self.until + SAME_TIME
         return [dose for dose in doses if first < dose.day <= last]
 
-    def _reason(self, dose: Dose, levels: Levels) -> str:
+    def _reason(self, dose: Dose, levels: MonitoredLevels) -> str:
         """The hold that leaves out a dose; "" if there is none."""
         day = np.array([dose.day])
         reasons = (
@@ -214,7 +216,7 @@ class Rules:
         )  # fmt: skip
         return next(reasons, "")
 
-    def _onsets(self, book: Book, seen: Levels) -> list[Onset]:
+    def _onsets(self, book: DecisionLog, seen: MonitoredLevels) -> list[Onset]:
         """The triggers that may fire next."""
         onsets = []
         for k, trigger in enumerate(self.scenario.triggers):
@@ -232,14 +234,14 @@ class Rules:
         first = min([onset.at for onset in onsets] + held, default=math.inf)
         return [o for o in onsets if o.before < first or o.at <= first + SAME_TIME]
 
-    def _fired(self, book: Book, k: int, day: float) -> Book:
+    def _fired(self, book: DecisionLog, k: int, day: float) -> DecisionLog:
         """The book after a trigger fired."""
         trigger = self.scenario.triggers[k]
         order = Order(replace(trigger.dose, day=day + trigger.dose.day), f"trigger {trigger.name}")
         fired = tuple((*f, day) if i == k else f for i, f in enumerate(book.fired))
         return replace(book, ordered=(*book.ordered, order), fired=fired)
 
-    def _apply_holds(self, book: Book, now: float, levels: Levels) -> Book:
+    def _apply_holds(self, book: DecisionLog, now: float, levels: MonitoredLevels) -> DecisionLog:
         """The book with each dose that is due now marked as given or held."""
         held = [
             (i, self._reason(dose, levels))

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from .curvature import Curvature
-from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, named, prior_vectors
+from .curvature import SecantCorrection
+from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, prior_vectors, values_by_name
 from .problem import FitProblem
 
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
@@ -66,7 +66,7 @@ def start_points(problem: FitProblem, count: int, seed: int) -> Array:
     return np.vstack([centre, np.clip(drawn, lower, upper)])
 
 
-def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
+def optimise(problem: FitProblem, job: tuple[int, Array]) -> Start:
     """Optimise from the best of some log parameters (n, n_free), at the rough tolerances.
 
     The first part has a robust loss, so that far from the optimum no single residual dominates.
@@ -76,7 +76,7 @@ def descend(problem: FitProblem, job: tuple[int, Array]) -> Start:
     x = points[int(np.argmin(objective.rough_costs(points)))]
     robust = minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
     result = minimize(objective, _logs(robust.params), ROUGH_TOLERANCE, MAX_STEPS)
-    return _start(number, named(problem, x), objective, result)
+    return _start(number, values_by_name(problem, x), objective, result)
 
 
 def polish(problem: FitProblem, start: Start) -> Start:
@@ -91,13 +91,13 @@ def minimize(
 ) -> lmfit.minimizer.MinimizerResult:
     """Run lmfit's ``least_squares`` from log parameters x (n_free,) within their bounds.
 
-    With the correction of `Curvature`, except for a robust loss, whose Hessian is different.
+    With the correction of `SecantCorrection`, except for a robust loss, whose Hessian is different.
     """
     problem, parameters = objective.problem, lmfit.Parameters()
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
         parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
-    curvature, zeros = Curvature(), np.zeros(x.size)
+    curvature, zeros = SecantCorrection(), np.zeros(x.size)
 
     def residuals(current: lmfit.Parameters) -> Array:
         return np.concatenate([objective.residuals(_logs(current)), zeros])
@@ -136,7 +136,7 @@ def _start(
     return Start(
         number,
         initial=dict(initial),
-        values=named(objective.problem, objective.best),
+        values=values_by_name(objective.problem, objective.best),
         cost=_exact_cost(objective),
         status=str(result.message),
         converged=bool(result.success) and not result.aborted,

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .noise import NORMAL_95
-from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, plain, unit_text
+from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, format_number, unit_text
 
 FAR = 2.0
 """Shift from the prior, in prior standard deviations, beyond which a reason is required."""
@@ -38,7 +38,7 @@ def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
         ax.plot([e.low * scale, e.high * scale], [row, row], color=colour, lw=1.6)
         ax.plot(e.estimate * scale, row, marker="^" if e.at_bound else "o", ms=5, color=colour,
                 mfc="white" if e.carried_by_prior else colour)  # fmt: skip
-        value = f"{plain(float(f'{e.estimate:.3g}'))} {unit_text(str(e.unit), '')}".strip()
+        value = f"{format_number(float(f'{e.estimate:.3g}'))} {unit_text(str(e.unit), '')}".strip()
         ax.annotate(value, (1.0, row), (6, 0), xycoords=("axes fraction", "data"),
                     textcoords="offset points", va="center", fontsize=SMALL,
                     annotation_clip=False)  # fmt: skip

@@ -112,7 +112,7 @@ class Scan:
 Problem = tuple[int, str]
 
 
-def refuse(path: str, problems: Iterable[Problem]) -> None:
+def raise_problems(path: str, problems: Iterable[Problem]) -> None:
     """Raise all problems, in file order, as one error; do nothing if there are none.
 
     Raises
@@ -147,12 +147,12 @@ def scan(text: str, path: str = "") -> Scan:
     functions, at = _functions(clean, mask, problems)
     header, end = _frame(mask, at, path, problems)
     statements = tuple(_statements(clean, mask, (header.end(), end), problems))
-    refuse(path, problems)
+    raise_problems(path, problems)
     found = Scan(path, header[1], _line(mask, header.start(1)), functions, statements)
     # in passes: a problem found in one would cause follow-up problems in the next
-    refuse(path, [*_duplicates(found), *_forbidden_names(found)])
-    refuse(path, [*_incomplete(found), *_formulas(found)])
-    refuse(path, [*_order(found), *_reached_in_rates(found)])
+    raise_problems(path, [*_duplicates(found), *_forbidden_names(found)])
+    raise_problems(path, [*_incomplete(found), *_formulas(found)])
+    raise_problems(path, [*_order(found), *_reached_in_rates(found)])
     return found
 
 

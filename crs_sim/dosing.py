@@ -173,7 +173,7 @@ class Input:
         return replace(self, start=start, stop=stop, amount=self.amount * fraction)
 
 
-def amount_in(model: Model, dose: Dose, drug: Drug, values: Values | None = None) -> float:
+def convert_amount(model: Model, dose: Dose, drug: Drug, values: Values | None = None) -> float:
     """The dose in the drug's unit, multiplied or divided by body weight if needed.
 
     Parameters
@@ -219,7 +219,7 @@ def expand(
         values: Values = model.values
         if values_on is not None:
             values = values_on(dose.day if dose.ordered is None else dose.ordered)
-        amount = amount_in(model, dose, drug, values)
+        amount = convert_amount(model, dose, drug, values)
         if drug.bioavailability:
             amount *= _bioavailability(drug.bioavailability, values, dose)
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
@@ -233,7 +233,7 @@ def _length(model: Model, dose: Dose, drug: Drug, amount: float, values: Values)
     if dose.constant:
         return 0.0
     if dose.rate is not None:
-        return dose.amount * arriving_share(model, drug, values) / dose.rate / HOURS_PER_DAY
+        return dose.amount * bioavailable_fraction(model, drug, values) / dose.rate / HOURS_PER_DAY
     if dose.hours is not None:
         return dose.hours / HOURS_PER_DAY
     which = modelled(dose, drug)
@@ -267,7 +267,7 @@ def modelled(dose: Dose, drug: Drug) -> str:
     return "duration" if drug.duration else "rate" if drug.rate else ""
 
 
-def arriving_share(model: Model, drug: Drug, values: Values) -> float:
+def bioavailable_fraction(model: Model, drug: Drug, values: Values) -> float:
     """The bioavailability if it is a fraction; 1 if it converts one unit into another."""
     name = drug.bioavailability
     return values[name] if name and plain_number(model[name].unit, model.units) else 1.0
@@ -290,14 +290,14 @@ def _time(model: Model, name: str, values: Values, dose: Dose) -> float:
     return values[name] * days_in(model[name].unit, "1", model.units)
 
 
-def times_from(model: Model, dose: Dose) -> tuple[str, ...]:
+def timing_parameters(model: Model, dose: Dose) -> tuple[str, ...]:
     """The parameters that determine when a dose starts and stops.
 
     >>> from crs_sim.model import Drug, Model, Parameter, State
     >>> pill = Drug("pill", "A", "mg", lag="tlag")
     >>> model = Model("pill", (State("A", "0", "-A", "mg", "", ""),),
     ...               (Parameter("tlag", 1.0, "day", "", ""),), drugs=(pill,))
-    >>> times_from(model, Dose(0, "pill", 5))
+    >>> timing_parameters(model, Dose(0, "pill", 5))
     ('tlag',)
     """
     drug = model.drug(dose.drug)

@@ -17,7 +17,7 @@ import pandas as pd
 from .errors import InputError
 from .fitting import Fit
 from .objective import Array, Objective, logs, prior_vectors
-from .workers import in_order
+from .workers import thread_map
 
 TRIES = 1000
 """Limit of the draws attempted for each one inside the bounds."""
@@ -95,7 +95,7 @@ def costs(result: Fit, points: Array, *, workers: int | None = None) -> Array:
     def batches() -> Iterator[Array]:
         yield from (points[k : k + BATCH] for k in range(0, len(points), BATCH))
 
-    parts = list(in_order(objective.observed, batches(), workers=workers))
+    parts = list(thread_map(objective.observed, batches(), workers=workers))
     shifts = (points - objective.centre) / objective.sds
     return np.asarray(np.sum(np.vstack(parts) ** 2, axis=1) + np.sum(shifts**2, axis=1))
 

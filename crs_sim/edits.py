@@ -17,7 +17,7 @@ DAY_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Pick:
+class DoseSelection:
     """A selection of the doses of a schedule.
 
     Parameters
@@ -28,7 +28,7 @@ class Pick:
 
     Examples
     --------
-    >>> Pick("rimiducid", day=18).describe()
+    >>> DoseSelection("rimiducid", day=18).describe()
     'rimiducid on day 18'
     """
 
@@ -63,7 +63,9 @@ class Pick:
         return f"{self.drug} from day {self.first:g} to {self.last:g}"
 
 
-def edited(schedule: Schedule, pick: Pick, change: Callable[[Dose], Iterable[Dose]]) -> Schedule:
+def edited(
+    schedule: Schedule, pick: DoseSelection, change: Callable[[Dose], Iterable[Dose]]
+) -> Schedule:
     """The schedule with each selected dose replaced by the result of ``change``.
 
     Raises
@@ -77,23 +79,23 @@ def edited(schedule: Schedule, pick: Pick, change: Callable[[Dose], Iterable[Dos
     return Schedule(tuple(dose for doses in groups for dose in doses))
 
 
-def removed(schedule: Schedule, pick: Pick) -> Schedule:
+def removed(schedule: Schedule, pick: DoseSelection) -> Schedule:
     """The schedule without the selected doses.
 
     >>> plan = Schedule((Dose(11, "rimiducid", 0.4), Dose(18, "rimiducid", 0.4)))
-    >>> [d.day for d in removed(plan, Pick("rimiducid", day=18))]
+    >>> [d.day for d in removed(plan, DoseSelection("rimiducid", day=18))]
     [11]
     """
     return edited(schedule, pick, lambda _: ())
 
 
 def moved(
-    schedule: Schedule, pick: Pick, *, to: float | None = None, by: float | None = None
+    schedule: Schedule, pick: DoseSelection, *, to: float | None = None, by: float | None = None
 ) -> Schedule:
     """The selected doses moved: the first of them to day ``to``, or all ``by`` days later.
 
     >>> plan = Schedule((Dose(24, "emapalumab", 1), Dose(27, "emapalumab", 1)))
-    >>> [d.day for d in moved(plan, Pick("emapalumab"), to=13)]
+    >>> [d.day for d in moved(plan, DoseSelection("emapalumab"), to=13)]
     [13, 16]
 
     Raises
@@ -114,11 +116,11 @@ def moved(
     return edited(schedule, pick, lambda d: (replace(d, day=d.day + shift),))
 
 
-def scaled(schedule: Schedule, pick: Pick, factor: float) -> Schedule:
+def scaled(schedule: Schedule, pick: DoseSelection, factor: float) -> Schedule:
     """The selected amounts times a factor; infusion times stay.
 
     >>> plan = Schedule((Dose(18, "rimiducid", 0.4),))
-    >>> scaled(plan, Pick("rimiducid"), 0.5).doses[0].amount
+    >>> scaled(plan, DoseSelection("rimiducid"), 0.5).doses[0].amount
     0.2
     """
     if not (math.isfinite(factor) and factor >= 0):
@@ -126,12 +128,12 @@ def scaled(schedule: Schedule, pick: Pick, factor: float) -> Schedule:
     return edited(schedule, pick, lambda d: (replace(d, amount=d.amount * factor),))
 
 
-def resized(schedule: Schedule, pick: Pick, amount: float, unit: str = "") -> Schedule:
+def resized(schedule: Schedule, pick: DoseSelection, amount: float, unit: str = "") -> Schedule:
     """The selected doses with this amount, in ``unit`` (default: their own)."""
     return edited(schedule, pick, lambda d: (replace(d, amount=amount, unit=unit or d.unit),))
 
 
-def replaced(schedule: Schedule, pick: Pick, given: Schedule) -> Schedule:
+def replaced(schedule: Schedule, pick: DoseSelection, given: Schedule) -> Schedule:
     """The schedule with ``given`` in place of the selected doses.
 
     The days of ``given`` count from the first selected dose.
@@ -140,7 +142,7 @@ def replaced(schedule: Schedule, pick: Pick, given: Schedule) -> Schedule:
     return removed(schedule, pick) + given.shifted(first)
 
 
-def kept(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
+def only_drugs(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
     """Only the doses of these drugs.
 
     Raises
@@ -155,7 +157,7 @@ def kept(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
     return schedule.only(*names)
 
 
-def _absent(schedule: Schedule, pick: Pick) -> Exception:
+def _absent(schedule: Schedule, pick: DoseSelection) -> Exception:
     if pick.drug not in schedule.drugs:
         return unknown_name("drug of the schedule", pick.drug, schedule.drugs)
     days = ", ".join(f"{dose.day:g}" for dose in schedule if dose.drug == pick.drug)

@@ -195,7 +195,7 @@ def level_of(model: Model, name: str, day: float) -> Endpoint:
                     partial(level_on, name=name, day=day), log=True)  # fmt: skip
 
 
-def graded() -> tuple[Endpoint, ...]:
+def grade_endpoints() -> tuple[Endpoint, ...]:
     """The endpoints computed from the grade: worst grade, and days that need a vasopressor."""
     return (
         Endpoint("worst_grade", "Worst CRS grade", "1", GRADE, worst_grade),
@@ -228,7 +228,7 @@ def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
     'PSA, serum on day 30'
     """
     available = model.course_ids
-    single = {e.name: e for e in graded()} if GRADE in available else {}
+    single = {e.name: e for e in grade_endpoints()} if GRADE in available else {}
     if name in single:
         return single[name]
     on_day = ON_A_DAY.fullmatch(name)

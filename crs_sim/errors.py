@@ -62,15 +62,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     return UnknownNameError(f"{prefix}unknown {kind} {name!r}: {hint}")
 
 
-def at_place(where: str, error: CrsSimError) -> CrsSimError:
+def with_location(where: str, error: CrsSimError) -> CrsSimError:
     """The same error with its location in front."""
     return type(error)(f"{where}: {error}")
 
 
 @contextmanager
-def placed(where: str) -> Iterator[None]:
+def error_location(where: str) -> Iterator[None]:
     """Put the location in front of every error raised within."""
     try:
         yield
     except CrsSimError as error:
-        raise at_place(where, error) from None
+        raise with_location(where, error) from None

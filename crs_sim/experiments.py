@@ -17,7 +17,7 @@ from .errors import InputError
 from .formula import names, replaced
 from .model import Model, Parameter
 from .problem import FitProblem
-from .timeline import Timeline, timeline
+from .timeline import Timeline, build_timeline
 from .units import declared_units, read_unit, same
 
 Changes = tuple[tuple[str, str], ...]
@@ -92,7 +92,7 @@ def regimen(
     scenario = problem.patient.scenario
     model = problem.model.with_values(**scenario.values)
     sampled = np.unique([*days, *(day for _, day in references)])
-    line, _ = timeline(model, scenario, sampled)
+    line, _ = build_timeline(model, scenario, sampled)
     _check_expressible(problem, line)
     aligned = dict(zip(sampled.tolist(), line.days.tolist(), strict=True))
     writer = _Writer(problem, model, line, _added(model, line, references))

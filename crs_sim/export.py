@@ -22,7 +22,7 @@ from .experiments import Period, Regimen, regimen, rests_on, word
 from .modelfile import sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
-from .output import check_folder, csv_file, write_whole
+from .output import check_folder, csv_file, write_atomic
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
@@ -117,14 +117,14 @@ def export_petab(
         raise StorageError(
             f"{place}  contains a {held[0]} that is not from an earlier export; choose a new folder"
         )
-    write_whole({place / name: content for name, content in made.files.items()})
+    write_atomic({place / name: content for name, content in made.files.items()})
     return made
 
 
 def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) -> Exported:
     """Return the files of `export_petab` without writing them."""
     nominal = _nominal(problem, values or {})
-    stated, left_out = sorted_out(problem)
+    stated, left_out = split_observations(problem)
     if not stated:
         raise InputError(
             f"{problem.where('data')}: none of the observations can be expressed in PEtab, "
@@ -162,7 +162,7 @@ def _nominal(problem: FitProblem, values: Mapping[str, float]) -> dict[str, floa
     return nominal
 
 
-def sorted_out(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[LeftOut, ...]]:
+def split_observations(problem: FitProblem) -> tuple[tuple[Observation, ...], tuple[LeftOut, ...]]:
     """Split the observations into those PEtab can express and the others, with the reason."""
     stated, left_out = [], []
     for observation in problem.patient.observations:

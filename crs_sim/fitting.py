@@ -15,14 +15,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .cluster import Workers, everywhere
+from .cluster import Workers, parallel_map
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
     TOLERANCE,
     Start,
-    descend,
     minimize,
+    optimise,
     polish,
     start_points,
 )
@@ -37,7 +37,7 @@ from .objective import (
     Objective,
     curves,
     logs,
-    named,
+    values_by_name,
 )
 from .problem import FitProblem
 from .simulation import Simulation
@@ -248,12 +248,12 @@ def fit(
         if progress is not None:
             progress(len(done), count, start)
 
-    all_starts = everywhere(partial(descend, problem), jobs, workers=workers, finished=report)
+    all_starts = parallel_map(partial(optimise, problem), jobs, workers=workers, finished=report)
     best = min(all_starts, key=lambda start: start.cost)
-    return answer(problem, tuple(all_starts), polish(problem, best), chosen)
+    return assemble_fit(problem, tuple(all_starts), polish(problem, best), chosen)
 
 
-def answer(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
+def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
     """Assemble the `Fit`: the result of the final optimisation, with its covariance."""
     objective = Objective(problem)
     x = logs(problem, last.values)
@@ -316,7 +316,7 @@ def drop_one(
             progress(count, len(names), dropped.parameter)
 
     work = partial(_drop, result)
-    return tuple(everywhere(work, names, workers=workers, finished=report))
+    return tuple(parallel_map(work, names, workers=workers, finished=report))
 
 
 def _drop(result: Fit, name: str) -> Dropped:
@@ -325,7 +325,7 @@ def _drop(result: Fit, name: str) -> Dropped:
         warm = {f.name: result.values[f.name] for f in smaller.free}
         objective = Objective(smaller, ROUGH_RTOL)
         minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
-        rough = named(smaller, objective.best)
+        rough = values_by_name(smaller, objective.best)
         last = polish(smaller, replace(result.polish, values=rough))
         cost, failed = last.cost, objective.failed + last.failed
     else:

@@ -55,7 +55,9 @@ def influences(result: Fit) -> tuple[Influence, ...]:
     jacobian = Objective(problem).jacobian(logs(problem, result.values))
     errors = np.sqrt(np.diag(covariance))
     found = []
-    for observation, rows in zip(problem.patient.observations, blocks(result), strict=True):
+    for observation, rows in zip(
+        problem.patient.observations, residual_slices(result), strict=True
+    ):
         block, residual = jacobian[rows], result.residuals[rows]
         hat = block @ covariance @ block.T
         without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
@@ -64,8 +66,8 @@ def influences(result: Fit) -> tuple[Influence, ...]:
         worst = int(np.argmax(np.abs(shifts) / errors))
         found.append(
             Influence(
-                observation.id, observation.observable, observation.kind, signed(residual),
-                float(np.trace(hat)), signed(without), distance / len(errors),
+                observation.id, observation.observable, observation.kind, signed_norm(residual),
+                float(np.trace(hat)), signed_norm(without), distance / len(errors),
                 problem.names[worst], float(shifts[worst] / errors[worst]),
             )
         )  # fmt: skip
@@ -77,13 +79,13 @@ def influence_table(result: Fit) -> pd.DataFrame:
     return pd.DataFrame([vars(i) for i in influences(result)])
 
 
-def blocks(result: Fit) -> list[slice]:
+def residual_slices(result: Fit) -> list[slice]:
     """Slices of the residual vector, one per observation."""
     sizes = [1 + (o.kind == "sometime") for o in result.problem.patient.observations]
     ends = np.cumsum(sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-def signed(residuals: Array) -> float:
+def signed_norm(residuals: Array) -> float:
     """The norm of an observation's residuals with the sign of the first."""
     return float(np.copysign(np.linalg.norm(residuals), residuals[0]))

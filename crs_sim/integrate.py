@@ -24,7 +24,7 @@ from .kernel import Runs, compile_kernel
 from .model import Model
 from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
-from .timeline import Course, Timeline, amounts, course, parameters_at_samples
+from .timeline import InputTables, Timeline, amounts, input_tables, parameters_at_samples
 from .walk import steady
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ class BrokenRateError(ArithmeticError):
     """The rates could not be evaluated."""
 
 
-def segments(line: Timeline, tables: Course) -> Iterator[Segment]:
+def segments(line: Timeline, tables: InputTables) -> Iterator[Segment]:
     """The segments of a timeline in order."""
     for k in range(line.n_segments):
         first, last = float(line.edges[k]), float(line.edges[k + 1])
@@ -125,9 +125,7 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
     if first == last:
         return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0)
     setup = Setup(kernel, values, line=line, rtol=rtol, whole=True)
-    solution = solve_ivp(
-        None, (first, last), y, method=Rosenbrock, t_eval=line.days, setup=setup
-    )
+    solution = solve_ivp(None, (first, last), y, method=Rosenbrock, t_eval=line.days, setup=setup)
     runs = setup.runs[0]
     if not solution.success:
         raise IntegrationError(explain(model, line, values, runs))
@@ -149,7 +147,7 @@ class Solver:
 def _plain(solver: Solver, line: Timeline) -> tuple[Array, Counts]:
     """States (n_days, n_states) at the timeline's days."""
     nominal, n_states = _nominal(solver.model), solver.code.n_states
-    tables = course(line, nominal, n_states)
+    tables = input_tables(line, nominal, n_states)
     pieces = list(segments(line, tables))
     y = _start(solver.model, solver.code, tables.parameters[line.version[0]])
     table = np.empty((len(line.days), n_states))
@@ -307,9 +305,7 @@ def fail(model: Model, rates: Rates, words: str) -> NoReturn:
     It names the day, the segment, the worst states and the solver's message, ``words``.
     """
     segment = rates.segment
-    raise IntegrationError(
-        _failed(model, segment, segment.day_at(rates.day), rates.states, words)
-    )
+    raise IntegrationError(_failed(model, segment, segment.day_at(rates.day), rates.states, words))
 
 
 def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0) -> str:
@@ -317,7 +313,7 @@ def explain(model: Model, line: Timeline, values: Array, runs: Runs, i: int = 0)
     if runs.status[i] == NO_START:
         return _no_start(model, runs.final[i])
     own = line.at(values)
-    broken = next(islice(segments(own, course(own, values, len(model.states))),
+    broken = next(islice(segments(own, input_tables(own, values, len(model.states))),
                          int(runs.segment[i]), None))  # fmt: skip
     day, words = broken.day_at(float(runs.reached[i])), WORDS[runs.status[i]]
     if runs.status[i] == NOT_STEADY:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codecache, rosenbrock
+from . import rosenbrock
+from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
 from .codegen import code_key
 from .errors import CrsSimError
 from .machinecode import Machine, object_file, processor
@@ -269,8 +270,8 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
     ModelError, UnknownNameError
         As `crs_sim.codegen.compile_model`.
     """
-    ours = codecache.made_by(MADE_OF, ("llvmlite",))
-    key = codecache.fingerprint(code_key(model), ours, processor())
+    ours = source_fingerprint(MADE_OF, ("llvmlite",))
+    key = fingerprint(code_key(model), ours, processor())
     with ONE_AT_A_TIME:
         if key not in KNOWN:
             with ThreadPoolExecutor(1) as beside:
@@ -283,8 +284,8 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
 
 def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
     """A model's machine code, and the addresses and places that the step loop needs."""
-    path = codecache.stored(f"{model.name}_lanes_{key}.py", lambda: _write(model))
-    module = codecache.load(path)
+    path = cached_text(f"{model.name}_lanes_{key}.py", lambda: _write(model))
+    module = load_generated(path)
     machine = Machine(f"{model.name}_{key}", lambda: _instructions(module))
     places = [module.PLACES[name] for name in rosenbrock.PLACES]
     return machine, np.array([*machine.addresses(rosenbrock.FUNCTIONS), *places])
@@ -292,8 +293,8 @@ def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
 
 def step_loop(say: Callable[[str], None] | None = None) -> Loop:
     """The compiled `walk.run_many`, from the cache if it is there and undamaged."""
-    ours = codecache.made_by(LOOP_MADE_OF, ("numba", "llvmlite"))
-    key = codecache.fingerprint(ours, processor())
+    ours = source_fingerprint(LOOP_MADE_OF, ("numba", "llvmlite"))
+    key = fingerprint(ours, processor())
     if key not in LOOPS:
         machine = Machine(f"step_loop_{key}", lambda: _compiled_loop(say or _to_stderr))
         pointers = (ctypes.c_void_p, ctypes.c_void_p, ADDRESSES, ADDRESSES)

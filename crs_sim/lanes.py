@@ -24,7 +24,7 @@ from .sourcecode import (
     solve_lines,
     written,
 )
-from .symbolic import RESERVED, Constants, Equations, Expression, Line, equations
+from .symbolic import RESERVED, ConstantHoisting, Equations, Expression, Line, equations
 
 IMPORTED = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
@@ -85,7 +85,7 @@ class Writer:
         self.eq, self.layout = eq, layout
         self.taken = {*(s.name for s in eq.symbols.values()), *RESERVED}
         fixed = {eq.symbols[n] for n in (*eq.model.parameter_ids, *eq.constant)}
-        self.constants = Constants(fixed, lambda _, k: layout.at("CONSTANTS", k))
+        self.constants = ConstantHoisting(fixed, lambda _, k: layout.at("CONSTANTS", k))
 
     def function(
         self, name: str, states: str, lines: Iterable[Line], **into: Iterable[Expression]

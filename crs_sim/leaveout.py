@@ -16,22 +16,22 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .cluster import Workers, everywhere
+from .cluster import Workers, parallel_map
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
     Start,
-    descend,
     minimize,
+    optimise,
     polish,
     start_points,
 )
 from .draws import laplace_draws
 from .errors import InputError
-from .fitting import DRAWS, Fit, answer
-from .influence import blocks, signed
+from .fitting import DRAWS, Fit, assemble_fit
+from .influence import residual_slices, signed_norm
 from .noise import Noise, days_needed, predicted
-from .objective import ROUGH_RTOL, Array, Objective, curves, logs, named, prior_vectors
+from .objective import ROUGH_RTOL, Array, Objective, curves, logs, prior_vectors, values_by_name
 from .patient import Observation
 from .problem import FitProblem
 from .trust import SAME_OPTIMUM
@@ -45,7 +45,7 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
-class Foretold:
+class HeldOut:
     """One reading that was left out, with its cross-validated prediction.
 
     Parameters
@@ -81,7 +81,7 @@ class Omission:
     ----------
     ids : tuple of str, the observations left out
     fit : Fit, without them
-    foretold : tuple of Foretold, one for each
+    held_out : tuple of HeldOut, one for each
     parameter, shift : the parameter that changes most, and by how many standard errors of the fit
         to all observations
     agreeing : int, how many local optimisations ended within 0.1 of the best
@@ -89,7 +89,7 @@ class Omission:
 
     ids: tuple[str, ...]
     fit: Fit = field(repr=False)
-    foretold: tuple[Foretold, ...]
+    held_out: tuple[HeldOut, ...]
     parameter: str
     shift: float
     agreeing: int
@@ -136,7 +136,7 @@ def leave_out(
         if progress is not None:
             progress(count, len(set(requested)), omission)
 
-    made = everywhere(partial(leave_out_one, result), left, workers=workers, finished=report)
+    made = parallel_map(partial(leave_out_one, result), left, workers=workers, finished=report)
     ready |= {omission.ids: omission for omission in made}
     return tuple(ready[group] for group in requested)
 
@@ -149,10 +149,10 @@ def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
     ends = (
         _local_fit(problem, 0, start),
         _local_fit(problem, 1, _alternative_start(result)),
-        descend(problem, (2, prior_draws)),
+        optimise(problem, (2, prior_draws)),
     )
     best = min(ends, key=lambda end: end.cost)
-    refit = answer(problem, ends, polish(problem, best), result.seed)
+    refit = assemble_fit(problem, ends, polish(problem, best), result.seed)
     errors = np.sqrt(np.diag(result.covariance))
     shifts = (logs(problem, refit.values) - start) / errors
     largest = int(np.argmax(np.abs(shifts)))
@@ -180,13 +180,14 @@ def _local_fit(problem: FitProblem, number: int, x: Array) -> Start:
     end = minimize(objective, x, ROUGH_TOLERANCE, MAX_STEPS)
     again = Objective(problem).residuals(objective.best)
     return Start(
-        number, named(problem, x), named(problem, objective.best), float(again @ again),
+        number, values_by_name(problem, x), values_by_name(problem, objective.best),
+        float(again @ again),
         str(end.message), bool(end.success), objective.runs, objective.failed,
         objective.first_failure,
     )  # fmt: skip
 
 
-def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[Foretold, ...]:
+def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut, ...]:
     """The readings left out and their predictions, on the days of the complete problem."""
     problem, x = result.problem, logs(result.problem, refit.values)
     objective = Objective(problem)
@@ -196,22 +197,22 @@ def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[Foretol
         _one(o, predicted(o, run), residuals[rows],
              math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
              problem.noise)
-        for o, rows in zip(problem.patient.observations, blocks(result), strict=True)
+        for o, rows in zip(problem.patient.observations, residual_slices(result), strict=True)
         if o.id in ids
     )  # fmt: skip
 
 
 def _one(
     observation: Observation, level: float, residuals: Array, spread: float, noise: Noise
-) -> Foretold:
+) -> HeldOut:
     if observation.kind in EXACT_KINDS:
         off_by, chance, deviance = _reading(residuals, spread, observation, noise)
     else:
         deviance = float(residuals @ residuals)
         off_by, chance = math.nan, math.exp(-0.5 * deviance)
-    return Foretold(
+    return HeldOut(
         observation.id, observation.observable, observation.kind, when(observation),
-        observation.value_unit, observation.value, level, signed(residuals), off_by, chance,
+        observation.value_unit, observation.value, level, signed_norm(residuals), off_by, chance,
         deviance,
     )  # fmt: skip
 
@@ -241,8 +242,8 @@ def density_constant(observation: Observation, noise: Noise) -> float:
 
 def leave_out_table(result: Fit, omissions: Sequence[Omission]) -> pd.DataFrame:
     """One row for each reading left out: its prediction, and its residual in the complete fit."""
-    residuals = {o.id: signed(result.residuals[rows]) for o, rows in zip(
-        result.problem.patient.observations, blocks(result), strict=True)}  # fmt: skip
+    residuals = {o.id: signed_norm(result.residuals[rows]) for o, rows in zip(
+        result.problem.patient.observations, residual_slices(result), strict=True)}  # fmt: skip
     rows = [
         {
             "left_out": group_name(omission.ids),
@@ -254,7 +255,7 @@ def leave_out_table(result: Fit, omissions: Sequence[Omission]) -> pd.DataFrame:
             "descents_agreeing": omission.agreeing,
         }
         for omission in omissions
-        for prediction in omission.foretold
+        for prediction in omission.held_out
     ]
     return pd.DataFrame(rows)
 

@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, values_on
+from .arrivals import SAME_TIME, parameters_by_day
 from .decisions import Order
-from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, times_from
+from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
 from .model import Model
 from .scenario import Scenario
 
@@ -178,7 +178,7 @@ def timed_by_parameters(model: Model, scenario: Scenario) -> bool:
     """Whether the start or stop of any dose depends on parameters."""
     doses = (*scenario.doses, *(trigger.dose for trigger in scenario.triggers))
     kinds = {(d.drug, d.hours is None, d.rate is None, d.modelled): d for d in doses}
-    return any(times_from(model, dose) for dose in kinds.values())
+    return any(timing_parameters(model, dose) for dose in kinds.values())
 
 
 def _hours(model: Model, scenario: Scenario, dose: Dose) -> float:
@@ -186,5 +186,5 @@ def _hours(model: Model, scenario: Scenario, dose: Dose) -> float:
     drug = model.drug(dose.drug)
     if dose.rate is None and not modelled(dose, drug):
         return drug.hours if dose.hours is None else dose.hours
-    given = expand(model, Schedule((dose,)), values_on(model, scenario))[0]
+    given = expand(model, Schedule((dose,)), parameters_by_day(model, scenario))[0]
     return given.length * HOURS_PER_DAY

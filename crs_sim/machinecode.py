@@ -17,7 +17,7 @@ import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from . import codecache
+from .codecache import cached_bytes, read_cached
 
 LANES = 4
 DOUBLE = ir.VectorType(ir.DoubleType(), LANES)
@@ -320,9 +320,9 @@ class Machine:
     def __init__(self, name: str, build: Callable[[], bytes]) -> None:
         """The object file cached under ``name``, built if it is missing."""
         _target()
-        path = codecache.stored_bytes(f"{name}.o", build)
+        path = cached_bytes(f"{name}.o", build)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _own_target())
-        content = codecache.read_bytes(path)
+        content = read_cached(path)
         self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(content))
         self._engine.finalize_object()
 

@@ -18,7 +18,7 @@ from typing import Any
 import antimony
 import libsbml
 
-from .dialect import FUNCTIONS, Scan, refuse, scan
+from .dialect import FUNCTIONS, Scan, raise_problems, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
@@ -82,7 +82,7 @@ def _check_unit_definitions(found: Scan) -> None:
             known[s.name] = read_unit(s.text, f"{s.name}:", known)
         except UnitError as error:
             problems.append((s.line, str(error)))
-    refuse(found.path, problems)
+    raise_problems(found.path, problems)
 
 
 def _parsed(found: Scan) -> libsbml.SBMLDocument:

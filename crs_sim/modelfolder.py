@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import codecache
+from .codecache import cached_bytes, fingerprint, read_cached, source_fingerprint
 from .errors import InputError
 from .model import Model
 from .shipped import locate
@@ -39,14 +39,14 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     drugs_path = path.with_name("drugs.toml")
     drugs = _text(drugs_path) if drugs_path.is_file() else ""
     texts = (_text(path), _display(path), drugs, _display(drugs_path))
-    readers = codecache.made_by(READERS, ("antimony", "python-libsbml"))
-    name = f"{path.parent.name}_{codecache.fingerprint(*texts, readers)}.model"
-    cached = codecache.stored_bytes(name, lambda: pickle.dumps(_read(*texts)))
-    model: Model = pickle.loads(codecache.read_bytes(cached))
+    readers = source_fingerprint(READERS, ("antimony", "python-libsbml"))
+    name = f"{path.parent.name}_{fingerprint(*texts, readers)}.model"
+    cached = cached_bytes(name, lambda: pickle.dumps(_read(*texts)))
+    model: Model = pickle.loads(read_cached(cached))
     return model
 
 
-def model_of(patient: Patient) -> Model:
+def model_for_patient(patient: Patient) -> Model:
     """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
     home = Path(patient.path)
     path = (home.parent if is_workbook(home) else home) / patient.model

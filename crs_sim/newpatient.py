@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 from .errors import StorageError
-from .output import write_whole
-from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow, part
-from .tables import explain, place, read_table
-from .workbook import has_sheet, is_workbook, workbook
+from .output import write_atomic
+from .patientfiles import FILES, DoseRow, KeyRow, ObservationRow, file_path
+from .tables import column_comments, place, read_table
+from .workbook import has_sheet, is_workbook, workbook_bytes
 
 EXAMPLE = "EXAMPLE"
 """The start of the note of an example row."""
@@ -98,7 +98,7 @@ def new_patient(place: str | Path) -> Path:
     """
     place = Path(place)
     if is_workbook(place):
-        files = {place.name: workbook(new_sheets(place.stem))}
+        files = {place.name: workbook_bytes(new_sheets(place.stem))}
         _write(place.parent, files)
     else:
         texts = new_files(place.resolve().name or "patient")
@@ -106,7 +106,7 @@ def new_patient(place: str | Path) -> Path:
     return place
 
 
-def made_up_rows(home: Path) -> tuple[str, ...]:
+def template_rows(home: Path) -> tuple[str, ...]:
     """Locations of template rows left in a patient's files, which would count as real data.
 
     Parameters
@@ -116,13 +116,13 @@ def made_up_rows(home: Path) -> tuple[str, ...]:
     Examples
     --------
     >>> from tempfile import mkdtemp
-    >>> made_up_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
+    >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
     'patient7/doses.csv, rows 16, 17, 18'
     """
     book = is_workbook(home)
     found = []
     for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
-        path = part(home, name)
+        path = file_path(home, name)
         if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
             continue
         table = read_table(path, record)
@@ -142,7 +142,7 @@ def new_sheets(id: str) -> dict[str, list[list[str]]]:
     files = new_files(id)
     texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
     quoted = '"' + id.replace('"', '""') + '"'
-    texts["patient"] = PATIENT.format(id=quoted, columns=explain(KeyRow))
+    texts["patient"] = PATIENT.format(id=quoted, columns=column_comments(KeyRow))
     return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
 
 
@@ -166,8 +166,8 @@ def new_files(id: str) -> dict[str, str]:
     """
     return {
         "patient.toml": TOML.format(id=json.dumps(id, ensure_ascii=False)),
-        "doses.csv": DOSES.format(columns=explain(DoseRow)),
-        "observations.csv": OBSERVATIONS.format(columns=explain(ObservationRow)),
+        "doses.csv": DOSES.format(columns=column_comments(DoseRow)),
+        "observations.csv": OBSERVATIONS.format(columns=column_comments(ObservationRow)),
     }
 
 
@@ -176,4 +176,4 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     if present:
         what = f"{folder}  already has a {present[0]}"
         raise StorageError(f"{what}; nothing was written; choose a new name")
-    write_whole({folder / name: content for name, content in files.items()})
+    write_atomic({folder / name: content for name, content in files.items()})

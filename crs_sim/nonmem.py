@@ -28,10 +28,10 @@ from pathlib import Path
 from .arrivals import SAME_TIME
 from .clock import just_after
 from .dosing import HOURS_PER_DAY, Dose, Schedule
-from .errors import FileError, InputError, at_place, unknown_name
+from .errors import FileError, InputError, unknown_name, with_location
 from .model import Model
 from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
-from .nonmemrecord import drug_of, measured, observables_by_default, time_of
+from .nonmemrecord import observables_by_default, read_drug, read_observation, read_time
 from .patient import Observation, Observations, Patient
 from .scenario import Change, Scenario
 from .tables import number
@@ -140,7 +140,7 @@ def subject_of(
         raise InputError(f"{path}  holds {len(subjects)} subjects; name one: subject = "
                          f'"{next(iter(subjects))}"')  # fmt: skip
     if id and id not in subjects:
-        raise at_place(str(path), unknown_name("subject", id, subjects))
+        raise with_location(str(path), unknown_name("subject", id, subjects))
     return subjects[id or next(iter(subjects))]
 
 
@@ -215,7 +215,7 @@ class Subject:
 
     def _day(self, row: int, record: DataRow) -> float:
         """The day of a record; after a reset that goes back, counted from the previous record."""
-        time = time_of(self.data, row, record)
+        time = read_time(self.data, row, record)
         if self.start is None:
             self.start = time
             if time != 0.0 and not isinstance(time, datetime):
@@ -277,7 +277,7 @@ class Subject:
         else:
             sampled = self._at(BEFORE)
         if record.event == OBSERVATION and not record.MDV:
-            found = measured(self.data, self.model, row, record, sampled)
+            found = read_observation(self.data, self.model, row, record, sampled)
             observable = found if isinstance(found, str) else found.observable
             if isinstance(found, Observation):
                 self.observations.append(found)
@@ -313,7 +313,7 @@ class Subject:
 
     def _dose(self, row: int, record: DataRow) -> float:
         """Add a dose and its ADDL doses; return the day it is given."""
-        drug, unit = drug_of(self.data, self.model, row, record)
+        drug, unit = read_drug(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
         self.additional = [] if record.SS == 1 else self.additional
         first = Dose(

@@ -28,7 +28,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from .errors import FileError, at_place, unknown_name
+from .errors import FileError, unknown_name, with_location
 from .model import Model
 from .tables import (
     CellError,
@@ -276,7 +276,7 @@ def _standard(path: Path, head: int, header: list[str], column_map: ColumnMap) -
     named = {}
     for name, col in column_map.columns.items():
         if col not in header:
-            raise at_place(f"{place(path, head)}: [columns] {name}",
+            raise with_location(f"{place(path, head)}: [columns] {name}",
                            unknown_name("column", col, header))  # fmt: skip
         named[name] = col
     taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
@@ -307,9 +307,9 @@ def _covariates(
     for parameter, col in column_map.covariates.items():
         where = f"{place(path, head)}: [covariates] {parameter}"
         if parameter not in model.values:
-            raise at_place(where, unknown_name("parameter", parameter, model.values))
+            raise with_location(where, unknown_name("parameter", parameter, model.values))
         if col not in header:
-            raise at_place(where, unknown_name("column", col, header))
+            raise with_location(where, unknown_name("column", col, header))
     taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
     by_name = {col: col for col in header if col in model.values and col not in taken}
     return {**column_map.covariates, **by_name}

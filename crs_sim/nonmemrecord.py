@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .errors import CrsSimError, FileError, UnitError, at_place, unknown_name
+from .errors import CrsSimError, FileError, UnitError, unknown_name, with_location
 from .model import Drug, Model
 from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
@@ -19,7 +19,7 @@ from .tables import EXAMPLE_TIME, number
 from .units import conversion_factor, convert, named_unit
 
 
-def time_of(data: DataSet, row: int, record: DataRow) -> float | datetime:
+def read_time(data: DataSet, row: int, record: DataRow) -> float | datetime:
     """TIME as a number of hours or days or, with a date, as a date-time in UTC."""
     where, text = data.where(row, "TIME"), record.TIME
     if ":" not in text and not record.DATE:
@@ -53,7 +53,7 @@ def _zoned(time: datetime, text: str, zone: str, where: str) -> datetime:
         raise FileError(f"{where}: time_zone {zone!r} of the map is unknown") from None
 
 
-def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:
+def read_drug(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:
     """The drug of a dose record, and the unit of its amount.
 
     It is the drug mapped to CMT; else the one that enters the compartment of that number; else the
@@ -66,7 +66,7 @@ def drug_of(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Dru
     try:
         drug = model.drug(name)
     except CrsSimError as error:
-        raise at_place(where, error) from None
+        raise with_location(where, error) from None
     which = {-1: "rate", -2: "duration"}.get(int(record.RATE), "")
     if which and not getattr(drug, which):
         raise FileError(
@@ -113,7 +113,7 @@ def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) 
     try:
         _, power = conversion_factor(unit or drug.unit, _readable(model, drug.unit))
     except UnitError as error:
-        raise at_place(where, error) from None
+        raise with_location(where, error) from None
     if power and "weight" not in model.values:
         raise FileError(f"{where}: {unit} needs a body weight, and the model has none")
 
@@ -140,7 +140,7 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
         )
     known = (*model.quantity_ids, *model.state_ids)
     if name not in known:
-        raise at_place(where, unknown_name("observable", name, known))
+        raise with_location(where, unknown_name("observable", name, known))
     return name, entry.unit
 
 
@@ -176,7 +176,7 @@ def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
             )
 
 
-def measured(
+def read_observation(
     data: DataSet, model: Model, row: int, record: DataRow, day: float
 ) -> Observation | str:
     """The observation of a record; only the name of its observable if DV is empty."""
@@ -194,7 +194,7 @@ def measured(
     try:
         value = convert(value, record.DVUNIT or unit or model_unit, _readable(model, model_unit))
     except UnitError as error:
-        raise at_place(where, error) from None
+        raise with_location(where, error) from None
     return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)
 
 

@@ -20,8 +20,8 @@ from .kernel import Runs, compile_kernel
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate
-from .timeline import timeline
-from .workers import stop_if_asked
+from .timeline import build_timeline
+from .workers import raise_if_stopped
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def prior_vectors(problem: FitProblem) -> tuple[Array, Array, Array, Array]:
     return np.log(table[:, 0]), table[:, 1], np.log(table[:, 2]), np.log(table[:, 3])
 
 
-def named(problem: FitProblem, x: Array) -> dict[str, float]:
+def values_by_name(problem: FitProblem, x: Array) -> dict[str, float]:
     """Parameter values by name."""
     return {name: math.exp(value) for name, value in zip(problem.names, x, strict=True)}
 
@@ -88,7 +88,7 @@ class Objective:
         self.centre, self.sds, self.lower, self.upper = prior_vectors(problem)
         self.model = problem.model.with_values(**problem.patient.scenario.values)
         self.kernel = compile_kernel(self.model)
-        self.line, _ = timeline(self.model, problem.patient.scenario, self.days)
+        self.line, _ = build_timeline(self.model, problem.patient.scenario, self.days)
         self.free = [self.model.parameter_ids.index(name) for name in problem.names]
         self.runs = self.failed = 0
         self.first_failure = ""
@@ -173,7 +173,7 @@ class Objective:
         IntegrationError
             If the run fails, or ends with values that are not finite.
         """
-        run = curves(self.problem, named(self.problem, x), self.days)
+        run = curves(self.problem, values_by_name(self.problem, x), self.days)
         observed = residual_vector(self.problem.patient.observations, run, self.problem.noise)
         if not np.all(np.isfinite(observed)):
             raise IntegrationError("the run reached its end, but with values that are not finite")
@@ -181,7 +181,7 @@ class Objective:
 
     def _differences(self, x: Array, here: Array, steps: Array, log_step: float) -> Array:
         """Derivatives (n_observed, n_free), NaN in the columns whose runs failed."""
-        stop_if_asked()
+        raise_if_stopped()
         self.runs += x.size
         values = self._values(x[None])[0]
         line = self.line.at(values)
@@ -207,7 +207,7 @@ class Objective:
 
     def _run_points(self, points: Array, rtol: float) -> Runs:
         """Run and count the log parameters (n, n_free); the only runs with step-size control."""
-        stop_if_asked()
+        raise_if_stopped()
         self.runs += len(points)
         return self.kernel.run(self.line, self._values(points), rtol=rtol)
 

@@ -16,7 +16,7 @@ from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
 from .kernel import Kernel, Runs
 from .rosenbrock import DONE, STAGES, WORDS
-from .timeline import Timeline, stretch
+from .timeline import Timeline, empty_timeline
 
 __all__ = ["Rosenbrock", "Setup", "solve_ivp"]
 
@@ -76,7 +76,7 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
     ) -> None:  # fmt: skip
         """See the class."""
         super().__init__(fun, t0, y0, t_bound, vectorized)
-        line = stretch(t0, t_bound, setup.max_step) if setup.line is None else setup.line
+        line = empty_timeline(t0, t_bound, setup.max_step) if setup.line is None else setup.line
         self.setup, self.line = setup, line.sampled(np.union1d(line.days, line.edges))
         self.values = np.asarray(setup.values, dtype=float)[None]
         self.start = np.asarray(y0, dtype=float)[None]

@@ -48,10 +48,10 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
     return values
 
 
-def short(value: float) -> str:
+def format_short(value: float) -> str:
     """Format a number with at most three significant digits; below 1e-6 it is shown as 0.
 
-    >>> [short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
+    >>> [format_short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
     ['21000', '0.291', '0', '4']
     """
     if abs(value) < 1e-6:
@@ -59,7 +59,7 @@ def short(value: float) -> str:
     return f"{float(f'{value:.3g}'):.6g}"
 
 
-class DataSetAsked(NamedTuple):
+class DataSetSource(NamedTuple):
     """The data set named on the command line: file, model, and column map."""
 
     data: Path
@@ -80,7 +80,7 @@ def _refuse_tables(patients: str | tuple[str, ...]) -> None:
 def data_set(
     command: str, patients: str | tuple[str, ...] | None, options: dict[str, Any],
     given: Collection[str] = (),
-) -> DataSetAsked | None:  # fmt: skip
+) -> DataSetSource | None:  # fmt: skip
     """Remove the data set from the options and return it; None if ``patients`` is given instead.
 
     Raises
@@ -101,4 +101,4 @@ def data_set(
                 f"{ALONE[name]}  does not apply with --data, which is sampled at its own records; "
                 "leave it out"
             )
-    return DataSetAsked(data, model, columns)
+    return DataSetSource(data, model, columns)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_whole(files: Mapping[Path, bytes]) -> None:
+def write_atomic(files: Mapping[Path, bytes]) -> None:
     """Write these files atomically; if one cannot be written, none is.
 
     Missing folders are created. An existing file is replaced.

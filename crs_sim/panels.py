@@ -88,10 +88,10 @@ COURSES = (
 )
 
 
-def plain(value: float) -> str:
+def format_number(value: float) -> str:
     """Format a number compactly.
 
-    >>> [plain(x) for x in (5e6, 0.4, 21033, 8.0)]
+    >>> [format_number(x) for x in (5e6, 0.4, 21033, 8.0)]
     ['5e6', '0.4', '21033', '8']
     """
     text = f"{value:.3g}" if abs(value) >= 1e6 or 0 < abs(value) < 1e-3 else f"{value:.6g}"
@@ -150,7 +150,7 @@ def _repeats(given: Sequence[Input]) -> list[tuple[float, float]]:
 
 
 def _amounts(given: Sequence[Input]) -> str:
-    counts = Counter(f"{plain(i.dose.amount)} {i.dose.unit}".strip() for i in given)
+    counts = Counter(f"{format_number(i.dose.amount)} {i.dose.unit}".strip() for i in given)
     if len(counts) > 2:
         return f"{len(given)} doses"
     return ", ".join(text if n == 1 else f"{n} × {text}" for text, n in counts.items())
@@ -281,7 +281,7 @@ def _log_scale(ax: Axes, sim: Simulation, course: Course, top: float, lowest: fl
     ax.set_ylim(bottom, top)
     narrow = top / bottom < 150
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if narrow else (1.0,), numticks=5))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: plain(y)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_number(y)))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_minor_formatter(NullFormatter())
 

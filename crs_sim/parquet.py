@@ -52,7 +52,7 @@ def _texts(values: Any) -> bool:
     return np.asarray(values).dtype.kind in "OU"
 
 
-def header_of(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a file made by `parquet_bytes`.
 
     Raises

@@ -16,19 +16,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
-from .errors import FileError, InputError, UnitError, at_place, unknown_name
+from .errors import FileError, InputError, UnitError, unknown_name, with_location
 from .model import Model
-from .patientfiles import FILES, RATIOS, DoseRow, ObservationRow, PatientFile, part, read_about
+from .patientfiles import (
+    FILES,
+    RATIOS,
+    DoseRow,
+    ObservationRow,
+    PatientFile,
+    file_path,
+    read_patient_file,
+)
 from .scenario import Change, Scenario
 from .shipped import locate
 from .tables import (
     EXAMPLE_TIME,
     R,
     Table,
+    check_duplicates,
     moment,
     place,
     read_table,
-    refuse_repeats,
 )
 from .units import conversion_factor, convert, named_unit
 from .workbook import has_sheet, is_sheet, is_workbook
@@ -167,11 +175,11 @@ def load_patient(name: str | Path) -> Patient:
     home = locate(name, "fits/data", FILES["patient"])
     if home.is_file() and not is_workbook(home):
         raise InputError(f"{home}  is a file; give the folder that holds patient.toml")
-    path, about = part(home, "patient"), read_about(home)
+    path, about = file_path(home, "patient"), read_patient_file(home)
     infusion = _infusion(about, path)
-    doses, dose_rows = _doses(part(home, "doses"), infusion)
+    doses, dose_rows = _doses(file_path(home, "doses"), infusion)
     scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
-    observations = _observations(part(home, "observations"), infusion)
+    observations = _observations(file_path(home, "observations"), infusion)
     return Patient(about.id, about.model, scenario, observations, infusion, str(home), dose_rows)
 
 
@@ -235,7 +243,7 @@ def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
             )
         return ()
     table = read_table(path, record)
-    refuse_repeats(path, table, ignoring)
+    check_duplicates(path, table, ignoring)
     return table
 
 
@@ -315,29 +323,29 @@ def check_against(patient: Patient, model: Model) -> Patient:
 
 
 def _check_parameters(patient: Patient, model: Model) -> None:
-    path = part(Path(patient.path), "patient")
+    path = file_path(Path(patient.path), "patient")
     keys = {f"key values.{name}": name for name in patient.scenario.values}
     for number, change in enumerate(patient.scenario.changes, start=1):
         keys[f"changes {number}, key parameter"] = change.parameter
     for key, name in keys.items():
         if name not in model.values:
-            raise at_place(place(path, key=key), unknown_name("parameter", name, model.values))
+            raise with_location(place(path, key=key), unknown_name("parameter", name, model.values))
 
 
 def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
-    row, path = patient.dose_rows.get(dose, 0), part(Path(patient.path), "doses")
+    row, path = patient.dose_rows.get(dose, 0), file_path(Path(patient.path), "doses")
 
     def where(column: str) -> str:
         return place(path, row, column) if row else f"dose of {dose.drug} on day {dose.day:g}"
 
     known = [drug.name for drug in model.drugs]
     if dose.drug not in known and dose.drug not in model.state_ids:
-        raise at_place(where("drug"), unknown_name("drug", dose.drug, known))
+        raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
     unit = model.drug(dose.drug).unit
     try:
         _, weight_power = conversion_factor(dose.unit or unit, _readable(model, unit))
     except UnitError as error:
-        raise at_place(where("unit"), error) from None
+        raise with_location(where("unit"), error) from None
     if weight_power and "weight" not in patient.scenario.values:
         raise FileError(
             f"{where('unit')}: {dose.unit} needs a body weight; add weight (in kg) under "
@@ -348,7 +356,7 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
 def _in_model_units(patient: Patient, model: Model, observation: Observation) -> Observation:
     if observation.kind == "grade":
         return observation
-    row, path = observation.row, part(Path(patient.path), "observations")
+    row, path = observation.row, file_path(Path(patient.path), "observations")
 
     def where(column: str) -> str:
         return place(path, row, column) if row else f"observation {observation.id}"
@@ -356,14 +364,14 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
     units = {q.id: q.unit for q in model.quantities} | {s.id: s.unit for s in model.states}
     if observation.observable not in units:
         error = unknown_name("observable", observation.observable, units)
-        raise at_place(where("observable"), error)
+        raise with_location(where("observable"), error)
     if observation.kind in RATIOS:
         return observation
     unit = units[observation.observable]
     try:
         value = convert(observation.value, observation.unit, _readable(model, unit))
     except UnitError as error:
-        raise at_place(where("unit"), error) from None
+        raise with_location(where("unit"), error) from None
     return replace(observation, value=value, unit=unit)
 
 

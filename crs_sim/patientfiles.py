@@ -43,10 +43,10 @@ KEYS = ("id", "model", "infusion")
 """Keys of the sheet ``patient``; any other key is a parameter."""
 
 
-def part(home: Path, name: str) -> Path:
+def file_path(home: Path, name: str) -> Path:
     """The path of one of a patient's files; or of the sheet, if home is a workbook.
 
-    >>> [str(part(Path(home), "doses")) for home in ("p7", "p7.xlsx")]
+    >>> [str(file_path(Path(home), "doses")) for home in ("p7", "p7.xlsx")]
     ['p7/doses.csv', 'p7.xlsx/doses']
     """
     return home / (name if is_workbook(home) else FILES[name])
@@ -197,7 +197,7 @@ def _check_grade(row: ObservationRow) -> None:
         raise CellError("sd", "a grade has no sd; the problem file sets the scale of the grades")
 
 
-def read_about(home: Path) -> PatientFile:
+def read_patient_file(home: Path) -> PatientFile:
     """Read patient.toml, or the corresponding sheets of a workbook.
 
     Raises
@@ -206,9 +206,9 @@ def read_about(home: Path) -> PatientFile:
         Naming file and key, or sheet, row and column.
     """
     if not is_workbook(home):
-        return read_toml(part(home, "patient"), PatientFile)
+        return read_toml(file_path(home, "patient"), PatientFile)
     check_sheets(home, SHEETS)
-    path = part(home, "patient")
+    path = file_path(home, "patient")
     if not has_sheet(path):
         raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new creates a template")
     content: dict[str, Any] = {}

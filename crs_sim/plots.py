@@ -278,7 +278,7 @@ def figure_file(figure: Figure, path: str | Path) -> bytes:
 
 
 def figure_files(figure: Figure, path: Path) -> dict[Path, bytes]:
-    """A figure as a PNG and an SVG file, for `crs_sim.output.write_whole`.
+    """A figure as a PNG and an SVG file, for `crs_sim.output.write_atomic`.
 
     Parameters
     ----------

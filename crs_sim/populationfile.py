@@ -15,9 +15,9 @@ import numpy as np
 
 from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
-from .errors import InputError, placed
+from .errors import InputError, error_location
 from .model import Model
-from .modelfolder import model_of
+from .modelfolder import model_for_patient
 from .patient import check_against, load_patient
 from .population import load_population
 from .scenario import AS_GIVEN, Scenario
@@ -166,7 +166,7 @@ def load_study(name: str | Path) -> PopulationStudy:
     content = read_toml(path, PopulationFile)
     with _key(path, "patient"):
         patient = load_patient(_near(path, content.patient))
-        model = model_of(patient)
+        model = model_for_patient(patient)
         patient = check_against(patient, model)
     virtual = _virtual(content, patient, model, path)
     base = Scenario(AS_GIVEN, patient.scenario.doses, patient.scenario.changes,
@@ -269,4 +269,4 @@ def _near(path: Path, name: str) -> str:
 
 
 def _key(path: Path, key: str) -> AbstractContextManager[None]:
-    return placed(place(path, key=key))
+    return error_location(place(path, key=key))

@@ -17,7 +17,7 @@ import pandas as pd
 from . import RESEARCH_ONLY
 from .endpoints import endpoint
 from .errors import StorageError
-from .parquet import header_of, read_parquet
+from .parquet import read_metadata, read_parquet
 from .populationfile import PopulationStudy
 from .runlog import check_resume
 from .storage import versions
@@ -215,7 +215,7 @@ def is_done(chunk: Chunk, folder: Path, question: str) -> bool:
     if not all(path.is_file() for path in paths):
         return False
     for path in paths:
-        header = header_of(path)
+        header = read_metadata(path)
         if header.get("question") != question:
             raise StorageError(f"{path}  belongs to another population; delete it")
         if header.get("members") != chunk.last - chunk.first:

@@ -11,12 +11,12 @@ import pandas as pd
 
 from . import RESEARCH_ONLY
 from .errors import InputError
-from .output import csv_file, markdown, write_whole
+from .output import csv_file, markdown, write_atomic
 from .panels import unit_text
 from .plots import figure_files
 from .populationparts import FAILED, KEPT, Results
 from .populationplots import figures_of
-from .populationtables import GRADES, NOTABLE, SEVERE, Summary
+from .populationtables import GRADES, RELEVANT_CHANGE, SEVERE, Summary
 
 REPORT = "population.md"
 NO_UNIT = "no unit"
@@ -49,9 +49,10 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     home = results.folder if folder is None else Path(folder)
     summary = Summary(results)
     if not len(summary.kept):
-        write_whole({home / "rejected.csv": csv_file(summary.rejected(), digits=6)})
+        write_atomic({home / "rejected.csv": csv_file(summary.rejected(), digits=6)})
+        counts = " ".join(patient_counts(summary))
         raise InputError(
-            f"none of {len(summary.members)} patients was kept: {' '.join(who(summary))} See "
+            f"none of {len(summary.members)} patients was kept: {counts} See "
             f"{home / 'rejected.csv'}, and loosen the filters or the distributions"
         )
     tables = tables_of(summary)
@@ -61,8 +62,10 @@ def write_population(results: Results, folder: str | Path | None = None) -> list
     figures = figures_of(tables["bands"], tables.get("grades"), header["courses"], title)
     for name, figure in figures:
         files |= figure_files(figure, home / name)
-    files[home / REPORT] = report_text(summary, tables, [name for name, _ in figures]).encode()
-    write_whole(files)
+    files[home / REPORT] = population_report_text(
+        summary, tables, [name for name, _ in figures]
+    ).encode()
+    write_atomic(files)
     return list(files)
 
 
@@ -74,12 +77,12 @@ def tables_of(summary: Summary) -> dict[str, pd.DataFrame]:
     return {**({"grades": summary.grades()} if summary.graded else {}), **tables}
 
 
-def report_text(
+def population_report_text(
     summary: Summary, tables: dict[str, pd.DataFrame], figures: Sequence[str] = ()
 ) -> str:
     """The report in Markdown: patients drawn and kept, then their outcomes."""
     header = summary.results.header
-    parts = [f"# Virtual population {header['name']}", RESEARCH_ONLY, *who(summary)]
+    parts = [f"# Virtual population {header['name']}", RESEARCH_ONLY, *patient_counts(summary)]
     parts += ["## What is assumed", *_assumed(summary)]
     if len(tables["rejected"]):
         parts += ["## Plausibility", _rejected(tables["rejected"])]
@@ -96,7 +99,8 @@ def report_text(
 
 DIFFERENCES = (
     "Each scenario minus the treatment as given, within each patient: median, and 5 to 95 % of the "
-    f"patients; then the shares in whom it is lower, and higher, by more than {100 * NOTABLE:g} %."
+    "patients; then the shares in whom it is lower, and higher, by over "
+    f"{100 * RELEVANT_CHANGE:g} %."
 )
 SUBGROUPS = (
     f"Thirds of the patients by covariate, under the treatment as given; share at grade {SEVERE} "
@@ -104,7 +108,7 @@ SUBGROUPS = (
 )
 
 
-def who(summary: Summary) -> list[str]:
+def patient_counts(summary: Summary) -> list[str]:
     """How many patients were drawn, kept, rejected and failed, then the first failures."""
     members = summary.members
     failed = members[members[FAILED] != ""]

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .batches import plan_of, run_batch
-from .cluster import Workers, as_done
+from .batches import plan_batches, run_batch
+from .cluster import Workers, completed_on_cluster
 from .decisions import PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
 from .kernel import compile_kernel
 from .ledger import COLUMNS
-from .output import check_folder, json_file, write_whole
+from .output import check_folder, json_file, write_atomic
 from .parquet import parquet_bytes
 from .populationfile import PopulationStudy
 from .populationparts import (
@@ -45,7 +45,7 @@ from .populationparts import (
     question_of,
 )
 from .rosenbrock import LANES
-from .workers import in_order
+from .workers import thread_map
 
 WHOLE_DAY = 1e-9
 
@@ -114,10 +114,12 @@ def _run(
     study: PopulationStudy, chunks: list[Chunk], workers: Workers
 ) -> Iterator[tuple[int, dict[str, bytes]]]:
     if isinstance(workers, str):
-        return as_done(workers, partial(run_chunk, study), chunks) if chunks else iter(())
+        return (
+            completed_on_cluster(workers, partial(run_chunk, study), chunks) if chunks else iter(())
+        )
     stop = threading.Event()
     work = partial(run_chunk, study, stop=stop)
-    return enumerate(in_order(work, chunks, workers=workers, stop=stop))
+    return enumerate(thread_map(work, chunks, workers=workers, stop=stop))
 
 
 def run_chunk(
@@ -140,7 +142,7 @@ def run_chunk(
     ends = {name: endpoint(study.model, name) for name in names}
     outputs = dict.fromkeys((*(end.needs for end in ends.values()), *study.courses))
     sampling = replace(study.sampling, outputs=tuple(outputs))
-    plan = plan_of(study.model, study.scenarios, values, sampling)
+    plan = plan_batches(study.model, study.scenarios, values, sampling)
     if chunk.first == chunk.last:
         return {}  # only the validity of the study is checked
     ensemble = plan.gather(run_batch(batch, stop=stop) for batch in plan.batches())
@@ -229,7 +231,7 @@ def _doses(ensemble: Ensemble, places: Any) -> dict[str, Any]:
 
 def _write(folder: Path, files: Mapping[Path, bytes], done: int, number: int) -> None:
     try:
-        write_whole(files)
+        write_atomic(files)
     except StorageError as error:
         raise StorageError(
             f"{error}. {done} of {number} patients are stored in {folder}: free some space, then "

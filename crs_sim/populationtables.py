@@ -19,7 +19,7 @@ from .populationparts import FAILED, KEPT, Results
 GRADE = "worst_grade"
 GRADES = range(5)
 SEVERE = 3
-NOTABLE = 0.01
+RELEVANT_CHANGE = 0.01
 """Relative change of an endpoint: far above the solver's error, but not clinically relevant."""
 QUANTILES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 TERTILES = ("low", "middle", "high")
@@ -95,7 +95,7 @@ class Summary:
     def differences(self) -> pd.DataFrame:
         """One row for each alternative scenario and endpoint: paired difference from as given.
 
-        ``share_lower`` and ``share_higher`` count changes by more than `NOTABLE`, relatively.
+        ``share_lower`` and ``share_higher`` count relative changes above `RELEVANT_CHANGE`.
         """
         given, *others = self.results.scenarios
         return pd.DataFrame([
@@ -103,7 +103,8 @@ class Summary:
              "share_lower": _share(change < -least), "share_higher": _share(change > least)}
             for name in others for end in self.by_scenario[name].columns
             for base in [self.by_scenario[given][end]]
-            for change, least in [(self.by_scenario[name][end] - base, NOTABLE * base.abs())]
+            for change in [self.by_scenario[name][end] - base]
+            for least in [RELEVANT_CHANGE * base.abs()]
         ])  # fmt: skip
 
     def subgroups(self) -> pd.DataFrame:

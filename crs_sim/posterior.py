@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chains import Array, Part, join, read, refuse_other
+from .chains import Array, Part, check_same_run, join, read
 from .convergence import (
     ESS_NEEDED,
     RHAT_LIMIT,
@@ -24,7 +24,7 @@ from .convergence import (
     convergence,
 )
 from .draws import Draws
-from .errors import FileError, InputError, StorageError, at_place, unknown_name
+from .errors import FileError, InputError, StorageError, unknown_name, with_location
 from .problem import FitProblem
 from .tables import number, place, read_cells
 
@@ -258,7 +258,7 @@ def _factor(diagnostics: Convergence) -> float:
     )
 
 
-def of_parts(problem: FitProblem, plan: SamplePlan, parts: list[Part]) -> Posterior:
+def posterior_from_parts(problem: FitProblem, plan: SamplePlan, parts: list[Part]) -> Posterior:
     """The posterior of the parts of a run; the first part has the initial positions."""
     first, *rest = parts
     empty = Part(first.chain[:0], first.log_posterior[:0], first.words, first.places, first.counts)
@@ -277,8 +277,8 @@ def load_posterior(folder: str | Path, problem: FitProblem) -> Posterior:
     path = Path(folder)
     header, parts = read(path)
     plan = SamplePlan(0, *(header[name] for name in ("thin", "groups", "walkers", "seed")))
-    refuse_other(path, header, header_of(problem, plan))
-    return of_parts(problem, plan, parts)
+    check_same_run(path, header, run_header(problem, plan))
+    return posterior_from_parts(problem, plan, parts)
 
 
 def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
@@ -304,7 +304,7 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
     for name in header:
         if name not in problem.names:
             error = unknown_name("free parameter", name, problem.names)
-            raise at_place(place(path, head), error)
+            raise with_location(place(path, head), error)
     for name in problem.names:
         if name not in header:
             raise FileError(f"{place(path, head)}: no column {name}, which is free in "
@@ -352,7 +352,7 @@ def _drawn(path: Path, row: int, name: str, text: str) -> float:
     return value
 
 
-def header_of(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
+def run_header(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
     """Header of a run of the sampler: all its numbers depend on, except the starting points."""
     return {
         "problem": problem.name,

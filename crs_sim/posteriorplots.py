@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from . import RESEARCH_ONLY
 from .errors import InputError, unknown_name
-from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, plain, unit_text
+from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
 from .posterior import Posterior
 from .simulation import Array
@@ -193,7 +193,7 @@ def _few_ticks(ax: Axes, which: str) -> None:
     low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
     wide = LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,), numticks=5)
     axis.set_major_locator(wide if high / low > 10 else MaxNLocator(3, prune="both"))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
     axis.set_minor_locator(NullLocator())
 
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
 from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .output import csv_file, json_file, markdown, write_whole
-from .panels import plain, unit_text
+from .output import csv_file, json_file, markdown, write_atomic
+from .panels import format_number, unit_text
 from .plots import figure_files
-from .posterior import ABOUT, DRAWS_FILE, Posterior, header_of
+from .posterior import ABOUT, DRAWS_FILE, Posterior, run_header
 from .posteriorplots import plot_corner, plot_trace
-from .predictivecheck import Predicted, predictive, surprises
+from .predictivecheck import Predicted, outside_interval_text, predictive
 from .predictiveplots import plot_predictive, plot_predictive_grades
 
 DRAWS_WRITTEN = 1000
@@ -47,14 +47,14 @@ def write_posterior(posterior: Posterior, folder: str | Path) -> tuple[Path, ...
         path / DRAWS_FILE: csv_file(posterior.values(DRAWS_WRITTEN)),
         path / ABOUT: json_file(
             {
-                **header_of(posterior.problem, posterior.plan),
+                **run_header(posterior.problem, posterior.plan),
                 "verdict": posterior.verdict,
             }
         ),
     }
     for name, figure in posterior_figures(posterior, rows).items():
         files |= figure_files(figure, path / name)
-    write_whole(files)
+    write_atomic(files)
     return tuple(files)
 
 
@@ -92,8 +92,8 @@ def posterior_text(posterior: Posterior, rows: Sequence[Predicted]) -> str:
         markdown(COLUMNS, [summary_words(row) for row in posterior.summary().to_dict("records")]),
         "![Pairs of parameters](corner.png)",
         "## Posterior predictive check",
-        f"{surprises(tuple(rows))} A percentile near 0 or 100 % marks a reading that the "
-        "model rarely predicts, even with the parameters fitted to it.",
+        f"{outside_interval_text(tuple(rows))} A percentile near 0 or 100 % marks a reading "
+        "that the model rarely predicts, even with the parameters fitted to it.",
         "![Levels](predictive.png)" if levels else "",
         "![CRS grades](predictive_grades.png)" if grades else "",
         "## Trace of the walkers",
@@ -106,7 +106,7 @@ def summary_words(row: dict[str, object]) -> tuple[str, ...]:
     """Format a row of `Posterior.summary`."""
     unit = unit_text(str(row["unit"]), "")
     name = f"{row['parameter']} ({unit})" if unit else str(row["parameter"])
-    levels = (plain(float(f"{row[q]:.3g}")) for q in ("q05", "q50", "q95", "prior_median"))
+    levels = (format_number(float(f"{row[q]:.3g}")) for q in ("q05", "q50", "q95", "prior_median"))
     ess = min(float(str(row["ess_bulk"])), float(str(row["ess_tail"])))
     return (
         name,

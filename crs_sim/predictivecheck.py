@@ -167,7 +167,7 @@ def _grades(
     return np.minimum(drawn, GRADES - 1).astype(np.float64), chances[int(observation.value)]
 
 
-def surprises(rows: tuple[Predicted, ...]) -> str:
+def outside_interval_text(rows: tuple[Predicted, ...]) -> str:
     """The number and ids of the surprising readings, in words."""
     named = [row.id for row in rows if row.surprising]
     expected = math.ceil(2.0 * UNUSUAL * len(rows))

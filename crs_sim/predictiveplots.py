@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .diagnostics import named_rows
-from .panels import BLUE, GREY, INK, VERMILION, plain, unit_text
+from .panels import BLUE, GREY, INK, VERMILION, format_number, unit_text
 from .plots import list_figure, styled
 
 WIDEST = 100.0
@@ -123,7 +123,7 @@ def _reading_text(p: object, limit: bool) -> str:
     unit = unit_text(str(p.unit), "")  # type: ignore[attr-defined]
     sign = {"below": "< ", "above": "> "}.get(str(kind).removeprefix("ratio_"), "")
     times = "× " if str(kind).startswith("ratio") else ""
-    level = f"{sign}{times}{plain(observed)} {unit}".strip()
+    level = f"{sign}{times}{format_number(observed)} {unit}".strip()
     return f"{level}: {'prob.' if limit else 'percentile'} {_percent(chance)}"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import FileError, InputError, at_place, unknown_name
+from .errors import FileError, InputError, unknown_name, with_location
 from .formula import evaluate, names
 from .model import Model
 from .noise import Noise
@@ -138,7 +138,7 @@ class FitProblem:
 
 
 def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitProblem:
-    """Load the problem in a folder, or the shipped one of that name; for a patient see `ask`.
+    """Load the problem in a folder, or the shipped one of that name (`patient_problem`: a patient).
 
     ``model``, ``data`` and ``prior`` of a problem.toml are shipped names, or paths from its folder;
     ``data`` may also be a data set (.csv), with ``subject`` and the column map ``columns``. The
@@ -163,7 +163,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
 
     patient = patient_at(name)
     if patient is not None:
-        return ask(patient, prior=prior)
+        return patient_problem(patient, prior=prior)
     if prior is not None:
         raise InputError(f"{name}  is a problem with its own prior; --prior is for a patient only")
     found = locate(name, "fits", PROBLEM)
@@ -204,7 +204,7 @@ def patient_at(name: str | Path) -> Patient | None:
     return load_patient(path) if by_file else None
 
 
-def ask(
+def patient_problem(
     patient: Patient, *, model: Model | None = None, prior: str | Path | None = None
 ) -> FitProblem:
     """The problem of a patient's data under a population prior; no problem.toml is needed.
@@ -224,12 +224,12 @@ def ask(
 
     Examples
     --------
-    >>> ask(load_patient("ruemmele2025")).noise.spreads["crp"].sd
+    >>> patient_problem(load_patient("ruemmele2025")).noise.spreads["crp"].sd
     0.1
     """
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
 
-    model = model_of(patient) if model is None else model
+    model = model_for_patient(patient) if model is None else model
     population_prior = prior_of(model) if prior is None else read_prior(prior)
     own = patient.scenario.values
     return FitProblem(
@@ -259,7 +259,7 @@ def _beside(path: Path, name: str, marker: str) -> str:
 def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
     if name not in model.values:
         where = place(path, key=f"key free.{name}")
-        raise at_place(where, unknown_name("parameter", name, model.values))
+        raise with_location(where, unknown_name("parameter", name, model.values))
     median = model.values[name] if table.prior is None else table.prior
     if median <= 0:
         raise FileError(
@@ -298,7 +298,7 @@ def _check_free(problem: FitProblem) -> None:
     for free in problem.free:
         where = problem.where(f"free.{free.name}")
         if free.name not in problem.model.values:
-            raise at_place(where, unknown_name("parameter", free.name, problem.model.values))
+            raise with_location(where, unknown_name("parameter", free.name, problem.model.values))
         if free.name in seen:
             raise InputError(f"{where}: appears twice; keep one")
         seen.add(free.name)
@@ -334,7 +334,7 @@ def _check_noise(problem: FitProblem) -> None:
     for name, spread in problem.noise.spreads.items():
         if name not in observables:
             where = problem.where(f"noise.{name}")
-            raise at_place(where, unknown_name("observable", name, observables))
+            raise with_location(where, unknown_name("observable", name, observables))
         if not 0 < spread.sd < math.inf:
             raise InputError(f"{problem.where(f'noise.{name}')}: sd must be above 0")
     if not len(problem.patient.observations):
@@ -343,7 +343,7 @@ def _check_noise(problem: FitProblem) -> None:
         name = observation.observable
         if name not in observables:
             where = f"observation {observation.id}"
-            raise at_place(where, unknown_name("observable", name, observables))
+            raise with_location(where, unknown_name("observable", name, observables))
         own = observation.kind == "grade" or not math.isnan(observation.sd)
         if not own and name not in problem.noise.spreads:
             raise InputError(
@@ -363,12 +363,12 @@ def _check_grades(problem: FitProblem) -> None:
     latent = model.course_ids
     if scale.latent not in latent:
         where = problem.where("grade.latent")
-        raise at_place(where, unknown_name("latent", scale.latent, latent))
+        raise with_location(where, unknown_name("latent", scale.latent, latent))
     centre = _constants(problem)
     for cut in scale.cuts:
         if cut not in centre:
             where = problem.where("grade.cuts")
-            raise at_place(where, unknown_name("parameter or quantity of them", cut, centre))
+            raise with_location(where, unknown_name("parameter or quantity of them", cut, centre))
     levels = [centre[cut] for cut in scale.cuts]
     if len(levels) != 4 or levels != sorted(set(levels)):
         raise InputError(
@@ -393,6 +393,6 @@ def _check_accept(problem: FitProblem) -> None:
     for name, (low, high) in problem.accept.items():
         where = problem.where(f"accept.{name}")
         if name not in ids:
-            raise at_place(where, unknown_name("observation", name, ids))
+            raise with_location(where, unknown_name("observation", name, ids))
         if not low < high:
             raise InputError(f"{where}: the lowest ({low:g}) must be below the highest ({high:g})")

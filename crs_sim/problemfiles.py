@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from .errors import FileError, at_place, unknown_name
+from .errors import FileError, unknown_name, with_location
 from .model import Model
 from .noise import GradeScale, Noise, Spread
 from .shipped import locate, root
@@ -141,10 +141,10 @@ def prior_of(model: Model) -> Prior:
     )
 
 
-def over(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entry]:
+def override(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entry]:
     """A problem's own tables, then those of the prior that it does not override.
 
-    >>> over({"b": 1}, {"a": 2, "b": 3})
+    >>> override({"b": 1}, {"a": 2, "b": 3})
     {'b': 1, 'a': 2}
     """
     return {**own, **{name: table for name, table in prior.items() if name not in own}}
@@ -154,7 +154,7 @@ def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise
     """The noise given in a file, completed from the prior it names."""
     noise, grade = file.noise, file.grade
     if prior is not None:
-        noise, grade = over(noise, prior.says.noise), grade or prior.says.grade
+        noise, grade = override(noise, prior.says.noise), grade or prior.says.grade
     spreads = {name: Spread(table.sd, table.source) for name, table in noise.items()}
     if grade is None:
         return Noise(spreads)
@@ -172,5 +172,5 @@ def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[s
     for name in fixed:
         if name not in tables:
             error = unknown_name("free parameter of the prior", name, tables)
-            raise at_place(place(path, key="key fixed"), error)
+            raise with_location(place(path, key="key fixed"), error)
     return {name: table for name, table in tables.items() if name not in fixed}

@@ -16,9 +16,9 @@ import numpy as np
 from .descents import Start
 from .errors import StorageError
 from .fitting import Fit
-from .leaveout import Foretold, Omission
+from .leaveout import HeldOut, Omission
 from .profiles import Profile
-from .runlog import append, read
+from .runlog import append_rows, read_rows
 
 FILE = "profiles.jsonl"
 SAME_FIT = 1e-6
@@ -35,7 +35,7 @@ def append_profile(path: Path, profile: Profile) -> None:
     """
     values = {f.name: getattr(profile, f.name) for f in fields(profile)}
     plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-    append(path, [plain])
+    append_rows(path, [plain])
 
 
 def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
@@ -48,7 +48,7 @@ def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
     StorageError
         If they are profiles of another fit, or the file is damaged.
     """
-    found = read(path, _profile)
+    found = read_rows(path, _profile)
     for one in found:
         _check_fit(f"{path}  holds profiles of", one.fit_cost, one.names, result)
     return tuple({one.parameter: one for one in found}.values())
@@ -63,11 +63,11 @@ def append_omission(path: Path, omission: Omission, whole: Fit) -> None:
         If it cannot be written.
     """
     fit = omission.fit
-    append(path, [{
+    append_rows(path, [{
         "fit_cost": whole.cost,
         "names": list(whole.problem.names),
         "ids": list(omission.ids),
-        "foretold": [asdict(one) for one in omission.foretold],
+        "held_out": [asdict(one) for one in omission.held_out],
         "parameter": omission.parameter,
         "shift": omission.shift,
         "agreeing": omission.agreeing,
@@ -90,7 +90,7 @@ def read_omissions(path: Path, whole: Fit) -> tuple[Omission, ...]:
         If they belong to another fit, or the file is damaged.
     """
     prefix = f"{path}  holds leave-one-out results of"
-    found = read(path, partial(_omission, whole=whole, prefix=prefix))
+    found = read_rows(path, partial(_omission, whole=whole, prefix=prefix))
     return tuple({one.ids: one for one in found}.values())
 
 
@@ -108,8 +108,8 @@ def _omission(stored: Mapping[str, Any], *, whole: Fit, prefix: str) -> Omission
         np.array(stored["residuals"]), tuple(starts), last, stored["seed"], stored["options"],
         stored["singular"],
     )  # fmt: skip
-    foretold = tuple(Foretold(**one) for one in stored["foretold"])
-    return Omission(ids, fit, foretold, stored["parameter"], stored["shift"], stored["agreeing"])
+    held_out = tuple(HeldOut(**one) for one in stored["held_out"])
+    return Omission(ids, fit, held_out, stored["parameter"], stored["shift"], stored["agreeing"])
 
 
 def _check_fit(prefix: str, cost: float, names: Sequence[str], result: Fit) -> None:

@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from . import RESEARCH_ONLY
 from .noise import NORMAL_95
-from .panels import BLUE, GREY, INK, SMALL, VERMILION, plain, unit_text
+from .panels import BLUE, GREY, INK, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, key_below, stack, styled
-from .profiles import LEVELS, Profile, limit
+from .profiles import PROFILE_LEVELS, Profile, limit
 
 COLUMNS = 4
 HIGHEST = 6.5
@@ -69,8 +69,10 @@ def profile_panel(ax: Axes, profile: Profile) -> Axes:
     """
     values, costs = profile.curve()
     _, data = profile.curve(own_prior=False)
-    for level in LEVELS:
-        ax.axhline(limit(level), color=GREY, lw=0.9 if level == max(LEVELS) else 0.5, zorder=1)
+    for level in PROFILE_LEVELS:
+        ax.axhline(
+            limit(level), color=GREY, lw=0.9 if level == max(PROFILE_LEVELS) else 0.5, zorder=1
+        )
         ax.annotate(f"{100 * level:.0f} %", (1.0, limit(level)), (2, 0), va="center",
                     xycoords=("axes fraction", "data"), textcoords="offset points",
                     fontsize=6, color="#555555", annotation_clip=False)  # fmt: skip
@@ -128,7 +130,7 @@ def _log_values(ax: Axes, low: float, high: float) -> None:
     if high / low < 2.5:
         subs = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
     ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_number(x)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
 

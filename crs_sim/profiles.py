@@ -25,7 +25,7 @@ from scipy.special import chdtri
 from .errors import InputError
 from .objective import Array
 
-LEVELS = (0.5, 0.8, 0.95)
+PROFILE_LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""
 VERDICT_LEVEL = 0.95
 BETTER = 0.1
@@ -165,7 +165,7 @@ class Profile:
 
     @property
     def verdict(self) -> str:
-        """Whether the data identify the parameter, in words; `MEANING` explains them."""
+        """Whether the data identify the parameter, in words; see `VERDICT_EXPLANATION`."""
         low, high = self.interval(own_prior=False)
         words = [VERDICTS[low is not None, high is not None]]
         if len(self.optima()) > 1:
@@ -213,7 +213,7 @@ VERDICTS = {
     (False, False): "not identifiable from these data",
 }
 """Keys: whether the data bound the parameter below, and above."""
-MEANING = (
+VERDICT_EXPLANATION = (
     "Verdicts are based on the profile without the parameter's own prior: the information in these "
     "data, given the priors of the others. *determined*: the data give a 95 % interval inside the "
     "bounds; *only bounded above* (*below*): values down (up) to the bound fit as well; *not "
@@ -239,7 +239,7 @@ def profiles_table(profiles: Sequence[Profile]) -> pd.DataFrame:
     rows = []
     for p in profiles:
         row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
-        for level in LEVELS:
+        for level in PROFILE_LEVELS:
             for own_prior, prefix in ((True, ""), (False, "data_")):
                 low, high = p.interval(level, own_prior=own_prior)
                 row |= {f"{prefix}low_{100 * level:g}": low, f"{prefix}high_{100 * level:g}": high}

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from .cluster import Workers, everywhere
+from .cluster import Workers, parallel_map
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .objective import FAILED, Array, Objective, logs
-from .profiles import LEVELS, VERDICT_LEVEL, Profile, limit
+from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
 
 RISE = 0.7
 """Target rise per step of the root of the cost above its minimum: 3 steps to the 95 % limit.
@@ -56,7 +56,7 @@ def profile(
     result: Fit,
     names: Sequence[str] | None = None,
     *,
-    levels: Sequence[float] = LEVELS,
+    levels: Sequence[float] = PROFILE_LEVELS,
     done: Sequence[Profile] = (),
     workers: Workers = None,
     progress: Callable[[int, int, Profile], None] | None = None,
@@ -101,7 +101,7 @@ def profile(
         if progress is not None:
             progress(sum(name in ready for name in requested), len(requested), found)
 
-    everywhere(partial(profile_one, result, level), missing, workers=workers, finished=report)
+    parallel_map(partial(profile_one, result, level), missing, workers=workers, finished=report)
     return tuple(ready[name] for name in requested)
 
 

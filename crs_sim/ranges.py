@@ -20,7 +20,7 @@ from .population import Population
 
 
 @dataclass(frozen=True)
-class Range:
+class ParameterInterval:
     """Distribution of a parameter: truncated log-normal, or log-uniform.
 
     Parameters
@@ -31,7 +31,8 @@ class Range:
 
     Examples
     --------
-    >>> Range("k", 1.0, 100.0, 10.0, math.inf).at(np.array([0.0, 0.5, 1.0])).round(6).tolist()
+    >>> interval = ParameterInterval("k", 1.0, 100.0, 10.0, math.inf)
+    >>> interval.at(np.array([0.0, 0.5, 1.0])).round(6).tolist()
     [1.0, 10.0, 100.0]
     """
 
@@ -51,12 +52,14 @@ class Range:
         return np.asarray(np.exp(logs))
 
 
-def prior_ranges(result: Fit) -> tuple[Range, ...]:
+def prior_intervals(result: Fit) -> tuple[ParameterInterval, ...]:
     """The priors of a fit's problem, truncated at their bounds."""
-    return tuple(Range(f.name, f.lower, f.upper, f.median, f.sd) for f in result.problem.free)
+    return tuple(
+        ParameterInterval(f.name, f.lower, f.upper, f.median, f.sd) for f in result.problem.free
+    )
 
 
-def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
+def fit_intervals(result: Fit, level: float) -> tuple[ParameterInterval, ...]:
     """Confidence intervals of the estimates, truncated at the bounds; log-uniform inside.
 
     Correlations between parameters are ignored.
@@ -78,7 +81,7 @@ def fit_ranges(result: Fit, level: float) -> tuple[Range, ...]:
     for free, factor in zip(result.problem.free, factors.tolist(), strict=True):
         middle = result.values[free.name]
         low, high = max(free.lower, middle / factor), min(free.upper, middle * factor)
-        found.append(Range(free.name, low, high, middle, math.inf))
+        found.append(ParameterInterval(free.name, low, high, middle, math.inf))
     return tuple(found)
 
 

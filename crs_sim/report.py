@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from . import RESEARCH_ONLY
 from .diagnostics import FAR
 from .fitting import Dropped, Estimate, Fit, estimates_table
-from .output import csv_file, markdown, write_whole
-from .panels import plain
+from .output import csv_file, markdown, write_atomic
+from .panels import format_number
 from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profileplots import plot_profiles
-from .profiles import MEANING, Interval, Profile, profiles_table
+from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
-from .trust import agreement_words, concerns, condition_words
+from .trust import agreement_text, condition_text, fit_warnings
 from .units import pretty
 from .verdict import GRADE_RULE, Judged, judge, judged_table
 
@@ -75,14 +75,14 @@ def last_day(result: Fit) -> float:
 # --- text -----------------------------------------------------------------------------------------
 
 
-def demands(rows: Iterable[Judged]) -> tuple[Judged, ...]:
+def acceptance_criteria(rows: Iterable[Judged]) -> tuple[Judged, ...]:
     """The acceptance criteria: every observation except single grades, which count together."""
     return tuple(row for row in rows if row.kind != "grade")
 
 
 def summary(rows: Iterable[Judged]) -> str:
     """How many acceptance criteria are met, and the names of those that are not."""
-    criteria = demands(rows)
+    criteria = acceptance_criteria(rows)
     missed = [row.id for row in criteria if row.verdict == "miss"]
     text = f"{len(criteria) - len(missed)} of {len(criteria)} acceptance criteria met"
     return f"{text}; missed: {', '.join(missed)}" if missed else text
@@ -93,7 +93,7 @@ def observed_words(row: Judged) -> str:
     if row.id == GRADE_RULE:
         return f"≥ {100 * row.accept_low:.0f} % exact, none off by > 1"
     unit = pretty(row.unit)
-    text = OBSERVED.get(row.kind, "{}").format(plain(row.observed))
+    text = OBSERVED.get(row.kind, "{}").format(format_number(row.observed))
     return text if unit == "1" else f"{text} {unit}"
 
 
@@ -101,7 +101,7 @@ def fitted_words(row: Judged) -> str:
     """Format the fitted value."""
     if row.id == GRADE_RULE:
         return f"{100 * row.fitted:.0f} % exact"
-    return plain(float(f"{row.fitted:.4g}"))
+    return format_number(float(f"{row.fitted:.4g}"))
 
 
 def grades_by_day(rows: Iterable[Judged]) -> tuple[tuple[str, int, int], ...]:
@@ -164,24 +164,24 @@ def _made_with(result: Fit) -> str:
         f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
         f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
         f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
-        f"- {agreement_words(result)} (seed {result.seed}); {condition_words(result)}; "
+        f"- {agreement_text(result)} (seed {result.seed}); {condition_text(result)}; "
         f"{sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie more than {FAR:g} "
         "prior sd from their prior",
     ])  # fmt: skip
 
 
 def _warnings(result: Fit) -> str:
-    return "\n".join(f"- **Warning: {text}.**" for text in concerns(result))
+    return "\n".join(f"- **Warning: {text}.**" for text in fit_warnings(result))
 
 
 def _levels(rows: Iterable[Judged]) -> str:
     table = [(r.id, r.when, observed_words(r), fitted_words(r), _accepted(r), r.verdict)
-             for r in demands(rows)]  # fmt: skip
+             for r in acceptance_criteria(rows)]  # fmt: skip
     return markdown(("observation", "when", "reported", "fitted", "accepted", "verdict"), table)
 
 
 def _accepted(row: Judged) -> str:
-    low, high = (plain(float(f"{x:.4g}")) for x in (row.accept_low, row.accept_high))
+    low, high = (format_number(float(f"{x:.4g}")) for x in (row.accept_low, row.accept_high))
     if math.isinf(row.accept_low):
         return f"up to {high}"
     return f"from {low}" if math.isinf(row.accept_high) else f"{low} to {high}"
@@ -262,7 +262,7 @@ def add_profiles(profiles: Sequence[Profile], folder: Path) -> tuple[Path, ...]:
         folder / TABLE: csv_file(profiles_table(profiles)),
         **figure_files(plot_profiles(profiles), folder / "profiles"),
     }
-    write_whole(files)
+    write_atomic(files)
     return tuple(files)
 
 
@@ -274,7 +274,7 @@ def profiles_text(profiles: Sequence[Profile]) -> str:
     better = "\n".join(f"- **Warning: {text}.**" for text in better_optima(profiles))
     cost = f"Profile likelihoods of a fit with cost {profiles[0].fit_cost:.4g}." if profiles else ""
     parts = ["# Profile likelihood of each parameter", better, RESEARCH_ONLY, cost, note,
-             markdown(columns, rows), MEANING, "![profiles](profiles.png)"]  # fmt: skip
+             markdown(columns, rows), VERDICT_EXPLANATION, "![profiles](profiles.png)"]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

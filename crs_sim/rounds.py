@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .cluster import Workers, everywhere
-from .cohort import Failed, Outcome, PatientFit, PopulationFit, Roles
+from .cluster import Workers, parallel_map
+from .cohort import Outcome, PatientFailure, PatientFit, PopulationFit, Roles
 from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
 from .fitting import fit
@@ -21,15 +21,15 @@ from .model import Model
 from .objective import Array, Objective, logs
 from .population import Population
 from .problem import FitProblem, Free
-from .twostage import Assumed, Evidence, Found, two_stage
+from .twostage import PopulationEstimate, PopulationPrior, QuadraticLikelihood, two_stage
 
 MAX_ITERATIONS = 30
 TOLERANCE = 0.05
 """Converged when no median or spread changes by more than this share of its standard error."""
 
 
-class Kept(Protocol):
-    """Storage of intermediate results, see `crs_sim.cohortfiles.Rounds`."""
+class ResultStore(Protocol):
+    """Storage of intermediate results, see `crs_sim.cohortfiles.IterationFiles`."""
 
     def load(self, number: int, problem: FitProblem) -> PatientFit | None:
         """Load a patient's stored fit of an iteration; None if there is none."""
@@ -44,14 +44,14 @@ def fit_all(
     roles: Roles = Roles(),  # noqa: B008  frozen
     *,
     workers: Workers = None,
-    kept: Kept | None = None,
+    kept: ResultStore | None = None,
     progress: Callable[[str, int, int, Outcome], None] | None = None,
 ) -> PopulationFit:
     """Fit several patients and the population they come from.
 
     Parameters
     ----------
-    problems : one for each patient, as `crs_sim.problem.ask` makes them; ids must differ
+    problems : one for each patient (`crs_sim.problem.patient_problem`); ids must differ
     population : Population, the prior, with the weight of ``population.patients`` patients
     roles : Roles, which parameters are shared or own
     workers : int, processes (default: one for each core), or the address of a Dask scheduler; the
@@ -82,13 +82,13 @@ def fit_all(
         jobs = [
             _job(problem, population, roles, centre, spread, last.get(problem.patient.id))
             for problem in problems
-            if not isinstance(last.get(problem.patient.id), Failed)
+            if not isinstance(last.get(problem.patient.id), PatientFailure)
         ]
         for outcome in _iteration(iteration, jobs, workers, kept, progress):
             last[outcome.patient] = outcome
         fits = [one for one in last.values() if isinstance(one, PatientFit)]
         if not fits:
-            first = next(one for one in last.values() if isinstance(one, Failed))
+            first = next(one for one in last.values() if isinstance(one, PatientFailure))
             raise CrsSimError(f"no patient could be fitted; {first.patient}: {first.reason}")
         found = two_stage([one.evidence for one in fits], assumed)
         converged = _largest_change(found, centre, spread, assumed) < TOLERANCE
@@ -134,9 +134,9 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
             )
 
 
-def _assumed(population: Population, roles: Roles) -> Assumed:
+def _assumed(population: Population, roles: Roles) -> PopulationPrior:
     names = list(population.medians)
-    return Assumed(
+    return PopulationPrior(
         np.log(list(population.medians.values())),
         np.array(list(population.sds.values())),
         population.patients,
@@ -187,7 +187,7 @@ def _at_medians(model: Model, free: Sequence[Free]) -> Model:
 
 
 def _iteration(
-    number: int, jobs: Sequence[Job], workers: Workers, kept: Kept | None,
+    number: int, jobs: Sequence[Job], workers: Workers, kept: ResultStore | None,
     progress: Callable[[str, int, int, Outcome], None] | None,
 ) -> list[Outcome]:  # fmt: skip
     """Fit every patient once, except those whose fit is stored."""
@@ -212,16 +212,16 @@ def _iteration(
             pending.append(job)
         else:
             report(stored)
-    everywhere(fit_one, pending, workers=workers, finished=finished)
+    parallel_map(fit_one, pending, workers=workers, finished=finished)
     return [done[job.problem.patient.id] for job in jobs]
 
 
 def fit_one(job: Job) -> Outcome:
-    """Fit one patient in one iteration; an error is returned as `Failed`, others continue."""
+    """Fit one patient in one iteration; an error is returned as a `PatientFailure`."""
     try:
         return _fitted(job)
     except CrsSimError as error:
-        return Failed(job.problem.patient.id, str(error))
+        return PatientFailure(job.problem.patient.id, str(error))
 
 
 def _fitted(job: Job) -> PatientFit:
@@ -249,7 +249,7 @@ def _clipped(value: float, free: Free) -> float:
     return min(max(value, free.lower * 1.0001), free.upper / 1.0001)
 
 
-def _evidence(job: Job, values: Mapping[str, float]) -> tuple[Evidence, float]:
+def _evidence(job: Job, values: Mapping[str, float]) -> tuple[QuadraticLikelihood, float]:
     """Quadratic approximation of the likelihood at these values, and the deviance there."""
     objective = Objective(job.whole)
     x = logs(job.whole, values)
@@ -260,10 +260,12 @@ def _evidence(job: Job, values: Mapping[str, float]) -> tuple[Evidence, float]:
     information = np.zeros((len(job.names), len(job.names)))
     centre[indices], slope[indices] = x, slopes.T @ observed
     information[np.ix_(indices, indices)] = slopes.T @ slopes
-    return Evidence(centre, slope, information), float(observed @ observed)
+    return QuadraticLikelihood(centre, slope, information), float(observed @ observed)
 
 
-def _largest_change(found: Found, centre: Array, spread: Array, assumed: Assumed) -> float:
+def _largest_change(
+    found: PopulationEstimate, centre: Array, spread: Array, assumed: PopulationPrior
+) -> float:
     """The largest change of a median or spread, in standard errors."""
     pooled, tied = assumed.estimated, assumed.tied
     changes = [np.abs(found.centre - centre)[pooled] / found.centre_error[pooled]]
@@ -274,11 +276,11 @@ def _largest_change(found: Found, centre: Array, spread: Array, assumed: Assumed
 
 
 def _answer(
-    population: Population, roles: Roles, found: Found, last: Mapping[str, Outcome],
+    population: Population, roles: Roles, found: PopulationEstimate, last: Mapping[str, Outcome],
     ended: tuple[int, bool],
 ) -> PopulationFit:  # fmt: skip
     fits = tuple(one for one in last.values() if isinstance(one, PatientFit))
-    failures = tuple(one for one in last.values() if isinstance(one, Failed))
+    failures = tuple(one for one in last.values() if isinstance(one, PatientFailure))
     medians = np.exp(found.centre).tolist()
     source = f"fit of {len(fits)} patients with the prior {population.name}"
     free = []

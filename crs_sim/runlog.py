@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import StorageError
-from .output import check_folder, write_whole
+from .output import check_folder, write_atomic
 
 Row = list[Any]
 T = TypeVar("T")
 
 
-def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
+def open_log(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
     """The rows of an existing log; if there is none, start a new log and return no rows.
 
     Parameters
@@ -42,17 +42,17 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     log = pathlib.Path(folder) / "rows.jsonl"
-    ...     _ = begin(log, {"seed": 1}, resume=False)
-    ...     append(log, [[0, 1.5]])
-    ...     begin(log, {"seed": 1}, resume=True)
+    ...     _ = open_log(log, {"seed": 1}, resume=False)
+    ...     append_rows(log, [[0, 1.5]])
+    ...     open_log(log, {"seed": 1}, resume=True)
     [[0, 1.5]]
     """
     empty = path.is_file() and _no_rows(path)
-    check_new(path, resume=resume or empty)
+    check_log(path, resume=resume or empty)
     if empty or not path.is_file():
-        write_whole({path: _line(header)})
+        write_atomic({path: _line(header)})
         return []
-    stored, *rows = read(path, lambda content: content) or [None]
+    stored, *rows = read_rows(path, lambda content: content) or [None]
     if not isinstance(stored, dict) or not all(isinstance(row, list) for row in rows):
         raise _damaged(path, "not written by this package")
     requested = json.loads(json.dumps(header))
@@ -61,11 +61,11 @@ def begin(path: Path, header: Mapping[str, Any], *, resume: bool) -> list[Row]:
         for name in {**requested, **stored}
         if stored.get(name) != requested.get(name)
     ]
-    refuse_another(path, differ)
+    check_same_job(path, differ)
     return rows
 
 
-def refuse_another(place: Path, differ: Sequence[str]) -> None:
+def check_same_job(place: Path, differ: Sequence[str]) -> None:
     """Raise a StorageError if a stored job differs from the requested one."""
     if differ:
         raise StorageError(
@@ -74,7 +74,7 @@ def refuse_another(place: Path, differ: Sequence[str]) -> None:
         )
 
 
-def check_new(path: Path, *, resume: bool) -> None:
+def check_log(path: Path, *, resume: bool) -> None:
     """Check, before a long job, that a log can be created, or resumed if it exists.
 
     Raises
@@ -99,7 +99,7 @@ def check_resume(folder: Path, what: str, *, there: bool, resume: bool) -> None:
         raise StorageError(f"{folder}  holds nothing to resume; leave out --resume")
 
 
-def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
+def append_rows(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
     """Append rows, in place of an incomplete last line.
 
     Raises
@@ -118,7 +118,7 @@ def append(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> Non
         ) from None
 
 
-def read(path: Path, parse: Callable[[Any], T]) -> list[T]:
+def read_rows(path: Path, parse: Callable[[Any], T]) -> list[T]:
     """Each complete line of a file, parsed; an empty list if there is no file.
 
     Raises
@@ -141,7 +141,7 @@ def read(path: Path, parse: Callable[[Any], T]) -> list[T]:
 
 def _no_rows(path: Path) -> bool:
     """Whether the file holds no rows: the job ended before its first one, e.g. by a bad option."""
-    found = read(path, lambda content: content)
+    found = read_rows(path, lambda content: content)
     return not found or (len(found) == 1 and isinstance(found[0], dict))
 
 

@@ -20,13 +20,13 @@ from typing import Any
 import emcee
 import numpy as np
 
-from .chains import Array, Part, append, begin, join, read, refuse_other
+from .chains import Array, Part, append, begin, check_same_run, join, read
 from .errors import InputError
 from .fitting import Fit, fit
 from .objective import ROUGH_RTOL, Objective, logs
-from .posterior import Posterior, SamplePlan, header_of, of_parts
+from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
 from .problem import FitProblem
-from .workers import StoppedError, in_order
+from .workers import StoppedError, thread_map
 
 SAVE_EVERY = 10.0
 """Seconds between saves: what a killed run may lose."""
@@ -43,7 +43,7 @@ MOST_CENTRES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Peak:
+class PosteriorMode:
     """The modes of a posterior as a fit found them, where the walkers start.
 
     Parameters
@@ -58,12 +58,12 @@ class Peak:
     covariance: Array = field(repr=False)
 
 
-def peak_of(
+def posterior_mode(
     problem: FitProblem,
     values: Mapping[str, float],
     covariance: Array,
     starts: Sequence[tuple[float, Mapping[str, float]]] = (),
-) -> Peak:
+) -> PosteriorMode:
     """The modes that a fit found: its estimates and covariance, and other optima as good.
 
     Parameters
@@ -87,11 +87,11 @@ def peak_of(
         new = all(np.max(np.abs(x - centre)) > 0.05 for centre in centres)
         if new and cost < best + SAME_DEPTH and len(centres) < MOST_CENTRES:
             centres.append(x)
-    return Peak(problem, np.array(centres), np.asarray(covariance))
+    return PosteriorMode(problem, np.array(centres), np.asarray(covariance))
 
 
 def sample(
-    question: FitProblem | Fit | Peak,
+    question: FitProblem | Fit | PosteriorMode,
     plan: SamplePlan | None = None,
     *,
     folder: str | Path | None = None,
@@ -131,11 +131,11 @@ def sample(
     problem = question if isinstance(question, FitProblem) else question.problem
     full_plan = (plan or SamplePlan()).of_size(len(problem.free))
     path = None if folder is None else Path(folder)
-    header = header_of(problem, full_plan)
+    header = run_header(problem, full_plan)
     if resume:
         parts = _stored(path, header)
     else:
-        peak = question if isinstance(question, Peak) else _peak(question, workers)
+        peak = question if isinstance(question, PosteriorMode) else _peak(question, workers)
         parts = [_first(peak, full_plan)]
         if path is not None:
             begin(path, header, parts[0])
@@ -155,14 +155,14 @@ def _stored(path: Path | None, header: Mapping[str, Any]) -> list[Part]:
     if path is None:
         raise InputError("resume needs the folder of the stored run; give folder")
     stored, parts = read(path)
-    refuse_other(path, stored, header)
+    check_same_run(path, stored, header)
     return parts
 
 
-def _peak(question: FitProblem | Fit, workers: int | None) -> Peak:
+def _peak(question: FitProblem | Fit, workers: int | None) -> PosteriorMode:
     found = question if isinstance(question, Fit) else fit(question, workers=workers)
     starts = [(start.cost, start.values) for start in found.starts]
-    return peak_of(found.problem, found.values, found.covariance, starts)
+    return posterior_mode(found.problem, found.values, found.covariance, starts)
 
 
 def _continue(problem: FitProblem, plan: SamplePlan, parts: list[Part], run: _Run) -> Posterior:
@@ -181,7 +181,7 @@ def _continue(problem: FitProblem, plan: SamplePlan, parts: list[Part], run: _Ru
                 run.progress(done, plan.draws, float(np.median(last.log_posterior)))
     finally:
         _save(parts, fresh, run.folder)
-    return of_parts(problem, plan, parts)
+    return posterior_from_parts(problem, plan, parts)
 
 
 def _save(parts: list[Part], fresh: list[Part], folder: Path | None) -> list[Part]:
@@ -200,7 +200,7 @@ def _draw(objectives: Sequence[Objective], last: Part, moves: int, workers: int 
     places = range(len(objectives))
     work = partial(_advance, last=last, moves=moves, stop=stop)
     items = zip(objectives, places, strict=True)
-    found = list(in_order(work, items, workers=workers, stop=stop))
+    found = list(thread_map(work, items, workers=workers, stop=stop))
     return Part(
         np.stack([state.coords for state, _ in found])[None],
         np.stack([state.log_prob for state, _ in found])[None],
@@ -248,7 +248,7 @@ def _moves() -> list[tuple[Any, float]]:
     return [(emcee.moves.DEMove(), 0.9), (emcee.moves.DEMove(gamma0=1.0), 0.1)]
 
 
-def _first(peak: Peak, plan: SamplePlan) -> Part:
+def _first(peak: PosteriorMode, plan: SamplePlan) -> Part:
     """The initial walkers, each group with its own random number stream."""
     assert plan.walkers is not None
     objective = Objective(peak.problem, ROUGH_RTOL)
@@ -269,7 +269,7 @@ def _first(peak: Peak, plan: SamplePlan) -> Part:
 
 
 def _start_points(
-    objective: Objective, peak: Peak, count: int, rng: np.random.Generator
+    objective: Objective, peak: PosteriorMode, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Log parameters (count, n_free) overdispersed around the modes, and their log posteriors.
 

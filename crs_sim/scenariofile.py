@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from . import edits
 from .decisions import check_rules
 from .dosing import Dose, Schedule, expand
-from .edits import Pick
+from .edits import DoseSelection, moved, only_drugs, removed, replaced, resized, scaled
 from .endpoints import Endpoint, endpoint
-from .errors import InputError, placed, unknown_name
+from .errors import InputError, error_location, unknown_name
 from .model import Model
 from .scenario import AS_GIVEN, Change, Scenario
 from .tables import CellError, Record, checked, column, place, read_toml
@@ -35,7 +34,7 @@ SCENARIOS = "scenarios.toml"
 EDITS = ("remove", "scale", "resize", "replace", "move", "add")
 
 
-class PickTable(Record):
+class DoseSelectionTable(Record):
     """Selects doses: of a drug; on a day, or from a first day to a last one."""
 
     drug: Words
@@ -43,31 +42,33 @@ class PickTable(Record):
     first: Real | None = None
     last: Real | None = None
 
-    def pick(self) -> Pick:
+    def pick(self) -> DoseSelection:
         """Return the selection of doses."""
         first = -math.inf if self.first is None else self.first
-        return Pick(self.drug, self.day, first, math.inf if self.last is None else self.last)
+        return DoseSelection(
+            self.drug, self.day, first, math.inf if self.last is None else self.last
+        )
 
 
-class RemoveTable(PickTable):
+class RemoveTable(DoseSelectionTable):
     """Doses to remove."""
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule without them."""
-        return edits.removed(schedule, self.pick())
+        return removed(schedule, self.pick())
 
 
-class ScaleTable(PickTable):
+class ScaleTable(DoseSelectionTable):
     """Doses multiplied by a factor."""
 
     factor: NotNegative
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule with their amounts scaled."""
-        return edits.scaled(schedule, self.pick(), self.factor)
+        return scaled(schedule, self.pick(), self.factor)
 
 
-class ResizeTable(PickTable):
+class ResizeTable(DoseSelectionTable):
     """Doses changed to another amount."""
 
     amount: NotNegative
@@ -75,10 +76,10 @@ class ResizeTable(PickTable):
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule with their amounts replaced."""
-        return edits.resized(schedule, self.pick(), self.amount, self.unit)
+        return resized(schedule, self.pick(), self.amount, self.unit)
 
 
-class MoveTable(PickTable):
+class MoveTable(DoseSelectionTable):
     """Doses moved to another day."""
 
     to: Real | None = None
@@ -86,7 +87,7 @@ class MoveTable(PickTable):
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule with them moved."""
-        return edits.moved(schedule, self.pick(), to=self.to, by=self.by)
+        return moved(schedule, self.pick(), to=self.to, by=self.by)
 
 
 class GiveTable(Record):
@@ -122,17 +123,17 @@ class AddTable(GiveTable):
         return schedule + self.given(self.day)
 
 
-class ReplaceTable(PickTable):
+class ReplaceTable(DoseSelectionTable):
     """Doses replaced by others."""
 
     by: GiveTable
 
     def edit(self, schedule: Schedule) -> Schedule:
         """The schedule with the other doses instead."""
-        return edits.replaced(schedule, self.pick(), self.by.given(0.0))
+        return replaced(schedule, self.pick(), self.by.given(0.0))
 
 
-class WhatIfChange(Record):
+class ScenarioChangeTable(Record):
     """A parameter changed between two days."""
 
     parameter: Words
@@ -189,7 +190,7 @@ class ScenarioTable(Record):
     replace: list[ReplaceTable] = column(default_factory=list)
     move: list[MoveTable] = column(default_factory=list)
     add: list[AddTable] = column(default_factory=list)
-    change: list[WhatIfChange] = column(default_factory=list)
+    change: list[ScenarioChangeTable] = column(default_factory=list)
     hold: list[HoldTable] = column(default_factory=list)
     trigger: list[TriggerTable] = column(default_factory=list)
     values: dict[str, Real] = column(default_factory=dict)
@@ -257,9 +258,9 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     content = read_toml(file, ScenarioFile)
     until = content.until
     scenarios = tuple(_scenario(table, base, model, file, until) for table in content.scenario)
-    with placed(place(file, key="endpoints")):
+    with error_location(place(file, key="endpoints")):
         endpoints = tuple(endpoint(model, name, until) for name in content.endpoints)
-    with placed(place(file, key="courses")):
+    with error_location(place(file, key="courses")):
         for name in content.courses:
             check_course(name, model)
     return Questions(scenarios, endpoints, tuple(content.courses), until)
@@ -308,7 +309,7 @@ def _scenario(
     patient = model.with_values(**made.values)
     with _at(file, table, "doses"):
         expand(patient, doses)
-    with placed(place(file)):
+    with error_location(place(file)):
         check_rules(patient, made, until)
     return made
 
@@ -316,7 +317,7 @@ def _scenario(
 def _edited(table: ScenarioTable, doses: Schedule, file: Path, until: float) -> Schedule:
     if table.keep is not None:
         with _at(file, table, "keep"):
-            doses = edits.kept(doses, table.keep)
+            doses = only_drugs(doses, table.keep)
     for key in EDITS:
         for number, entry in enumerate(getattr(table, key), start=1):
             with _at(file, table, f"{key} {number}"):
@@ -388,4 +389,4 @@ def _not_overlapping(change: Change, others: tuple[Change, ...]) -> Change:
 
 
 def _at(file: Path, table: ScenarioTable, key: str) -> AbstractContextManager[None]:
-    return placed(place(file, key=f"scenario {table.name!r}, {key}"))
+    return error_location(place(file, key=f"scenario {table.name!r}, {key}"))

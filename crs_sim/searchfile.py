@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from .dosing import Dose
 from .edits import edited
 from .endpoints import Endpoint, endpoint
-from .errors import CrsSimError, FileError, InputError, at_place, unknown_name
+from .errors import CrsSimError, FileError, InputError, unknown_name, with_location
 from .model import Model
 from .scenario import Scenario
-from .scenariofile import LastDay, PickTable, check_course, scenario_of
+from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .tables import CellError, Real, Record, column, place, read_toml
 from .triggers import Trigger
@@ -28,7 +28,7 @@ MOST_POINTS = 20_000
 What = Literal["day", "factor", "amount", "trigger level"]
 
 
-class VaryTable(PickTable):
+class VaryTable(DoseSelectionTable):
     """One ``[[vary]]``."""
 
     what: What
@@ -202,4 +202,4 @@ def _at(file: Path, key: str, read: Any) -> Any:
     except CrsSimError as error:
         if str(error).startswith(place(file)):
             raise
-        raise at_place(place(file, key=key), error) from None
+        raise with_location(place(file, key=key), error) from None

@@ -19,7 +19,7 @@ DIGITS = 6
 def search_files(
     found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path
 ) -> dict[Path, bytes]:
-    """Format the files of a search, for `crs_sim.output.write_whole`.
+    """Format the files of a search, for `crs_sim.output.write_atomic`.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .cluster import Workers, ordered
+from .cluster import Workers, ordered_map
 from .comparison import Comparison, compare
 from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling
@@ -27,7 +27,7 @@ from .model import Model
 from .objective import METHOD, RTOL, Array
 from .optimiser import Point, proposals
 from .posterior import problem_hash
-from .runlog import append, begin
+from .runlog import append_rows, open_log
 from .scenario import Scenario
 from .searchspace import SearchQuestion
 from .simulation import simulate
@@ -154,8 +154,8 @@ def search(
     done, total = list[list[Any]](), _total(question)
     optimiser = proposals(question)
     generation = next(optimiser, None)
-    with ordered(workers, together=TOGETHER) as run_all:  # connect before writing any file
-        rows = [] if path is None else begin(path, _header(result, question), resume=resume)
+    with ordered_map(workers, together=TOGETHER) as run_all:  # connect before writing any file
+        rows = [] if path is None else open_log(path, _header(result, question), resume=resume)
         row_of = {tuple(row[0]): row for row in rows}
         while generation is not None:
             stored = rows[len(done) : len(done) + len(generation)]
@@ -167,7 +167,7 @@ def search(
             for point in rest:
                 row_of[point] = row_of.get(point) or next(results)
                 if path is not None:
-                    append(path, [row_of[point]])
+                    append_rows(path, [row_of[point]])
                 done.append(row_of[point])
                 if progress is not None:
                     progress(len(done), total)
@@ -184,7 +184,7 @@ def run_point(model: Model, question: SearchQuestion, point: Point) -> list[Any]
     return [list(point), values, ""]
 
 
-def drawn(
+def compare_trials(
     result: Fit,
     found: Search,
     trials: Sequence[int],
@@ -211,10 +211,10 @@ def drawn(
                    workers=workers, progress=progress)  # fmt: skip
 
 
-def spaced(trials: Sequence[int], chosen: int, most: int = MOST_DRAWN) -> list[int]:
+def thin_front(trials: Sequence[int], chosen: int, most: int = MOST_DRAWN) -> list[int]:
     """Thin the trials to about ``most``, keeping both ends and the chosen one.
 
-    >>> spaced(range(10), 4, most=3)
+    >>> thin_front(range(10), 4, most=3)
     [0, 4, 9]
     """
     kept = list(trials)

@@ -34,8 +34,8 @@ def plot_front(
     Parameters
     ----------
     found : Search
-    comparison : of trials on the front (`crs_sim.searching.drawn`): each gets error bars that
-        contain ``level`` of the draws
+    comparison : of trials on the front (`crs_sim.searching.compare_trials`): each gets error bars
+        that contain ``level`` of the draws
     chosen : a trial (default: `Search.best`)
     level : float
     title : str

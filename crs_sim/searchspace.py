@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .dosing import Dose, Schedule
-from .edits import Pick
+from .edits import DoseSelection
 from .endpoints import Endpoint
 from .scenario import Scenario
 
@@ -32,7 +32,7 @@ class Variable:
 
     name: str
     what: str
-    pick: Pick
+    pick: DoseSelection
     low: float
     high: float
     step: float | None

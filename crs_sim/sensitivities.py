@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .batches import BATCH, Batch, plan_of, run_batch
-from .cluster import InOrder, Workers, ordered
+from .batches import BATCH, Batch, plan_batches, run_batch
+from .cluster import InOrder, Workers, ordered_map
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
@@ -28,8 +28,8 @@ from .indices import LEADING, block, design, indices
 from .kernel import compile_kernel
 from .objective import Array
 from .posterior import problem_hash
-from .ranges import Range, fit_ranges, prior_ranges
-from .runlog import append, begin
+from .ranges import ParameterInterval, fit_intervals, prior_intervals
+from .runlog import append_rows, open_log
 
 TAIL = 0.05
 """Tornado and Morris grid span the quantiles from this probability to 1 minus it."""
@@ -107,7 +107,7 @@ class Sensitivity:
 
     problem: str
     plan: SensitivityPlan
-    ranges: tuple[Range, ...]
+    ranges: tuple[ParameterInterval, ...]
     points: Array = field(repr=False)
     values: Array = field(repr=False)
     runs: int
@@ -247,19 +247,19 @@ def sensitivity(
     ``sensitivity(best, SensitivityPlan((endpoint(best.model, "peak_ifng"),))).table()``
     """
     from_fit = plan.within is not None
-    ranges = fit_ranges(result, plan.within or 0.0) if from_fit else prior_ranges(result)
+    ranges = fit_intervals(result, plan.within or 0.0) if from_fit else prior_intervals(result)
     points = design(plan.method, len(ranges), samples=plan.samples, seed=plan.seed)
     chances = points if plan.method == "sobol" else TAIL + (1 - 2 * TAIL) * points
     samples = _drawn(ranges, chances)
     path = None if folder is None else Path(folder) / LOG
     compile_kernel(result.problem.model)  # before any thread, so that its message comes first
-    with ordered(workers) as run_all:  # connect before writing any file
-        done = [] if path is None else begin(path, _header(result, plan, points), resume=resume)
+    with ordered_map(workers) as run_all:  # connect before writing any file
+        done = [] if path is None else open_log(path, _header(result, plan, points), resume=resume)
         first = len(done) - len(done) % BATCH  # a batch shares its steps: rerun it as a whole
         for rows in _run(run_all, result, plan, samples, first):
             fresh, first = rows[len(done) - first :], first + len(rows)
             if path is not None:
-                append(path, fresh)
+                append_rows(path, fresh)
             done += fresh
             if progress is not None:
                 progress(len(done), len(samples))
@@ -279,7 +279,7 @@ def _run(
     """Simulate a table's batches with `run_rows`, starting at a row."""
     outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
     sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
-    runs = plan_of(result.problem.model, result.problem.patient.scenario, values, sampling)
+    runs = plan_batches(result.problem.model, result.problem.patient.scenario, values, sampling)
     return run_all(partial(run_rows, plan.endpoints), [*runs.batches()][first // BATCH :])
 
 
@@ -300,7 +300,7 @@ def _endpoint_values(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, 
     return dict(zip(found.members, columns.T.tolist(), strict=True))
 
 
-def _drawn(ranges: Sequence[Range], points: Array) -> pd.DataFrame:
+def _drawn(ranges: Sequence[ParameterInterval], points: Array) -> pd.DataFrame:
     return pd.DataFrame({r.name: r.at(points[:, k]) for k, r in enumerate(ranges)})
 
 
@@ -317,7 +317,7 @@ def _whole(values: Array, size: int, failures: tuple[str, ...]) -> NDArray[np.in
 
 
 def _tornado(
-    run_all: InOrder, result: Fit, plan: SensitivityPlan, ranges: Sequence[Range]
+    run_all: InOrder, result: Fit, plan: SensitivityPlan, ranges: Sequence[ParameterInterval]
 ) -> Tornado:
     n = len(ranges)
     ends = np.array([r.at(np.array([TAIL, 1 - TAIL])) for r in ranges]).T

@@ -28,7 +28,7 @@ SHOWN = 10
 """The number of leading parameters in a panel; the tables have all."""
 MOST = 6
 TRACED = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-LEFT, WIDTH, ABOVE, BELOW, GAP, ROW = 1.35, 9.4, 0.72, 0.98, 0.66, 0.19
+SIDE, SHEET, HEAD, FOOT, GAP, ROW = 1.35, 9.4, 0.72, 0.98, 0.66, 0.19
 """Inches."""
 
 
@@ -48,13 +48,13 @@ def plot_sensitivity(
     table, convergence = found.table(), found.convergence()
     shown = min(SHOWN, len(found.ranges))
     high = shown * ROW
-    total = ABOVE + BELOW + len(places) * (high + GAP) - GAP
-    figure = Picture(figsize=(WIDTH, total))
+    total = HEAD + FOOT + len(places) * (high + GAP) - GAP
+    figure = Picture(figsize=(SHEET, total))
     for row, k in enumerate(places):
         end = found.plan.endpoints[k]
-        bottom = (total - ABOVE - row * (high + GAP) - high) / total
-        bars = figure.add_axes((LEFT / WIDTH, bottom, 4.0 / WIDTH, high / total))
-        lines = figure.add_axes(((LEFT + 5.0) / WIDTH, bottom, 2.0 / WIDTH, high / total))
+        bottom = (total - HEAD - row * (high + GAP) - high) / total
+        bars = figure.add_axes((SIDE / SHEET, bottom, 4.0 / SHEET, high / total))
+        lines = figure.add_axes(((SIDE + 5.0) / SHEET, bottom, 2.0 / SHEET, high / total))
         leading = table[table["endpoint"] == end.name].head(shown)
         _indices(bars, found, leading)
         bars.set_title(_endpoint_title(found, k), fontsize=SMALL, loc="left")
@@ -81,14 +81,14 @@ def plot_tornado(found: Sensitivity, *, endpoints: Sequence[str] = (), title: st
     columns = min(2, len(places))
     rows = math.ceil(len(places) / columns)
     shown = min(SHOWN, len(found.ranges))
-    high, wide = shown * ROW, 8.0 / columns - LEFT + (1.3 if columns == 1 else 0.6)
-    total = ABOVE + BELOW + rows * (high + GAP + 0.15) - GAP - 0.15
-    figure = Picture(figsize=(WIDTH, total))
+    high, wide = shown * ROW, 8.0 / columns - SIDE + (1.3 if columns == 1 else 0.6)
+    total = HEAD + FOOT + rows * (high + GAP + 0.15) - GAP - 0.15
+    figure = Picture(figsize=(SHEET, total))
     for place, k in enumerate(places):
         row, column = divmod(place, columns)
-        bottom = (total - ABOVE - row * (high + GAP + 0.15) - high) / total
-        left = LEFT + column * (wide + LEFT + 0.1)
-        ax = figure.add_axes((left / WIDTH, bottom, wide / WIDTH, high / total))
+        bottom = (total - HEAD - row * (high + GAP + 0.15) - high) / total
+        left = SIDE + column * (wide + SIDE + 0.1)
+        ax = figure.add_axes((left / SHEET, bottom, wide / SHEET, high / total))
         end = found.plan.endpoints[k]
         _tornado(ax, table[table["endpoint"] == end.name].head(shown), end)
     low, top = f"{100 * TAIL:g} %", f"{100 * (1 - TAIL):g} %"
@@ -203,8 +203,8 @@ def _method_text(found: Sensitivity) -> str:
 def _title_and_legend(
     figure: Figure, total: float, title: str, key: Sequence[Artist], about: str
 ) -> None:
-    figure.text(0.08 / WIDTH, 1 - 0.22 / total, title, fontsize=10, weight="bold", va="center")
+    figure.text(0.08 / SHEET, 1 - 0.22 / total, title, fontsize=10, weight="bold", va="center")
     figure.legend(handles=list(key), loc="lower left", ncols=3, frameon=False, fontsize=SMALL,
                   bbox_to_anchor=(0.0, 0.2 / total))  # fmt: skip
-    figure.text(0.08 / WIDTH, 0.1 / total, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
-    figure.text(1 - 0.08 / WIDTH, 0.1 / total, about, fontsize=SMALL, ha="right")
+    figure.text(0.08 / SHEET, 0.1 / total, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
+    figure.text(1 - 0.08 / SHEET, 0.1 / total, about, fontsize=SMALL, ha="right")

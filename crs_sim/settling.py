@@ -18,8 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, values_on
-from .decisions import Book, Levels, Order, Rules, check_rules, distinct
+from .arrivals import SAME_TIME, parameters_by_day
+from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
 from .integrate import COMPILED, integrate
 from .kernel import compile_kernel
@@ -27,7 +27,7 @@ from .ledger import Ledger, ledger_of, timed_by_parameters
 from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
-from .timeline import timeline
+from .timeline import build_timeline
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -52,7 +52,7 @@ class MemberGroup:
     orders: tuple[Order, ...]
 
 
-def settled(
+def resolve_triggers(
     model: Model, scenario: Scenario, *, until: float,
     method: str = COMPILED, rtol: float = DECISION_RTOL,
 ) -> tuple[Scenario, Ledger]:  # fmt: skip
@@ -82,7 +82,7 @@ def settled(
     ...     "growth", (State("A", "1", "k*A", "mg", "", ""), State("B", "0", "-B", "mg", "", "")),
     ...     (Parameter("k", 0.693147, "1/day", "", ""),))
     >>> late = Trigger("late", Condition.read("A >= 4"), Dose(0, "B", 5), at_most=2, hours_apart=24)
-    >>> print(settled(growth, Scenario("watched", triggers=(late,)), until=3)[1])
+    >>> print(resolve_triggers(growth, Scenario("watched", triggers=(late,)), until=3)[1])
     day 2.00069: B 5 mg (trigger late)
     """
     patient = model.with_values(**scenario.values)
@@ -93,14 +93,14 @@ def settled(
     runner: Runner
     if method == COMPILED:
         values = np.array([list(patient.values.values())])
-        runner = Compiled(patient, rules, values, min(rtol, DECISION_RTOL))
+        runner = CompiledRunner(patient, rules, values, min(rtol, DECISION_RTOL))
     else:
         runner = SciPyRunner(patient, rules, method, min(rtol, SCIPY_DECISION_RTOL))
     groups = _resolve(rules, 1, runner)
     return groups[0].scenario, ledger_of(patient, groups[0].orders, scenario, until=until)
 
 
-def settled_members(
+def resolve_members(
     model: Model, scenario: Scenario, values: Array, *, until: float, rtol: float = DECISION_RTOL
 ) -> list[MemberGroup]:
     """Resolve the triggers and holds of many members at once, grouped by dose ledger.
@@ -110,10 +110,10 @@ def settled_members(
     model : Model, with the scenario's values
     scenario : Scenario, already checked by `check_rules`
     values : (n_members, n_parameters)
-    until, rtol : as in `settled`
+    until, rtol : as in `resolve_triggers`
     """
     rules = Rules(scenario, until)
-    runner = Compiled(model, rules, values, min(rtol, DECISION_RTOL))
+    runner = CompiledRunner(model, rules, values, min(rtol, DECISION_RTOL))
     return _resolve(rules, len(values), runner)
 
 
@@ -143,7 +143,7 @@ class Samples:
 class Runner(Protocol):
     """Simulates members over an interval."""
 
-    def interval(self, book: Book) -> Interval:
+    def interval(self, book: DecisionLog) -> Interval:
         """The interval to simulate next for a member with these decisions."""
 
     def run(self, interval: Interval, members: Indices, start: Array, days: Array) -> Samples:
@@ -159,14 +159,14 @@ class SciPyRunner:
     method: str
     rtol: float
 
-    def interval(self, book: Book) -> Interval:
+    def interval(self, book: DecisionLog) -> Interval:
         """The whole run."""
         return Interval(-math.inf, self.rules.until, _doses_given(self.rules, book))
 
     def run(self, interval: Interval, members: Indices, start: Array, days: Array) -> Samples:
         """Simulate it."""
         decided = replace(self.rules.decided(self.rules.opened), doses=Schedule(interval.doses))
-        line, _ = timeline(self.model, decided, days)
+        line, _ = build_timeline(self.model, decided, days)
         states, quantities, _ = integrate(self.model, line, method=self.method, rtol=self.rtol)
         columns = [self.model.course_ids.index(name) for name in self.rules.watched]
         levels = np.hstack([states, quantities])[None, :, columns]
@@ -174,7 +174,7 @@ class SciPyRunner:
 
 
 @dataclass(frozen=True, eq=False)
-class Compiled:
+class CompiledRunner:
     """Many members simulated by the compiled kernel; ``values`` (n_members, n_parameters)."""
 
     model: Model
@@ -189,7 +189,7 @@ class Compiled:
         steady = any(dose.steady for dose in scenario.doses)
         return not (steady or scenario.resets or timed_by_parameters(self.model, scenario))
 
-    def interval(self, book: Book) -> Interval:
+    def interval(self, book: DecisionLog) -> Interval:
         """The next window or the rest of one; the whole run where windows cannot be used."""
         until, first = self.rules.until, book.settled
         if not self.in_windows:
@@ -209,7 +209,7 @@ class Compiled:
 
     def _start_and_end(self, doses: Iterable[Dose]) -> tuple[Array, Array]:
         scenario, given = self.rules.scenario, Schedule(tuple(doses))
-        inputs = expand(self.model, given, values_on(self.model, scenario))
+        inputs = expand(self.model, given, parameters_by_day(self.model, scenario))
         return np.array([i.start for i in inputs]), np.array([i.stop for i in inputs])
 
     @staticmethod
@@ -231,7 +231,7 @@ class Compiled:
     def run(self, interval: Interval, members: Indices, start: Array, days: Array) -> Samples:
         """Simulate it."""
         decided = replace(self.rules.scenario, doses=self._doses(interval), triggers=(), holds=())
-        line, _ = timeline(self.model, decided, days)
+        line, _ = build_timeline(self.model, decided, days)
         start_states = None
         if interval.first >= 0:
             line, start_states = line.onward(interval.first), start
@@ -247,7 +247,7 @@ class Compiled:
         return Samples(days, np.stack(levels, axis=-1), runs.states, runs.status != DONE)
 
 
-def _doses_given(rules: Rules, book: Book) -> tuple[Dose, ...]:
+def _doses_given(rules: Rules, book: DecisionLog) -> tuple[Dose, ...]:
     return rules.decided(book).doses.doses
 
 
@@ -256,14 +256,14 @@ class Member:
     """A member in progress: row in the table, decisions so far, states (n_states,) at that day."""
 
     row: int
-    book: Book
+    book: DecisionLog
     states: Array
 
 
 def _resolve(rules: Rules, n_members: int, runner: Runner) -> list[MemberGroup]:
     """Resolve all members, side by side for as long as their doses are the same."""
     waiting = [Member(row, rules.opened, np.zeros(0)) for row in range(n_members)]
-    finished: dict[Book, list[int]] = {}
+    finished: dict[DecisionLog, list[int]] = {}
     while waiting:
         by_interval: dict[Interval, list[Member]] = {}
         for member in waiting:
@@ -289,15 +289,18 @@ def _advance(
     """Advance each member to its next decision in an interval, or to its end."""
     days = _union([*(rules.looks(member.book) for member in members), np.array([interval.last])])
     samples = _simulate(members, runner, interval, days)
-    levels = [Levels(rules.watched, days, own) for own in samples.levels]
+    levels = [MonitoredLevels(rules.watched, days, own) for own in samples.levels]
     minutes = [rules.minutes(m.book, own) for m, own in zip(members, levels, strict=True)]
     rows = [i for i, own in enumerate(minutes) if len(own)]
-    by_minute: dict[int, tuple[Levels, Array]] = {}
+    by_minute: dict[int, tuple[MonitoredLevels, Array]] = {}
     if rows:
         fine_days = _union(minutes)
         fine = _simulate([members[i] for i in rows], runner, interval, fine_days)
         for place, i in enumerate(rows):
-            by_minute[i] = Levels(rules.watched, fine_days, fine.levels[place]), fine.states[place]
+            by_minute[i] = (
+                MonitoredLevels(rules.watched, fine_days, fine.levels[place]),
+                fine.states[place],
+            )
     following = []
     for i, member in enumerate(members):
         book = rules.decide(member.book, levels[i], by_minute[i][0] if i in by_minute else None)

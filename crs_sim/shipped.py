@@ -22,10 +22,10 @@ def root() -> Path:
     return inside_wheel if inside_wheel.is_dir() else PACKAGE.parent
 
 
-def outside(path: Path) -> Path:
+def results_folder(path: Path) -> Path:
     """The folder for results about a path: itself, or for one in the wheel, its relative path.
 
-    >>> outside(Path("p7/runs")).as_posix()
+    >>> results_folder(Path("p7/runs")).as_posix()
     'p7/runs'
     """
     wheel = PACKAGE / "_shipped"

@@ -16,8 +16,8 @@ from .integrate import Counts, check_method, integrate
 from .ledger import Ledger
 from .model import Model
 from .scenario import Scenario
-from .settling import settled
-from .timeline import check_days, timeline
+from .settling import resolve_triggers
+from .timeline import build_timeline, check_days
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,8 +165,8 @@ def simulate(
     sampled = sample_days(until, every_hours) if days is None else np.array(days, dtype=float)
     check_days(sampled)
     until = float(sampled[-1])
-    decided, ledger = settled(patient, scenario, until=until, method=method, rtol=rtol)
-    line, inputs = timeline(patient, decided, sampled)
+    decided, ledger = resolve_triggers(patient, scenario, until=until, method=method, rtol=rtol)
+    line, inputs = build_timeline(patient, decided, sampled)
     states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
     return Simulation(patient, scenario, sampled, states, quantities, inputs, ledger, counts)
 

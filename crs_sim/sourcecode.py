@@ -18,7 +18,7 @@ from .model import Model
 from .symbolic import (
     PRIMITIVES,
     RESERVED,
-    Chain,
+    ChainRule,
     Equations,
     Expression,
     Line,
@@ -159,7 +159,7 @@ def jacobian_lines(
 ) -> tuple[list[Line], list[Expression], list[Entry]]:
     """The lines, the values and the (row, column) of the non-zero entries of the Jacobian."""
     states = [eq.symbols[n] for n in eq.model.state_ids]
-    chain = Chain(states, taken)
+    chain = ChainRule(states, taken)
     used = eq.used_by_rates()
     for symbol, expression in eq.varying():
         if symbol in used:

@@ -192,7 +192,7 @@ def load_run(name: str | Path, model: Model | None = None) -> Run:
     return run
 
 
-def restored(run: Run, problem: FitProblem) -> Fit:
+def restore_fit(run: Run, problem: FitProblem) -> Fit:
     """Restore the `Fit` of a run, for profiles, predictions or leave-one-out.
 
     Parameters
@@ -277,7 +277,7 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
     Raises
     ------
     StorageError, UnknownNameError
-        As `load_run` and `restored`.
+        As `load_run` and `restore_fit`.
 
     Examples
     --------
@@ -285,17 +285,17 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
     True
     """
     run = load_run(name)
-    return restored(run, problem_of(run, problem))
+    return restore_fit(run, problem_of(run, problem))
 
 
 def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
-    from .modelfolder import model_of
+    from .modelfolder import model_for_patient
     from .noise import GradeScale, Noise, Spread
     from .patient import check_against
     from .problem import FitProblem, Free
 
-    model, noise = model_of(patient), run.result["noise"]
+    model, noise = model_for_patient(patient), run.result["noise"]
     scale = noise["grade"]
     grade = None if scale is None else GradeScale(**{**scale, "cuts": tuple(scale["cuts"])})
     spreads = {name: Spread(**spread) for name, spread in noise["spreads"].items()}

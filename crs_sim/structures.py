@@ -86,7 +86,7 @@ def _row(name: str, result: Fit, omissions: Sequence[Omission] | None) -> dict[s
 
 def _held_out(name: str, result: Fit, omissions: Sequence[Omission]) -> float:
     """Cross-validated deviance: the sum over all observations, each left out on its own."""
-    single = {o.ids[0]: o.foretold[0].deviance for o in omissions if len(o.ids) == 1}
+    single = {o.ids[0]: o.held_out[0].deviance for o in omissions if len(o.ids) == 1}
     missing = [id for id in result.problem.patient.observations.ids if id not in single]
     if missing:
         raise InputError(f"compare_fits: {name}: {missing[0]} was not left out; leave out each "

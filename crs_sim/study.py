@@ -103,7 +103,7 @@ def run_study(
     return StudyRun(model, study, pd.DataFrame(rows, columns=[*FIRST, *names]), failures)
 
 
-def simulated(
+def simulate_data_set(
     data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
 ) -> StudyRun:
     """Read and simulate a data set, with a model by name and some parameter values changed."""
@@ -123,20 +123,20 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     ]
 
 
-def what_ran(run: StudyRun) -> str:
+def run_description(run: StudyRun) -> str:
     """The data set and the model in one line."""
     size = f"{len(run.study)} subjects, {len(run.table)} records"
     return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
 
 
-def failed(run: StudyRun) -> str:
+def failure_message(run: StudyRun) -> str:
     """The failures in one line, by subject."""
     reasons = "; ".join(f"subject {id}: {text}" for id, text in run.failures.items())
     return f"{run.study.path}  runs failed: {len(run.failures)} of {len(run.study)}. {reasons}"
 
 
 def study_files(run: StudyRun, path: str | Path) -> dict[Path, bytes]:
-    """The files of a run, for `crs_sim.output.write_whole`: a CSV, and ``<path>.meta.json``.
+    """The files of a run, for `crs_sim.output.write_atomic`: a CSV, and ``<path>.meta.json``.
 
     Parameters
     ----------

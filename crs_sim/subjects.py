@@ -13,14 +13,14 @@ from . import RESEARCH_ONLY
 from .errors import StorageError, unknown_name
 from .model import Model
 from .nonmem import Study
-from .output import write_whole
+from .output import write_atomic
 from .patient import Patient
-from .problem import FitProblem, ask, load_problem
+from .problem import FitProblem, load_problem, patient_problem
 from .problemfiles import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .shipped import root
 
 
-def measured_in(study: Study, id: str = "") -> tuple[Patient, ...]:
+def subjects_with_observations(study: Study, id: str = "") -> tuple[Patient, ...]:
     """The subjects with observations; or the one with that id, with or without observations.
 
     Raises
@@ -43,7 +43,7 @@ def subject_problem(
     """Write the problem.toml of one subject to a folder, and load it.
 
     The free parameters are those of the prior, except those that the subject's covariates set, as
-    in `ask`.
+    in `patient_problem`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def subject_problem(
     >>> problem.name, problem.names
     ('study, subject 7', ('cl', 'v', 'ka'))
     """
-    ask(patient, model=model, prior=prior)  # raises if it cannot be fitted
+    patient_problem(patient, model=model, prior=prior)  # raises if it cannot be fitted
     path = Path(folder) / PROBLEM
     used = prior_of(model) if prior is None else read_prior(prior)
     text = _text(study, patient, model, used, path.parent)
@@ -83,7 +83,7 @@ def subject_problem(
             f"{path}  already defines another problem; give a new folder (--out), or fit that one "
             f"(crs-sim fit {folder})"
         )
-    write_whole({path: text.encode()})
+    write_atomic({path: text.encode()})
     return load_problem(path.parent)
 
 

@@ -261,7 +261,7 @@ def _expression(
     )
 
 
-class Chain:
+class ChainRule:
     """Total derivatives by the chain rule through the quantities, as assignments."""
 
     def __init__(self, variables: Iterable[sympy.Symbol], taken: set[str]) -> None:
@@ -304,7 +304,7 @@ class Chain:
 
 
 @dataclass
-class Constants:
+class ConstantHoisting:
     """Hoists subexpressions that depend on parameters alone, to be computed once per segment.
 
     ``fixed`` are the constant symbols. Each hoisted part, single parameters too, becomes the next

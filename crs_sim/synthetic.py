@@ -18,7 +18,7 @@ from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .patientfiles import GRADE
 from .scenario import Scenario
-from .settling import settled
+from .settling import resolve_triggers
 from .simulation import Simulation, simulate
 
 SYNTHETIC = "synthetic"
@@ -74,7 +74,7 @@ def synthetic_patient(
     >>> made.id, [o.kind for o in made.observations]
     ('synthetic_p1', ['value', 'value'])
     """
-    scenario, _ = settled(model, design.scenario, until=float(design.days[-1]))
+    scenario, _ = resolve_triggers(model, design.scenario, until=float(design.days[-1]))
     run = simulate(model, scenario, days=design.days, rtol=1e-7)
     readings = [
         _reading(run, name, day, design, noise, rng)

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic import Field as column
 
-from .errors import CrsSimError, FileError, at_place, unknown_name
+from .errors import CrsSimError, FileError, unknown_name, with_location
 from .workbook import is_sheet, sheet_rows
 
 __all__ = [
@@ -36,16 +36,16 @@ __all__ = [
     "Record",
     "Table",
     "Whole",
-    "at_place",
+    "check_duplicates",
     "checked",
     "column",
-    "explain",
+    "column_comments",
     "number",
     "place",
     "read_cells",
     "read_table",
     "read_toml",
-    "refuse_repeats",
+    "with_location",
 ]
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -233,7 +233,7 @@ def read_toml(path: Path, record: type[R]) -> R:
     return checked(record, content, path)
 
 
-def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
+def check_duplicates(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
     """Raise a FileError if two rows are equal in all but the ignored columns."""
     seen: dict[str, int] = {}
     for row, record in table:
@@ -245,7 +245,7 @@ def refuse_repeats(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) 
         seen[content] = row
 
 
-def explain(record: type[Record], width: int = 100) -> str:
+def column_comments(record: type[Record], width: int = 100) -> str:
     """The columns of a table described in comment lines, to be put above its header."""
     longest = max(map(len, record.model_fields))
     lines: list[str] = []
@@ -319,7 +319,7 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
     known = record.model_fields
     for name in filter(None, cells):
         if name not in known:
-            raise at_place(place(path, row), unknown_name("column", name, known))
+            raise with_location(place(path, row), unknown_name("column", name, known))
     for name, field in known.items():
         if field.is_required() and name not in cells:
             raise FileError(
@@ -365,10 +365,10 @@ def _error(record: type[Record], error: Any, path: Path, row: int) -> CrsSimErro
     where = place(path, row, str(keys[0])) if row else place(path, key=_key(keys))
     known = _fields_at(record, keys)
     if error["type"] == "extra_forbidden":
-        return at_place(where, unknown_name("key", str(keys[-1]), known))
+        return with_location(where, unknown_name("key", str(keys[-1]), known))
     if error["type"] == "literal_error":
         choices = get_args(known[str(keys[-1])].annotation)
-        return at_place(where, unknown_name(str(keys[-1]), str(error["input"]), choices))
+        return with_location(where, unknown_name(str(keys[-1]), str(error["input"]), choices))
     or_delete = ", or delete the row" if row and error["type"] == "missing" else ""
     return FileError(f"{where}: {cause if cause is not None else _words(error)}{or_delete}")
 

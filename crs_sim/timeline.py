@@ -17,9 +17,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, Arrivals, arrivals
-from .clock import BEFORE, ONWARD, Edges, Row, Track, track
-from .dosing import Dose, Input, times_from
+from .arrivals import SAME_TIME, DosingEvents, dosing_events
+from .clock import BEFORE, ONWARD, Edges, Row, SegmentBuilder, build_segments
+from .dosing import Dose, Input, timing_parameters
 from .errors import InputError, unknown_name
 from .model import Model
 from .scenario import Change, Scenario
@@ -34,7 +34,7 @@ NEARLY = 1e-13
 
 
 @dataclass(frozen=True)
-class Given:
+class DoseTable:
     """The doses of a timeline as columns, one row per dose or part of a dose.
 
     Amounts are per unit bioavailability and body weight, so that they apply to all parameter
@@ -77,7 +77,7 @@ class Timeline:
 
     edges: Array
     days: Array
-    given: Given
+    given: DoseTable
     weight: int
     versions: tuple[tuple[tuple[int, Change], ...], ...]
     version: Indices
@@ -118,7 +118,7 @@ class Timeline:
         model, scenario, days = self.source.model, self.source.scenario, self.source.days
         names = [model.parameter_ids[k] for k in self.moving]
         moved = model.with_values(**dict(zip(names, map(float, timing), strict=True)))
-        return timeline(moved, scenario, days)[0]
+        return build_timeline(moved, scenario, days)[0]
 
     def onward(self, day: float) -> Timeline:
         """The rest of the timeline from a day on, for states before the doses of that day.
@@ -129,9 +129,9 @@ class Timeline:
         inside = day - self.edges[k] > SAME_TIME  # the doses at the start of segment k were given
         bolus = self.given.first == self.given.after
         rows = (self.given.after > k) | (bolus & (self.given.after == k) & (not inside))
-        columns = {f.name: getattr(self.given, f.name)[rows] for f in fields(Given)}
+        columns = {f.name: getattr(self.given, f.name)[rows] for f in fields(DoseTable)}
         first, after = columns["first"], columns["after"]
-        given = Given(**{**columns, "first": np.maximum(first - k, 0), "after": after - k})
+        given = DoseTable(**{**columns, "first": np.maximum(first - k, 0), "after": after - k})
         edges, marks, days = self.edges[k:].copy(), self.marks[:, k:].copy(), self.day[k:].copy()
         version = self.version[k:].copy()
         if inside:
@@ -176,7 +176,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Course:
+class InputTables:
     """The parameters and inputs of a timeline for given parameter values, as arrays.
 
     Parameters
@@ -191,7 +191,9 @@ class Course:
     inflow: Array
 
 
-def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, tuple[Input, ...]]:
+def build_timeline(
+    model: Model, scenario: Scenario, days: Array
+) -> tuple[Timeline, tuple[Input, ...]]:
     """Split a scenario into segments; also return its dose inputs.
 
     Parameters
@@ -208,18 +210,18 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     """
     check_days(days)
     scenario.check_decided()
-    found = arrivals(model, scenario, float(days[-1]))
+    found = dosing_events(model, scenario, float(days[-1]))
     times = [t for i in found.inputs for t in (i.start, i.stop)]
     times += [t for c in scenario.changes if c.factor != 1.0 for t in (c.first, c.last)]
     times += [*found.resets, *(r.day for r in found.run_ins)]
     edges = Edges.of(times, float(days[-1]))
     parameter = {name: k for k, name in enumerate(model.parameter_ids)}
     versions, version = _versions(scenario, edges, parameter)
-    path = track(edges, found)
+    path = build_segments(edges, found)
     kinds = {
         (d.drug, d.hours is None, d.rate is None, d.modelled, d.constant): d for d in scenario.doses
     }
-    moving = sorted({parameter[n] for d in kinds.values() for n in times_from(model, d)})
+    moving = sorted({parameter[n] for d in kinds.values() for n in timing_parameters(model, d)})
     line = Timeline(
         edges=np.array(path.clock),
         days=path.on_clock(days),
@@ -236,12 +238,12 @@ def timeline(model: Model, scenario: Scenario, days: Array) -> tuple[Timeline, t
     return replace(line.sampled(line.days), source=Source(model, scenario, days)), found.inputs
 
 
-def stretch(first: float, last: float, longest: float = np.inf) -> Timeline:
+def empty_timeline(first: float, last: float, longest: float = np.inf) -> Timeline:
     """A timeline without doses, changes or samples, its edges at most ``longest`` days apart."""
     pieces = max(1, int(np.ceil((last - first) / longest)))
     edges = np.linspace(first, last, pieces + 1)
     nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
-    given = Given(none, none, none, nothing, nothing, none, nothing, none)
+    given = DoseTable(none, none, none, nothing, nothing, none, nothing, none)
     version = np.zeros(pieces + 2, dtype=np.int64)
     marks = np.array([[0], [ONWARD]], dtype=np.int64).repeat(pieces, axis=1)
     return Timeline(edges, nothing, given, -1, ((),), version, none, marks, edges, none, nothing)
@@ -266,8 +268,12 @@ def check_days(days: Array) -> None:
 
 
 def _given(
-    model: Model, found: Arrivals, path: Track, parameter: dict[str, int], version: list[int]
-) -> Given:
+    model: Model,
+    found: DosingEvents,
+    path: SegmentBuilder,
+    parameter: dict[str, int],
+    version: list[int],
+) -> DoseTable:
     rows = [*_rows(found.inputs, path), *path.rows]
     state = {name: k for k, name in enumerate(model.state_ids)}
     units: dict[tuple[str, str, bool], tuple[float, int, int, int]] = {}
@@ -286,10 +292,10 @@ def _given(
     table = np.ascontiguousarray(np.array(columns, dtype=float).reshape(-1, 8).T)
     first, after, into, share, changes = table[[0, 1, 2, 5, 7]].astype(np.int64)
     amount, duration, power = table[[3, 4, 6]]
-    return Given(first, after, into, amount, duration, share, power, changes)
+    return DoseTable(first, after, into, amount, duration, share, power, changes)
 
 
-def _rows(inputs: tuple[Input, ...], path: Track) -> Iterator[Row]:
+def _rows(inputs: tuple[Input, ...], path: SegmentBuilder) -> Iterator[Row]:
     """The rows of the inputs; an infusion is split at steady-state run-ins."""
     edges = path.edges
     starts, stops = edges.snap(i.start for i in inputs), edges.snap(i.stop for i in inputs)
@@ -345,7 +351,7 @@ def _versions(
     return tuple(found), holds
 
 
-def course(line: Timeline, nominal: Array, n_states: int) -> Course:
+def input_tables(line: Timeline, nominal: Array, n_states: int) -> InputTables:
     """The timeline's tables for parameter values ``nominal`` (n_parameters,)."""
     given, amount = line.given, amounts(line, nominal)
     bolus = np.zeros((line.n_segments, n_states))
@@ -356,7 +362,7 @@ def course(line: Timeline, nominal: Array, n_states: int) -> Course:
             bolus[first, given.state[k]] += amount[k]
         elif first < after:
             inflow[first:after, given.state[k]] += amount[k] / given.duration[k]
-    return Course(parameter_versions(line, nominal), bolus, inflow)
+    return InputTables(parameter_versions(line, nominal), bolus, inflow)
 
 
 def amounts(line: Timeline, nominal: Array) -> Array:

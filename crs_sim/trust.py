@@ -1,7 +1,7 @@
 """Diagnostics of a fit: agreement of the starts, convergence, identifiability, bounds.
 
-Warnings (`concerns`) come first in every report, together with `agreement_words` and
-`condition_words`.
+Warnings (`fit_warnings`) come first in every report, together with `agreement_text` and
+`condition_text`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def agreeing(result: Fit, within: float = NEAR) -> int:
     return sum(start.cost - result.cost <= within for start in result.starts)
 
 
-def concerns(result: Fit) -> tuple[str, ...]:
+def fit_warnings(result: Fit) -> tuple[str, ...]:
     """Warnings about the reliability of the estimates, the most serious first; may be empty.
 
     Examples
@@ -32,7 +32,7 @@ def concerns(result: Fit) -> tuple[str, ...]:
     return tuple(text for check in checks if (text := check(result)))
 
 
-def agreement_words(result: Fit) -> str:
+def agreement_text(result: Fit) -> str:
     """A sentence on how many starts reached the best cost."""
     return (
         f"{agreeing(result, SAME_OPTIMUM)} of {len(result.starts)} starts end within "
@@ -40,7 +40,7 @@ def agreement_words(result: Fit) -> str:
     )
 
 
-def condition_words(result: Fit) -> str:
+def condition_text(result: Fit) -> str:
     """A sentence on the condition number of the correlations."""
     if result.singular:
         return "the covariance is singular"

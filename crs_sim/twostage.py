@@ -1,7 +1,7 @@
 """The global two-stage method: a population estimated from each patient's likelihood.
 
 Near its optimum a patient's -2 log-likelihood is approximated as quadratic in the log parameters:
-an `Evidence`. The population maximises the marginal likelihood of several of them, each patient
+a `QuadraticLikelihood`. The population maximises the marginal likelihood of several, each patient
 weighted by their information: the global two-stage method (Steimer 1984, Drug Metab Rev 15:265).
 Repeated at the new estimates until convergence, it is the linearisation of Lindstrom and Bates
 (doi:10.2307/2532087).
@@ -25,7 +25,7 @@ RIDGE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class QuadraticLikelihood:
     """Quadratic approximation of one patient's likelihood.
 
     -2 ln L(z) = const + 2 slope'(z - x) + (z - x)' information (z - x).
@@ -43,7 +43,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Assumed:
+class PopulationPrior:
     """The prior of the population, and which parts of the population are estimated.
 
     Parameters
@@ -67,7 +67,7 @@ class Assumed:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class PopulationEstimate:
     """The estimated population.
 
     Parameters
@@ -95,7 +95,9 @@ class Found:
             return np.asarray(1.0 - np.sqrt(np.mean(deviations**2, axis=0)) / self.spread)
 
 
-def two_stage(evidence: Sequence[Evidence], assumed: Assumed) -> Found:
+def two_stage(
+    evidence: Sequence[QuadraticLikelihood], assumed: PopulationPrior
+) -> PopulationEstimate:
     """Estimate the population by maximum marginal likelihood, penalised by its prior.
 
     Parameters
@@ -105,9 +107,10 @@ def two_stage(evidence: Sequence[Evidence], assumed: Assumed) -> Found:
 
     Examples
     --------
-    >>> two = [Evidence(np.array([z]), np.zeros(1), np.array([[1e6]])) for z in (-1.0, 1.0)]
+    >>> zero, sure = np.zeros(1), np.array([[1e6]])
+    >>> two = [QuadraticLikelihood(np.array([z]), zero, sure) for z in (-1.0, 1.0)]
     >>> yes, no = np.array([True]), np.array([False])
-    >>> found = two_stage(two, Assumed(np.zeros(1), np.ones(1), 0.0, yes, no))
+    >>> found = two_stage(two, PopulationPrior(np.zeros(1), np.ones(1), 0.0, yes, no))
     >>> round(float(found.spread[0]), 3)
     1.0
     """
@@ -128,7 +131,7 @@ def two_stage(evidence: Sequence[Evidence], assumed: Assumed) -> Found:
 
 
 def _cost(
-    logs: Array, information: Array, weighted_x: Array, fixed: Array, assumed: Assumed
+    logs: Array, information: Array, weighted_x: Array, fixed: Array, assumed: PopulationPrior
 ) -> tuple[float, Array]:
     """-2 ln marginal likelihood at the ln variances of ``tied`` parameters, and its gradient.
 
@@ -153,7 +156,9 @@ def _cost(
     return float(cost), np.asarray(slope[tied] + weight * (1.0 - ratio))
 
 
-def _found(information: Array, weighted_x: Array, variance: Array, assumed: Assumed) -> Found:
+def _found(
+    information: Array, weighted_x: Array, variance: Array, assumed: PopulationPrior
+) -> PopulationEstimate:
     centre, precision = _centre(information, weighted_x, variance, assumed)
     means, covariances = _patients(information, weighted_x, centre, variance)
     estimated = np.ix_(assumed.estimated, assumed.estimated)
@@ -168,7 +173,7 @@ def _found(information: Array, weighted_x: Array, variance: Array, assumed: Assu
     fisher += RIDGE * np.eye(len(fisher))
     spread_error[tied] = np.sqrt(np.diag(np.linalg.inv(fisher))) / (2.0 * variance[tied])
     errors = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-    return Found(centre, np.sqrt(variance), centre_error, spread_error, means, errors)
+    return PopulationEstimate(centre, np.sqrt(variance), centre_error, spread_error, means, errors)
 
 
 def _weights(information: Array, variance: Array) -> Array:
@@ -178,7 +183,7 @@ def _weights(information: Array, variance: Array) -> Array:
 
 
 def _centre(
-    information: Array, weighted_x: Array, variance: Array, assumed: Assumed
+    information: Array, weighted_x: Array, variance: Array, assumed: PopulationPrior
 ) -> tuple[Array, Array]:
     """The optimal centre (n,) for a variance (n,), and its precision (n, n)."""
     eye = np.eye(variance.size)

@@ -303,9 +303,7 @@ def run_four(plan: Plan, members: Members, room: Room, record: Record) -> int:
     return status
 
 
-def run_many(
-    plan: Plan, members: Members, tables: Tables, room: Room, following: bool
-) -> None:
+def run_many(plan: Plan, members: Members, tables: Tables, room: Room, following: bool) -> None:
     """Run a timeline for every row of ``members``, four at a time."""
     parameters, final, m, w = members.parameters, tables.final, room.m, room.w
     for group in range(0, len(parameters), LANES):

@@ -87,7 +87,7 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def workbook(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
+def workbook_bytes(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
     """An Excel file from rows of text by sheet; numeric text becomes numbers.
 
     Rows that begin with ``#`` are set in grey, the first other row of a sheet in bold.

@@ -1,7 +1,7 @@
 """Parallel map over processes or threads, with results in the order of the items.
 
 Processes are spawned (never forked), do not run the user's script, and end with the parent: on
-Ctrl-C each stops at its next `stop_if_asked`; if the parent is killed they exit too. Threads are
+Ctrl-C each stops at its next `raise_if_stopped`; if the parent is killed they exit too. Threads are
 for work that releases the GIL, as the compiled kernel does.
 """
 
@@ -37,13 +37,13 @@ class StoppedError(Exception):
     """Raised in a worker whose result is no longer needed."""
 
 
-def stop_if_asked() -> None:
+def raise_if_stopped() -> None:
     """Raise `StoppedError` if this worker should stop; long work calls it regularly."""
     if _stop is not None and _stop.is_set():
         raise StoppedError
 
 
-def each(
+def process_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
@@ -68,7 +68,7 @@ def each(
 
     Examples
     --------
-    >>> each(abs, [-1, 2], workers=1)
+    >>> process_map(abs, [-1, 2], workers=1)
     [1, 2]
     """
     count = min(worker_count(workers), len(items))
@@ -81,7 +81,7 @@ def each(
     return [by_place[place] for place in range(len(items))]
 
 
-def in_order(
+def thread_map(
     work: Callable[[Item], Result],
     items: Iterable[Item],
     *,
@@ -105,7 +105,7 @@ def in_order(
 
     Examples
     --------
-    >>> list(in_order(abs, [-1, 2], workers=2))
+    >>> list(thread_map(abs, [-1, 2], workers=2))
     [1, 2]
     """
     count = worker_count(workers)

@@ -16,7 +16,7 @@ from small_models import LOOP, WITH_DRUG, small
 
 import crs_sim
 from crs_sim import batches
-from crs_sim.batches import plan_of, run_batch, simulate_batches, simulate_many
+from crs_sim.batches import plan_batches, run_batch, simulate_batches, simulate_many
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
@@ -97,7 +97,7 @@ def test_members_of_other_groups_of_four_do_not_matter():
 
 
 def test_a_batch_travels_and_gives_the_same_bits():
-    plan = plan_of(LOOP, [CASE, SPARED], spread(40), DAILY)
+    plan = plan_batches(LOOP, [CASE, SPARED], spread(40), DAILY)
     here = plan.gather(run_batch(batch) for batch in plan.batches())
     there = plan.gather(
         pickle.loads(pickle.dumps(run_batch(pickle.loads(pickle.dumps(batch)))))

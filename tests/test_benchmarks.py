@@ -17,7 +17,7 @@ from benchmarks.stops import exported, inflow_id, infused, stops
 from benchmarks.targets import Row, met
 from benchmarks.timing import Timing, timed
 from crs_sim import check_model, load_model, load_patient, read_model, simulate
-from crs_sim.timeline import course
+from crs_sim.timeline import input_tables
 
 TIMING = Timing((0.2, 0.1, 0.4))
 
@@ -64,7 +64,7 @@ def test_stops_bring_what_the_timeline_brings():
 
     case = load()
     ids, found = case.model.state_ids, stops(case)
-    tables = course(case.line, case.values, len(ids))
+    tables = input_tables(case.line, case.values, len(ids))
     for i, name in enumerate(ids):
         given = sum(stop.given.get(name, 0.0) for stop in found)
         assert given == pytest.approx(tables.bolus[:, i].sum(), rel=1e-12)

@@ -239,7 +239,7 @@ def test_out_of_a_fit_is_the_folder_that_gets_runs(tiny, tmp_path, given):
     result = run("fit", tiny / "fit", "--starts", 1, "--no-drop", "--workers", 1,
                  "--out", tmp_path / given)  # fmt: skip
     assert result.exit_code == 0
-    made, = (tmp_path / "there" / "runs").iterdir()
+    (made,) = (tmp_path / "there" / "runs").iterdir()
     assert (made / "result.json").is_file()
 
 

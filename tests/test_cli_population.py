@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from crs_sim.workbook_bytes import workbook_bytes
 from tiny_case import FILES, write_case
 
 from crs_sim.cli import cli
 from crs_sim.modelfolder import load_model
 from crs_sim.population import load_population
-from crs_sim.workbook import workbook
 
 PRIOR = """\
 name = "tiny"
@@ -49,7 +49,8 @@ def study(tmp_path):
         home = folder / "study" / f"p{k}"
         shutil.copytree(folder / "data", home)
         (home / "patient.toml").write_text(
-            FILES["data/patient.toml"].replace('"tiny"', f'"p{k}"').replace("../", "../../"))
+            FILES["data/patient.toml"].replace('"tiny"', f'"p{k}"').replace("../", "../../")
+        )
         text = (home / "observations.csv").read_text()
         (home / "observations.csv").write_text(text.replace("5.5", f"{5.5 * factor}"))
     return folder / "study"
@@ -60,7 +61,7 @@ def test_fit_of_a_patient_without_problem(study):
     assert result.exit_code == 0, result.stderr
     assert "one_mg" in result.output
     assert "example data" not in result.stderr
-    made, = (study / "p1" / "runs").iterdir()
+    (made,) = (study / "p1" / "runs").iterdir()
     assert (made / "report.md").is_file()
     assert run("simulate", study / "p1", "--from", study / "p1", "--until", 1).exit_code == 0
 
@@ -108,7 +109,7 @@ def test_the_fit_of_a_workbook_is_gone_on_with(study, monkeypatch, tmp_path):
     sheets = {part: list(csv.reader((study / "p1" / f"{part}.csv").read_text().splitlines()))
               for part in ("doses", "observations")}  # fmt: skip
     about = [["id", "p9"], ["model", str(study.parent / "model")], ["weight", "70"]]
-    book.write_bytes(workbook({"patient": [["key", "value"], *about], **sheets}))
+    book.write_bytes(workbook_bytes({"patient": [["key", "value"], *about], **sheets}))
     fitted = run("fit", book, "--starts", 1, "--no-drop", "--workers", 1)
     assert fitted.exit_code == 0, fitted.stderr
     monkeypatch.chdir(tmp_path)

@@ -25,7 +25,7 @@ from waiting import PATIENCE, wait_until
 
 from crs_sim import cluster as door
 from crs_sim.cli import cli
-from crs_sim.cluster import as_done, everywhere
+from crs_sim.cluster import completed_on_cluster, parallel_map
 from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting import drop_one, fit
@@ -93,7 +93,9 @@ def test_a_worker_killed_half_way_loses_nothing(cluster, tmp_path):
     found = {}
     victim = next(iter(processes(cluster).values()))
     (tmp_path / f"held-{victim}").touch()  # so that it has not ended its work when it is killed
-    for place, result in as_done(cluster.scheduler_address, partial(noted, tmp_path), range(18)):
+    for place, result in completed_on_cluster(
+        cluster.scheduler_address, partial(noted, tmp_path), range(18)
+    ):
         assert place not in found
         found[place] = result
         if len(found) == 6:
@@ -207,7 +209,7 @@ def test_profiles_and_fits_without_an_observation_are_the_same_on_a_cluster(clus
     (here,), (there,) = (profile(best, ["k"], workers=who) for who in (1, address))
     assert (there.points == here.points).all() and (there.costs == here.costs).all()
     (here,), (there,) = (leave_out(best, [["a1"]], workers=who) for who in (1, address))
-    assert there.fit.values == here.fit.values and there.foretold == here.foretold
+    assert there.fit.values == here.fit.values and there.held_out == here.held_out
 
 
 def test_patients_fitted_at_once_are_the_same_on_a_cluster(cluster):
@@ -253,12 +255,12 @@ def test_a_fit_is_the_same_on_a_cluster(cluster, tmp_path):
 
 def test_an_error_in_the_work_comes_through(cluster):
     with pytest.raises(InputError, match="item 2 cannot be used"):
-        everywhere(refusing, [1, 2, 3], workers=cluster.scheduler_address)
+        parallel_map(refusing, [1, 2, 3], workers=cluster.scheduler_address)
 
 
 def test_work_that_kills_every_worker_is_said(cluster):
     with pytest.raises(CrsSimError, match="several workers died on the same task"):
-        everywhere(os._exit, [3], workers=cluster.scheduler_address)
+        parallel_map(os._exit, [3], workers=cluster.scheduler_address)
 
 
 def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
@@ -266,7 +268,7 @@ def test_a_cluster_that_goes_away_is_one_message(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(door, "REACH", 8.0)  # the cluster is there at first
     running = LocalCluster(n_workers=1, threads_per_worker=1, processes=True,
                            dashboard_address=":0", silence_logs=60)  # fmt: skip
-    work = as_done(running.scheduler_address, partial(noted, tmp_path), range(50))
+    work = completed_on_cluster(running.scheduler_address, partial(noted, tmp_path), range(50))
     next(work)
     running.close()
     with pytest.raises(CrsSimError, match=r"was lost: .*; restart it.*--resume"):
@@ -279,13 +281,13 @@ def test_a_cluster_without_workers_is_said(monkeypatch):
     said = "has no workers; start some with: dask worker tcp://"
     empty = LocalCluster(n_workers=0, processes=True, dashboard_address=":0")
     with empty as running, pytest.raises(CrsSimError, match=said):
-        everywhere(abs, [1], workers=running.scheduler_address)
+        parallel_map(abs, [1], workers=running.scheduler_address)
 
 
 def test_another_version_on_a_worker_is_refused(cluster, monkeypatch):
     monkeypatch.setattr("crs_sim.__version__", "99.0", raising=False)
     with pytest.raises(CrsSimError, match=r"has crs-sim .*, this is 99.0; install the same"):
-        everywhere(abs, [1], workers=cluster.scheduler_address)
+        parallel_map(abs, [1], workers=cluster.scheduler_address)
 
 
 NOWHERE = ("tcp://127.0.0.1:{}", "nonsense://x", "tcp://no-such-host.invalid:1", "host",
@@ -299,7 +301,7 @@ def test_a_cluster_that_cannot_be_reached(address):
         free.bind(("127.0.0.1", 0))
         where = address.format(free.getsockname()[1])
     with pytest.raises(CrsSimError, match=r"cannot be reached .*`dask scheduler`"):
-        everywhere(abs, [1], workers=where)
+        parallel_map(abs, [1], workers=where)
 
 
 def test_an_address_without_a_port_leaves_nothing_behind_that_complains(tmp_path):

@@ -145,7 +145,7 @@ def test_cache_is_used_and_survives_corruption(fresh, monkeypatch):
     codegen.KNOWN.clear()
     file.write_text(file.read_text()[:-40])
     compile_model(ONE)
-    assert codecache.is_whole(file)
+    assert codecache.is_intact(file)
     codegen.KNOWN.clear()
     monkeypatch.setattr(codegen, "write_source", lambda *a, **k: pytest.fail("again"))
     compile_model(ONE)
@@ -166,8 +166,12 @@ def test_two_processes_generate_at_once(fresh):
         "np.array([p.value for p in LOOP.parameters])).tolist())"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
-                         env=child_environment())
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=child_environment(),
+        )
         for _ in range(2)
     ]
     answers = {process.communicate(timeout=PATIENCE)[0] for process in both}

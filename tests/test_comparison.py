@@ -15,7 +15,7 @@ from crs_sim.cli import cli
 from crs_sim.comparison import RESOLUTION, compare
 from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing import Dose
-from crs_sim.edits import Pick, moved, scaled
+from crs_sim.edits import DoseSelection, moved, scaled
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import fit
@@ -50,10 +50,10 @@ def found(best):
     given = best.problem.patient.scenario
     plan = given.doses
     others = [
-        given.with_doses(scaled(plan, Pick("pill"), 1.0), "times one"),
-        given.with_doses(scaled(plan, Pick("pill"), 0.5), "half"),
+        given.with_doses(scaled(plan, DoseSelection("pill"), 1.0), "times one"),
+        given.with_doses(scaled(plan, DoseSelection("pill"), 0.5), "half"),
         given.with_doses(plan + Dose(6, "pill", 60, "mg"), "much more"),
-        given.with_doses(moved(plan, Pick("pill", day=0), to=1), "a day later"),
+        given.with_doses(moved(plan, DoseSelection("pill", day=0), to=1), "a day later"),
         given.with_changes(Change("k", 3, 5, factor=1.0), name="k times one"),
     ]
     asked = [ends.endpoint(best.model, name) for name in NAMES]
@@ -90,7 +90,7 @@ def test_what_the_solver_may_have_done_is_no_difference(found):
 def test_endpoints_of_many_runs_are_those_of_each_alone(best, found):
     values = found.predictions.draws.iloc[7]
     given = best.problem.patient.scenario
-    half = given.with_doses(scaled(given.doses, Pick("pill"), 0.5))
+    half = given.with_doses(scaled(given.doses, DoseSelection("pill"), 0.5))
     run = simulate(best.problem.model.with_values(**values), half, days=found.predictions.days)
     for end in found.endpoints:
         assert found.of("half", end.name)[7] == pytest.approx(float(end.of(run)), rel=1e-3)

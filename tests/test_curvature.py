@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from crs_sim.curvature import Array, Curvature
+from crs_sim.curvature import Array, SecantCorrection
 
 
 def residuals(x: Array) -> Array:
@@ -26,9 +26,9 @@ def left_out(x: Array) -> Array:
     return np.array([[6.0 * residuals(x)[1], 0.0], [0.0, 0.0]])
 
 
-def descend(curved: bool) -> tuple[int, Array, Curvature]:
+def descend(curved: bool) -> tuple[int, Array, SecantCorrection]:
     """How many slopes were asked for, where it ended, and what was learnt."""
-    known, asked = Curvature(), 0
+    known, asked = SecantCorrection(), 0
 
     def both(x: Array) -> Array:
         nonlocal known, asked
@@ -59,7 +59,7 @@ def optimum() -> Array:
 @pytest.mark.parametrize(("closer", "steps"), [(0.5, 16), (0.7, 28)])
 def test_steps_closing_in_on_the_optimum_teach_what_is_left_out(closer: float, steps: int) -> None:
     """Steps that are given, not taken by a descent: one that ends teaches by chance at last."""
-    there, known, off = optimum(), Curvature(), []
+    there, known, off = optimum(), SecantCorrection(), []
     around = np.array([[0.5, 0.15], [-0.2, 0.5], [-0.35, -0.3]])
     for k in range(steps):
         x = there + closer**k * around[k % 3]
@@ -72,20 +72,20 @@ def test_steps_closing_in_on_the_optimum_teach_what_is_left_out(closer: float, s
 
 def test_a_step_is_explained_exactly() -> None:
     first, second = np.array([1.0, 0.5]), np.array([0.7, 0.4])
-    known = Curvature().after(first, residuals(first), slopes(first))
+    known = SecantCorrection().after(first, residuals(first), slopes(first))
     known = known.after(second, residuals(second), slopes(second))
     own = (slopes(second) - slopes(first)).T @ residuals(second)
     assert known.learnt @ (second - first) == pytest.approx(own, rel=1e-12)
 
 
 def test_rows_leave_the_gradient_alone_and_hold_only_what_is_positive() -> None:
-    known = Curvature(np.zeros(2), np.zeros(4), np.zeros((4, 2)), np.diag([4.0, -9.0]), True)
+    known = SecantCorrection(np.zeros(2), np.zeros(4), np.zeros((4, 2)), np.diag([4.0, -9.0]), True)
     assert known.rows.T @ known.rows == pytest.approx(np.diag([4.0, 0.0]))
-    assert not Curvature(learnt=np.eye(2)).rows.any()
+    assert not SecantCorrection(learnt=np.eye(2)).rows.any()
 
 
 def test_standing_still_teaches_nothing() -> None:
     here = np.array([1.0, 0.5])
-    known = Curvature().after(here, residuals(here), slopes(here))
+    known = SecantCorrection().after(here, residuals(here), slopes(here))
     again = known.after(here, residuals(here), slopes(here))
     assert not again.learnt.any() and not again.trusted

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from crs_sim.dosing import Dose, Schedule, amount_in, expand
+from crs_sim.dosing import Dose, Schedule, convert_amount, expand
 from crs_sim.errors import InputError, UnitError, UnknownNameError
 from crs_sim.model import Drug, Model, Parameter, State
 
@@ -91,7 +91,7 @@ def test_amounts_come_in_the_drugs_unit_and_for_this_weight(
     drug: str, amount: float, unit: str, expected: float
 ) -> None:
     dose = Dose(0, drug, amount, unit)
-    assert amount_in(MODEL, dose, MODEL.drug(drug)) == pytest.approx(expected, rel=1e-12)
+    assert convert_amount(MODEL, dose, MODEL.drug(drug)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_weight_is_the_models() -> None:

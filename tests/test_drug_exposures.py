@@ -40,9 +40,7 @@ def half_life(sim: Simulation, name: str, first: float, last: float) -> float:
     return (last - first) * math.log(2) / math.log(ratio)
 
 
-@pytest.mark.parametrize(
-    ("dose", "cmax", "sd"), [(8, 183, 85.6), (8, 182, 50.4), (4, 83.8, 23.1)]
-)
+@pytest.mark.parametrize(("dose", "cmax", "sd"), [(8, 183, 85.6), (8, 182, 50.4), (4, 83.8, 23.1)])
 def test_tocilizumab_steady_state_peak(dose: float, cmax: float, sd: float) -> None:
     """US and Swiss labels, rheumatoid arthritis, every four weeks."""
     doses = Dose(0, "tocilizumab", dose, "mg/kg").repeated(28 * 24, 7)

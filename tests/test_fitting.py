@@ -66,11 +66,14 @@ def test_cost_is_twice_the_negative_log_posterior(linear):
         run = {o.id: values["a0"] * math.exp(-0.5 * o.day) for o in LEVELS}
         run["amplified"] *= values["gain"]
         spread = {"A": 0.2, "signal": 0.1}
-        terms = [stats.lognorm(spread[o.observable], scale=run[o.id]).logpdf(o.value)
-                 for o in LEVELS]
+        terms = [
+            stats.lognorm(spread[o.observable], scale=run[o.id]).logpdf(o.value) for o in LEVELS
+        ]
         # on the log scale a log-normal prior is normal
-        priors = [stats.norm(math.log(f.median), f.sd).logpdf(math.log(values[f.name]))
-                  for f in problem.free]
+        priors = [
+            stats.norm(math.log(f.median), f.sd).logpdf(math.log(values[f.name]))
+            for f in problem.free
+        ]
         return sum(terms) + sum(priors)
 
     elsewhere = {"a0": 5.0, "gain": 4.0}
@@ -85,13 +88,20 @@ def test_a_nonlinear_fit_agrees_with_another_optimiser():
     def cost(x):
         a0, k = np.exp(x)
         level = {o.id: a0 * math.exp(-k * o.day) for o in LEVELS}
-        misses = [math.log(12.0 / level["first"]) / 0.2, math.log(1.9 / level["third"]) / 0.2,
-                  math.log(24.0 / (3 * level["amplified"])) / 0.1]
-        return sum(m * m for m in misses) + (x[0] - math.log(8)) ** 2 / 0.16 + (
-            x[1] - math.log(0.9)) ** 2 / 0.49
+        misses = [
+            math.log(12.0 / level["first"]) / 0.2,
+            math.log(1.9 / level["third"]) / 0.2,
+            math.log(24.0 / (3 * level["amplified"])) / 0.1,
+        ]
+        return (
+            sum(m * m for m in misses)
+            + (x[0] - math.log(8)) ** 2 / 0.16
+            + (x[1] - math.log(0.9)) ** 2 / 0.49
+        )
 
-    other = optimize.minimize(cost, [0.0, 0.0], method="Nelder-Mead",
-                              options={"xatol": 1e-9, "fatol": 1e-12})
+    other = optimize.minimize(
+        cost, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+    )
     assert result.cost == pytest.approx(other.fun, rel=1e-6)
     assert logs(result.problem, result.values) == pytest.approx(other.x, abs=CLOSE)
 
@@ -105,8 +115,9 @@ def test_limits_are_fitted_by_their_exact_likelihood():
         high = stats.norm.logcdf((x - 0.5 - math.log(5.0)) / 0.2)
         return -2 * (low + high) + ((x - math.log(10.0)) / 0.5) ** 2
 
-    other = optimize.minimize_scalar(cost, bounds=(0, 5), method="bounded",
-                                     options={"xatol": 1e-10})
+    other = optimize.minimize_scalar(
+        cost, bounds=(0, 5), method="bounded", options={"xatol": 1e-10}
+    )
     assert result.cost == pytest.approx(other.fun, rel=1e-6)
     assert math.log(result.values["a0"]) == pytest.approx(other.x, abs=CLOSE)
 
@@ -119,21 +130,26 @@ def test_cut_points_can_be_fitted_to_grades():
 
     def cost(x):
         edges = np.array([-np.inf, math.exp(x), 2.0, 4.0, 8.0, np.inf])
-        chance = [np.diff(stats.norm(10 * math.exp(-0.5 * d), 0.5).cdf(edges))[g]
-                  for g, d in days.items()]
+        chance = [
+            np.diff(stats.norm(10 * math.exp(-0.5 * d), 0.5).cdf(edges))[g] for g, d in days.items()
+        ]
         return -2 * np.sum(np.log(chance)) + (x - math.log(1.2)) ** 2
 
-    other = optimize.minimize_scalar(cost, bounds=(-0.4, 0.6), method="bounded",
-                                     options={"xatol": 1e-10})
+    other = optimize.minimize_scalar(
+        cost, bounds=(-0.4, 0.6), method="bounded", options={"xatol": 1e-10}
+    )
     result = fit(problem, starts=1, workers=1)
     assert math.log(result.values["grade_1"]) == pytest.approx(other.x, abs=CLOSE)
 
 
 def test_cut_points_may_be_quantities_of_parameters():
     """Written as steps they cannot get out of order."""
-    steps = small("steps", {"A": ("a0", "-k*A")},
-                  {"k": 0.5, "a0": 10.0, "one": 1.0, "step": 1.0, "three": 4.0, "four": 8.0},
-                  {"two": "one + step", "crs_grade": "reached(A, one) + reached(A, two)"})
+    steps = small(
+        "steps",
+        {"A": ("a0", "-k*A")},
+        {"k": 0.5, "a0": 10.0, "one": 1.0, "step": 1.0, "three": 4.0, "four": 8.0},
+        {"two": "one + step", "crs_grade": "reached(A, one) + reached(A, two)"},
+    )
     noise = Noise({}, GradeScale("A", ("one", "two", "three", "four"), 0.5))
     grades = (seen("g", "crs_grade", 3.0, 2.0, "grade"), seen("h", "crs_grade", 4.0, 1.0, "grade"))
     by_steps = Objective(asked(free("k", 0.5, 0.3), observations=grades, noise=noise, model=steps))
@@ -146,8 +162,13 @@ def test_the_numbers_are_the_same_on_one_and_two_workers():
     problem = asked(free("a0", 8.0, 0.4), free("k", 0.9, 0.7))
     reports = []
     one = fit(problem, starts=3, seed=7, workers=1)
-    two = fit(problem, starts=3, seed=7, workers=2,
-              progress=lambda done, of, start: reports.append((done, of, start.number)))
+    two = fit(
+        problem,
+        starts=3,
+        seed=7,
+        workers=2,
+        progress=lambda done, of, start: reports.append((done, of, start.number)),
+    )
     assert one.values == two.values
     assert one.starts == two.starts
     assert np.array_equal(one.covariance, two.covariance)
@@ -191,8 +212,11 @@ def test_an_estimate_at_its_bound_is_flagged():
 
 def test_a_parameter_the_data_say_nothing_of_is_carried_by_its_prior():
     only_a = LEVELS[:2]
-    result = fit(asked(free("a0", 8.0, 0.4), free("gain", 2.9, 0.3), observations=only_a),
-                 starts=2, workers=1)
+    result = fit(
+        asked(free("a0", 8.0, 0.4), free("gain", 2.9, 0.3), observations=only_a),
+        starts=2,
+        workers=1,
+    )
     a0, gain = result.estimates
     assert gain.carried_by_prior
     assert gain.estimate == pytest.approx(2.9, rel=1e-5)
@@ -217,16 +241,22 @@ def test_dropping_the_only_parameter():
     result = fit(problem, starts=1, workers=1)
     (dropped,) = drop_one(result, workers=1)
     at_prior = curves(problem, {"a0": 8.0}, np.array([0.0, 1.0, 3.0]))
-    misses = [math.log(12 / at_prior["A"][0]) / 0.2, math.log(1.9 / at_prior["A"][2]) / 0.2,
-              math.log(24 / at_prior["signal"][1]) / 0.1]
+    misses = [
+        math.log(12 / at_prior["A"][0]) / 0.2,
+        math.log(1.9 / at_prior["A"][2]) / 0.2,
+        math.log(24 / at_prior["signal"][1]) / 0.1,
+    ]
     assert dropped.cost == pytest.approx(sum(m * m for m in misses), rel=1e-6)
 
 
 def test_failed_runs_are_counted_and_end_no_fit(linear):
     """Some starts lie above 13, where every run fails; the prior leads them back."""
-    fragile = small("fragile", {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
-                    {"k": 0.5, "a0": 10.0, "gain": 3.0, "tiny": 1e-12, "limit": 13.0},
-                    {"signal": "gain*A"})
+    fragile = small(
+        "fragile",
+        {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
+        {"k": 0.5, "a0": 10.0, "gain": 3.0, "tiny": 1e-12, "limit": 13.0},
+        {"signal": "gain*A"},
+    )
     wide = asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), model=fragile)
     result = fit(wide, starts=6, seed=5, workers=1)
     assert result.values == pytest.approx(linear.values, rel=1e-5)
@@ -236,8 +266,12 @@ def test_failed_runs_are_counted_and_end_no_fit(linear):
 
 def test_a_model_that_never_runs_says_why():
     exploding = small("wild", {"A": ("a0", "A^2")}, {"a0": 10.0})
-    problem = asked(free("a0", 10.0, 0.1), observations=LEVELS[:2], model=exploding,
-                    noise=Noise({"A": Spread(0.2)}))
+    problem = asked(
+        free("a0", 10.0, 0.1),
+        observations=LEVELS[:2],
+        model=exploding,
+        noise=Noise({"A": Spread(0.2)}),
+    )
     with pytest.raises(IntegrationError, match="day"):
         fit(problem, starts=1, workers=1)
 

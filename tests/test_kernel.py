@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from crs_sim.build_timeline import build_timeline, stretch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import child_environment
@@ -26,7 +27,6 @@ from crs_sim.patient import load_patient
 from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
-from crs_sim.timeline import stretch, timeline
 from crs_sim.walk import ARGUMENTS, Kind, kinds
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
@@ -92,7 +92,7 @@ def test_agrees_with_radau_on_random_schedules_and_parameters(shifts, doses):
 def test_quantities_are_those_of_the_plain_path():
     fast = simulate(LOOP, CASE, days=DAYS, rtol=1e-8)
     again = compile_model(LOOP)
-    line, _ = timeline(fast.model, CASE, DAYS)
+    line, _ = build_timeline(fast.model, CASE, DAYS)
     rows = np.tile(nominal(LOOP), (len(DAYS), 1))
     rows[(DAYS >= 1.2) & (DAYS < 3), LOOP.parameter_ids.index("r")] *= 0.4
     assert fast.quantities == pytest.approx(again.quantities(fast.states, rows), rel=1e-12)
@@ -117,7 +117,7 @@ def test_stiff_binding_and_zero_states():
 def test_many_runs_are_each_its_own(n_runs):
     rng = np.random.default_rng(n_runs)
     values = nominal(LOOP) * rng.uniform(0.7, 1.4, (n_runs, len(LOOP.parameters)))
-    line, _ = timeline(LOOP, CASE, DAYS)
+    line, _ = build_timeline(LOOP, CASE, DAYS)
     runs = compile_kernel(LOOP).run(line, values, rtol=1e-8)
     assert (runs.status == DONE).all()
     for row, states in zip(values, runs.states, strict=True):
@@ -128,7 +128,9 @@ def test_many_runs_are_each_its_own(n_runs):
 
 def test_a_step_ends_at_each_sample_which_is_more_accurate_than_between_steps():
     model = small("fast", {"A": ("0", "-k*A"), "B": ("1", "-B")}, {"k": 30.0})
-    line, _ = timeline(model, Scenario("given", Schedule((Dose(0, "A", 1),))), np.array([0.0, 4.0]))
+    line, _ = build_timeline(
+        model, Scenario("given", Schedule((Dose(0, "A", 1),))), np.array([0.0, 4.0])
+    )
     engine, p, days = compile_kernel(model), nominal(model)[None], np.linspace(0.25, 0.55, 13)
     unaware = engine.run(line, p, rtol=1e-4)
     between = engine.replay(line.sampled(days), p, unaware.steps).states[0, :, 0]
@@ -145,7 +147,7 @@ def test_a_step_ends_at_each_sample_which_is_more_accurate_than_between_steps():
 def test_few_steps_are_rejected_where_doses_set_off_stiff_states():
     scenario = load_patient("ruemmele2025").scenario
     model = load_model("crs").with_values(**scenario.values)
-    line, _ = timeline(model, scenario, np.arange(41.0))
+    line, _ = build_timeline(model, scenario, np.arange(41.0))
     run = compile_kernel(model).run(line, nominal(model)[None], rtol=1e-5)
     assert run.status[0] == DONE
     assert run.rejected[0] < 0.1 * run.accepted[0]
@@ -168,7 +170,7 @@ def test_samples_closer_than_the_clock_can_tell():
 
 def test_the_same_four_give_the_same_bits():
     values = nominal(LOOP) * np.random.default_rng(0).uniform(0.7, 1.4, (8, len(LOOP.parameters)))
-    line, _ = timeline(LOOP, CASE, DAYS)
+    line, _ = build_timeline(LOOP, CASE, DAYS)
     engine = compile_kernel(LOOP)
     both = engine.run(line, values).states
     assert np.array_equal(both[4:], engine.run(line, values[4:]).states)
@@ -176,7 +178,7 @@ def test_the_same_four_give_the_same_bits():
 
 def test_a_failed_run_leaves_its_neighbours_alone():
     model = small("some", {"A": ("1", "k*A^2")}, {"k": 0.1})
-    line, _ = timeline(model, Scenario("none"), np.array([0.0, 1.0, 2.0]))
+    line, _ = build_timeline(model, Scenario("none"), np.array([0.0, 1.0, 2.0]))
     runs = compile_kernel(model).run(line, np.array([[0.1], [0.9], [-1.0], [0.2], [0.3]]))
     assert runs.status.tolist() == [0, 1, 0, 0, 0]
     assert WORDS[runs.status[1]] == "the step size became too small"
@@ -186,7 +188,7 @@ def test_a_failed_run_leaves_its_neighbours_alone():
 
 
 def test_a_replay_is_the_run_and_smooth():
-    line, _ = timeline(LOOP, CASE, DAYS)
+    line, _ = build_timeline(LOOP, CASE, DAYS)
     engine, p = compile_kernel(LOOP), nominal(LOOP)
     run = engine.run(line, p[None], rtol=1e-4)
     again = engine.replay(line, p[None], run.steps)
@@ -199,7 +201,7 @@ def test_a_replay_is_the_run_and_smooth():
 
 
 def test_gradient_against_differences_of_a_tight_run():
-    line, _ = timeline(LOOP, CASE, DAYS)
+    line, _ = build_timeline(LOOP, CASE, DAYS)
     engine, p = compile_kernel(LOOP), nominal(LOOP)
     free = [LOOP.parameter_ids.index(n) for n in ("r", "K", "n", "beta", "m", "K_i")]
     slopes = gradient(engine, line, p, free, rtol=1e-6)
@@ -248,7 +250,7 @@ def test_machine_code_that_is_damaged_is_made_again(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:-100])
     kernel.KNOWN.clear()
     assert compile_kernel(ONE).n_states == 2
-    assert codecache.is_whole(file)
+    assert codecache.is_intact(file)
 
 
 def test_what_compiles_is_loaded_only_to_compile():
@@ -265,7 +267,7 @@ def test_what_compiles_is_loaded_only_to_compile():
 
 @pytest.mark.slow
 def test_loop_is_compiled_here_where_no_process_can_be_started(tmp_path, monkeypatch):
-    (line, _), values = timeline(LOOP, CASE, DAYS), nominal(LOOP)[None]
+    (line, _), values = build_timeline(LOOP, CASE, DAYS), nominal(LOOP)[None]
     wanted = compile_kernel(LOOP).run(line, values)
     for name in ("KNOWN", "LOOPS"):
         monkeypatch.setattr(kernel, name, {})
@@ -323,7 +325,7 @@ def test_two_processes_compile_everything_at_once(tmp_path):
 
 
 def test_the_steps_kept_are_the_first_runs_however_many_run():
-    engine, (line, _) = compile_kernel(LOOP), timeline(LOOP, CASE, DAYS)
+    engine, (line, _) = compile_kernel(LOOP), build_timeline(LOOP, CASE, DAYS)
     values = nominal(LOOP)
     others = values * np.linspace(1.0, 1.02, 9)[:, None]
     alone = engine.run(line, np.tile(values, (4, 1)))

@@ -1,4 +1,4 @@
-"""Observations left out: closed forms of a linear problem, what is foretold, fits compared."""
+"""Observations left out: closed forms of a linear problem, what is predicted, fits compared."""
 
 import math
 
@@ -16,7 +16,7 @@ from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
 from crs_sim.profilefiles import append_omission, read_omissions
 from crs_sim.profileplots import plot_left_out
-from crs_sim.storage import load_run, problem_of, restored
+from crs_sim.storage import load_run, problem_of, restore_fit
 from crs_sim.structures import compare_fits, minus_2_ln_likelihood
 
 
@@ -65,29 +65,34 @@ def test_leverages_add_up_to_what_the_observations_determine(linear):
 # --- fitted again ---------------------------------------------------------------------------------
 
 
-def test_of_a_linear_problem_the_left_out_reading_is_foretold_in_closed_form(linear, omitted):
+def test_of_a_linear_problem_the_left_out_reading_is_predicted_in_closed_form(linear, omitted):
     for row, one in enumerate(omitted):
         x, residual, variance = without(linear, row)
-        (foretold,) = one.foretold
+        (held_out,) = one.held_out
         assert one.ids == (LEVELS[row].id,)
         assert logs(one.fit.problem, one.fit.values) == pytest.approx(x, abs=1e-5)
-        assert foretold.residual == pytest.approx(residual, rel=1e-4)
-        assert foretold.off_by == pytest.approx(residual / math.sqrt(variance), rel=1e-4)
+        assert held_out.residual == pytest.approx(residual, rel=1e-4)
+        assert held_out.off_by == pytest.approx(residual / math.sqrt(variance), rel=1e-4)
         sd = linear.problem.noise.sd(LEVELS[row])
         density = math.log(2 * math.pi * sd**2 * variance) + residual**2 / variance
-        assert foretold.deviance == pytest.approx(density, rel=1e-4)
-        assert foretold.predicted == pytest.approx(
-            LEVELS[row].value * math.exp(-residual * sd), rel=1e-4)
+        assert held_out.deviance == pytest.approx(density, rel=1e-4)
+        assert held_out.predicted == pytest.approx(
+            LEVELS[row].value * math.exp(-residual * sd), rel=1e-4
+        )
         assert one.agreeing == 3
         assert len(one.fit.residuals) == 2
 
 
 def test_chances_of_numbers_and_grades():
-    grades = (*LEVELS, seen("g", "crs_grade", 4.0, 1.0, "grade"),
-              seen("low", "A", 5.0, 2.0, "below"))
-    result = fit(asked(free("a0", 8.0, 0.4), observations=grades, noise=GRADED), starts=1,
-                 workers=1)
-    by_id = {o.ids[0]: o.foretold[0] for o in leave_out(result, workers=1)}
+    grades = (
+        *LEVELS,
+        seen("g", "crs_grade", 4.0, 1.0, "grade"),
+        seen("low", "A", 5.0, 2.0, "below"),
+    )
+    result = fit(
+        asked(free("a0", 8.0, 0.4), observations=grades, noise=GRADED), starts=1, workers=1
+    )
+    by_id = {o.ids[0]: o.held_out[0] for o in leave_out(result, workers=1)}
     level = by_id["low"].predicted
     expected = 0.5 * math.erfc(-math.log(2.0 / level) / 0.2 / math.sqrt(2))
     assert by_id["low"].chance == pytest.approx(expected, rel=1e-6)
@@ -100,7 +105,7 @@ def test_chances_of_numbers_and_grades():
 
 def test_a_group_is_left_out_together(linear):
     (one,) = leave_out(linear, [["first", "third"]], workers=1)
-    assert [f.id for f in one.foretold] == ["first", "third"]
+    assert [f.id for f in one.held_out] == ["first", "third"]
     assert one.fit.problem.patient.observations.ids == ("amplified",)
     table = leave_out_table(linear, [one])
     assert list(table["left_out"]) == ["first and third"] * 2
@@ -109,7 +114,7 @@ def test_a_group_is_left_out_together(linear):
 def test_the_numbers_are_the_same_on_any_number_of_workers(linear, omitted):
     told = []
     two = leave_out(linear, workers=2, progress=lambda n, of, o: told.append((n, of)))
-    assert [o.foretold for o in two] == [o.foretold for o in omitted]
+    assert [o.held_out for o in two] == [o.held_out for o in omitted]
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -122,8 +127,8 @@ def test_what_comes_back_from_disk_is_what_was_written(linear, omitted, tmp_path
     again = leave_out(linear, done=back, workers=1, progress=lambda n, of, o: told.append((n, of)))
     assert told == [(3, 3)]
     for one, other in zip(again, omitted, strict=True):
-        assert (one.ids, one.foretold, one.parameter, one.shift, one.agreeing) == (
-            other.ids, other.foretold, other.parameter, other.shift, other.agreeing)  # fmt: skip
+        assert (one.ids, one.held_out, one.parameter, one.shift, one.agreeing) == (
+            other.ids, other.held_out, other.parameter, other.shift, other.agreeing)  # fmt: skip
         assert one.fit.values == other.fit.values and one.fit.cost == other.fit.cost
         assert one.fit.starts == other.fit.starts and one.fit.polish == other.fit.polish
         np.testing.assert_array_equal(one.fit.covariance, other.fit.covariance)
@@ -143,8 +148,12 @@ def test_what_cannot_be_left_out_is_said(linear):
 
 def test_the_other_optimum_is_found_when_the_reading_that_excluded_it_goes():
     """Without `late` both signs of ln m fit equally; the prior prefers the other one."""
-    two = small("two", {"A": ("a0", "0")}, {"a0": 10.0, "m": 1.3},
-                {"signal": "A*(1 + 25*ln(m)^2)", "side": "A*m"})
+    two = small(
+        "two",
+        {"A": ("a0", "0")},
+        {"a0": 10.0, "m": 1.3},
+        {"signal": "A*(1 + 25*ln(m)^2)", "side": "A*m"},
+    )
     noise = Noise({"signal": Spread(0.1), "side": Spread(0.02)})
     rows = (seen("s", "signal", 0.0, 12.0), seen("late", "side", 1.0, 9.15))
     problem = asked(free("m", 1.3, 0.3, 4.0), observations=rows, model=two, noise=noise)
@@ -152,7 +161,7 @@ def test_the_other_optimum_is_found_when_the_reading_that_excluded_it_goes():
     assert result.values["m"] == pytest.approx(0.915, rel=0.01)
     (one,) = leave_out(result, [["late"]], workers=1)
     assert one.fit.values["m"] == pytest.approx(1.093, rel=0.02)
-    assert one.foretold[0].off_by < -3
+    assert one.held_out[0].off_by < -3
 
 
 def test_the_figure_has_a_row_for_each(linear, omitted):
@@ -172,15 +181,15 @@ def test_fits_are_compared_in_closed_form(linear, omitted):
     assert minus_2_ln_likelihood(linear) == pytest.approx(linear.deviance + constant)
     difference = table.loc["both", "aic"] - table.loc["one", "aic"]
     assert difference == pytest.approx(linear.aic - smaller.aic)
-    assert table.loc["both", "bic"] == pytest.approx(
-        linear.cost + constant + 2 * math.log(3))
+    assert table.loc["both", "bic"] == pytest.approx(linear.cost + constant + 2 * math.log(3))
     assert table["delta_aic"].min() == 0.0
     assert math.isnan(table.loc["one", "held_out"])
     assert table.loc["both", "effective"] == pytest.approx(linear.effective_parameters)
     held = {"both": omitted, "one": leave_out(smaller, workers=1)}
     told = compare_fits({"both": linear, "one": smaller}, held).set_index("fit")
     assert told.loc["both", "held_out"] == pytest.approx(
-        sum(o.foretold[0].deviance for o in omitted))
+        sum(o.held_out[0].deviance for o in omitted)
+    )
 
 
 def test_fits_of_other_observations_are_refused(linear, omitted):
@@ -196,8 +205,11 @@ def test_fits_of_other_observations_are_refused(linear, omitted):
 def test_other_spreads_are_compared_with_their_constants(linear):
     """The same curve under a tighter spread: -2 ln likelihood follows the normal density."""
     noise = Noise({"A": Spread(0.1), "signal": Spread(0.1)})
-    tight = fit(asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), noise=noise, model=DECAY),
-                starts=1, workers=1)
+    tight = fit(
+        asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), noise=noise, model=DECAY),
+        starts=1,
+        workers=1,
+    )
     by_hand = 0.0
     for o in LEVELS:
         level = tight.values["a0"] * math.exp(-0.5 * o.day)
@@ -210,15 +222,15 @@ def test_other_spreads_are_compared_with_their_constants(linear):
 
 
 @pytest.mark.slow
-def test_emapalumabs_effect_on_ifng_is_foretold_from_what_was_seen_before_it():
+def test_emapalumabs_effect_on_ifng_is_predicted_from_what_was_seen_before_it():
     """All that was observed after the first dose is left out; day 27 had 6.0 pg/mL."""
     run = load_run(SHIPPED_RUN)
-    whole = restored(run, problem_of(run))
+    whole = restore_fit(run, problem_of(run))
     late = [o.id for o in whole.problem.patient.observations if o.until > 24.0]
     (one,) = leave_out(whole, [late], workers=1)
-    foretold = {f.id: f for f in one.foretold}
-    assert {"ifng_d27", "cxcl10_fall", "grade_d27"} <= foretold.keys()
+    held_out = {f.id: f for f in one.held_out}
+    assert {"ifng_d27", "cxcl10_fall", "grade_d27"} <= held_out.keys()
     assert max(o.until for o in one.fit.problem.patient.observations) == 24.0
-    assert abs(foretold["ifng_d27"].off_by) < 1.96
+    assert abs(held_out["ifng_d27"].off_by) < 1.96
     peak = whole.problem.patient.observations["ifng_peak"].value
-    assert foretold["ifng_d27"].predicted < peak / 100
+    assert held_out["ifng_d27"].predicted < peak / 100

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from crs_sim.build_timeline import build_timeline
 from scipy.integrate import solve_ivp
 from small_fits import DECAY, NOISE, asked, free
 from small_models import small
 
-from crs_sim.batches import plan_of, run_batch, simulate_many
+from crs_sim.batches import plan_batches, run_batch, simulate_many
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
@@ -25,11 +26,10 @@ from crs_sim.modelfolder import load_model
 from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
 from crs_sim.scenario import Change, Scenario
-from crs_sim.settling import Compiled, settled
+from crs_sim.settling import CompiledRunner, resolve_triggers
 from crs_sim.simulation import simulate
 from crs_sim.simulationfiles import table_files
 from crs_sim.synthetic import Design, synthetic_patient
-from crs_sim.timeline import timeline
 from crs_sim.triggers import Condition, Hold, Trigger
 
 MINUTE = 1 / 1440
@@ -158,7 +158,7 @@ def test_a_dose_days_after_the_decision():
     first = minute_after(math.log2(8 / 5))
     ledger = simulate(TURNOVER, scenario, until=1.4).ledger
     assert days(ledger) == pytest.approx([first + 0.5])  # the second is due on day 1.43
-    assert len(settled(TURNOVER, scenario, until=1.4)[0].doses) == 2
+    assert len(resolve_triggers(TURNOVER, scenario, until=1.4)[0].doses) == 2
 
 
 # --- two rules at one instant ---------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_the_level_before_a_dose_decides_whether_it_is_held():
 
 def test_triggered_and_held_at_one_instant():
     scenario = falling(trigger("A <= 5"), holds=[Hold("mark", when("A > 4"))])
-    entry, = simulate(TURNOVER, scenario, until=2).ledger
+    (entry,) = simulate(TURNOVER, scenario, until=2).ledger
     assert entry.held == "no mark while A > 4" and entry.by == "trigger low"
     assert entry.day == minute_after(math.log2(8 / 5))
 
@@ -237,8 +237,10 @@ def test_triggered_and_held_at_one_instant():
 
 def refereed(level, amount, hours, until):
     """Top-ups of a level that falls by Michaelis-Menten, by ``solve_ivp`` with events."""
+
     def crossed(t, y, rate):
         return y[0] - level
+
     crossed.terminal, crossed.direction = True, -1  # type: ignore[attr-defined]
     options = {"rtol": 1e-10, "atol": 1e-12, "method": "DOP853"}
 
@@ -293,7 +295,7 @@ def test_every_path_gives_the_same_ledger():
 
 
 def test_the_settled_scenario_is_one_like_any_other():
-    decided, ledger = settled(TURNOVER, MIXED, until=9)
+    decided, ledger = resolve_triggers(TURNOVER, MIXED, until=9)
     assert decided.decided and decided.name == MIXED.name
     sim, again = simulate(TURNOVER, MIXED, until=9), simulate(TURNOVER, decided, until=9)
     assert np.array_equal(sim.states, again.states)
@@ -381,7 +383,7 @@ def test_a_dose_that_saves_the_run_is_given_before_it_fails(k):
 
 
 def test_a_batch_that_travels_gives_the_same():
-    plan = plan_of(TURNOVER, MIXED, {"a0": np.linspace(4, 12, 40)}, Sampling(until=6))
+    plan = plan_batches(TURNOVER, MIXED, {"a0": np.linspace(4, 12, 40)}, Sampling(until=6))
     there = [pickle.loads(pickle.dumps(run_batch(pickle.loads(pickle.dumps(b)))))
              for b in plan.batches()]  # fmt: skip
     here = simulate_many(TURNOVER, MIXED, plan.columns, sampling=Sampling(until=6))
@@ -405,7 +407,7 @@ def test_windows_give_the_ledgers_of_runs_from_day_0(scenario, monkeypatch):
     values = {"a0": np.linspace(4, 12, 24), "base": np.linspace(0, 3, 24)[::-1]}
     sampling = Sampling(until=11)
     windows = simulate_many(TURNOVER, scenario, values, sampling=sampling)
-    monkeypatch.setattr(Compiled, "in_windows", False)
+    monkeypatch.setattr(CompiledRunner, "in_windows", False)
     whole = simulate_many(TURNOVER, scenario, values, sampling=sampling)
     assert windows.ledgers == whole.ledgers
     assert len(set(map(str, whole.ledgers["falling"].values()))) > 12
@@ -417,7 +419,7 @@ def test_a_timeline_goes_on_from_any_day(day):
              Dose(2.5, "pill", 1, hours=30), Dose(4, "pill", 9))  # fmt: skip
     scenario = Scenario("given", Schedule(doses), (Change("k", 1.3, 3, factor=2),))
     kernel, values = compile_kernel(TURNOVER), np.array([list(TURNOVER.values.values())])
-    line, _ = timeline(TURNOVER, scenario, np.unique([*np.linspace(0, 4, 33), day]))
+    line, _ = build_timeline(TURNOVER, scenario, np.unique([*np.linspace(0, 4, 33), day]))
     whole = kernel.run(line, values, rtol=1e-9)
     row = int(np.searchsorted(line.days, day))
     rest = kernel.run(line.onward(day), values, rtol=1e-9, start=whole.states[:, row])
@@ -492,8 +494,8 @@ MARK = Dose(0, "mark", 1)
 def test_refused_by_name(scenario, error, words):
     for run in (
         lambda: simulate(TURNOVER, scenario, until=2),
-        lambda: plan_of(TURNOVER, scenario, {"k": [1.0]}, Sampling(until=2)),
-        lambda: settled(TURNOVER, scenario, until=2),
+        lambda: plan_batches(TURNOVER, scenario, {"k": [1.0]}, Sampling(until=2)),
+        lambda: resolve_triggers(TURNOVER, scenario, until=2),
     ):
         with pytest.raises(error) as raised:
             run()
@@ -511,7 +513,7 @@ def test_what_needs_known_doses_refuses_triggers_and_holds():
     scenario = falling(trigger("A > 1"), holds=[Hold("pill", when("A > 1"))])
     words = r"falling: trigger 'low', hold 'no pill while A > 1': these are decided"
     with pytest.raises(InputError, match=words):
-        timeline(TURNOVER, scenario, np.array([0.0, 1.0]))
+        build_timeline(TURNOVER, scenario, np.array([0.0, 1.0]))
     problem = asked(free("k", 0.5, 1.0), model=DECAY)
     undecided = replace(problem, patient=replace(problem.patient, scenario=Scenario(
         "undecided", triggers=(trigger("A < 3", Dose(0, "A", 1)),))))  # fmt: skip
@@ -524,7 +526,7 @@ def test_a_synthetic_patient_has_the_doses_that_were_given():
     scenario = Scenario("rescued", triggers=(trigger("A < 3", Dose(0, "A", 5)),))
     design = Design(scenario, {"A": (1.0, 4.0)}, {})
     patient = synthetic_patient(DECAY, design, NOISE, np.random.default_rng(1))
-    given, = patient.scenario.doses
+    (given,) = patient.scenario.doses
     assert patient.scenario.decided and given.day == minute_after(2 * math.log(10 / 3))
 
 

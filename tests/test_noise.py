@@ -151,8 +151,8 @@ def test_a_limit_keeps_its_slope_however_far_away(kind, z):
         level = 10.0 * math.exp(-sign * SD * z)
         return abs(residual(observed(kind), Curves([2.0], il6=lambda days: level), NOISE))
 
-    log_slope = stats.norm.logpdf(z) - stats.norm.logcdf(z) - math.log(
-        math.sqrt(-2 * stats.norm.logcdf(z))
+    log_slope = (
+        stats.norm.logpdf(z) - stats.norm.logcdf(z) - math.log(math.sqrt(-2 * stats.norm.logcdf(z)))
     )
     step = 1e-4
     slope = (root(z + step) - root(z - step)) / (2 * step)

@@ -10,7 +10,7 @@ import crs_sim.objective as objective_module
 from crs_sim.errors import IntegrationError
 from crs_sim.gradients import LOG_STEP
 from crs_sim.noise import Noise, Spread, residual_vector
-from crs_sim.objective import FAILED, RTOL, Objective, curves, logs, named
+from crs_sim.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
 from crs_sim.patientfiles import KINDS
 from crs_sim.problem import load_problem
 
@@ -27,9 +27,12 @@ def every_kind(tmp_path_factory):
 
 def fragile(limit):
     """A decay that cannot be run where a0 is above the limit."""
-    return small("fragile", {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
-                 {"k": 0.5, "a0": 10.0, "gain": 3.0, "tiny": 1e-12, "limit": limit},
-                 {"signal": "gain*A"})
+    return small(
+        "fragile",
+        {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
+        {"k": 0.5, "a0": 10.0, "gain": 3.0, "tiny": 1e-12, "limit": limit},
+        {"signal": "gain*A"},
+    )
 
 
 def richardson(problem, x):
@@ -81,7 +84,7 @@ def test_many_runs_side_by_side_give_the_residuals_of_each(every_kind):
     runs = objective.kernel.run(objective.line, objective._values(points), rtol=RTOL)
     together = objective._residuals(runs, points)
     for row, x in zip(together, points, strict=True):
-        run = curves(every_kind, named(every_kind, x), objective.days)
+        run = curves(every_kind, values_by_name(every_kind, x), objective.days)
         alone = residual_vector(every_kind.patient.observations, run, every_kind.noise)
         assert row == pytest.approx(alone, rel=1e-5, abs=1e-6)
 
@@ -125,7 +128,8 @@ def test_a_failed_point_ranks_last_and_is_counted():
 def test_values_that_are_not_finite_are_a_failure(monkeypatch):
     problem = asked(free("a0", 8.0, 0.4), observations=LEVELS[:2], noise=Noise({"A": Spread(0.2)}))
     whole = objective_module.residual_vector
-    monkeypatch.setattr(objective_module, "residual_vector",
-                        lambda *arguments: whole(*arguments) * np.nan)
+    monkeypatch.setattr(
+        objective_module, "residual_vector", lambda *arguments: whole(*arguments) * np.nan
+    )
     with pytest.raises(IntegrationError, match="not finite"):
         Objective(problem).attempt(np.log([8.0]))

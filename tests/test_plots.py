@@ -21,7 +21,7 @@ from crs_sim.panels import dose_ribbon, grade_ribbon
 from crs_sim.patient import Patient, check_against, load_patient
 from crs_sim.plots import figure_file, plot_case, plot_simulation
 from crs_sim.problem import load_problem
-from crs_sim.report import demands, figures, report_text, summary
+from crs_sim.report import acceptance_criteria, figures, report_text, summary
 from crs_sim.simulation import Simulation, simulate
 from crs_sim.verdict import judge
 
@@ -199,7 +199,7 @@ def test_estimates_and_residuals_have_a_row_each(fitted):
 
 def test_report_names_what_was_missed_and_why(fitted):
     rows = judge(fitted)
-    missed = [row.id for row in demands(rows) if row.verdict == "miss"]
+    missed = [row.id for row in acceptance_criteria(rows) if row.verdict == "miss"]
     assert missed
     assert summary(rows) == (
         f"{9 - len(missed)} of 9 acceptance criteria met; missed: {', '.join(missed)}"

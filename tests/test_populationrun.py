@@ -19,7 +19,7 @@ from waiting import wait_until
 
 from crs_sim.cli import cli
 from crs_sim.errors import StorageError
-from crs_sim.parquet import header_of, read_parquet
+from crs_sim.parquet import read_metadata, read_parquet
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationparts import load_results
 from crs_sim.populationplots import plot_population_bands, plot_population_grades
@@ -106,7 +106,8 @@ def test_tables_add_up(summary):
     assert grades.loc["half", "grade_3_or_more"] == np.mean(worst >= 3)
     ends = summary.endpoints().set_index(["scenario", "endpoint"])
     assert ends.loc[("half", "peak_amount"), "p95"] == pytest.approx(
-        summary.by_scenario["half"]["peak_amount"].quantile(0.95))
+        summary.by_scenario["half"]["peak_amount"].quantile(0.95)
+    )
     assert ends.loc[("half", "peak_amount"), "unit"] == "mg"
     thirds = summary.subgroups()
     mine = thirds[(thirds["covariate"] == "pill") & (thirds["scenario"] == "as given")
@@ -127,8 +128,10 @@ def test_a_failed_run_is_told_and_left_out(tmp_path):
             'it"; explode description "assumption: made up";\n')  # fmt: skip
     model.write_text(text.replace("  k = 0.5", f"{line}  k = 0.5"))
     prior = tmp_path / "model" / "prior.toml"
-    prior.write_text(prior.read_text() + '[free.explode]\nsd = 16\nlower = 1e-30\nupper = 1e3\n'
-                     'source = "assumption: made up"\n')
+    prior.write_text(
+        prior.read_text() + "[free.explode]\nsd = 16\nlower = 1e-30\nupper = 1e3\n"
+        'source = "assumption: made up"\n'
+    )
     out = run(home, "--out", tmp_path / "out", "--number", 40, "--workers", 1)
     assert out.exit_code == 0, out.output
     members = load_results(tmp_path / "out").members()
@@ -237,7 +240,8 @@ def test_a_full_disk_is_one_message(study, found, tmp_path, monkeypatch):
         run_population(study, out, workers=1)
     assert "No space left on device" in str(refused.value)
     assert f"128 of 300 patients are stored in {out}: free some space, then resume" in str(
-        refused.value)
+        refused.value
+    )
     left = files(out)
     assert [n for n in left if "000001" in n or ".part" in n] == []
     monkeypatch.undo()
@@ -278,8 +282,8 @@ def test_parts_of_another_run_are_refused(study, found, tmp_path):
 
 def test_headers_say_what_a_part_belongs_to(study, found):
     parts = sorted((found.folder / "parts").glob("endpoints-*"))
-    assert [header_of(p)["members"] for p in parts] == [128, 128, 44]
-    assert {header_of(p)["model"] for p in parts} == {study.model.hash}
+    assert [read_metadata(p)["members"] for p in parts] == [128, 128, 44]
+    assert {read_metadata(p)["model"] for p in parts} == {study.model.hash}
     header = json.loads((found.folder / "run.json").read_text())
     assert header["settings"]["seed"] == 3 and header["endpoints"]["peak_amount"]["unit"] == "mg"
     table = read_parquet(parts, ["member"], where="scenario", value="half")
@@ -308,8 +312,15 @@ def test_the_command_reports(home, tmp_path):
                      "endpoints.csv", "differences.csv", "subgroups.csv", "bands.csv", "bands.png",
                      "bands.svg", "grades.png", "grades.svg"}  # fmt: skip
     text = (tmp_path / "out" / "population.md").read_text()
-    for words in ("Research use only", "assumption: made up", "rejected as implausible",
-                  "| half |", "weight, kg", "uniform from 5 to 15; mg", "seed 3"):
+    for words in (
+        "Research use only",
+        "assumption: made up",
+        "rejected as implausible",
+        "| half |",
+        "weight, kg",
+        "uniform from 5 to 15; mg",
+        "seed 3",
+    ):
         assert words in text
 
 

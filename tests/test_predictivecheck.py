@@ -13,7 +13,7 @@ from small_fits import GRADED, asked, free, seen
 from crs_sim.noise import Noise, Spread
 from crs_sim.patient import Observation
 from crs_sim.posterior import Posterior, SamplePlan
-from crs_sim.predictivecheck import predictive, surprises
+from crs_sim.predictivecheck import outside_interval_text, predictive
 
 WIDE = Noise({"A": Spread(0.2), "signal": Spread(0.1)}, GRADED.grade)
 
@@ -110,7 +110,7 @@ def test_the_same_again():
 
 def test_surprises_are_counted_and_named():
     rows = predictive(certain(seen("good", "A", 0.0, 10.0), seen("bad", "A", 1.0, 60.0)))
-    assert surprises(rows) == (
+    assert outside_interval_text(rows) == (
         "1 of 2 readings are outside their 95 % predictive interval: bad "
         "(about 1 expected by chance)."
     )

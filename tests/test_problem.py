@@ -10,7 +10,7 @@ from small_fits import DECAY, GRADED, LEVELS, NOISE, asked, free, seen
 from crs_sim.errors import CrsSimError, FileError, InputError, UnknownNameError
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import load_patient
-from crs_sim.problem import Free, ask, load_problem
+from crs_sim.problem import Free, load_problem, patient_problem
 from crs_sim.scenario import Scenario
 
 MODEL = """
@@ -84,19 +84,28 @@ BAD_FILES = {
     "misspelt key of a free": ("lower = 1", "lowr = 1", "free.a0.lowr.*did you mean 'lower'"),
     "misspelt parameter": ("free.a0", "free.ao", "key free.ao: unknown parameter 'ao': did you"),
     "no source": ('upper = 100\nsource = "assumption: a test"', "", "free.a0.source.*missing"),
-    "empty source": ('[noise.A]\nsd = 0.2\nsource = "assumption: a test"',
-                     '[noise.A]\nsd = 0.2\nsource = ""', "noise.A.source"),
+    "empty source": (
+        '[noise.A]\nsd = 0.2\nsource = "assumption: a test"',
+        '[noise.A]\nsd = 0.2\nsource = ""',
+        "noise.A.source",
+    ),
     "negative prior": ("prior = 11", "prior = -11", "free.a0.prior.*must be above 0"),
     "prior outside its bounds": ("prior = 11", "prior = 200", "lower < prior < upper, not 1, 200"),
     "bounds the wrong way": ("upper = 100", "upper = 0.5", "needs 0 < lower < prior < upper"),
     "zero sd": ("sd = 0.3", "sd = 0", "free.a0.sd.*must be above 0, not 0"),
     "text for a number": ("sd = 0.3", 'sd = "0.3"', "free.a0.sd.*must be a number"),
-    "model out of bounds": ("lower = 1", "lower = 10.5",
-                            "a parameter out of its bounds: the model has a0 = 10, allowed are "
-                            "10.5 to 100; widen the bounds .lower or upper in the problem's or"),
+    "model out of bounds": (
+        "lower = 1",
+        "lower = 10.5",
+        "a parameter out of its bounds: the model has a0 = 10, allowed are "
+        "10.5 to 100; widen the bounds .lower or upper in the problem's or",
+    ),
     "no noise": ("noise.A", "noise.a0", "noise.a0: unknown observable 'a0'"),
-    "unknown accept": ("first = [10, 14]", "frist = [10, 14]", "accept.frist: unknown observation "
-                       "'frist': did you mean 'first'"),
+    "unknown accept": (
+        "first = [10, 14]",
+        "frist = [10, 14]",
+        "accept.frist: unknown observation 'frist': did you mean 'first'",
+    ),
     "accept of three": ("[10, 14]", "[10, 12, 14]", "accept.first: give two numbers"),
     "accept the wrong way": ("[10, 14]", "[14, 10]", "the lowest .14. must be below the highest"),
     "no starts": ("starts = 2", "starts = 0", "starts is at least 1"),
@@ -240,7 +249,7 @@ def test_a_patient_without_problem_is_asked_with_the_models_prior(alone):
     assert [(f.median, f.sd) for f in problem.free] == [(10.0, 0.9), (0.4, 0.3)]
     assert (problem.name, problem.path) == ("p", str(alone))
     assert problem.noise.spreads["A"].sd == 0.4
-    assert load_problem(alone / "patient.toml") == problem == ask(load_patient(alone))
+    assert load_problem(alone / "patient.toml") == problem == patient_problem(load_patient(alone))
 
 
 def test_another_prior_can_be_named(alone, tmp_path):
@@ -279,16 +288,16 @@ def test_a_problem_takes_from_a_prior_what_it_does_not_say_itself(folder):
     (folder / "prior.toml").write_text(PRIOR)
     text = PROBLEM.replace("seed = 3", 'prior = "prior.toml"')
     own_noise, own_k = text.index("[noise.A]"), text.index("[free.k]")
-    (folder / "problem.toml").write_text(text[:own_noise] + text[text.index("[accept]"):])
+    (folder / "problem.toml").write_text(text[:own_noise] + text[text.index("[accept]") :])
     problem = load_problem(folder)
     assert [(f.name, f.sd) for f in problem.free] == [("k", 0.5), ("a0", 0.3)]
     assert problem.noise.spreads["A"].sd == 0.4
-    (folder / "problem.toml").write_text(text[:own_k] + text[text.index("[noise.A]"):])
+    (folder / "problem.toml").write_text(text[:own_k] + text[text.index("[noise.A]") :])
     problem = load_problem(folder)
     assert [(f.name, f.sd) for f in problem.free] == [("a0", 0.9), ("k", 0.3)]
     assert problem.noise.spreads["A"].sd == 0.2
     fixed = text.replace("starts = 2", 'fixed = ["a0"]')
-    (folder / "problem.toml").write_text(fixed[:fixed.index("[free.a0]")])
+    (folder / "problem.toml").write_text(fixed[: fixed.index("[free.a0]")])
     assert load_problem(folder).names == ("k",)
 
 

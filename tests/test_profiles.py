@@ -11,7 +11,7 @@ from small_models import small
 
 from crs_sim.descents import Start, polish
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.fitting import answer, fit
+from crs_sim.fitting import assemble_fit, fit
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
 from crs_sim.profilefiles import append_profile, read_profiles
@@ -42,7 +42,7 @@ def stuck(problem, **values):
     """A fit that has not left the optimum next to these values."""
     start = Start(0, values, values, math.inf, "", True, 0, 0)
     last = polish(problem, start)
-    return answer(problem, (replace(last, number=0),), last, 1)
+    return assemble_fit(problem, (replace(last, number=0),), last, 1)
 
 
 # --- closed forms ---------------------------------------------------------------------------------
@@ -61,8 +61,10 @@ def test_without_its_own_prior_the_interval_is_that_of_the_data(linear, straight
     """The normal distribution with the parameter's own prior divided out."""
     for one, estimate in zip(straight, linear.estimates, strict=True):
         precision = estimate.standard_error**-2 - estimate.prior_sd**-2
-        centre = (math.log(estimate.estimate) * estimate.standard_error**-2
-                  - math.log(estimate.prior_median) * estimate.prior_sd**-2) / precision
+        centre = (
+            math.log(estimate.estimate) * estimate.standard_error**-2
+            - math.log(estimate.prior_median) * estimate.prior_sd**-2
+        ) / precision
         low, high = one.interval(own_prior=False)
         assert math.log(low) == pytest.approx(centre - Z[0.95] / precision**0.5, abs=1e-4)
         assert math.log(high) == pytest.approx(centre + Z[0.95] / precision**0.5, abs=1e-4)
@@ -93,8 +95,11 @@ def test_limits_are_chi_square_quantiles():
 
 
 def test_a_parameter_that_the_data_do_not_tell():
-    result = fit(asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), observations=LEVELS[:2]),
-                 starts=1, workers=1)
+    result = fit(
+        asked(free("a0", 8.0, 0.4), free("gain", 3.0, 0.3), observations=LEVELS[:2]),
+        starts=1,
+        workers=1,
+    )
     a0, gain = profile(result, workers=1)
     assert a0.verdict == "determined"
     assert gain.verdict == "not identifiable from these data"
@@ -162,10 +167,21 @@ def test_an_estimate_at_its_bound():
 
 
 def test_a_curve_that_ends_where_runs_fail_says_so():
-    fragile = small("fragile", {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
-                    {"k": 0.5, "a0": 10.0, "tiny": 1e-12, "limit": 13.0})
-    result = fit(asked(free("a0", 10.0, 0.4), model=fragile, observations=LEVELS[:2],
-                       noise=Noise({"A": Spread(0.2)})), starts=1, workers=1)
+    fragile = small(
+        "fragile",
+        {"A": ("a0", "-k*A + tiny*ln(limit - a0)")},
+        {"k": 0.5, "a0": 10.0, "tiny": 1e-12, "limit": 13.0},
+    )
+    result = fit(
+        asked(
+            free("a0", 10.0, 0.4),
+            model=fragile,
+            observations=LEVELS[:2],
+            noise=Noise({"A": Spread(0.2)}),
+        ),
+        starts=1,
+        workers=1,
+    )
     (one,) = profile(result, workers=1)
     assert "runs fail above 1" in one.verdict
     assert one.interval().high is None
@@ -187,8 +203,12 @@ def test_the_numbers_are_the_same_on_any_number_of_workers(linear, straight):
 
 def test_what_is_finished_is_not_made_again(linear, straight):
     told = []
-    again = profile(linear, done=straight[:1], workers=1,
-                    progress=lambda n, of, p: told.append((n, of, p.parameter)))
+    again = profile(
+        linear,
+        done=straight[:1],
+        workers=1,
+        progress=lambda n, of, p: told.append((n, of, p.parameter)),
+    )
     assert again[0] is straight[0]
     assert told == [(2, 2, "gain")]
 

@@ -52,7 +52,7 @@ def test_tables_from_records(records):
 
 def test_linear_intervals_are_the_estimates_own():
     best = fit(asked(free("k", 0.5, 0.5)), starts=1, workers=1)
-    (_, _, (low, high)), = linear(best, design.LEVELS).values()
+    ((_, _, (low, high)),) = linear(best, design.LEVELS).values()
     assert (low, high) == pytest.approx((best.estimates[0].low, best.estimates[0].high))
 
 

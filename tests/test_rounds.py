@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import least_squares
 from small_fits import DECAY, NOISE, asked, free, seen
 
-from crs_sim.cohort import Failed, Roles
-from crs_sim.cohortfiles import Rounds, check_new, save_population
+from crs_sim.cohort import PatientFailure, Roles
+from crs_sim.cohortfiles import IterationFiles, check_new, save_population
 from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameError
 from crs_sim.objective import Objective
 from crs_sim.population import Population
@@ -103,7 +103,7 @@ def test_a_patient_with_a_parameter_of_their_own_says_nothing_of_it():
 def test_numbers_do_not_depend_on_workers_and_a_stopped_fit_goes_on(tmp_path):
     problems, told = people(3), []
     whole = fit_all(problems, ASSUMED, workers=2)
-    kept = Rounds(tmp_path)
+    kept = IterationFiles(tmp_path)
 
     def stop_after_two(what, finished, total, outcome):
         told.append((what, finished, outcome.patient))
@@ -126,13 +126,13 @@ def test_numbers_do_not_depend_on_workers_and_a_stopped_fit_goes_on(tmp_path):
 
 def test_kept_fits_of_another_question_are_refused(tmp_path):
     problems = people(2)
-    fit_all(problems, ASSUMED, workers=1, kept=Rounds(tmp_path))
+    fit_all(problems, ASSUMED, workers=1, kept=IterationFiles(tmp_path))
     other = [replace(problem, seed=7) for problem in problems]
     with pytest.raises(StorageError, match="was computed with other inputs"):
-        fit_all(other, ASSUMED, workers=1, kept=Rounds(tmp_path))
+        fit_all(other, ASSUMED, workers=1, kept=IterationFiles(tmp_path))
     next(tmp_path.rglob("*.json")).write_text("{")
     with pytest.raises(StorageError, match="not a complete result"):
-        fit_all(problems, ASSUMED, workers=1, kept=Rounds(tmp_path))
+        fit_all(problems, ASSUMED, workers=1, kept=IterationFiles(tmp_path))
 
 
 def test_folders_are_not_written_over_nor_resumed_from_nothing(tmp_path):
@@ -146,7 +146,7 @@ def test_folders_are_not_written_over_nor_resumed_from_nothing(tmp_path):
 
 def test_what_is_written(tmp_path):
     result = fit_all(people(3), ASSUMED, workers=1)
-    result = replace(result, failures=(Failed("p9", "no such day"),), still=False)
+    result = replace(result, failures=(PatientFailure("p9", "no such day"),), still=False)
     names = {path.name for path in save_population(result, tmp_path)}
     assert names == {"population.csv", "estimates.csv", "prior.toml", "report.md",
                      "population.json"}  # fmt: skip

@@ -3,48 +3,48 @@
 import pytest
 
 from crs_sim.errors import StorageError
-from crs_sim.runlog import append, begin, check_new, read
+from crs_sim.runlog import append_rows, check_log, open_log, read_rows
 
 
 def test_a_cut_off_line_gives_way_to_the_next(tmp_path):
     log = tmp_path / "deep" / "rows.jsonl"
-    append(log, [{"a": 1}, {"a": 2}])
+    append_rows(log, [{"a": 1}, {"a": 2}])
     log.write_bytes(log.read_bytes()[:-3])
-    assert read(log, dict) == [{"a": 1}]
-    append(log, [{"a": 3}])
+    assert read_rows(log, dict) == [{"a": 1}]
+    append_rows(log, [{"a": 3}])
     assert log.read_text() == '{"a": 1}\n{"a": 3}\n'
     log.write_text('{"a"')  # nothing but the beginning of the first
-    append(log, [{"a": 4}])
-    assert read(log, dict) == [{"a": 4}]
+    append_rows(log, [{"a": 4}])
+    assert read_rows(log, dict) == [{"a": 4}]
 
 
 def test_a_bad_line_is_named(tmp_path):
     log = tmp_path / "rows.jsonl"
-    assert read(log, dict) == []
+    assert read_rows(log, dict) == []
     log.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
     with pytest.raises(StorageError, match=r"rows.jsonl  is damaged \(line 2: JSONDecodeError"):
-        read(log, dict)
+        read_rows(log, dict)
     log.write_text('{"a": 1}\n7\n')
     with pytest.raises(StorageError, match=r"is damaged \(line 2: TypeError: .*; delete it, or"):
-        read(log, dict)
+        read_rows(log, dict)
 
 
 def test_what_is_there_is_not_written_over(tmp_path):
     log = tmp_path / "rows.jsonl"
-    check_new(log, resume=False)
-    append(log, [[1]])
-    check_new(log, resume=True)
+    check_log(log, resume=False)
+    append_rows(log, [[1]])
+    check_log(log, resume=True)
     with pytest.raises(StorageError, match=r"holds results already; resume them \(--resume\)"):
-        check_new(log, resume=False)
+        check_log(log, resume=False)
 
 
 def test_a_job_that_ended_before_its_first_row_is_in_nobodys_way(tmp_path):
     log = tmp_path / "rows.jsonl"
-    assert begin(log, {"seed": 1}, resume=False) == []
-    assert begin(log, {"seed": 2}, resume=False) == begin(log, {"seed": 3}, resume=True) == []
-    append(log, [[1]])
-    assert begin(log, {"seed": 3}, resume=True) == [[1]]
+    assert open_log(log, {"seed": 1}, resume=False) == []
+    assert open_log(log, {"seed": 2}, resume=False) == open_log(log, {"seed": 3}, resume=True) == []
+    append_rows(log, [[1]])
+    assert open_log(log, {"seed": 3}, resume=True) == [[1]]
     with pytest.raises(StorageError, match="holds results already"):
-        begin(log, {"seed": 3}, resume=False)
+        open_log(log, {"seed": 3}, resume=False)
     with pytest.raises(StorageError, match="it was made with seed 3, not 4"):
-        begin(log, {"seed": 4}, resume=True)
+        open_log(log, {"seed": 4}, resume=True)

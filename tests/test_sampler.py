@@ -22,7 +22,7 @@ from crs_sim.errors import InputError, StorageError
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
-from crs_sim.sampler import Peak, _moves, peak_of, sample
+from crs_sim.sampler import PosteriorMode, _moves, posterior_mode, sample
 from crs_sim.scenario import Change, Scenario
 from crs_sim.triggers import Condition, Hold, Trigger
 
@@ -84,8 +84,10 @@ def test_a_bound_cuts_the_posterior():
     upper = math.exp(mean[0])  # in the middle of it
     cut = replace(problem.free[0], upper=upper)
     found = sample(
-        Peak(replace(problem, free=(cut, problem.free[1]), model=DECAY.with_values(a0=9.0)),
-             mean[None], covariance),
+        PosteriorMode(
+            replace(problem, free=(cut, problem.free[1]), model=DECAY.with_values(a0=9.0)),
+            mean[None], covariance,
+        ),
         SamplePlan(draws=12, walkers=64),
     )  # fmt: skip
     draws = found.kept[..., 0]
@@ -257,20 +259,20 @@ def test_another_descent_that_ends_as_low_is_another_centre():
     best = {"a0": 10.0, "gain": 3.0}
     starts = [(5.0, best), (6.0, {"a0": 20.0, "gain": 1.0}), (5.0, {"a0": 10.01, "gain": 3.0}),
               (90.0, {"a0": 1.0, "gain": 9.0})]  # fmt: skip
-    peak = peak_of(problem, best, np.eye(2), starts)
+    peak = posterior_mode(problem, best, np.eye(2), starts)
     np.testing.assert_allclose(np.exp(peak.centres), [[10.0, 3.0], [20.0, 1.0]])
 
 
 def test_a_fit_of_other_parameters_is_refused():
     with pytest.raises(InputError, match="of k, but the free parameters are a0, gain; fit again"):
-        peak_of(linear(), {"k": 1.0}, np.eye(1))
+        posterior_mode(linear(), {"k": 1.0}, np.eye(1))
 
 
 def test_no_start_is_said():
     problem = linear()
     mean, _ = exact(problem)
     with pytest.raises(InputError, match="no starting points for the walkers"):
-        sample(Peak(problem, mean[None], np.eye(2) * 1e6), SHORT)
+        sample(PosteriorMode(problem, mean[None], np.eye(2) * 1e6), SHORT)
 
 
 def test_a_problem_is_fitted_first():

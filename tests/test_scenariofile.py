@@ -74,7 +74,9 @@ every_hours = 12
 
 
 ONE = '[[scenario]]\nname = "one"\n'
-TRIGGER = ONE + """[[scenario.trigger]]
+TRIGGER = (
+    ONE
+    + """[[scenario.trigger]]
 name = "more"
 when = "{when}"
 give = {{ drug = "pill", amount = 8, unit = "mg" }}
@@ -82,6 +84,7 @@ at_most = {most}
 {apart}
 {window}
 """
+)
 
 
 def trigger(when="amount >= 2", most=4, apart="hours_apart = 8", window=""):

@@ -22,7 +22,7 @@ from crs_sim.scenariofile import load_scenarios
 from crs_sim.scenariotext import scenarios_text
 from crs_sim.searchfile import load_search
 from crs_sim.searchfiles import search_files
-from crs_sim.searching import LOG, drawn, front_of, search, spaced
+from crs_sim.searching import LOG, compare_trials, front_of, search, thin_front
 from crs_sim.searchplots import plot_front
 from crs_sim.storage import save_run
 
@@ -173,7 +173,7 @@ def test_the_chosen_schedule_is_a_scenario_with_the_same_numbers(best, grid, tmp
     assert [e.name for e in again.endpoints] == ["peak_amount", "amount_d12"]
     (scenario,) = again.scenarios
     assert scenario.doses.doses == grid.scenario(chosen).doses.doses
-    seen = drawn(best, grid, grid.front, draws=60)
+    seen = compare_trials(best, grid, grid.front, draws=60)
     row = seen.scenarios.index(f"trial {chosen}")
     assert seen.estimates[row].tolist() == grid.values[chosen].tolist()
     assert (seen.difference(f"trial {chosen}", "amount_d12") != 0).all()
@@ -256,8 +256,8 @@ def test_failed_schedules_are_named_and_never_on_the_front(best, grid, tmp_path,
 def test_the_front_of_equal_and_missing_rows():
     costs = np.array([[1, 1], [1, 1], [0, 2], [2, 0], [2, 2], [np.nan, 0]])
     assert front_of(costs) == (2, 0, 3)
-    assert spaced([4, 5, 6], 6) == [4, 5, 6]
-    assert spaced(range(0, 100, 2), 10, most=3) == [0, 10, 48, 98]
+    assert thin_front([4, 5, 6], 6) == [4, 5, 6]
+    assert thin_front(range(0, 100, 2), 10, most=3) == [0, 10, 48, 98]
 
 
 ONE = '[[vary]]\ndrug = "pill"\nwhat = "factor"\n'
@@ -324,7 +324,7 @@ def test_the_shipped_search_can_be_asked():
 
 
 def test_the_figure_marks_what_was_done_and_has_units(best, grid):
-    figure = plot_front(grid, drawn(best, grid, grid.front, draws=60))
+    figure = plot_front(grid, compare_trials(best, grid, grid.front, draws=60))
     main = figure.axes[0]
     assert main.get_xlabel() == "Amount in the body: peak, mg (lower is better)"
     assert main.get_ylabel() == "Amount in the body on day 12, mg (higher is better)"

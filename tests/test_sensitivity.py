@@ -17,8 +17,8 @@ from crs_sim.errors import CrsSimError, InputError, StorageError
 from crs_sim.fitting import fit
 from crs_sim.indices import block, design, indices
 from crs_sim.problem import load_problem
-from crs_sim.ranges import Range, fit_ranges, prior_draws, prior_ranges
-from crs_sim.runlog import append, begin
+from crs_sim.ranges import ParameterInterval, fit_intervals, prior_draws, prior_intervals
+from crs_sim.runlog import append_rows, open_log
 from crs_sim.sensitivities import LOG, SensitivityPlan, sensitivity
 from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.storage import save_run
@@ -118,16 +118,16 @@ def test_the_tornado_moves_one_parameter_at_a_time(best, found):
 
 
 def test_ranges_of_the_prior_and_of_the_fit(best):
-    prior, own = prior_ranges(best), fit_ranges(best, 0.95)
+    prior, own = prior_intervals(best), fit_intervals(best, 0.95)
     for free, range_ in zip(best.problem.free, prior, strict=True):
         ends = range_.at(np.array([0.0, 0.5, 1.0]))
         assert ends == pytest.approx([free.lower, free.median, free.upper], rel=1e-6)
     sd = math.sqrt(best.covariance[0, 0])
     assert own[0].high == pytest.approx(best.values["k"] * math.exp(1.959964 * sd), rel=1e-5)
-    normal = Range("x", 1e-9, 1e9, 2.0, 0.5).at(np.array([0.8413447]))
+    normal = ParameterInterval("x", 1e-9, 1e9, 2.0, 0.5).at(np.array([0.8413447]))
     assert normal == pytest.approx(2.0 * math.exp(0.5), rel=1e-5)
     with pytest.raises(InputError, match="within is 95"):
-        fit_ranges(best, 95)
+        fit_intervals(best, 95)
     assert len(prior_draws(best, 5, seed=1).values) == 5
     with pytest.raises(InputError, match="0 patients; give 1 or more"):
         prior_draws(best, 0, seed=1)
@@ -179,22 +179,22 @@ def test_a_full_disk_is_one_message_and_what_was_finished_stays(
 
 def test_rows_of_another_model_are_refused(tmp_path):
     log = tmp_path / "rows.jsonl"
-    begin(log, {"model": "abc"}, resume=False)
-    append(log, [[1, None, "why"]])
-    assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"]]
+    open_log(log, {"model": "abc"}, resume=False)
+    append_rows(log, [[1, None, "why"]])
+    assert open_log(log, {"model": "abc"}, resume=True) == [[1, None, "why"]]
     with pytest.raises(StorageError, match='made with model "abc", not "def"'):
-        begin(log, {"model": "def"}, resume=True)
+        open_log(log, {"model": "def"}, resume=True)
     log.write_text(log.read_text() + "[2, 0.")  # cut off, then gone on with
-    append(log, [[3, None, ""]])
-    assert begin(log, {"model": "abc"}, resume=True) == [[1, None, "why"], [3, None, ""]]
+    append_rows(log, [[3, None, ""]])
+    assert open_log(log, {"model": "abc"}, resume=True) == [[1, None, "why"], [3, None, ""]]
     log.write_text("[1, 2]\n")
     with pytest.raises(StorageError, match=r"is damaged \(not written by this package\)"):
-        begin(log, {"model": "abc"}, resume=True)
+        open_log(log, {"model": "abc"}, resume=True)
     log.write_text("nonsense\n")
     with pytest.raises(StorageError, match="is damaged"):
-        begin(log, {"model": "abc"}, resume=True)
+        open_log(log, {"model": "abc"}, resume=True)
     with pytest.raises(StorageError, match="cannot be written"):
-        append(tmp_path, [[1]])
+        append_rows(tmp_path, [[1]])
 
 
 def fail_in(rows, monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from crs_sim.build_timeline import build_timeline
 from scipy.optimize import brentq
 from small_models import LOOP, ONE, SATURABLE, small
 
@@ -17,7 +18,6 @@ from crs_sim.kernel import compile_kernel
 from crs_sim.model import Drug, Parameter
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
-from crs_sim.timeline import timeline
 
 METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]
 PLAIN = small("plain", {"A": ("0", "-k*A")}, {"k": 0.7})
@@ -114,7 +114,7 @@ def test_a_state_that_never_becomes_steady_is_named(method):
 def test_a_failed_steady_state_takes_no_other_run_with_it():
     model = small("some", {"A": ("0", "-k*A")}, {"k": 0.7})
     dose = Dose(0, "A", 8, hours=0, steady="alone", every=24)
-    line, _ = timeline(model, Scenario("s", Schedule((dose,))), np.array([0.0, 1.0]))
+    line, _ = build_timeline(model, Scenario("s", Schedule((dose,))), np.array([0.0, 1.0]))
     runs = compile_kernel(model).run(line, np.array([[0.7], [0.0], [1.4]]), rtol=1e-8)
     assert (runs.status == [0, 5, 0]).all()
     trough = [8 / (np.exp(k) - 1) for k in (0.7, 1.4)]
@@ -125,7 +125,7 @@ def test_lanes_and_a_run_alone_agree():
     dose = Dose(1, "S", 2, hours=3, steady="alone", every=12)
     scenario = Scenario("s", Schedule((dose, Dose(2, "E", 1, hours=0))))
     days = np.linspace(0, 4, 9)
-    line, _ = timeline(LOOP, scenario, days)
+    line, _ = build_timeline(LOOP, scenario, days)
     values = np.array([[p.value for p in LOOP.parameters]] * 5)
     values[:, LOOP.parameter_ids.index("k_s")] = [0.9, 1.0, 1.1, 1.2, 1.3]
     values[:, LOOP.parameter_ids.index("r")] = 0.1  # or E grows without bound
@@ -142,7 +142,7 @@ def test_lanes_and_a_run_alone_agree():
 
 def test_derivatives_go_through_a_steady_state():
     dose = Dose(1, "A", 8, hours=0, steady="alone", every=12)
-    line, _ = timeline(PLAIN, Scenario("s", Schedule((dose,))), np.array([1.5, 2.0, 3.0]))
+    line, _ = build_timeline(PLAIN, Scenario("s", Schedule((dose,))), np.array([1.5, 2.0, 3.0]))
     found = gradient(compile_kernel(PLAIN), line, np.array([0.7]), [0], rtol=1e-9)
 
     def level(k, days):
@@ -208,7 +208,7 @@ def test_bioavailability_is_that_of_the_day_the_dose_is_ordered():
 def test_runs_with_other_lags_are_each_its_own():
     doses = (Dose(0, "pill", 8), Dose(0.5, "pump", 8))
     days = np.array([0.2, 0.4, 1.0])
-    line, _ = timeline(LAGGED, Scenario("s", Schedule(doses)), days)
+    line, _ = build_timeline(LAGGED, Scenario("s", Schedule(doses)), days)
     values = np.array([[p.value for p in LAGGED.parameters]] * 6)
     values[1::2, 1] = 9.0
     values[2, 2] = 0.25
@@ -220,7 +220,9 @@ def test_runs_with_other_lags_are_each_its_own():
 
 
 def test_a_line_with_other_samples_serves_one_lag():
-    line, _ = timeline(LAGGED, Scenario("s", Schedule((Dose(0, "pill", 8),))), np.array([1.0]))
+    line, _ = build_timeline(
+        LAGGED, Scenario("s", Schedule((Dose(0, "pill", 8),))), np.array([1.0])
+    )
     values = np.array([[p.value for p in LAGGED.parameters]])
     other = line.sampled(np.array([0.5, 1.0]))
     assert (compile_kernel(LAGGED).run(other, values).status == 0).all()
@@ -236,7 +238,7 @@ def test_derivatives_by_a_lag_a_duration_and_a_rate(steady):
              for k, (name, which) in enumerate(
                  (("pill", ""), ("patch", "duration"), ("pump", "rate")))]  # fmt: skip
     scenario, days = Scenario("s", Schedule(tuple(doses))), np.array([0.15, 0.3, 0.55, 0.8, 2.0])
-    line, _ = timeline(LAGGED, scenario, days)
+    line, _ = build_timeline(LAGGED, scenario, days)
     values = np.array([0.7, 5.0, 0.6, 11.0, 2.5])  # not those of the timeline
     found = gradient(compile_kernel(LAGGED), line, values, range(5), rtol=1e-9)
     assert not found.failed.any()
@@ -253,7 +255,7 @@ def test_derivatives_by_a_lag_a_duration_and_a_rate(steady):
 
 def test_a_replay_whose_doses_come_in_another_order_fails():
     doses = (Dose(0, "pill", 8), Dose(0.25 + 1e-9, "A", 8, hours=0))
-    line, _ = timeline(LAGGED, Scenario("s", Schedule(doses)), np.array([1.0]))
+    line, _ = build_timeline(LAGGED, Scenario("s", Schedule(doses)), np.array([1.0]))
     values = np.array([[p.value for p in LAGGED.parameters]] * 2)
     engine = compile_kernel(LAGGED)
     steps = engine.run(line, values).steps

@@ -12,7 +12,7 @@ from small_models import small
 import crs_sim.storage
 from crs_sim.errors import StorageError, UnknownNameError
 from crs_sim.fitting import drop_one, fit
-from crs_sim.shipped import outside
+from crs_sim.shipped import results_folder
 from crs_sim.storage import load_run, save_run
 
 OTHER = small("decay", {"A": ("a0", "-k*A*A")}, {"k": 0.5, "a0": 10.0, "gain": 3.0})
@@ -46,8 +46,18 @@ def test_a_run_comes_back_as_it_was(answer, problem):
     estimates = run.estimates.set_index("parameter")
     assert estimates.loc["a0", "estimate"] == pytest.approx(answer.values["a0"], rel=1e-12)
     assert (estimates["delta_aic_dropped"] > -2).all()
-    assert {"shift", "standard_error", "low", "high", "at_bound", "carried_by_prior", "unit",
-            "label", "prior_median", "prior_sd"} <= set(estimates.columns)
+    assert {
+        "shift",
+        "standard_error",
+        "low",
+        "high",
+        "at_bound",
+        "carried_by_prior",
+        "unit",
+        "label",
+        "prior_median",
+        "prior_sd",
+    } <= set(estimates.columns)
 
 
 def test_the_result_says_how_it_came_about(answer, problem):
@@ -138,5 +148,5 @@ def test_what_is_no_run_is_said(answer, problem, tmp_path):
 def test_nothing_is_written_into_a_wheel(tmp_path, monkeypatch):
     monkeypatch.setattr("crs_sim.shipped.PACKAGE", tmp_path)
     inside = tmp_path / "_shipped" / "fits" / "ruemmele2025" / "runs" / "one"
-    assert outside(inside) == Path("fits/ruemmele2025/runs/one")
-    assert outside(tmp_path / "p7") == tmp_path / "p7"
+    assert results_folder(inside) == Path("fits/ruemmele2025/runs/one")
+    assert results_folder(tmp_path / "p7") == tmp_path / "p7"

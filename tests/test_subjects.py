@@ -23,7 +23,7 @@ from crs_sim.population import load_population
 from crs_sim.predictions import predict_prior
 from crs_sim.problem import load_problem
 from crs_sim.storage import load_run
-from crs_sim.subjects import measured_in, subject_problem
+from crs_sim.subjects import subject_problem, subjects_with_observations
 
 ONE = load_model("one_compartment")
 HOURS = (0.5, 1, 2, 4, 8, 12, 24.5, 25, 26, 28, 32, 36)
@@ -193,8 +193,8 @@ def test_the_shipped_priors_of_the_textbook_models_say_that_they_are_assumptions
     assert all(s.source.startswith("assumption:") for s in known.noise.spreads.values())
 
 
-def test_of_a_subject_without_observations_the_prior_foretells(study):
-    (unmeasured,) = measured_in(read_nonmem(study, ONE), "4")
+def test_of_a_subject_without_observations_the_prior_predicts(study):
+    (unmeasured,) = subjects_with_observations(read_nonmem(study, ONE), "4")
     bands = predict_prior(load_population(ONE), unmeasured, count=2000,
                           sampling=Sampling(days=(0.001,)), workers=1)  # fmt: skip
     # just after a bolus the level is 100 mg / v: as spread as the prior of v, then as a reading
@@ -205,7 +205,7 @@ def test_of_a_subject_without_observations_the_prior_foretells(study):
     assert bands.source.endswith("without any observation of 4")
 
 
-def test_the_command_that_shows_what_the_prior_foretells_is_said(study, tmp_path):
+def test_the_command_that_shows_what_the_prior_predicts_is_said(study, tmp_path):
     """Of a subject of a data set as of a patient's folder: the words on the screen are run."""
     told = fit("--data", study, "--model", "one_compartment", "--subject", "4")
     assert told.exit_code == 0, told.stderr
@@ -314,5 +314,5 @@ def test_a_wrong_problem_file_is_refused(study, words):
 def test_subjects_by_id(study):
     assert subject_of(study, ONE, "3").id == "3"
     found = read_nonmem(study, ONE)
-    assert [p.id for p in measured_in(found)] == ["1", "2", "3"]
-    assert [p.id for p in measured_in(found, "4")] == ["4"]
+    assert [p.id for p in subjects_with_observations(found)] == ["1", "2", "3"]
+    assert [p.id for p in subjects_with_observations(found, "4")] == ["4"]

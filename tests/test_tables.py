@@ -17,11 +17,11 @@ from crs_sim.tables import (
     Real,
     Record,
     Whole,
+    check_duplicates,
     column,
-    explain,
+    column_comments,
     read_table,
     read_toml,
-    refuse_repeats,
 )
 
 
@@ -158,13 +158,13 @@ def test_repeats_name_both_rows(tmp_path: Path) -> None:
     path = tmp_path / "lines.csv"
     table = read_table(path, Line)
     with pytest.raises(FileError, match=r"lines.csv, row 4: repeats row 2"):
-        refuse_repeats(path, table)
+        check_duplicates(path, table)
     with pytest.raises(FileError, match=r"lines.csv, row 3: repeats row 2"):
-        refuse_repeats(path, table, ignoring=("name",))
+        check_duplicates(path, table, ignoring=("name",))
 
 
 def test_columns_explain_themselves() -> None:
-    lines = explain(Line).splitlines()
+    lines = column_comments(Line).splitlines()
     assert len(lines) == len(Line.model_fields)
     assert lines[0] == "#   name   what it is called"
 

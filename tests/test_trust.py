@@ -11,7 +11,7 @@ from small_models import small
 from crs_sim.fitting import covariance_of, fit
 from crs_sim.problem import Free
 from crs_sim.report import report_text
-from crs_sim.trust import agreeing, agreement_words, concerns, condition_words
+from crs_sim.trust import agreeing, agreement_text, condition_text, fit_warnings
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,9 @@ def first_lines(result):
 
 
 def test_nothing_is_said_of_a_good_fit(good):
-    assert concerns(good) == ()
+    assert fit_warnings(good) == ()
     assert agreeing(good) == 3
-    assert agreement_words(good) == (
-        "3 of 3 starts end within 0.1 of the best cost, 3 within 1")
+    assert agreement_text(good) == ("3 of 3 starts end within 0.1 of the best cost, 3 within 1")
     assert "Warning" not in report_text(good)
     assert "3 of 3 starts end within 0.1" in report_text(good)
 
@@ -35,17 +34,18 @@ def test_nothing_is_said_of_a_good_fit(good):
 def test_a_best_cost_that_one_start_reached_is_said_first(good):
     far = tuple(replace(s, cost=s.cost + 5.0) for s in good.starts[1:])
     poor = replace(good, starts=(good.starts[0], *far))
-    assert "only one of the 3 starts came within 1 of the best cost" in concerns(poor)[0]
+    assert "only one of the 3 starts came within 1 of the best cost" in fit_warnings(poor)[0]
     assert "only one of the 3 starts" in first_lines(poor)
     none = replace(good, starts=tuple(replace(s, cost=s.cost + 5.0) for s in good.starts))
-    assert concerns(none)[0].startswith("none of the 3 starts")
+    assert fit_warnings(none)[0].startswith("none of the 3 starts")
     alone = replace(good, starts=good.starts[:1])
     assert "only one start was made" in first_lines(alone)
 
 
 def test_a_bound_is_said_first():
-    result = fit(asked(free("a0", 10.0, 5.0, factor=1.05), free("gain", 3.0, 0.3)),
-                 starts=2, workers=1)
+    result = fit(
+        asked(free("a0", 10.0, 5.0, factor=1.05), free("gain", 3.0, 0.3)), starts=2, workers=1
+    )
     assert "at a bound: a0 (upper)" in first_lines(result)
 
 
@@ -56,14 +56,18 @@ def test_a_descent_that_was_cut_off_is_said_first(good):
 
 def test_a_singular_covariance_is_said_first_and_gives_no_small_errors():
     """Only the product of the two is seen, and their priors say next to nothing."""
-    both = small("both", {"A": ("a0", "-k*A")}, {"k": 0.5, "a0": 10.0, "p": 1.0, "q": 1.0},
-                 {"signal": "p*q*A"})
+    both = small(
+        "both",
+        {"A": ("a0", "-k*A")},
+        {"k": 0.5, "a0": 10.0, "p": 1.0, "q": 1.0},
+        {"signal": "p*q*A"},
+    )
     wide = [Free(name, 1e-9, 1e9, 1.0, 1e12, "a test") for name in ("p", "q")]
     result = fit(asked(*wide, observations=LEVELS[2:], model=both), starts=2, workers=1)
     assert result.singular
     assert math.isinf(result.condition)
     assert "the covariance is singular" in first_lines(result)
-    assert condition_words(result) == "the covariance is singular"
+    assert condition_text(result) == "the covariance is singular"
     for estimate in result.estimates:
         assert estimate.standard_error > 1e6
         assert estimate.low < 1e-100 < 1e100 < estimate.high
@@ -81,7 +85,7 @@ def test_the_covariance_of_a_sound_jacobian_is_its_inverse():
 def test_the_condition_number_is_that_of_the_correlations(good):
     r = good.covariance[0, 1] / math.sqrt(good.covariance[0, 0] * good.covariance[1, 1])
     assert good.condition == pytest.approx((1 + abs(r)) / (1 - abs(r)), rel=1e-9)
-    assert condition_words(good) == f"condition number of the correlations {good.condition:.3g}"
+    assert condition_text(good) == f"condition number of the correlations {good.condition:.3g}"
     tight = 1 - 1e-5
     close = replace(good, covariance=np.array([[1.0, tight], [tight, 1.0]]))
-    assert "can hardly be told apart" in condition_words(close)
+    assert "can hardly be told apart" in condition_text(close)

@@ -84,7 +84,7 @@ def test_units_become_the_models(study):
 
 
 def test_what_is_fixed_is_not_drawn(home, tmp_path):
-    study = changed(home, 'seed = 3', 'seed = 3\nfixed = ["k"]')
+    study = changed(home, "seed = 3", 'seed = 3\nfixed = ["k"]')
     assert "k" not in study.virtual.names and "one_mg" in study.virtual.names
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from crs_sim.errors import CrsSimError, StorageError
 from crs_sim.modelfolder import load_model
-from crs_sim.newpatient import made_up_rows, new_patient
+from crs_sim.newpatient import new_patient, template_rows
 from crs_sim.patient import check_against, load_patient
 
 
@@ -50,17 +50,22 @@ def test_a_new_workbook_speaks_of_sheets(book):
 
 def test_rows_that_nobody_replaced_are_named(book, tmp_path):
     folder = new_patient(tmp_path / "p7")
-    assert made_up_rows(folder) == (
-        "p7/doses.csv, rows 16, 17, 18", "p7/observations.csv, rows 19, 20, 21, 22")
-    assert [where.split(", row")[0] for where in made_up_rows(book)] == [
-        "p7.xlsx, sheet patient", "p7.xlsx, sheet doses", "p7.xlsx, sheet observations"]
+    assert template_rows(folder) == (
+        "p7/doses.csv, rows 16, 17, 18",
+        "p7/observations.csv, rows 19, 20, 21, 22",
+    )
+    assert [where.split(", row")[0] for where in template_rows(book)] == [
+        "p7.xlsx, sheet patient",
+        "p7.xlsx, sheet doses",
+        "p7.xlsx, sheet observations",
+    ]
     (folder / "observations.csv").unlink()
     doses = (folder / "doses.csv").read_text().splitlines()
     (folder / "doses.csv").write_text("\n".join([*doses[:-3], "0,cart,5e6,cells/kg,,,,own"]))
-    assert made_up_rows(folder) == ()
+    assert template_rows(folder) == ()
     first = row_of(book, "doses", 0)
     edit(book, "doses", f"H{first}", None)
-    assert made_up_rows(book)[1] == f"p7.xlsx, sheet doses, rows {first + 1}, {first + 2}"
+    assert template_rows(book)[1] == f"p7.xlsx, sheet doses, rows {first + 1}, {first + 2}"
 
 
 def test_new_writes_over_nothing(book):
@@ -83,7 +88,7 @@ def test_changes_and_moments(book):
     workbook.save(book)
     edit(book, "doses", f"A{row_of(book, 'doses', 'day') + 1}", "2024-03-11T20:30+01:00")
     patient = load_patient(book)
-    change, = patient.scenario.changes
+    (change,) = patient.scenario.changes
     assert (change.parameter, change.first, change.last, change.factor) == ("k_il6", 1, 3, 0.5)
     assert next(iter(patient.scenario.doses)).day == 0.5
 

@@ -12,7 +12,7 @@ from paths import child_environment
 from waiting import PATIENCE, wait_until
 
 from crs_sim.errors import CrsSimError, InputError
-from crs_sim.workers import each
+from crs_sim.workers import process_map
 
 JOB = """
 import os, time
@@ -36,24 +36,24 @@ each(job, ["pids", "pids"], workers=2)
 def test_results_come_back_in_the_order_of_the_items(workers):
     items = [4.0, 9.0, 1.0]
     seen = []
-    assert each(sqrt, items, workers=workers, finished=seen.append) == [2.0, 3.0, 1.0]
+    assert process_map(sqrt, items, workers=workers, finished=seen.append) == [2.0, 3.0, 1.0]
     assert sorted(seen) == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_in_the_work_comes_through(workers):
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
-        each(sqrt, [4.0, -1.0], workers=workers)
+        process_map(sqrt, [4.0, -1.0], workers=workers)
 
 
 def test_a_killed_worker_is_said():
     with pytest.raises(CrsSimError, match="a worker process was killed"):
-        each(os._exit, [3, 3], workers=2)
+        process_map(os._exit, [3, 3], workers=2)
 
 
 def test_workers_must_be_at_least_one():
     with pytest.raises(InputError, match="workers is 0; give 1 or more"):
-        each(sqrt, [1.0], workers=0)
+        process_map(sqrt, [1.0], workers=0)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")

@@ -21,9 +21,9 @@ from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.posterior import SamplePlan
 from crs_sim.problem import FitProblem, Free
-from crs_sim.sampler import Peak, sample
+from crs_sim.sampler import PosteriorMode, sample
 from crs_sim.scenario import Scenario
-from crs_sim.workers import each
+from crs_sim.workers import process_map
 
 Array = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def run(
     sd_factor : float, error factor of the noise given to the sampler; 1 is right
     workers : int, processes
     """
-    return each(partial(_one, plan, sd_factor), range(count), workers=workers)
+    return process_map(partial(_one, plan, sd_factor), range(count), workers=workers)
 
 
 def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
@@ -91,7 +91,7 @@ def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
     problem = asked(np.exp(truth), rng, sd_factor)
     # started from the prior, not from the true values
     centre = np.log([[f.median for f in PRIORS]])
-    around = Peak(problem, centre, np.diag([f.sd**2 for f in PRIORS]))
+    around = PosteriorMode(problem, centre, np.diag([f.sd**2 for f in PRIORS]))
     sized = SamplePlan(plan.draws, plan.thin, plan.groups, plan.walkers, number)
     found = sample(around, sized, workers=1)
     draws = found.chain[-1].reshape(-1, len(PRIORS))[: RANKS - 1]

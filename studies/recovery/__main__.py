@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from crs_sim.errors import CrsSimError
-from crs_sim.runlog import append, read
-from crs_sim.workers import each
+from crs_sim.runlog import append_rows, read_rows
+from crs_sim.workers import process_map
 
 from .intervals import METHODS
 from .patients import jobs, recover
@@ -44,8 +44,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", default=",".join(METHODS), type=lambda t: t.split(","),
                         help=f"of {', '.join(METHODS)}")  # fmt: skip
     parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--kept", type=Path, default=Path("build/recovery"),
-                        help="folder of finished patients; delete it to start again")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        default=Path("build/recovery"),
+        help="folder of finished patients; delete it to start again",
+    )
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
     unknown = [m for m in options.methods if m not in METHODS]
@@ -61,14 +65,14 @@ def _records(
     path = kept / f"{'_'.join(methods)}.jsonl"
 
     def finished(record: dict[str, Any]) -> None:
-        append(path, [record])
+        append_rows(path, [record])
         done[record["number"]] = record
         print(f"{len(done)} of {count}", file=sys.stderr)
 
     try:
-        done = {record["number"]: record for record in read(path, dict[str, Any])}
+        done = {record["number"]: record for record in read_rows(path, dict[str, Any])}
         left = [job for job in jobs(count, methods) if job.number not in done]
-        each(recover, left, workers=workers, finished=finished)
+        process_map(recover, left, workers=workers, finished=finished)
     except CrsSimError as error:
         raise SystemExit(str(error)) from None
     return [done[k] for k in range(count)]

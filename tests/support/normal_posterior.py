@@ -6,7 +6,7 @@ import numpy as np
 from small_fits import asked, free, seen
 
 from crs_sim.posterior import SamplePlan
-from crs_sim.sampler import Peak
+from crs_sim.sampler import PosteriorMode
 
 FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
 READINGS = (
@@ -34,6 +34,6 @@ def exact(problem) -> tuple[np.ndarray, np.ndarray]:
     return covariance @ (design.T @ (weights * data) + prior @ centre), covariance
 
 
-def around(problem) -> Peak:
+def around(problem) -> PosteriorMode:
     mean, covariance = exact(problem)
-    return Peak(problem, mean[None], covariance)
+    return PosteriorMode(problem, mean[None], covariance)

@@ -68,7 +68,8 @@ def write_population_case(folder: Path) -> Path:
              'F description "assumption: made up";\n')  # fmt: skip
     model.write_text(model.read_text().replace("  k = 0.5", f"{share}  k = 0.5"))
     (folder / "model" / "drugs.toml").write_text(
-        FILES["model/drugs.toml"] + 'bioavailability = "F"\n')
+        FILES["model/drugs.toml"] + 'bioavailability = "F"\n'
+    )
     doses = FILES["data/doses.csv"].replace("2,pill,0.05,mg/kg,6,24,4,\n", "")
     (folder / "data" / "doses.csv").write_text(doses)
     (folder / "model" / "prior.toml").write_text(PRIOR)
