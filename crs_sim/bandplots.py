@@ -22,7 +22,7 @@ from .panels import (
     dose_ribbon,
     observation_key,
     rare_doses,
-)  # fmt: skip
+)
 from .patient import Observation, Observations
 from .plots import COURSE_HEIGHT, ROW_HEIGHT, courses_of, finish, key_below, stack, styled
 from .predictions import Band, Predictions

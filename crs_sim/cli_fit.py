@@ -226,7 +226,7 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         grades_by_day,
         observed_words,
         summary,
-    )  # fmt: skip
+    )
     from .trust import agreement_text, condition_text, fit_warnings
 
     for text in fit_warnings(result):

@@ -29,16 +29,7 @@ from .descents import (
 from .errors import InputError
 from .model import Model
 from .noise import NORMAL_95, days_needed
-from .objective import (
-    METHOD,
-    ROUGH_RTOL,
-    RTOL,
-    Array,
-    Objective,
-    curves,
-    logs,
-    values_by_name,
-)
+from .objective import METHOD, ROUGH_RTOL, RTOL, Array, Objective, curves, logs, values_by_name
 from .problem import FitProblem
 from .simulation import Simulation
 

@@ -41,7 +41,7 @@ from .rosenbrock import (
     STATUS,
     USED,
     WORK,
-)  # fmt: skip
+)
 from .timeline import Timeline, amounts, parameter_versions
 from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
@@ -320,7 +320,7 @@ def _compiled_loop(say: Callable[[str], None]) -> bytes:
             return done.stdout
         if done.returncode < 0:
             raise CrsSimError(f"the compiler was stopped (signal {-done.returncode}): run it again")
-    from .steploop import machine_code  # where no other process can be started
+    from .steploop import machine_code
 
     return machine_code()
 

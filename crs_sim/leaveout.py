@@ -17,15 +17,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from .cluster import Workers, parallel_map
-from .descents import (
-    MAX_STEPS,
-    ROUGH_TOLERANCE,
-    Start,
-    minimize,
-    optimise,
-    polish,
-    start_points,
-)
+from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError
 from .fitting import DRAWS, Fit, assemble_fit

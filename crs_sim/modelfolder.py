@@ -54,7 +54,7 @@ def model_for_patient(patient: Patient) -> Model:
 
 
 def _read(text: str, path: str, drugs: str, drugs_path: str) -> Model:
-    from .modelfile import read_drugs, read_model, with_drugs  # antimony: slow to load
+    from .modelfile import read_drugs, read_model, with_drugs
 
     return with_drugs(read_model(text, path), read_drugs(drugs, drugs_path), drugs_path)
 

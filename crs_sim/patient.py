@@ -29,15 +29,7 @@ from .patientfiles import (
 )
 from .scenario import Change, Scenario
 from .shipped import locate
-from .tables import (
-    EXAMPLE_TIME,
-    R,
-    Table,
-    check_duplicates,
-    moment,
-    place,
-    read_table,
-)
+from .tables import EXAMPLE_TIME, R, Table, check_duplicates, moment, place, read_table
 from .units import conversion_factor, convert, named_unit
 from .workbook import has_sheet, is_sheet, is_workbook
 

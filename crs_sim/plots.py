@@ -26,7 +26,7 @@ from .diagnostics import (
     residuals_key,
     residuals_panel,
     starts_panel,
-)  # fmt: skip
+)
 from .errors import InputError
 from .noise import Noise
 from .panels import (
@@ -39,7 +39,7 @@ from .panels import (
     grade_ribbon,
     observation_key,
     rare_doses,
-)  # fmt: skip
+)
 from .patient import Observation, Observations, Patient
 from .simulation import Simulation
 

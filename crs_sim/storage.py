@@ -248,7 +248,7 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
     StorageError
         If it cannot be found.
     """
-    from .problem import load_problem, patient_at  # not needed to read a stored run
+    from .problem import load_problem, patient_at
 
     home = run.path.resolve().parents[1]
     book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name

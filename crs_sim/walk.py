@@ -44,7 +44,7 @@ from .rosenbrock import (
     finite,
     fraction,
     write_down,
-)  # fmt: skip
+)
 
 
 class Kind(NamedTuple):
