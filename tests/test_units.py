@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crs_sim.checks import formula_unit, terms
 from crs_sim.errors import UnitError
-from crs_sim.unitcheck import formula_unit, terms
 from crs_sim.units import (
     COMMON,
     conversion_factor,
