@@ -204,7 +204,7 @@ if TYPE_CHECKING:
     from .report import report_text, write_report
     from .rounds import fit_all
     from .sampler import PosteriorMode, sample
-    from .scenario import Change, Scenario
+    from .scenario import Change, Condition, Hold, Scenario, Trigger
     from .scenariofile import Questions, load_scenarios
     from .searchfile import load_search
     from .searching import Search, search
@@ -217,7 +217,6 @@ if TYPE_CHECKING:
     from .storage import Run, load_fit, load_run, save_run
     from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
-    from .triggers import Condition, Hold, Trigger
     from .trust import fit_warnings
     from .verdict import judge, judged_table
     from .virtual import Covariate, Filter, VirtualPopulation

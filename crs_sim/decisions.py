@@ -16,8 +16,7 @@ from .arrivals import SAME_TIME
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
 from .errors import InputError, unknown_name
 from .model import Model
-from .scenario import Scenario
-from .triggers import Condition, Trigger
+from .scenario import Condition, Scenario, Trigger
 from .units import conversion_factor
 
 Array = NDArray[np.float64]

@@ -20,11 +20,10 @@ from .model import Model
 from .modelfolder import model_for_patient
 from .patient import check_against, load_patient
 from .population import load_population
-from .scenario import AS_GIVEN, Scenario
+from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .shipped import locate
 from .tables import CellError, Record, column, place, read_toml
-from .triggers import Condition
 from .units import convert
 from .virtual import Covariate, Filter, VirtualPopulation
 

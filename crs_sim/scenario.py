@@ -1,4 +1,11 @@
-"""A scenario of treatment: doses, triggers, holds, resets, parameter changes and patient values.
+"""What is done to a patient: doses, edits of them, changes of parameters, and reactive rules.
+
+A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one.
+
+Each edit selects doses by drug and optionally by day; selecting none is an error, so that an edit
+never silently has no effect.
+
+Their exact meaning is in `crs_sim.ledger`, which lists every dose that was given or held.
 
 A `Scenario` holds neither observations nor solver options.
 """
@@ -6,14 +13,290 @@ A `Scenario` holds neither observations nor solver options.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from .dosing import Schedule
-from .errors import InputError
-from .triggers import Hold, Trigger
+from .dosing import Dose, Schedule
+from .errors import InputError, unknown_name
+
+DAY_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class DoseSelection:
+    """A selection of the doses of a schedule.
+
+    Parameters
+    ----------
+    drug : str
+    day : float or None, the day on which the doses begin
+    first, last : float, instead of ``day``: the window in which they begin, both ends included
+
+    Examples
+    --------
+    >>> DoseSelection("rimiducid", day=18).describe()
+    'rimiducid on day 18'
+    """
+
+    drug: str
+    day: float | None = None
+    first: float = -math.inf
+    last: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.day is not None and (self.first, self.last) != (-math.inf, math.inf):
+            raise InputError(f"doses of {self.drug}: give either a day, or first and last")
+        if not self.first <= self.last:
+            raise InputError(
+                f"doses of {self.drug}: the window ends (day {self.last:g}) before it begins "
+                f"(day {self.first:g})"
+            )
+
+    def meets(self, dose: Dose) -> bool:
+        """Whether a dose is selected."""
+        if dose.drug != self.drug:
+            return False
+        if self.day is not None:
+            return abs(dose.day - self.day) < DAY_TOLERANCE
+        return self.first - DAY_TOLERANCE < dose.day < self.last + DAY_TOLERANCE
+
+    def describe(self) -> str:
+        """The selection in words."""
+        if self.day is not None:
+            return f"{self.drug} on day {self.day:g}"
+        if math.isinf(self.first) and math.isinf(self.last):
+            return self.drug
+        return f"{self.drug} from day {self.first:g} to {self.last:g}"
+
+
+def edited(
+    schedule: Schedule, pick: DoseSelection, change: Callable[[Dose], Iterable[Dose]]
+) -> Schedule:
+    """The schedule with each selected dose replaced by the result of ``change``.
+
+    Raises
+    ------
+    UnknownNameError, InputError
+        If no dose is selected; the message gives the days on which the drug is given.
+    """
+    if not any(pick.meets(dose) for dose in schedule):
+        raise _absent(schedule, pick)
+    groups = [tuple(change(d)) if pick.meets(d) else (d,) for d in schedule]
+    return Schedule(tuple(dose for doses in groups for dose in doses))
+
+
+def removed(schedule: Schedule, pick: DoseSelection) -> Schedule:
+    """The schedule without the selected doses.
+
+    >>> plan = Schedule((Dose(11, "rimiducid", 0.4), Dose(18, "rimiducid", 0.4)))
+    >>> [d.day for d in removed(plan, DoseSelection("rimiducid", day=18))]
+    [11]
+    """
+    return edited(schedule, pick, lambda _: ())
+
+
+def moved(
+    schedule: Schedule, pick: DoseSelection, *, to: float | None = None, by: float | None = None
+) -> Schedule:
+    """The selected doses moved: the first of them to day ``to``, or all ``by`` days later.
+
+    >>> plan = Schedule((Dose(24, "emapalumab", 1), Dose(27, "emapalumab", 1)))
+    >>> [d.day for d in moved(plan, DoseSelection("emapalumab"), to=13)]
+    [13, 16]
+
+    Raises
+    ------
+    InputError
+        Unless exactly one of ``to`` and ``by`` is given; or if a dose would be before day 0.
+    """
+    if (to is None) == (by is None):
+        raise InputError(f"to move {pick.describe()}, give either the day 'to', or the days 'by'")
+    days = [dose.day for dose in schedule if pick.meets(dose)]
+    if not days:
+        raise _absent(schedule, pick)
+    shift = by if by is not None else to - min(days)  # type: ignore[operator]
+    if min(days) + shift < 0:
+        raise InputError(
+            f"{pick.describe()} would be given on day {min(days) + shift:g}; a run starts on day 0"
+        )
+    return edited(schedule, pick, lambda d: (replace(d, day=d.day + shift),))
+
+
+def scaled(schedule: Schedule, pick: DoseSelection, factor: float) -> Schedule:
+    """The selected amounts times a factor; infusion times stay.
+
+    >>> plan = Schedule((Dose(18, "rimiducid", 0.4),))
+    >>> scaled(plan, DoseSelection("rimiducid"), 0.5).doses[0].amount
+    0.2
+    """
+    if not (math.isfinite(factor) and factor >= 0):
+        raise InputError(f"{pick.describe()}: factor is {factor}; give a number of at least 0")
+    return edited(schedule, pick, lambda d: (replace(d, amount=d.amount * factor),))
+
+
+def resized(schedule: Schedule, pick: DoseSelection, amount: float, unit: str = "") -> Schedule:
+    """The selected doses with this amount, in ``unit`` (default: their own)."""
+    return edited(schedule, pick, lambda d: (replace(d, amount=amount, unit=unit or d.unit),))
+
+
+def replaced(schedule: Schedule, pick: DoseSelection, given: Schedule) -> Schedule:
+    """The schedule with ``given`` in place of the selected doses.
+
+    The days of ``given`` count from the first selected dose.
+    """
+    first = min((d.day for d in schedule if pick.meets(d)), default=0.0)
+    return removed(schedule, pick) + given.shifted(first)
+
+
+def only_drugs(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
+    """Only the doses of these drugs.
+
+    Raises
+    ------
+    UnknownNameError
+        If the schedule has no dose of one of them.
+    """
+    names = tuple(drugs)
+    for name in names:
+        if name not in schedule.drugs:
+            raise unknown_name("drug of the schedule", name, schedule.drugs)
+    return schedule.only(*names)
+
+
+def _absent(schedule: Schedule, pick: DoseSelection) -> Exception:
+    if pick.drug not in schedule.drugs:
+        return unknown_name("drug of the schedule", pick.drug, schedule.drugs)
+    days = ", ".join(f"{dose.day:g}" for dose in schedule if dose.drug == pick.drug)
+    return InputError(f"there is no dose of {pick.describe()}; it is given on day {days}")
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+CONDITION_PATTERN = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*(\S+)\s*")
+MAX_DOSES = 100
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison of a state or quantity with a level.
+
+    >>> Condition.read("crs_grade >= 2")
+    Condition(quantity='crs_grade', side='>=', level=2.0)
+    """
+
+    quantity: str
+    side: str
+    level: float
+
+    def __post_init__(self) -> None:
+        if self.side not in COMPARISONS:
+            raise InputError(f"{self.side!r} is not a comparison; write {', '.join(COMPARISONS)}")
+        if not math.isfinite(self.level):
+            raise InputError(f"{self.quantity}: {self.level} is not a finite level")
+
+    @classmethod
+    def read(cls, text: str) -> Condition:
+        """Parse a condition: a name, a comparison sign, a number.
+
+        Raises
+        ------
+        InputError
+            If the text is not a condition.
+        """
+        match = CONDITION_PATTERN.fullmatch(text)
+        try:
+            level = float(match[3].replace(",", "") if match else "")
+        except ValueError:
+            raise InputError(
+                f"{text!r} is not a condition; write a quantity, one of {', '.join(COMPARISONS)} "
+                'and a number: "crs_grade >= 2"'
+            ) from None
+        assert match is not None
+        return cls(match[1], match[2], level)
+
+    def holds(self, values: Any) -> Any:
+        """Whether values (a number or an array) meet the condition."""
+        return COMPARISONS[self.side](values, self.level)
+
+    def __str__(self) -> str:
+        """As text that `read` accepts."""
+        return f"{self.quantity} {self.side} {self.level:g}"
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A dose given each time a condition is found to be met.
+
+    Parameters
+    ----------
+    name : str
+    when : Condition
+    dose : Dose, its day counted from the decision (0: at once)
+    at_most : int, maximum number of doses
+    hours_apart : float, minimum hours between its doses
+    every_hours : float or None, hours between evaluations (ward rounds), counted from ``first``;
+        None monitors continuously: the dose is given at the first whole minute
+    first, last : float, days between which it is evaluated, both included
+
+    Examples
+    --------
+    >>> Trigger("rescue", Condition.read("crs_grade >= 2"),
+    ...         Dose(0, "tocilizumab", 8, "mg/kg"), at_most=4, hours_apart=8).at_most
+    4
+    """
+
+    name: str
+    when: Condition
+    dose: Dose
+    at_most: int
+    hours_apart: float
+    every_hours: float | None = None
+    first: float = 0.0
+    last: float = math.inf
+
+    def __post_init__(self) -> None:
+        where = f"trigger {self.name!r}"
+        if not 1 <= self.at_most <= MAX_DOSES:
+            raise InputError(f"{where}: at_most is {self.at_most}; give 1 to {MAX_DOSES} doses")
+        if not (math.isfinite(self.hours_apart) and self.hours_apart > 0):
+            raise InputError(
+                f"{where}: hours_apart is {self.hours_apart:g}; give hours above 0 between its "
+                "doses, or it would fire for ever"
+            )
+        if self.every_hours is not None and not self.every_hours > 0:
+            raise InputError(f"{where}: every_hours is {self.every_hours:g}; give hours above 0")
+        if self.first < 0 or not self.first <= self.last:
+            raise InputError(
+                f"{where}: it is evaluated from day {self.first:g} to day {self.last:g}; give a "
+                "first day of at least 0, and a last one that is not before it"
+            )
+        if self.dose.day < 0:
+            raise InputError(f"{where}: its dose has day {self.dose.day:g}; give 0 or later")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A rule that leaves out doses of a drug if a condition is met when they are due.
+
+    >>> str(Hold("rimiducid", Condition.read("ferritin > 3000")))
+    'no rimiducid while ferritin > 3000'
+    """
+
+    drug: str
+    when: Condition
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"no {self.drug} while {self.when}"
+
 
 Number = TypeVar("Number", bound=Any)
 

@@ -15,13 +15,25 @@ from typing import Annotated, Any
 
 from .decisions import check_rules
 from .dosing import Dose, Schedule, expand
-from .edits import DoseSelection, moved, only_drugs, removed, replaced, resized, scaled
 from .endpoints import Endpoint, endpoint
 from .errors import InputError, error_location, unknown_name
 from .model import Model
-from .scenario import AS_GIVEN, Change, Scenario
+from .scenario import (
+    AS_GIVEN,
+    Change,
+    Condition,
+    DoseSelection,
+    Hold,
+    Scenario,
+    Trigger,
+    moved,
+    only_drugs,
+    removed,
+    replaced,
+    resized,
+    scaled,
+)
 from .tables import CellError, Record, checked, column, place, read_toml
-from .triggers import Condition, Hold, Trigger
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

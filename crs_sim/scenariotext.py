@@ -12,8 +12,7 @@ from typing import Any
 
 from .dosing import Dose
 from .errors import InputError
-from .scenario import Change, Scenario
-from .triggers import Condition, Trigger
+from .scenario import Change, Condition, Scenario, Trigger
 
 UNSUPPORTED = {"rate": None, "modelled": "", "steady": "", "ordered": None}
 """Attributes of a dose that a scenarios.toml cannot express, with their defaults."""

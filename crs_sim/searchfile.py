@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from .dosing import Dose
-from .edits import edited
 from .endpoints import Endpoint, endpoint
 from .errors import CrsSimError, FileError, InputError, unknown_name, with_location
 from .model import Model
-from .scenario import Scenario
+from .scenario import Scenario, Trigger, edited
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .tables import CellError, Real, Record, column, place, read_toml
-from .triggers import Trigger
 
 SEARCH = "search.toml"
 MOST_DRUGS, MOST_VARIABLES = 4, 8

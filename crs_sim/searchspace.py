@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .dosing import Dose, Schedule
-from .edits import DoseSelection
 from .endpoints import Endpoint
-from .scenario import Scenario
+from .scenario import DoseSelection, Scenario
 
 
 @dataclass(frozen=True)

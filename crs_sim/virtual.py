@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from .errors import InputError, unknown_name
 from .model import Model
 from .population import Population
-from .triggers import Condition
+from .scenario import Condition
 
 Array = NDArray[np.float64]
 

@@ -15,12 +15,11 @@ from crs_sim.cli import cli
 from crs_sim.comparison import RESOLUTION, compare
 from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing import Dose
-from crs_sim.edits import DoseSelection, moved, scaled
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import fit
 from crs_sim.problem import load_problem
-from crs_sim.scenario import Change
+from crs_sim.scenario import Change, DoseSelection, moved, scaled
 from crs_sim.simulation import simulate
 from crs_sim.storage import save_run
 

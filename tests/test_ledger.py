@@ -25,12 +25,11 @@ from crs_sim.model import Drug, Model, Parameter, State
 from crs_sim.modelfolder import load_model
 from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
-from crs_sim.scenario import Change, Scenario
+from crs_sim.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.settling import CompiledRunner, resolve_triggers
 from crs_sim.simulation import simulate
 from crs_sim.simulationfiles import table_files
 from crs_sim.synthetic import Design, synthetic_patient
-from crs_sim.triggers import Condition, Hold, Trigger
 
 MINUTE = 1 / 1440
 TURNOVER = small(

@@ -23,8 +23,7 @@ from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import PosteriorMode, _moves, posterior_mode, sample
-from crs_sim.scenario import Change, Scenario
-from crs_sim.triggers import Condition, Hold, Trigger
+from crs_sim.scenario import Change, Condition, Hold, Scenario, Trigger
 
 
 @pytest.fixture(scope="module")
