@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME
+from .clock import SAME_TIME
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
 from .errors import InputError, unknown_name
 from .model import Model

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import RESEARCH_ONLY
-from .arrivals import SAME_TIME
+from .clock import SAME_TIME
 from .errors import InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
 from .modelfile import sbml

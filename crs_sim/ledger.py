@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, parameters_by_day
+from .clock import SAME_TIME, parameters_by_day
 from .decisions import Order
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
 from .model import Model

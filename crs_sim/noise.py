@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-from .arrivals import SAME_TIME
+from .clock import SAME_TIME
 from .errors import InputError, unknown_name
 from .patient import Observation
 

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from .arrivals import SAME_TIME
-from .clock import just_after
+from .clock import SAME_TIME, just_after
 from .dosing import HOURS_PER_DAY, Dose, Schedule
 from .errors import FileError, InputError, unknown_name, with_location
 from .model import Model

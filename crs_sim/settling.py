@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, parameters_by_day
+from .clock import SAME_TIME, parameters_by_day
 from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
 from .integrate import COMPILED, integrate

@@ -17,8 +17,17 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrivals import SAME_TIME, DosingEvents, dosing_events
-from .clock import BEFORE, ONWARD, Edges, Row, SegmentBuilder, build_segments
+from .clock import (
+    BEFORE,
+    ONWARD,
+    SAME_TIME,
+    DosingEvents,
+    Edges,
+    Row,
+    SegmentBuilder,
+    build_segments,
+    dosing_events,
+)
 from .dosing import Dose, Input, timing_parameters
 from .errors import InputError, unknown_name
 from .model import Model
