@@ -179,10 +179,10 @@ if TYPE_CHECKING:
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
     from .modelfolder import load_model
-    from .newpatient import new_patient
     from .noise import GradeScale, Noise, Spread
     from .nonmem import Study, read_nonmem
     from .patient import Observation, Observations, Patient, check_against, load_patient
+    from .patientfiles import new_patient
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
     from .populationfile import PopulationStudy, load_study

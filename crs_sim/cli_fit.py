@@ -190,7 +190,7 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
 
 def warn_example_rows(home: Path) -> None:
     """Warn of example rows of the template that were not replaced."""
-    from .newpatient import template_rows
+    from .patientfiles import template_rows
 
     for where in template_rows(home):
         click.secho(f"Warning: {where}: still example data (the note says EXAMPLE), used as this "

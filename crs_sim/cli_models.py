@@ -56,7 +56,7 @@ def show(model: str, as_sbml: bool) -> None:
 @click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
 def new(place: Path) -> None:
     """Create a folder with three commented files for a patient, or an Excel workbook."""
-    from .newpatient import new_patient
+    from .patientfiles import new_patient
 
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
