@@ -13,8 +13,16 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from .curvature import SecantCorrection
-from .objective import ROUGH_RTOL, RTOL, Array, Objective, logs, prior_vectors, values_by_name
+from .objective import (
+    ROUGH_RTOL,
+    RTOL,
+    Array,
+    Objective,
+    SecantCorrection,
+    logs,
+    prior_vectors,
+    values_by_name,
+)
 from .problem import FitProblem
 
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from crs_sim.curvature import Array, SecantCorrection
+from crs_sim.objective import Array, SecantCorrection
 
 
 def residuals(x: Array) -> Array:
