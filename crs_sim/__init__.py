@@ -173,7 +173,6 @@ if TYPE_CHECKING:
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
-    from .influence import influences
     from .leaveout import HeldOut, Omission, leave_out
     from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
@@ -217,8 +216,7 @@ if TYPE_CHECKING:
     from .storage import Run, load_fit, load_run, save_run
     from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
-    from .trust import fit_warnings
-    from .verdict import judge, judged_table
+    from .verdict import fit_warnings, influences, judge, judged_table
     from .virtual import Covariate, Filter, VirtualPopulation
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."

@@ -227,7 +227,7 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         observed_words,
         summary,
     )
-    from .trust import agreement_text, condition_text, fit_warnings
+    from .verdict import agreement_text, condition_text, fit_warnings
 
     for text in fit_warnings(result):
         click.secho(f"Warning: {text}.", bold=True)

@@ -21,13 +21,11 @@ from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, pol
 from .draws import laplace_draws
 from .errors import InputError
 from .fitting import DRAWS, Fit, assemble_fit
-from .influence import residual_slices, signed_norm
 from .noise import Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Array, Objective, curves, logs, prior_vectors, values_by_name
 from .patient import Observation
 from .problem import FitProblem
-from .trust import SAME_OPTIMUM
-from .verdict import when
+from .verdict import SAME_OPTIMUM, residual_slices, signed_norm, when
 
 WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""

@@ -20,9 +20,16 @@ from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot
 from .profileplots import plot_profiles
 from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
-from .trust import agreement_text, condition_text, fit_warnings
 from .units import pretty
-from .verdict import GRADE_RULE, Judged, judge, judged_table
+from .verdict import (
+    GRADE_RULE,
+    Judged,
+    agreement_text,
+    condition_text,
+    fit_warnings,
+    judge,
+    judged_table,
+)
 
 FIGURES = ("case", "estimates", "starts", "residuals")
 PROFILES, TABLE = "profiles.md", "profiles.csv"

@@ -15,7 +15,7 @@ from .errors import InputError
 from .fitting import Fit
 from .leaveout import Omission, density_constant
 from .patient import Observation
-from .trust import agreeing
+from .verdict import agreeing
 
 
 def compare_fits(

@@ -1,7 +1,15 @@
-"""Compare each observation with its fitted value, and judge it as pass or miss.
+"""Diagnostics of a fit: reported beside fitted levels, warnings, influence of observations.
 
 The acceptance range is set before the fit (``[accept]`` in problem.toml); by default it is the 95 %
 error interval of the reading, or for a censored reading its limit.
+
+Warnings (`fit_warnings`) come first in every report, together with `agreement_text` and
+`condition_text`.
+
+To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
+exact change, refit without it (`crs_sim.leaveout`).
+
+Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """
 
 from __future__ import annotations
@@ -9,10 +17,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from .fitting import Fit
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
+from .objective import Array, Objective, logs
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
@@ -127,3 +137,167 @@ def _together(grades: list[Judged]) -> Judged:
         1.0,
         "pass" if good else "miss",
     )
+
+
+SAME_OPTIMUM, NEAR = 0.1, 1.0
+"""Cost above the best within which a start has reached the optimum, and is near it."""
+ILL_CONDITIONED = 1000.0
+"""Condition number of the correlations regarded as severe in pharmacometrics."""
+
+
+def agreeing(result: Fit, within: float = NEAR) -> int:
+    """Number of starts that ended at most ``within`` above the best cost."""
+    return sum(start.cost - result.cost <= within for start in result.starts)
+
+
+def fit_warnings(result: Fit) -> tuple[str, ...]:
+    """Warnings about the reliability of the estimates, the most serious first; may be empty.
+
+    Examples
+    --------
+    ``concerns(best)`` is ``()``, or for instance
+    ``("at a bound: d_psa (upper); standard errors are valid only away from bounds: widen the "
+    "bound, or state why it is right",)``
+    """
+    checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
+    return tuple(text for check in checks if (text := check(result)))
+
+
+def agreement_text(result: Fit) -> str:
+    """A sentence on how many starts reached the best cost."""
+    return (
+        f"{agreeing(result, SAME_OPTIMUM)} of {len(result.starts)} starts end within "
+        f"{SAME_OPTIMUM:g} of the best cost, {agreeing(result)} within {NEAR:g}"
+    )
+
+
+def condition_text(result: Fit) -> str:
+    """A sentence on the condition number of the correlations."""
+    if result.singular:
+        return "the covariance is singular"
+    text = f"condition number of the correlations {result.condition:.3g}"
+    if result.condition > ILL_CONDITIONED:
+        text += f" (above {ILL_CONDITIONED:g}: some parameters can hardly be told apart)"
+    return text
+
+
+def _few_agreeing_starts(result: Fit) -> str:
+    if len(result.starts) == 1:
+        return (
+            "only one start was made, so this may be a local optimum; fit again with more "
+            "(--starts 8)"
+        )
+    count = agreeing(result)
+    if count >= 2:
+        return ""
+    reached = "none" if count == 0 else "only one"
+    return (
+        f"{reached} of the {len(result.starts)} starts came within {NEAR:g} of the best cost, so "
+        f"there may be a better optimum; fit again with more (--starts {4 * len(result.starts)})"
+    )
+
+
+def _not_converged(result: Fit) -> str:
+    if result.polish.converged:
+        return ""
+    return f"the final optimisation stopped before it had converged: {result.polish.status}"
+
+
+def _not_identified(result: Fit) -> str:
+    if not result.singular:
+        return ""
+    loose = [e.parameter for e in result.estimates if e.carried_by_prior]
+    names = f" ({', '.join(loose)})" if loose else ""
+    return (
+        "the covariance is singular: neither observations nor priors identify some parameters"
+        f"{names}; give them a narrower prior, or fix them"
+    )
+
+
+def _at_bounds(result: Fit) -> str:
+    where = {f.name: f for f in result.problem.free}
+    at = [
+        f"{e.parameter} ({'upper' if e.estimate**2 > f.lower * f.upper else 'lower'})"
+        for e in result.estimates
+        if e.at_bound and (f := where[e.parameter])
+    ]
+    if not at:
+        return ""
+    return (
+        f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
+        "the bound, or state why it is right"
+    )
+
+
+@dataclass(frozen=True)
+class Influence:
+    """The influence of one observation on a fit.
+
+    Parameters
+    ----------
+    id, observable, kind : str, of the observation
+    residual : float, signed norm of its residuals, in sd
+    leverage : float, trace of its block of the hat matrix, 0 to 1 (0 to 2 for a reading on an
+        unknown day, which has two residuals)
+    residual_without : float, the deleted residual (one step)
+    distance : float, Cook's distance: joint shift of all estimates relative to their covariance
+    parameter : str, the one whose estimate would move most
+    shift : float, of that estimate, in its standard errors
+    """
+
+    id: str
+    observable: str
+    kind: str
+    residual: float
+    leverage: float
+    residual_without: float
+    distance: float
+    parameter: str
+    shift: float
+
+
+def influences(result: Fit) -> tuple[Influence, ...]:
+    """The influence of every observation, in their order.
+
+    Examples
+    --------
+    ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
+    """
+    problem, covariance = result.problem, result.covariance
+    jacobian = Objective(problem).jacobian(logs(problem, result.values))
+    errors = np.sqrt(np.diag(covariance))
+    found = []
+    for observation, rows in zip(
+        problem.patient.observations, residual_slices(result), strict=True
+    ):
+        block, residual = jacobian[rows], result.residuals[rows]
+        hat = block @ covariance @ block.T
+        without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
+        shifts = covariance @ block.T @ without
+        distance = float(without @ hat @ without)
+        worst = int(np.argmax(np.abs(shifts) / errors))
+        found.append(
+            Influence(
+                observation.id, observation.observable, observation.kind, signed_norm(residual),
+                float(np.trace(hat)), signed_norm(without), distance / len(errors),
+                problem.names[worst], float(shifts[worst] / errors[worst]),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def influence_table(result: Fit) -> pd.DataFrame:
+    """`influences` as a table, one row per observation."""
+    return pd.DataFrame([vars(i) for i in influences(result)])
+
+
+def residual_slices(result: Fit) -> list[slice]:
+    """Slices of the residual vector, one per observation."""
+    sizes = [1 + (o.kind == "sometime") for o in result.problem.patient.observations]
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def signed_norm(residuals: Array) -> float:
+    """The norm of an observation's residuals with the sign of the first."""
+    return float(np.copysign(np.linalg.norm(residuals), residuals[0]))
