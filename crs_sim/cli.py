@@ -112,8 +112,8 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 
 def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
+    from .datasets import failure_message, run_description, simulate_data_set, study_files, summary
     from .output import write_atomic
-    from .study import failure_message, run_description, simulate_data_set, study_files, summary
 
     run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])

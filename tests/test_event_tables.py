@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from crs_sim.datasets import run_study
 from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem
-from crs_sim.study import run_study
 
 TWO = load_model("two_compartment")
 COLUMNS = ("ID", "TIME", "EVID", "AMT", "RATE", "CMT", "II", "ADDL", "DV")

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from small_models import small
 
 from crs_sim.cli import cli
+from crs_sim.datasets import run_study
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.model import Drug
 from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.patient import check_against
-from crs_sim.study import run_study
 
 ONE = load_model("one_compartment")
 TWO = load_model("two_compartment")

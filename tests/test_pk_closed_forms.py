@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from superposed import Given, central
 
+from crs_sim.datasets import run_study
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.modelfolder import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import simulate
-from crs_sim.study import run_study
 
 MODELS = {name: load_model(name) for name in ("one_compartment", "two_compartment")}
 ROUTES = {1: ("DEPOT", "oral"), 2: ("CENTRAL", "iv")}
