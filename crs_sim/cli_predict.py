@@ -317,7 +317,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
 
 def left_out_of(fits: Mapping[str, Fit]) -> dict[str, Sequence[Omission]]:
     """The leave-one-out results beside each run, where available."""
-    from .profilefiles import read_omissions
+    from .profiles import read_omissions
 
     found = {name: read_omissions(folder_of(name) / "leave_one_out.jsonl", fit)
              for name, fit in fits.items()}  # fmt: skip

@@ -49,7 +49,7 @@ def write_profiles(
     workers: Workers = None,
 ) -> None:  # fmt: skip
     """Profile a fit, write the results to a folder, and print verdicts and files."""
-    from .profilefiles import FILE, append_profile, read_profiles
+    from .profiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
     from .report import add_profiles, better_optima, profile_words
     from .runlog import check_log
@@ -94,7 +94,7 @@ def leave_one_out(
     after an interruption, continue with --resume.
     """
     from .leaveout import leave_out
-    from .profilefiles import append_omission, read_omissions
+    from .profiles import append_omission, read_omissions
     from .runlog import check_log
     from .storage import load_fit
 

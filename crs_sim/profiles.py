@@ -1,4 +1,4 @@
-"""The profile likelihood of a parameter: the cost of the best fit at each fixed value of it.
+"""Profile likelihoods: the cost as one parameter is moved; and their log on disk.
 
 A `Profile` is a curve: at each value of one parameter, the lowest cost (-2 ln posterior) over all
 others. The parameter's own prior is a constant at a fixed value and can be subtracted; what is left
@@ -6,14 +6,17 @@ is the information in the *data* (and the priors of the others), and the verdict
 `crs_sim.profiling` computes profiles.
 
 Source: Raue et al. 2009, https://doi.org/10.1093/bioinformatics/btp358
+
+Each line identifies the fit it belongs to, so that a file holds the results of one fit only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +25,12 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from .errors import InputError
+from .descents import Start
+from .errors import InputError, StorageError
+from .fitting import Fit
+from .leaveout import HeldOut, Omission
 from .objective import Array
+from .runlog import append_rows, read_rows
 
 PROFILE_LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""
@@ -252,3 +259,104 @@ def _local_minima(costs: Array) -> list[int]:
     """Indices of the local minima, ends included; the first of a plateau."""
     padded = np.concatenate([[math.inf], costs, [math.inf]])
     return list(np.flatnonzero((costs < padded[:-2]) & (costs <= padded[2:])))
+
+
+FILE = "profiles.jsonl"
+SAME_FIT = 1e-6
+"""Relative difference of the costs, which the same code computed (a stored fit's may be older)."""
+
+
+def append_profile(path: Path, profile: Profile) -> None:
+    """Append one finished profile to a file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    values = {f.name: getattr(profile, f.name) for f in fields(profile)}
+    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    append_rows(path, [plain])
+
+
+def read_profiles(path: Path, result: Fit) -> tuple[Profile, ...]:
+    """Read the finished profiles of a file, in its order; () if there is no file.
+
+    If a parameter occurs twice, the last profile counts.
+
+    Raises
+    ------
+    StorageError
+        If they are profiles of another fit, or the file is damaged.
+    """
+    found = read_rows(path, _profile)
+    for one in found:
+        _check_fit(f"{path}  holds profiles of", one.fit_cost, one.names, result)
+    return tuple({one.parameter: one for one in found}.values())
+
+
+def append_omission(path: Path, omission: Omission, whole: Fit) -> None:
+    """Append one finished refit, without some observations of the ``whole`` fit, to a file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    fit = omission.fit
+    append_rows(path, [{
+        "fit_cost": whole.cost,
+        "names": list(whole.problem.names),
+        "ids": list(omission.ids),
+        "held_out": [asdict(one) for one in omission.held_out],
+        "parameter": omission.parameter,
+        "shift": omission.shift,
+        "agreeing": omission.agreeing,
+        "values": dict(fit.values),
+        "covariance": fit.covariance.tolist(),
+        "residuals": fit.residuals.tolist(),
+        "starts": [asdict(start) for start in (*fit.starts, fit.polish)],
+        "seed": fit.seed,
+        "options": dict(fit.options),
+        "singular": bool(fit.singular),
+    }])  # fmt: skip
+
+
+def read_omissions(path: Path, whole: Fit) -> tuple[Omission, ...]:
+    """Read the finished refits of a file, in its order; () if there is no file.
+
+    Raises
+    ------
+    StorageError
+        If they belong to another fit, or the file is damaged.
+    """
+    prefix = f"{path}  holds leave-one-out results of"
+    found = read_rows(path, partial(_omission, whole=whole, prefix=prefix))
+    return tuple({one.ids: one for one in found}.values())
+
+
+def _profile(stored: Mapping[str, Any]) -> Profile:
+    arrays = {name: np.array(stored[name], dtype=float) for name in ("points", "costs", "slopes")}
+    return Profile(**{**stored, **arrays, "names": tuple(stored["names"])})
+
+
+def _omission(stored: Mapping[str, Any], *, whole: Fit, prefix: str) -> Omission:
+    _check_fit(prefix, stored["fit_cost"], stored["names"], whole)
+    ids = tuple(stored["ids"])
+    *starts, last = (Start(**start) for start in stored["starts"])
+    fit = Fit(
+        whole.problem.leaving_out(*ids), stored["values"], np.array(stored["covariance"]),
+        np.array(stored["residuals"]), tuple(starts), last, stored["seed"], stored["options"],
+        stored["singular"],
+    )  # fmt: skip
+    held_out = tuple(HeldOut(**one) for one in stored["held_out"])
+    return Omission(ids, fit, held_out, stored["parameter"], stored["shift"], stored["agreeing"])
+
+
+def _check_fit(prefix: str, cost: float, names: Sequence[str], result: Fit) -> None:
+    near = abs(cost - result.cost) <= SAME_FIT * max(1.0, result.cost)
+    if not near or tuple(names) != result.problem.names:
+        raise StorageError(
+            f"{prefix} another fit (cost {cost:.6g}, this one's is {result.cost:.6g}); delete the "
+            "file, or choose another folder"
+        )

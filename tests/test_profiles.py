@@ -14,9 +14,8 @@ from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.fitting import assemble_fit, fit
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
-from crs_sim.profilefiles import append_profile, read_profiles
 from crs_sim.profileplots import plot_profiles
-from crs_sim.profiles import limit, profiles_table
+from crs_sim.profiles import append_profile, limit, profiles_table, read_profiles
 from crs_sim.profiling import profile
 
 Z = {0.5: 0.6744897501960817, 0.8: 1.2815515655446004, 0.95: 1.959963984540054}
