@@ -173,7 +173,7 @@ if TYPE_CHECKING:
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
     from .fitting import Fit, drop_one, fit
-    from .leaveout import HeldOut, Omission, leave_out
+    from .leaveout import HeldOut, Omission, compare_fits, leave_out
     from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
     from .modelfile import read_model, sbml
@@ -214,7 +214,6 @@ if TYPE_CHECKING:
     from .settling import resolve_triggers
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
-    from .structures import compare_fits
     from .synthetic import Design, synthetic_patient
     from .verdict import fit_warnings, influences, judge, judged_table
     from .virtual import Covariate, Filter, VirtualPopulation

@@ -296,9 +296,9 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
+    from .leaveout import compare_fits as compare
     from .output import csv_file, write_atomic
     from .storage import load_fit
-    from .structures import compare_fits as compare
 
     fits = {name: load_fit(name) for name in runs}
     table = compare(fits, left_out_of(fits))
