@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chains import Array, Part, check_same_run, join, read
-from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT, Convergence, convergence
-from .draws import Draws
+from .draws import (
+    ESS_NEEDED,
+    RHAT_LIMIT,
+    WALKERS_LIMIT,
+    Array,
+    Convergence,
+    Draws,
+    Part,
+    check_same_run,
+    convergence,
+    join,
+    read,
+)
 from .errors import FileError, InputError, StorageError, unknown_name, with_location
 from .problem import FitProblem
 from .tables import number, place, read_cells

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
-from .convergence import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
+from .draws import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
 from .output import csv_file, json_file, markdown, write_atomic
 from .panels import format_number, unit_text
 from .plots import figure_files

@@ -16,8 +16,8 @@ from paths import child_environment
 from small_fits import DECAY, NOISE, asked, free
 from waiting import PATIENCE, wait_until
 
-from crs_sim.chains import read
 from crs_sim.dosing import Dose, Schedule
+from crs_sim.draws import read
 from crs_sim.errors import InputError, StorageError
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
