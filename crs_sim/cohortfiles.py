@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from . import RESEARCH_ONLY
-from .cohort import PatientFailure, PatientFit, PopulationFit
+from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 from .errors import StorageError
 from .output import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
 from .runlog import check_resume
 from .storage import versions
-from .twostage import QuadraticLikelihood
 from .units import pretty
 
 ITERATIONS = "rounds"

@@ -13,7 +13,17 @@ from typing import Protocol
 import numpy as np
 
 from .cluster import Workers, parallel_map
-from .cohort import Outcome, PatientFailure, PatientFit, PopulationFit, Roles
+from .cohort import (
+    Outcome,
+    PatientFailure,
+    PatientFit,
+    PopulationEstimate,
+    PopulationFit,
+    PopulationPrior,
+    QuadraticLikelihood,
+    Roles,
+    two_stage,
+)
 from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
 from .fitting import fit
@@ -21,7 +31,6 @@ from .model import Model
 from .objective import Array, Objective, logs
 from .population import Population
 from .problem import FitProblem, Free
-from .twostage import PopulationEstimate, PopulationPrior, QuadraticLikelihood, two_stage
 
 MAX_ITERATIONS = 30
 TOLERANCE = 0.05
