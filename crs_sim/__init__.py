@@ -214,9 +214,8 @@ if TYPE_CHECKING:
     from .settling import resolve_triggers
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
-    from .synthetic import Design, synthetic_patient
     from .verdict import fit_warnings, influences, judge, judged_table
-    from .virtual import Covariate, Filter, VirtualPopulation
+    from .virtual import Covariate, Design, Filter, VirtualPopulation, synthetic_patient
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
 
