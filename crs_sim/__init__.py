@@ -185,11 +185,10 @@ if TYPE_CHECKING:
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
     from .population import Population, load_population
     from .populationfile import PopulationStudy, load_study
-    from .populationparts import Results, load_results
+    from .populationparts import Results, Summary, load_results
     from .populationplots import plot_population_bands, plot_population_grades
     from .populationreport import write_population
     from .populationrun import run_population
-    from .populationtables import Summary
     from .posterior import Posterior, SamplePlan, load_posterior
     from .posteriorplots import plot_corner, plot_trace
     from .posteriorreport import write_posterior

@@ -219,8 +219,8 @@ def population(population: str, out: Path, **options: Any) -> None:
 
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
+    from .populationparts import Summary
     from .populationreport import patient_counts
-    from .populationtables import Summary
 
     summary = Summary(results)
     for text in patient_counts(summary):

@@ -14,9 +14,8 @@ from .errors import InputError
 from .output import csv_file, markdown, write_atomic
 from .panels import unit_text
 from .plots import figure_files
-from .populationparts import FAILED, KEPT, Results
+from .populationparts import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
 from .populationplots import figures_of
-from .populationtables import GRADES, RELEVANT_CHANGE, SEVERE, Summary
 
 REPORT = "population.md"
 NO_UNIT = "no unit"
