@@ -204,10 +204,9 @@ if TYPE_CHECKING:
     from .sampler import PosteriorMode, sample
     from .scenario import Change, Condition, Hold, Scenario, Trigger
     from .scenariofile import Questions, load_scenarios
-    from .searchfile import load_search
     from .searching import Search, search
     from .searchplots import plot_front
-    from .searchspace import SearchQuestion
+    from .searchspace import SearchQuestion, load_search
     from .sensitivities import Sensitivity, SensitivityPlan, sensitivity
     from .sensitivityplots import plot_sensitivity, plot_tornado
     from .settling import resolve_triggers

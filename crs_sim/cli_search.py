@@ -68,9 +68,9 @@ def search(
     after an interruption, continue with --resume.
     """
     from .output import check_folder
-    from .searchfile import SEARCH, load_search
     from .searchfiles import CHOSEN
     from .searching import search as run_search
+    from .searchspace import SEARCH, load_search
     from .storage import load_fit
 
     for name in ("draws", "patients"):

@@ -36,8 +36,8 @@ from crs_sim.populationrun import run_population
 from crs_sim.problem import load_problem
 from crs_sim.profiling import profile
 from crs_sim.rounds import fit_all
-from crs_sim.searchfile import load_search
 from crs_sim.searching import search
+from crs_sim.searchspace import load_search
 from crs_sim.sensitivities import SensitivityPlan, sensitivity
 from crs_sim.storage import save_run
 
