@@ -98,8 +98,8 @@ def _drawn(
     line: Progress,
 ) -> dict[str, Comparison]:  # fmt: skip
     """The front with draws of the fit and in virtual patients, as far as requested."""
+    from .indices import prior_draws
     from .posterior import read_draws
-    from .ranges import prior_draws
     from .searching import compare_trials, thin_front
 
     trials = thin_front(found.front, chosen)

@@ -24,11 +24,18 @@ from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
 from .fitting import Fit
-from .indices import LEADING, block, design, indices
+from .indices import (
+    LEADING,
+    ParameterInterval,
+    block,
+    design,
+    fit_intervals,
+    indices,
+    prior_intervals,
+)
 from .kernel import compile_kernel
 from .objective import Array
 from .posterior import problem_hash
-from .ranges import ParameterInterval, fit_intervals, prior_intervals
 from .runlog import append_rows, open_log
 
 TAIL = 0.05

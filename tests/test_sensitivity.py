@@ -15,9 +15,16 @@ from crs_sim.cli import cli
 from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError, StorageError
 from crs_sim.fitting import fit
-from crs_sim.indices import block, design, indices
+from crs_sim.indices import (
+    ParameterInterval,
+    block,
+    design,
+    fit_intervals,
+    indices,
+    prior_draws,
+    prior_intervals,
+)
 from crs_sim.problem import load_problem
-from crs_sim.ranges import ParameterInterval, fit_intervals, prior_draws, prior_intervals
 from crs_sim.runlog import append_rows, open_log
 from crs_sim.sensitivities import LOG, SensitivityPlan, sensitivity
 from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
