@@ -172,6 +172,7 @@ if TYPE_CHECKING:
     from .ensemble import Ensemble, Failure, Sampling
     from .errors import CrsSimError
     from .export import Exported, LeftOut, export_petab
+    from .fitplots import plot_left_out, plot_profiles
     from .fitting import Fit, drop_one, fit
     from .leaveout import HeldOut, Omission, compare_fits, leave_out
     from .ledger import Entry, Ledger
@@ -196,7 +197,6 @@ if TYPE_CHECKING:
     from .predictivecheck import Predicted, predictive
     from .predictiveplots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, load_problem, patient_problem
-    from .profileplots import plot_left_out, plot_profiles
     from .profiles import Profile
     from .profiling import profile
     from .report import report_text, write_report

@@ -135,10 +135,10 @@ def requested_groups(
 
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
+    from .fitplots import plot_left_out
     from .leaveout import leave_out_table
     from .output import csv_file, write_atomic
     from .plots import figure_files
-    from .profileplots import plot_left_out
     from .verdict import influence_table
 
     table = leave_out_table(result, found)

@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
-from .diagnostics import (
+from .errors import InputError
+from .fitplots import (
     by_kind,
     estimates_key,
     estimates_panel,
@@ -27,7 +28,6 @@ from .diagnostics import (
     residuals_panel,
     starts_panel,
 )
-from .errors import InputError
 from .noise import Noise
 from .panels import (
     COURSES,

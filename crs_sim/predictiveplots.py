@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from .diagnostics import named_rows
+from .fitplots import named_rows
 from .panels import BLUE, GREY, INK, VERMILION, format_number, unit_text
 from .plots import list_figure, styled
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
-from .diagnostics import FAR
+from .fitplots import FAR, plot_profiles
 from .fitting import Dropped, Estimate, Fit, estimates_table
 from .output import csv_file, markdown, write_atomic
 from .panels import format_number
 from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
-from .profileplots import plot_profiles
 from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
 from .units import pretty

@@ -11,10 +11,10 @@ from small_models import small
 
 from crs_sim.descents import Start, polish
 from crs_sim.errors import InputError, StorageError, UnknownNameError
+from crs_sim.fitplots import plot_profiles
 from crs_sim.fitting import assemble_fit, fit
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective, logs
-from crs_sim.profileplots import plot_profiles
 from crs_sim.profiles import append_profile, limit, profiles_table, read_profiles
 from crs_sim.profiling import profile
 
