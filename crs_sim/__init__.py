@@ -149,7 +149,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bandplots import plot_predictions
+    from .bandplots import plot_population_bands, plot_population_grades, plot_predictions
     from .batches import simulate_batches, simulate_many
     from .checks import check_model, listing
     from .cohort import PopulationFit, Roles
@@ -187,7 +187,6 @@ if TYPE_CHECKING:
     from .population import Population, load_population
     from .populationfile import PopulationStudy, load_study
     from .populationparts import Results, Summary, load_results
-    from .populationplots import plot_population_bands, plot_population_grades
     from .populationreport import write_population
     from .populationrun import run_population
     from .posterior import Posterior, SamplePlan, load_posterior

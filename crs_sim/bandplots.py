@@ -1,30 +1,39 @@
-"""Figures of prediction bands: of the curve, of a new reading, with the observations."""
+"""Figures of bands: predictions, and courses and grades of virtual patients."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
+from . import RESEARCH_ONLY
 from .errors import unknown_name
 from .panels import (
     BLUE,
+    COURSES,
     GRADES,
+    GREY,
+    INK,
     SMALL,
     Course,
     course_panel,
     dose_ribbon,
     observation_key,
     rare_doses,
+    unit_text,
 )
 from .patient import Observation, Observations
-from .plots import COURSE_HEIGHT, ROW_HEIGHT, courses_of, finish, key_below, stack, styled
+from .plots import COURSE_HEIGHT, ROW_HEIGHT, Picture, courses_of, finish, key_below, stack, styled
 from .predictions import Band, Predictions
 from .simulation import Simulation
 
@@ -144,3 +153,162 @@ def _make_room(ax: Axes, band: Band, *, log: bool) -> None:
         ax.set_ylim(max(min(bottom, float(band.low.min())), 0.1 * bottom), max(top, 1.2 * highest))
     else:
         ax.set_ylim(bottom, max(top, 1.05 * highest))
+
+
+ROW, GAP, ABOVE, BELOW = 0.72, 0.13, 0.72, 0.95
+"""Inches: a row, between rows, and the margins."""
+NAME, COURSE, BETWEEN = 1.75, 1.75, 0.5
+BAR, BAR_HEIGHT, RIGHT = 5.6, 0.27, 0.85
+DECADES = 5.0
+SEVERE_GRADE = 3
+LEGIBLE = 0.06
+"""Bars with a smaller share are not labelled with their number."""
+COURSE_BY_ID = {course.ids[0]: course for course in COURSES}
+
+
+@styled
+def plot_population_bands(
+    bands: pd.DataFrame, courses: Mapping[str, Mapping[str, str]], *, title: str = ""
+) -> Figure:
+    """Draw time courses by scenario: 5 to 95 % and 25 to 75 % of the patients, and the median.
+
+    Parameters
+    ----------
+    bands : DataFrame, as `crs_sim.populationtables.Summary.bands`
+    courses : mapping of name to label (``label``) and unit (``unit``), one column each
+    title : str
+    """
+    scenarios = list(dict.fromkeys(bands["scenario"]))
+    width = NAME + len(courses) * (COURSE + BETWEEN)
+    height = ABOVE + BELOW + len(scenarios) * (ROW + GAP) - GAP
+    figure = Picture(figsize=(width, height))
+    for row, scenario in enumerate(scenarios):
+        top = ABOVE + row * (ROW + GAP)
+        _name(figure, scenario, (top + ROW / 2), first=row == 0)
+        for place, (name, about) in enumerate(courses.items()):
+            left = NAME + place * (COURSE + BETWEEN)
+            ax = figure.add_axes((left / width, 1 - (top + ROW) / height, COURSE / width,
+                                  ROW / height))  # fmt: skip
+            _panel(ax, bands[bands["course"] == name], scenario, scenarios[0])
+            _scale(ax, bands[bands["course"] == name], name)
+            if row == 0:
+                ax.set_title(_title(name, about), fontsize=SMALL)
+            _days(ax, last=row == len(scenarios) - 1)
+    handles = [
+        Patch(fc=BLUE, alpha=0.25, label="5 to 95 % of the patients"),
+        Patch(fc=BLUE, alpha=0.55, label="25 to 75 %"),
+        Line2D([], [], color=BLUE, lw=1.4, label="median"),
+        Line2D([], [], color=GREY, lw=1.0, label=f"median {scenarios[0]}"),
+        Line2D([], [], color=GREY, lw=1.0, ls=":", label=f"5 and 95 % {scenarios[0]}"),
+    ]
+    figure.legend(handles=handles, loc="lower left", ncols=5, frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(0.0, 0.24 / height))  # fmt: skip
+    _title_and_note(figure, title or "Virtual patients")
+    return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame, scenario: str, given: str) -> None:
+    rows, base = (table[table["scenario"] == name] for name in (scenario, given))
+    days = rows["day"].to_numpy()
+    for low, high, dark in (("p05", "p95", 0.22), ("p25", "p75", 0.42)):
+        ax.fill_between(days, rows[low], rows[high], color=BLUE, alpha=dark, lw=0)
+    ax.plot(days, rows["median"], color=BLUE, lw=1.4)
+    if scenario != given:
+        for name, style in (("p05", ":"), ("median", "-"), ("p95", ":")):
+            ax.plot(days, base[name], color=GREY, lw=1.0, ls=style)
+    ax.set_xlim(float(days[0]), float(days[-1]))
+
+
+def _scale(ax: Axes, table: pd.DataFrame, name: str) -> None:
+    """Set the same value axis in every row."""
+    top = float(table["p95"].max()) or 1.0
+    if name in COURSE_BY_ID and not COURSE_BY_ID[name].log:
+        ax.set_ylim(0.0, 1.05 * top)
+        return
+    low = table["p05"].to_numpy()
+    ax.set_yscale("log")
+    ax.set_ylim(max(float(low[low > 0].min(initial=top)), top * 10.0**-DECADES) / 1.3, 1.5 * top)
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _days(ax: Axes, *, last: bool) -> None:
+    ax.tick_params(axis="x", labelbottom=last)
+    if last:
+        ax.set_xlabel("day after infusion", fontsize=SMALL)
+
+
+def _title(name: str, about: Mapping[str, str]) -> str:
+    label = COURSE_BY_ID[name].name if name in COURSE_BY_ID else about["label"]
+    return "\n".join(textwrap.wrap(f"{label}, {unit_text(about['unit'])}", 34))
+
+
+@styled
+def plot_population_grades(grades: pd.DataFrame, *, title: str = "") -> Figure:
+    """Draw worst grades as stacked bars, one per scenario: share of the patients at each grade.
+
+    Parameters
+    ----------
+    grades : DataFrame, as `crs_sim.populationtables.Summary.grades`
+    title : str
+    """
+    rows = len(grades)
+    width, height = NAME + BAR + RIGHT, ABOVE + 1.0 + rows * (BAR_HEIGHT + 0.13)
+    figure = Picture(figsize=(width, height))
+    tall = rows * (BAR_HEIGHT + 0.13)
+    ax = figure.add_axes((NAME / width, 1.0 / height, BAR / width, tall / height))
+    left = np.zeros(rows)
+    for grade, colour in enumerate(GRADES):
+        shares = 100 * grades[f"grade_{grade}"].to_numpy()
+        ax.barh(np.arange(rows), shares, left=left, height=0.68, color=colour, ec="#999999", lw=0.4)
+        _numbers(ax, shares, left, "white" if grade >= SEVERE_GRADE else INK)
+        left += shares
+    for row, (name, severe) in enumerate(
+        zip(grades["scenario"], grades["grade_3_or_more"], strict=True)
+    ):
+        centre = ABOVE + (row + 0.5) * (BAR_HEIGHT + 0.13)
+        _name(figure, name, centre, first=row == 0)
+        figure.text((NAME + BAR + 0.15) / width, 1 - centre / height, f"{100 * severe:.0f} %",
+                    fontsize=SMALL, va="center")  # fmt: skip
+    figure.text((NAME + BAR + 0.15) / width, 1 - (ABOVE - 0.02) / height, "grade 3\nor more",
+                fontsize=SMALL, va="bottom")  # fmt: skip
+    ax.set(xlim=(0, 100), ylim=(rows - 0.5, -0.5), yticks=[])
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("share of the virtual patients, %", fontsize=SMALL)
+    key = [Patch(fc=c, ec="#999999", lw=0.4, label=f"grade {g}") for g, c in enumerate(GRADES)]
+    figure.legend(handles=key, loc="lower left", ncols=5, frameon=False, fontsize=SMALL,
+                  bbox_to_anchor=(NAME / width - 0.01, 0.24 / height))  # fmt: skip
+    _title_and_note(figure, title or "Worst CRS grade of virtual patients")
+    return figure
+
+
+def _numbers(ax: Axes, shares: Any, left: Any, colour: str) -> None:
+    for row, (share, start) in enumerate(zip(shares, left, strict=True)):
+        if share >= 100 * LEGIBLE:
+            ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center",
+                    fontsize=SMALL, color=colour)  # fmt: skip
+
+
+def _name(figure: Figure, name: str, down: float, *, first: bool) -> None:
+    """Write a scenario's name at a distance from the top in inches."""
+    width, height = figure.get_size_inches()
+    figure.text(0.08 / width, 1 - down / height, "\n".join(textwrap.wrap(name, 20)),
+                fontsize=SMALL, va="center", weight="bold" if first else "normal")  # fmt: skip
+
+
+def _title_and_note(figure: Figure, title: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(0.08 / width, 1 - 0.2 / height, title, fontsize=10, weight="bold", va="center")
+    figure.text(0.08 / width, 0.1 / height, RESEARCH_ONLY, fontsize=SMALL, color="#555555")
+
+
+def figures_of(
+    bands: pd.DataFrame, grades: pd.DataFrame | None, courses: Mapping[str, Mapping[str, str]],
+    title: str,
+) -> Sequence[tuple[str, Figure]]:  # fmt: skip
+    """The available figures, with the names of their files."""
+    found = []
+    if len(bands):
+        found.append(("bands", plot_population_bands(bands, courses, title=f"{title}: courses")))
+    if grades is not None:
+        found.append(("grades", plot_population_grades(grades, title=f"{title}: worst CRS grade")))
+    return found

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from . import RESEARCH_ONLY
+from .bandplots import figures_of
 from .errors import InputError
 from .output import csv_file, markdown, write_atomic
 from .panels import unit_text
 from .plots import figure_files
 from .populationparts import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
-from .populationplots import figures_of
 
 REPORT = "population.md"
 NO_UNIT = "no unit"
