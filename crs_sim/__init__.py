@@ -204,10 +204,9 @@ if TYPE_CHECKING:
     from .scenario import Change, Condition, Hold, Scenario, Trigger
     from .scenariofile import Questions, load_scenarios
     from .searching import Search, search
-    from .searchplots import plot_front
     from .searchspace import SearchQuestion, load_search
     from .sensitivities import Sensitivity, SensitivityPlan, sensitivity
-    from .sensitivityplots import plot_sensitivity, plot_tornado
+    from .sensitivityplots import plot_front, plot_sensitivity, plot_tornado
     from .settling import resolve_triggers
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run

@@ -150,7 +150,7 @@ def _write(
     from .output import write_atomic
     from .plots import figure_files
     from .searchfiles import search_files
-    from .searchplots import plot_front
+    from .sensitivityplots import plot_front
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the Pareto front"

@@ -21,8 +21,8 @@ from crs_sim.problem import load_problem
 from crs_sim.scenariofile import load_scenarios
 from crs_sim.searchfiles import scenarios_text, search_files
 from crs_sim.searching import LOG, compare_trials, front_of, search, thin_front
-from crs_sim.searchplots import plot_front
 from crs_sim.searchspace import load_search
+from crs_sim.sensitivityplots import plot_front
 from crs_sim.storage import save_run
 
 HEAD = """
