@@ -190,11 +190,10 @@ if TYPE_CHECKING:
     from .populationreport import write_population
     from .populationrun import run_population
     from .posterior import Posterior, SamplePlan, load_posterior
-    from .posteriorplots import plot_corner, plot_trace
+    from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
     from .posteriorreport import write_posterior
     from .predictions import Predictions, predict, predict_prior
     from .predictivecheck import Predicted, predictive
-    from .predictiveplots import plot_predictive, plot_predictive_grades
     from .problem import FitProblem, Free, load_problem, patient_problem
     from .profiles import Profile
     from .profiling import profile

@@ -15,9 +15,8 @@ from .output import csv_file, json_file, markdown, write_atomic
 from .panels import format_number, unit_text
 from .plots import figure_files
 from .posterior import ABOUT, DRAWS_FILE, Posterior, run_header
-from .posteriorplots import plot_corner, plot_trace
+from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
 from .predictivecheck import Predicted, outside_interval_text, predictive
-from .predictiveplots import plot_predictive, plot_predictive_grades
 
 DRAWS_WRITTEN = 1000
 COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, walkers",

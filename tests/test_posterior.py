@@ -18,10 +18,16 @@ from visible import texts
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.posterior import Posterior, SamplePlan, load_posterior
-from crs_sim.posteriorplots import most_correlated, plot_corner, plot_trace, share_levels
+from crs_sim.posteriorplots import (
+    most_correlated,
+    plot_corner,
+    plot_predictive,
+    plot_predictive_grades,
+    plot_trace,
+    share_levels,
+)
 from crs_sim.posteriorreport import posterior_text, predicted_table
 from crs_sim.predictivecheck import predictive
-from crs_sim.predictiveplots import plot_predictive, plot_predictive_grades
 from crs_sim.problem import load_problem
 from crs_sim.sampler import sample
 
