@@ -187,11 +187,9 @@ if TYPE_CHECKING:
     from .population import Population, load_population
     from .populationfile import PopulationStudy, load_study
     from .populationparts import Results, Summary, load_results
-    from .populationreport import write_population
     from .populationrun import run_population
     from .posterior import Posterior, SamplePlan, load_posterior
     from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
-    from .posteriorreport import write_posterior
     from .predictions import Predictions, predict, predict_prior
     from .predictivecheck import Predicted, predictive
     from .problem import FitProblem, Free, load_problem, patient_problem
@@ -209,6 +207,7 @@ if TYPE_CHECKING:
     from .settling import resolve_triggers
     from .simulation import NO_TREATMENT, Simulation, simulate
     from .storage import Run, load_fit, load_run, save_run
+    from .summaries import write_population, write_posterior
     from .verdict import fit_warnings, influences, judge, judged_table
     from .virtual import Covariate, Design, Filter, VirtualPopulation, synthetic_patient
 

@@ -205,8 +205,8 @@ def population(population: str, out: Path, **options: Any) -> None:
     --resume continues, with the same numbers as an uninterrupted run.
     """
     from .populationfile import load_study, with_number
-    from .populationreport import write_population
     from .populationrun import run_population
+    from .summaries import write_population
 
     study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
     with progress_line() as line:
@@ -220,7 +220,7 @@ def population(population: str, out: Path, **options: Any) -> None:
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
     from .populationparts import Summary
-    from .populationreport import patient_counts
+    from .summaries import patient_counts
 
     summary = Summary(results)
     for text in patient_counts(summary):

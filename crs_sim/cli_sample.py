@@ -39,8 +39,8 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     """
     from .output import check_folder
     from .posterior import CHAIN, SamplePlan
-    from .posteriorreport import write_posterior
     from .sampler import sample as draw
+    from .summaries import write_posterior
 
     loaded, run = problem_and_run(problem)
     seed = loaded.seed if size["seed"] is None else size["seed"]
@@ -93,7 +93,7 @@ def peak(problem: FitProblem, run: Run) -> PosteriorMode:
 
 def print_posterior(found: Posterior) -> None:
     """Print quantiles, R-hat and effective draws of each parameter, then the verdict."""
-    from .posteriorreport import COLUMNS, summary_words
+    from .summaries import COLUMNS, summary_words
 
     rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]
     print_columns([COLUMNS[:-1], *rows], right=True)

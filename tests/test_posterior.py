@@ -26,10 +26,10 @@ from crs_sim.posteriorplots import (
     plot_trace,
     share_levels,
 )
-from crs_sim.posteriorreport import posterior_text, predicted_table
 from crs_sim.predictivecheck import predictive
 from crs_sim.problem import load_problem
 from crs_sim.sampler import sample
+from crs_sim.summaries import posterior_text, predicted_table
 
 
 @pytest.fixture(scope="module")
