@@ -21,8 +21,16 @@ from .cli_sample import sample
 from .cli_search import search
 from .cli_sensitivity import sensitivity
 from .errors import CrsSimError
-from .options import DataSetSource, data_set, format_short, hours_between, parameter_values
-from .progress import print_table, print_written, screen
+from .options import (
+    DataSetSource,
+    data_set,
+    format_short,
+    hours_between,
+    parameter_values,
+    print_table,
+    print_written,
+    screen,
+)
 
 if TYPE_CHECKING:
     from .model import Model

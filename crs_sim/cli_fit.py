@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import PROBLEM_OPTION, workers_options
 from .cli_population import data_set_options, fit_patients
 from .cli_profile import write_profiles
 from .errors import InputError
-from .options import DataSetSource, data_set
-from .progress import print_table, progress_line, progress_of
+from .options import (
+    PROBLEM_OPTION,
+    DataSetSource,
+    data_set,
+    print_table,
+    progress_line,
+    progress_of,
+    workers_options,
+)
 
 if TYPE_CHECKING:
     from .cluster import Workers

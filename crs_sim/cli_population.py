@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import workers_options
 from .errors import CrsSimError, InputError
-from .options import DataSetSource, data_set
-from .progress import print_columns, print_written, progress_line, throttled_progress
+from .options import (
+    DataSetSource,
+    data_set,
+    print_columns,
+    print_written,
+    progress_line,
+    throttled_progress,
+    workers_options,
+)
 
 if TYPE_CHECKING:
     from .cohort import Outcome, PopulationFit

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import PROBLEM_OPTION, file_of_problem, folder_of
 from .cli_population import data_set_options
 from .errors import InputError, StorageError
-from .options import DataSetSource, data_set, format_short
-from .progress import print_columns, print_written, progress_line, throttled_progress
+from .options import (
+    PROBLEM_OPTION,
+    DataSetSource,
+    data_set,
+    file_of_problem,
+    folder_of,
+    format_short,
+    print_columns,
+    print_written,
+    progress_line,
+    throttled_progress,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import OUT_OPTION, PROBLEM_OPTION, folder_of, workers_options
-from .progress import print_columns
+from .options import OUT_OPTION, PROBLEM_OPTION, folder_of, print_columns, workers_options
 
 if TYPE_CHECKING:
     from .cluster import Workers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .progress import print_columns, print_written, progress_line, throttled_progress
+from .options import print_columns, print_written, progress_line, throttled_progress
 
 if TYPE_CHECKING:
     from .posterior import Posterior

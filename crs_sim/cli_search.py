@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import PROBLEM_OPTION, file_of_problem, workers_options
 from .errors import InputError
-from .options import format_short
-from .progress import print_columns, print_written, progress_line, throttled_progress
+from .options import (
+    PROBLEM_OPTION,
+    file_of_problem,
+    format_short,
+    print_columns,
+    print_written,
+    progress_line,
+    throttled_progress,
+    workers_options,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress

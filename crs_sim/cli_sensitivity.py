@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import RESEARCH_ONLY
-from .cli_options import PROBLEM_OPTION, workers_options
-from .options import format_short
-from .progress import print_columns, print_written, progress_line, throttled_progress
+from .options import (
+    PROBLEM_OPTION,
+    format_short,
+    print_columns,
+    print_written,
+    progress_line,
+    throttled_progress,
+    workers_options,
+)
 
 if TYPE_CHECKING:
     from .cluster import Workers

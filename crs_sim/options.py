@@ -1,16 +1,28 @@
-"""Parse the values of command-line options, and format numbers for printing.
+"""What commands share: option values, common options, progress and tables.
 
 The command line imports this file at start-up, so it imports nothing slow.
 """
 
+# Bars and tables on a terminal are rich's; ours is what to say where there is none, since
+# rich then says nothing, and wraps rows that are long.
+
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import InputError
+import click
+
+from . import RESEARCH_ONLY
+from .errors import CrsSimError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
@@ -102,3 +114,153 @@ def data_set(
                 "leave it out"
             )
     return DataSetSource(data, model, columns)
+
+
+PROBLEM_OPTION = click.option(
+    "--problem", metavar="PROBLEM", help="The problem of the run  [default: found from its folder]"
+)
+OUT_OPTION = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Output folder  [default: the run's folder]",
+)  # fmt: skip
+
+
+def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
+    """Add --workers and --cluster, passed on as one ``workers``: a number, an address, or None.
+
+    Parameters
+    ----------
+    what : str, the kind of local workers: Threads, Processes
+    on_cluster : str, note on work that is not done on the cluster, if any
+    """
+
+    def added(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--workers", type=int, help=f"{what}  [default: one for each core]")
+        @click.option(
+            "--cluster",
+            default="",
+            metavar="ADDRESS",
+            help=f"Use a Dask cluster instead: tcp://host:8786.{on_cluster}",
+        )
+        @wraps(command)
+        def run(*, workers: int | None, cluster: str, **options: Any) -> Any:
+            if cluster and workers is not None:
+                raise InputError("--workers  is for this machine; leave it out with --cluster")
+            return command(workers=cluster or workers, **options)
+
+        return run
+
+    return added
+
+
+def folder_of(run: str) -> Path:
+    """The folder for files that are added to a run."""
+    from .shipped import results_folder
+    from .storage import load_run
+
+    return results_folder(load_run(run).path)
+
+
+def file_of_problem(run: str, name: str, option: str) -> Path:
+    """The path of a file beside a run or beside its problem, such as its scenarios.toml."""
+    from .storage import load_run, problem_of
+
+    stored = load_run(run)
+    folder = stored.path
+    for above in (folder, *folder.resolve().parents[:2]):
+        if (above / name).is_file():
+            return above / name
+    with suppress(CrsSimError):  # a run that was written elsewhere, with --out
+        problem = problem_of(stored).path
+        if problem and (beside := Path(problem).parent / name).is_file():
+            return beside
+    raise InputError(f"{folder}  has no {name} beside it; write one (see the README) or name it "
+                     f"with {option}")  # fmt: skip
+
+
+LINES = 20
+WIDE = 118
+
+
+def progress_line() -> Progress:
+    """A progress bar on the terminal; disabled if there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+               TextColumn("{task.completed} of {task.total}  {task.fields[last]}"),
+               TimeElapsedColumn())  # fmt: skip
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def progress_of(
+    progress: Progress, name: str, words: Callable[[Any], str]
+) -> Callable[[int, int, Any], None]:
+    """A callback (finished, total, latest item) that updates a progress bar.
+
+    Without a terminal it writes one line per call.
+    """
+    task = progress.add_task(name, total=None, last="")
+
+    def report(finished: int, total: int, item: Any) -> None:
+        progress.update(task, completed=finished, total=total, last=words(item))
+        if not progress.console.is_terminal:
+            click.echo(f"{name}: {finished} of {total}, {words(item)}", err=True)
+
+    return report
+
+
+def throttled_progress(
+    progress: Progress, name: str, words: Callable[[Any], str] = str
+) -> Callable[..., None]:
+    """As `progress_of`, with arguments (finished, total) or (finished, total, latest item).
+
+    Without a terminal it writes about `LINES` lines.
+    """
+    update, last = progress_of(progress, name, words), 0
+
+    def report(finished: int, total: int, *item: Any) -> None:
+        nonlocal last
+        due = progress.console.is_terminal or finished - last >= total / LINES
+        if due or finished == total:
+            update(finished, total, *item or (f"{100 * finished / total:.0f} %",))
+            last = finished
+
+    return report
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table; rows with the verdict "miss" are red."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        style = "bold red" if "miss" in row else ""
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    screen().print(table)
+
+
+def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:
+    """Print a plain table with a header row; ``right`` aligns all columns but the first."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    sides = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]
+    for row in rows:
+        cells = (pad(cell, n) for pad, cell, n in zip(sides, row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def screen() -> Console:
+    """Standard output; `WIDE` columns where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def print_written(files: Iterable[Path]) -> None:
+    """Print the files written, and the research-only notice."""
+    for path in files:
+        click.echo(f"wrote {path}")
+    click.echo(RESEARCH_ONLY)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from paths import ROOT, SHIPPED_RUN, tracked
 
-from crs_sim.cli_options import file_of_problem
+from crs_sim.options import file_of_problem
 from crs_sim.storage import load_fit, load_run
 
 NEWEST = re.compile(r"load_(run|fit)\(\W*ruemmele2025\W*[,)]")
