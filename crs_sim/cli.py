@@ -16,10 +16,9 @@ from .cli_fit import fit, replay
 from .cli_models import check, export, new, show
 from .cli_population import data_set_options, fit_all, population
 from .cli_predict import compare, compare_fits, predict
-from .cli_profile import leave_one_out, profile
-from .cli_sample import sample
 from .cli_search import search
 from .cli_sensitivity import sensitivity
+from .cli_uncertainty import leave_one_out, profile, sample
 from .errors import CrsSimError
 from .options import (
     DataSetSource,

@@ -11,7 +11,7 @@ import click
 
 from . import RESEARCH_ONLY
 from .cli_population import data_set_options, fit_patients
-from .cli_profile import write_profiles
+from .cli_uncertainty import write_profiles
 from .errors import InputError
 from .options import (
     PROBLEM_OPTION,
