@@ -16,8 +16,7 @@ from .cli_fit import fit, replay
 from .cli_models import check, export, new, show
 from .cli_population import data_set_options, fit_all, population
 from .cli_predict import compare, compare_fits, predict
-from .cli_search import search
-from .cli_sensitivity import sensitivity
+from .cli_scenarios import search, sensitivity
 from .cli_uncertainty import leave_one_out, profile, sample
 from .errors import CrsSimError
 from .options import (
