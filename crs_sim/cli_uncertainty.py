@@ -63,8 +63,8 @@ def write_profiles(
     """Profile a fit, write the results to a folder, and print verdicts and files."""
     from .profiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
+    from .records import check_log
     from .report import add_profiles, better_optima, profile_words
-    from .runlog import check_log
 
     path = folder / FILE
     check_log(path, resume=resume)
@@ -107,7 +107,7 @@ def leave_one_out(
     """
     from .leaveout import leave_out
     from .profiles import append_omission, read_omissions
-    from .runlog import check_log
+    from .records import check_log
     from .storage import load_fit
 
     result = load_fit(run, options["problem"])

@@ -18,7 +18,7 @@ from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikeliho
 from .errors import StorageError
 from .output import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
-from .runlog import check_resume
+from .records import check_resume
 from .storage import versions
 from .units import pretty
 

@@ -36,7 +36,7 @@ from .errors import InputError, StorageError
 from .fitting import Fit
 from .objective import Array, Objective, logs, prior_vectors
 from .output import json_file, write_atomic
-from .runlog import check_resume, check_same_job
+from .records import check_resume, check_same_job
 from .workers import thread_map
 
 TRIES = 1000

@@ -22,9 +22,8 @@ import pandas as pd
 from . import RESEARCH_ONLY
 from .endpoints import endpoint
 from .errors import StorageError
-from .parquet import read_metadata, read_parquet
 from .populationfile import PopulationStudy
-from .runlog import check_resume
+from .records import check_resume, read_metadata, read_parquet
 from .storage import versions
 from .virtual import BLOCK, Filter
 

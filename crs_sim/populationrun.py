@@ -25,7 +25,6 @@ from .errors import StorageError
 from .kernel import compile_kernel
 from .ledger import COLUMNS
 from .output import check_folder, json_file, write_atomic
-from .parquet import parquet_bytes
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,
@@ -44,6 +43,7 @@ from .populationparts import (
     is_done,
     question_of,
 )
+from .records import parquet_bytes
 from .rosenbrock import LANES
 from .workers import thread_map
 

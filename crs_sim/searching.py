@@ -35,7 +35,7 @@ from .kernel import compile_kernel
 from .model import Model
 from .objective import METHOD, RTOL, Array
 from .posterior import problem_hash
-from .runlog import append_rows, open_log
+from .records import append_rows, open_log
 from .scenario import Scenario
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import simulate

@@ -25,7 +25,7 @@ from crs_sim.indices import (
     prior_intervals,
 )
 from crs_sim.problem import load_problem
-from crs_sim.runlog import append_rows, open_log
+from crs_sim.records import append_rows, open_log
 from crs_sim.sensitivities import LOG, SensitivityPlan, sensitivity
 from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.storage import save_run
