@@ -285,7 +285,7 @@ def simulation_files(
     """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
-        from .simulationfiles import table_files
+        from .simulation import table_files
         from .storage import versions
 
         recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}

@@ -27,8 +27,7 @@ from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
 from crs_sim.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.settling import CompiledRunner, resolve_triggers
-from crs_sim.simulation import simulate
-from crs_sim.simulationfiles import table_files
+from crs_sim.simulation import simulate, table_files
 from crs_sim.virtual import Design, synthetic_patient
 
 MINUTE = 1 / 1440
