@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Array, Indices
 from .decisions import check_rules
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
@@ -31,8 +32,6 @@ from .workers import StoppedError, thread_map
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 Ledgers = dict[str, dict[Hashable, Ledger]]
 

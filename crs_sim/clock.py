@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array, Indices
 from .dosing import HOURS_PER_DAY, Dose, Input, Values, expand
 from .errors import InputError
 from .model import Model
@@ -167,9 +167,6 @@ def _after_resets(inputs: Iterable[Input], resets: list[float]) -> Iterable[Inpu
         elif item.start < reset - SAME_TIME:
             yield item.between(item.start, reset)
 
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 BEFORE = -1
 """Index of the time before day 0, whose parameters give the initial values."""

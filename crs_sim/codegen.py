@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
-
-Array = NDArray[np.float64]
 
 WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")
 """The modules that determine what is generated."""

@@ -19,10 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from .arrays import Array
 from .errors import InputError, unknown_name
 from .population import Population
-
-Array = NDArray[np.float64]
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""

@@ -12,14 +12,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .clock import SAME_TIME
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
 from .errors import InputError, unknown_name
 from .model import Model
 from .scenario import Condition, Scenario, Trigger
 from .units import conversion_factor
-
-Array = NDArray[np.float64]
 
 PLANNED = "planned"
 MINUTES_PER_DAY = 1440

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
+from .arrays import Array
 from .objective import (
     ROUGH_RTOL,
     RTOL,
-    Array,
     Objective,
     SecantCorrection,
     logs,

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from .arrays import Array
 from .errors import InputError, StorageError
 from .fitting import Fit
-from .objective import Array, Objective, logs, prior_vectors
+from .objective import Objective, logs, prior_vectors
 from .output import json_file, write_atomic
 from .records import check_resume, check_same_job
 from .workers import thread_map

@@ -16,14 +16,13 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
 from .model import Model
 from .patientfiles import GRADE
 
-Array = NDArray[np.float64]
 Value = Any
 """A float for one run; (n_members,) for many."""
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError, unknown_name
 from .ledger import Ledger
 from .model import Model
@@ -22,7 +22,6 @@ from .simulation import check_rtol, sample_days
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
 
 EVERY_HOURS = 6.0
 """Default sampling interval where curves become bands, peaks and durations."""

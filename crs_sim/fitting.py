@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from .arrays import Array
 from .cluster import Workers, parallel_map
 from .descents import (
     MAX_STEPS,
@@ -29,7 +30,7 @@ from .descents import (
 from .errors import InputError
 from .model import Model
 from .noise import NORMAL_95, days_needed
-from .objective import METHOD, ROUGH_RTOL, RTOL, Array, Objective, curves, logs, values_by_name
+from .objective import METHOD, ROUGH_RTOL, RTOL, Objective, curves, logs, values_by_name
 from .problem import FitProblem
 from .simulation import Simulation
 

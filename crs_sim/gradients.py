@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .kernel import Kernel, Runs
 from .timeline import Timeline
-
-Array = NDArray[np.float64]
 
 LOG_STEP = 1e-7
 """Change of a parameter's logarithm: rounding (1e-16/1e-6) and curvature (1e-6) stay small."""

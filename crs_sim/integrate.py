@@ -15,8 +15,8 @@ from itertools import islice
 from typing import NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .clock import APART, CYCLE, JOIN, ONWARD, RESET
 from .codegen import Code, compile_model
 from .errors import InputError, IntegrationError
@@ -26,8 +26,6 @@ from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
 from .timeline import InputTables, Timeline, amounts, input_tables, parameters_at_samples
 from .walk import steady
-
-Array = NDArray[np.float64]
 
 METHODS = ("Rosenbrock", "LSODA", "BDF", "Radau")
 COMPILED = "Rosenbrock"

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import rosenbrock
+from .arrays import Array, Indices
 from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
 from .codegen import code_key
 from .errors import CrsSimError
@@ -44,9 +44,6 @@ from .rosenbrock import (
 )
 from .timeline import Timeline, amounts, parameter_versions
 from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 MADE_OF = ("rosenbrock", "lanes", "machinecode")
 """The modules that determine what is compiled for a model, beside those of the plain code."""

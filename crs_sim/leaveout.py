@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
+from .arrays import Array
 from .cluster import Workers, parallel_map
 from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError
 from .fitting import DRAWS, Fit, assemble_fit
 from .noise import Noise, days_needed, predicted
-from .objective import ROUGH_RTOL, Array, Objective, curves, logs, prior_vectors, values_by_name
+from .objective import ROUGH_RTOL, Objective, curves, logs, prior_vectors, values_by_name
 from .patient import Observation
 from .problem import FitProblem
 from .verdict import SAME_OPTIMUM, agreeing, residual_slices, signed_norm, when

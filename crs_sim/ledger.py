@@ -31,9 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .arrays import Array
 from .clock import SAME_TIME, parameters_by_day
 from .decisions import Order
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
@@ -43,7 +41,6 @@ from .scenario import Scenario
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
 
 COLUMNS = ("day", "drug", "amount", "unit", "hours", "given", "why")
 """Columns of the ledger as a table."""

@@ -14,14 +14,12 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
+from .arrays import Array
 from .clock import SAME_TIME
 from .errors import InputError, unknown_name
 from .patient import Observation
-
-Array = NDArray[np.float64]
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9

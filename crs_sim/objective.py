@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import IntegrationError
 from .gradients import LOG_STEP, side_by_side
 from .kernel import Runs, compile_kernel
@@ -31,8 +32,6 @@ from .problem import FitProblem
 from .simulation import Simulation, simulate
 from .timeline import build_timeline
 from .workers import raise_if_stopped
-
-Array = NDArray[np.float64]
 
 MIN_CURVATURE = 1e-12
 """Relative curvature along a step below which the secant update is skipped."""

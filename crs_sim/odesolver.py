@@ -11,16 +11,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
+from .arrays import Array
 from .kernel import Kernel, Runs
 from .rosenbrock import DONE, STAGES, WORDS
 from .timeline import Timeline, empty_timeline
 
 __all__ = ["Rosenbrock", "Setup", "solve_ivp"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

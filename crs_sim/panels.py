@@ -21,11 +21,12 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from .arrays import Array
 from .dosing import Input
 from .model import Model
 from .noise import NORMAL_95, Noise
 from .patient import Observation
-from .simulation import Array, Simulation
+from .simulation import Simulation
 from .units import pretty
 
 # the Okabe-Ito palette, distinguishable with colour-vision deficiency

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from .arrays import Array
 from .errors import InputError
 from .model import Model
 from .noise import NORMAL_95, Noise
@@ -26,7 +26,6 @@ from .problemfiles import noise_of, prior_of, read_prior
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
 
 NO_SOURCE = "not given"
 

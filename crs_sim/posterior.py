@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrays import Array
 from .draws import (
     ESS_NEEDED,
     RHAT_LIMIT,
     WALKERS_LIMIT,
-    Array,
     Convergence,
     Draws,
     Part,

@@ -16,12 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from scipy.ndimage import gaussian_filter
 
 from . import RESEARCH_ONLY
+from .arrays import Array
 from .errors import InputError, unknown_name
 from .fitplots import named_rows
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, list_figure, stack, styled
 from .posterior import Posterior
-from .simulation import Array
 
 MOST_PAIRED = 6
 """Default number of parameters in a corner plot; more are not legible."""

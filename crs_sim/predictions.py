@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from .arrays import Array
 from .batches import simulate_many
 from .draws import Draws, weighted_draws
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
@@ -22,7 +23,6 @@ from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Model
 from .noise import Noise
-from .objective import Array
 from .patient import Patient, check_against
 from .population import Population
 from .scenario import Scenario

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
+from .arrays import Array
 from .errors import InputError
 from .noise import Noise, days_needed, residuals
-from .objective import ROUGH_RTOL, Array, Courses, Objective
+from .objective import ROUGH_RTOL, Courses, Objective
 from .patient import Observation
 from .posterior import Posterior
 from .verdict import when

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
+from .arrays import Array
 from .cluster import Workers, parallel_map
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit
-from .objective import FAILED, Array, Objective, logs
+from .objective import FAILED, Objective, logs
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
 
 RISE = 0.7

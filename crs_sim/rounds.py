@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .arrays import Array
 from .cluster import Workers, parallel_map
 from .cohort import (
     Outcome,
@@ -28,7 +29,7 @@ from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
 from .fitting import fit
 from .model import Model
-from .objective import Array, Objective, logs
+from .objective import Objective, logs
 from .population import Population
 from .problem import FitProblem, Free
 

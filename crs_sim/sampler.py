@@ -20,7 +20,8 @@ from typing import Any
 import emcee
 import numpy as np
 
-from .draws import Array, Part, append, begin, check_same_run, join, read
+from .arrays import Array
+from .draws import Part, append, begin, check_same_run, join, read
 from .errors import InputError
 from .fitting import Fit, fit
 from .objective import ROUGH_RTOL, Objective, logs

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .arrays import Array
 from .cluster import Workers, ordered_map
 from .comparison import Comparison, compare
 from .draws import Draws
@@ -33,7 +34,7 @@ from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
 from .kernel import compile_kernel
 from .model import Model
-from .objective import METHOD, RTOL, Array
+from .objective import METHOD, RTOL
 from .posterior import problem_hash
 from .records import append_rows, open_log
 from .scenario import Scenario

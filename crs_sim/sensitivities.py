@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .batches import BATCH, Batch, plan_batches, run_batch
 from .cluster import InOrder, Workers, ordered_map
 from .endpoints import Endpoint, Members
@@ -34,7 +35,6 @@ from .indices import (
     prior_intervals,
 )
 from .kernel import compile_kernel
-from .objective import Array
 from .posterior import problem_hash
 from .records import append_rows, open_log
 

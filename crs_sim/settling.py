@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array, Indices
 from .clock import SAME_TIME, parameters_by_day
 from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
@@ -28,9 +29,6 @@ from .model import Model
 from .rosenbrock import DONE
 from .scenario import Scenario
 from .timeline import build_timeline
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 DECISION_RTOL = 1e-6
 """Relative tolerance of the runs that decide: crossings are right to a fraction of a second."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import RESEARCH_ONLY
+from .arrays import Array
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
 from .integrate import Counts, check_method, integrate
@@ -28,7 +28,6 @@ from .units import pretty
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
 
 NO_TREATMENT = Scenario("no treatment")
 MAX_SAMPLES = 1_000_000

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array, Indices
 from .clock import (
     BEFORE,
     ONWARD,
@@ -33,10 +33,6 @@ from .errors import InputError, unknown_name
 from .model import Model
 from .scenario import Change, Scenario
 from .units import conversion_factor, plain_number
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
 
 NEARLY = 1e-13
 """Times max(1, day): a step ending this close to a segment's end ends there, as in the kernel."""

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .arrays import Array
 from .fitting import Fit
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
-from .objective import Array, Objective, logs
+from .objective import Objective, logs
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation

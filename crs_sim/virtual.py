@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from .arrays import Array
 from .errors import InputError, unknown_name
 from .model import Model
 from .noise import Noise
@@ -27,8 +27,6 @@ from .population import Population
 from .scenario import Condition, Scenario
 from .settling import resolve_triggers
 from .simulation import Simulation, simulate
-
-Array = NDArray[np.float64]
 
 BLOCK = 128
 """Patients drawn together; a multiple of the four simulated together in SIMD lanes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple, get_type_hints
 
+from .arrays import Array
 from .clock import APART, CYCLE, JOIN, RESET
 from .rosenbrock import (
     CONSTANTS,
@@ -33,7 +34,6 @@ from .rosenbrock import (
     STATUS,
     USED,
     WORK,
-    Array,
     Counters,
     P,
     Q,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from crs_sim.objective import Array, SecantCorrection
+from crs_sim.arrays import Array
+from crs_sim.objective import SecantCorrection
 
 
 def residuals(x: Array) -> Array:
