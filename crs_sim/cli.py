@@ -266,7 +266,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .modelfolder import model_for_patient
+    from .patient import model_for_patient
 
     model = model_for_patient(patient)
     if run is None:

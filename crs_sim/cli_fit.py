@@ -117,8 +117,8 @@ def fit_problem(
     """Fit a problem or a patient; write a run folder and print the results."""
     from .fitting import drop_one
     from .fitting import fit as run_fit
-    from .modelfolder import model_for_patient
     from .output import check_folder
+    from .patient import model_for_patient
     from .problem import load_problem, patient_at
     from .report import write_report
     from .storage import save_run

@@ -71,7 +71,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     --data names a data set. Parameters are tied (individual values, shrunk towards the population
     median), or --shared, or --own.
     """
-    from .modelfolder import model_for_patient
+    from .patient import model_for_patient
 
     source = data_set("fit-all", patients, options)
     if source is not None:

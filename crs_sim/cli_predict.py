@@ -115,8 +115,7 @@ def predict_from_prior(
     patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
-    from .modelfolder import model_for_patient
-    from .patient import check_against
+    from .patient import check_against, model_for_patient
     from .population import load_population
     from .predictions import predict_prior
     from .simulation import simulate

@@ -22,8 +22,8 @@ from .comparison import LEVEL, Comparison
 from .dosing import Input
 from .endpoints import Endpoint
 from .errors import InputError, unknown_name
+from .model import GRADE
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
-from .patientfiles import GRADE
 from .plots import Picture, styled
 from .predictions import Band
 

@@ -20,8 +20,7 @@ import numpy as np
 from .arrays import Array
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
-from .model import Model
-from .patientfiles import GRADE
+from .model import GRADE, Model
 
 Value = Any
 """A float for one run; (n_members,) for many."""

@@ -202,3 +202,6 @@ class Model:
             f"Model({self.name!r}: {len(self.states)} states, {len(self.parameters)} parameters, "
             f"{len(self.quantities)} quantities, hash {self.hash})"
         )
+
+
+GRADE = "crs_grade"

@@ -13,10 +13,9 @@ from .codecache import cached_bytes, fingerprint, read_cached, source_fingerprin
 from .errors import InputError
 from .model import Model
 from .shipped import locate
-from .workbook import is_workbook
 
 if TYPE_CHECKING:
-    from .patient import Patient
+    pass
 
 READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
 """The modules whose source determines how a model file is parsed."""
@@ -44,13 +43,6 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     cached = cached_bytes(name, lambda: pickle.dumps(_read(*texts)))
     model: Model = pickle.loads(read_cached(cached))
     return model
-
-
-def model_for_patient(patient: Patient) -> Model:
-    """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
-    home = Path(patient.path)
-    path = (home.parent if is_workbook(home) else home) / patient.model
-    return load_model(path if patient.path and path.exists() else patient.model)
 
 
 def _read(text: str, path: str, drugs: str, drugs_path: str) -> Model:

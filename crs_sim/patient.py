@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
 from .model import Model
+from .modelfolder import load_model
 from .patientfiles import (
     FILES,
     RATIOS,
@@ -370,3 +371,10 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
 def _readable(model: Model, unit: str) -> str:
     """A unit of the model as text: its definition if the name alone cannot be parsed."""
     return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
+
+
+def model_for_patient(patient: Patient) -> Model:
+    """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
+    home = Path(patient.path)
+    path = (home.parent if is_workbook(home) else home) / patient.model
+    return load_model(path if patient.path and path.exists() else patient.model)

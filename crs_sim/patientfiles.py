@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import FileError, StorageError
+from .model import GRADE
 from .output import write_atomic
 from .tables import (
     CellError,
@@ -40,7 +41,6 @@ Kind = Literal[
 KINDS: tuple[str, ...] = get_args(Kind)
 WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
-GRADE = "crs_grade"
 MAX_DOSES = 10_000
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
 SHEETS = (*FILES, "changes")

@@ -17,8 +17,7 @@ from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, error_location
 from .model import Model
-from .modelfolder import model_for_patient
-from .patient import check_against, load_patient
+from .patient import check_against, load_patient, model_for_patient
 from .population import load_population
 from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios

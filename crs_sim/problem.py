@@ -227,7 +227,7 @@ def patient_problem(
     >>> patient_problem(load_patient("ruemmele2025")).noise.spreads["crp"].sd
     0.1
     """
-    from .modelfolder import model_for_patient
+    from .patient import model_for_patient
 
     model = model_for_patient(patient) if model is None else model
     population_prior = prior_of(model) if prior is None else read_prior(prior)

@@ -290,9 +290,8 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 
 def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
-    from .modelfolder import model_for_patient
     from .noise import GradeScale, Noise, Spread
-    from .patient import check_against
+    from .patient import check_against, model_for_patient
     from .problem import FitProblem, Free
 
     model, noise = model_for_patient(patient), run.result["noise"]

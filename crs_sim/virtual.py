@@ -19,10 +19,9 @@ from scipy.special import ndtr, ndtri
 
 from .arrays import Array
 from .errors import InputError, unknown_name
-from .model import Model
+from .model import GRADE, Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
-from .patientfiles import GRADE
 from .population import Population
 from .scenario import Condition, Scenario
 from .settling import resolve_triggers
