@@ -177,8 +177,7 @@ if TYPE_CHECKING:
     from .leaveout import HeldOut, Omission, compare_fits, leave_out
     from .ledger import Entry, Ledger
     from .model import Drug, Model, Parameter, Quantity, State
-    from .modelfile import read_model, sbml
-    from .modelfolder import load_model
+    from .modelfile import load_model, read_model, sbml
     from .noise import GradeScale, Noise, Spread
     from .nonmem import Study, read_nonmem
     from .patient import Observation, Observations, Patient, check_against, load_patient

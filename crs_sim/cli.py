@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def check(model: str) -> None:
     """Check MODEL for wrong units, hidden factors, unused names and missing sources."""
     from .checks import check_model
-    from .modelfolder import load_model
+    from .modelfile import load_model
 
     loaded = load_model(model)
     issues = check_model(loaded)
@@ -64,7 +64,7 @@ def check(model: str) -> None:
 @click.option("--sbml", "as_sbml", is_flag=True, help="Print SBML instead, for other tools.")
 def show(model: str, as_sbml: bool) -> None:
     """List the equations of MODEL, and every number with unit and source."""
-    from .modelfolder import load_model
+    from .modelfile import load_model
 
     loaded = load_model(model)
     if as_sbml:

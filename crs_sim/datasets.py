@@ -115,7 +115,7 @@ def simulate_data_set(
     data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
 ) -> StudyRun:
     """Read and simulate a data set, with a model by name and some parameter values changed."""
-    from .modelfolder import load_model
+    from .modelfile import load_model
 
     loaded = load_model(model).with_values(**values)
     return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)

@@ -1,7 +1,9 @@
-"""Read a model file into a `Model`, and write a `Model` as Antimony or SBML.
+"""A model's folder to a `Model`, cached once parsed; a `Model` to SBML.
 
 The only module that imports antimony and libsbml. `crs_sim.dialect` splits the text into statements
 and validates them; antimony converts it to SBML, from which values and formulas are taken.
+
+It is parsed again when its text or the parsing code changes.
 """
 
 from __future__ import annotations
@@ -9,20 +11,27 @@ from __future__ import annotations
 import ast
 import copy
 import math
+import pickle
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import antimony
 import libsbml
 
+from .codecache import cached_bytes, fingerprint, read_cached, source_fingerprint
 from .dialect import FUNCTIONS, Scan, raise_problems, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
+from .shipped import locate
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
+
+if TYPE_CHECKING:
+    pass
 
 # for export to other tools: x^n is undefined for x < 0, where a solver may step
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
@@ -331,3 +340,51 @@ def sbml(model: Model) -> str:
     header = f"model {model.name}\n"
     text = text.replace(header, header + "  unit time_unit = 86400 second;\n", 1)
     return _sbml_text(text, model.name, model.path)
+
+
+READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
+"""The modules whose source determines how a model file is parsed."""
+
+
+def load_model(name_or_path: str | Path = "crs") -> Model:
+    """Load the model of a folder (``model.ant`` and optionally ``drugs.toml``), or a shipped one.
+
+    Parameters
+    ----------
+    name_or_path : a folder, a ``.ant`` file, or the name of a shipped model
+
+    Raises
+    ------
+    ModelError, InputError, UnitError, UnknownNameError
+        If a file cannot be read, or holds something outside the dialect; with file and line.
+    """
+    home = locate(name_or_path, "models", "model.ant")
+    path = home / "model.ant" if home.is_dir() else home
+    drugs_path = path.with_name("drugs.toml")
+    drugs = _text(drugs_path) if drugs_path.is_file() else ""
+    texts = (_text(path), _display(path), drugs, _display(drugs_path))
+    readers = source_fingerprint(READERS, ("antimony", "python-libsbml"))
+    name = f"{path.parent.name}_{fingerprint(*texts, readers)}.model"
+    cached = cached_bytes(name, lambda: pickle.dumps(_read(*texts)))
+    model: Model = pickle.loads(read_cached(cached))
+    return model
+
+
+def _read(text: str, path: str, drugs: str, drugs_path: str) -> Model:
+
+    return with_drugs(read_model(text, path), read_drugs(drugs, drugs_path), drugs_path)
+
+
+def _display(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise InputError(f"{_display(path)}:{line}  is not UTF-8 text: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{_display(path)}  cannot be read: {error.strerror}") from None

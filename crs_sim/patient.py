@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
 from .model import Model
-from .modelfolder import load_model
+from .modelfile import load_model
 from .patientfiles import (
     FILES,
     RATIOS,

@@ -159,7 +159,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     >>> load_problem("ruemmele2025").names[:2]
     ('engraftment', 'r_switch')
     """
-    from .modelfolder import load_model
+    from .modelfile import load_model
 
     patient = patient_at(name)
     if patient is not None:

@@ -12,8 +12,7 @@ from crs_sim import checks
 from crs_sim.checks import Issue, check_model, listing
 from crs_sim.errors import UnitError
 from crs_sim.model import Model
-from crs_sim.modelfile import read_drugs, read_model
-from crs_sim.modelfolder import load_model
+from crs_sim.modelfile import load_model, read_drugs, read_model
 
 
 def issues(old: str, new: str) -> list[Issue]:

@@ -17,8 +17,7 @@ from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, ModelError, UnitError, UnknownNameError
 from crs_sim.formula import evaluate
 from crs_sim.model import Model, Parameter, Quantity, State
-from crs_sim.modelfile import antimony_text, read_drugs, read_model, sbml
-from crs_sim.modelfolder import load_model
+from crs_sim.modelfile import antimony_text, load_model, read_drugs, read_model, sbml
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import simulate
 

@@ -14,7 +14,7 @@ from crs_sim.cli import cli
 from crs_sim.datasets import run_study
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.model import Drug
-from crs_sim.modelfolder import load_model
+from crs_sim.modelfile import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.patient import check_against
 
