@@ -224,7 +224,7 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
     from .datasets import failure_message, run_description, simulate_data_set, study_files, summary
-    from .output import write_atomic
+    from .files import write_atomic
 
     run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
@@ -241,7 +241,7 @@ def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
-    from .output import write_atomic
+    from .files import write_atomic
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
 

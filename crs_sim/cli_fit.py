@@ -115,9 +115,9 @@ def fit_problem(
     **options: Any,
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
+    from .files import check_folder
     from .fitting import drop_one
     from .fitting import fit as run_fit
-    from .output import check_folder
     from .patient import model_for_patient
     from .problem import load_problem, patient_at
     from .report import write_report
@@ -208,7 +208,7 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
 
     For a shipped problem it is a folder below the current one.
     """
-    from .shipped import results_folder
+    from .files import results_folder
 
     if out is not None:
         return run_parent(out)

@@ -67,7 +67,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     those of patients drawn from the prior.
     """
     from .ensemble import EVERY_HOURS, Sampling
-    from .output import check_folder
+    from .files import check_folder
 
     source = data_set("predict", run, options)
     check_folder(options["out"])
@@ -138,7 +138,7 @@ def write_bands(
 ) -> None:  # fmt: skip
     """Write the table and the figure, and print the source of the bands."""
     from .bandplots import plot_predictions
-    from .output import csv_file, write_atomic
+    from .files import csv_file, write_atomic
     from .plots import figure_files
 
     level, out = options["level"], options["out"]
@@ -175,7 +175,7 @@ def compare(
     """
     from .comparison import compare as run_compare
     from .ensemble import EVERY_HOURS, Sampling
-    from .output import check_folder
+    from .files import check_folder
     from .scenariofile import SCENARIOS, load_scenarios
     from .storage import load_fit
 
@@ -273,7 +273,7 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from .comparisonplots import plot_comparison
-    from .output import csv_file, write_atomic
+    from .files import csv_file, write_atomic
     from .plots import figure_files
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
@@ -304,8 +304,8 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
+    from .files import csv_file, write_atomic
     from .leaveout import compare_fits as compare
-    from .output import csv_file, write_atomic
     from .storage import load_fit
 
     fits = {name: load_fit(name) for name in runs}

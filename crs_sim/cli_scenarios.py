@@ -75,7 +75,7 @@ def search(
     of the parameters and compared with the treatment as given. Trials are saved as they are made;
     after an interruption, continue with --resume.
     """
-    from .output import check_folder
+    from .files import check_folder
     from .searchfiles import CHOSEN
     from .searching import search as run_search
     from .searchspace import SEARCH, load_search
@@ -155,7 +155,7 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
-    from .output import write_atomic
+    from .files import write_atomic
     from .plots import figure_files
     from .searchfiles import search_files
     from .sensitivityplots import plot_front
@@ -205,7 +205,7 @@ def sensitivity(
     with --resume.
     """
     from .endpoints import endpoint
-    from .output import check_folder
+    from .files import check_folder
     from .sensitivities import SensitivityPlan
     from .sensitivities import sensitivity as analyse
     from .storage import load_fit
@@ -243,7 +243,7 @@ def _print_sensitivity(found: Sensitivity) -> None:
 
 def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     """Write tables, verdicts and figures."""
-    from .output import csv_file, write_atomic
+    from .files import csv_file, write_atomic
     from .plots import figure_files
     from .sensitivityplots import plot_sensitivity, plot_tornado
 

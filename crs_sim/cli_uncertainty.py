@@ -147,9 +147,9 @@ def requested_groups(
 
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
+    from .files import csv_file, write_atomic
     from .fitplots import plot_left_out
     from .leaveout import leave_out_table
-    from .output import csv_file, write_atomic
     from .plots import figure_files
     from .verdict import influence_table
 
@@ -192,7 +192,7 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
     with the same numbers as an uninterrupted run.
     """
-    from .output import check_folder
+    from .files import check_folder
     from .posterior import CHAIN, SamplePlan
     from .sampler import sample as draw
     from .summaries import write_posterior

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
-from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
+from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
 
 WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")

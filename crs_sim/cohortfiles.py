@@ -16,7 +16,7 @@ import numpy as np
 from . import RESEARCH_ONLY
 from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 from .errors import StorageError
-from .output import csv_file, json_file, markdown, write_atomic
+from .files import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
 from .records import check_resume
 from .storage import versions

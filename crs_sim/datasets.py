@@ -18,13 +18,12 @@ import numpy as np
 
 from . import RESEARCH_ONLY
 from .errors import IntegrationError, StorageError, unknown_name
+from .files import csv_file, json_file, root, write_atomic
 from .model import Model
 from .nonmem import Study, read_nonmem
-from .output import csv_file, json_file, write_atomic
 from .patient import Patient
 from .problem import FitProblem, load_problem, patient_problem
 from .problemfiles import PRIORS, PROBLEM, Prior, prior_of, read_prior
-from .shipped import root
 from .simulation import Simulation, simulate
 from .storage import versions
 from .units import pretty

@@ -34,9 +34,9 @@ from scipy.stats import rankdata
 
 from .arrays import Array
 from .errors import InputError, StorageError
+from .files import json_file, write_atomic
 from .fitting import Fit
 from .objective import Objective, logs, prior_vectors
-from .output import json_file, write_atomic
 from .records import check_resume, check_same_job
 from .workers import thread_map
 

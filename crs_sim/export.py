@@ -19,10 +19,10 @@ from . import RESEARCH_ONLY
 from .clock import SAME_TIME
 from .errors import InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
+from .files import check_folder, csv_file, write_atomic
 from .modelfile import sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
-from .output import check_folder, csv_file, write_atomic
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation

@@ -22,9 +22,9 @@ import numpy as np
 
 from . import rosenbrock
 from .arrays import Array, Indices
-from .codecache import cached_text, fingerprint, load_generated, source_fingerprint
 from .codegen import code_key
 from .errors import CrsSimError
+from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .machinecode import Machine, object_file, processor
 from .model import Model
 from .rosenbrock import (

@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 import antimony
 import libsbml
 
-from .codecache import cached_bytes, fingerprint, read_cached, source_fingerprint
 from .dialect import FUNCTIONS, Scan, raise_problems, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
+from .files import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
-from .shipped import locate
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 def folder_of(run: str) -> Path:
     """The folder for files that are added to a run."""
-    from .shipped import results_folder
+    from .files import results_folder
     from .storage import load_run
 
     return results_folder(load_run(run).path)

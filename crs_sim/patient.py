@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
+from .files import locate
 from .model import Model
 from .modelfile import load_model
 from .patientfiles import (
@@ -29,7 +30,6 @@ from .patientfiles import (
     read_patient_file,
 )
 from .scenario import Change, Scenario
-from .shipped import locate
 from .tables import EXAMPLE_TIME, R, Table, check_duplicates, moment, place, read_table
 from .units import conversion_factor, convert, named_unit
 from .workbook import has_sheet, is_sheet, is_workbook

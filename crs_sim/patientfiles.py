@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import FileError, StorageError
+from .files import write_atomic
 from .model import GRADE
-from .output import write_atomic
 from .tables import (
     CellError,
     Moment,

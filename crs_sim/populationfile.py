@@ -16,12 +16,12 @@ import numpy as np
 from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, error_location
+from .files import locate
 from .model import Model
 from .patient import check_against, load_patient, model_for_patient
 from .population import load_population
 from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
-from .shipped import locate
 from .tables import CellError, Record, column, place, read_toml
 from .units import convert
 from .virtual import Covariate, Filter, VirtualPopulation

@@ -22,9 +22,9 @@ from .decisions import PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
+from .files import check_folder, json_file, write_atomic
 from .kernel import compile_kernel
 from .ledger import COLUMNS
-from .output import check_folder, json_file, write_atomic
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,

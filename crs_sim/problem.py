@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import FileError, InputError, unknown_name, with_location
+from .files import locate
 from .formula import evaluate, names
 from .model import Model
 from .noise import Noise
@@ -30,7 +31,6 @@ from .problemfiles import (
     read_prior,
     without,
 )
-from .shipped import locate
 from .tables import place, read_toml
 from .workbook import is_workbook
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from .errors import FileError, unknown_name, with_location
+from .files import locate, root
 from .model import Model
 from .noise import GradeScale, Noise, Spread
-from .shipped import locate, root
 from .tables import CellError, Record, column, place, read_toml
 
 Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .errors import StorageError
-from .output import check_folder, write_atomic
+from .files import check_folder, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd

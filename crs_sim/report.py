@@ -12,9 +12,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from . import RESEARCH_ONLY
+from .files import csv_file, markdown, write_atomic
 from .fitplots import FAR, plot_profiles
 from .fitting import Dropped, Estimate, Fit, estimates_table
-from .output import csv_file, markdown, write_atomic
 from .panels import format_number
 from .plots import figure_files, plot_case, plot_estimates, plot_residuals, plot_starts
 from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table

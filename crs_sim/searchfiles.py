@@ -16,7 +16,7 @@ import pandas as pd
 from .comparison import Comparison
 from .dosing import Dose
 from .errors import InputError
-from .output import csv_file
+from .files import csv_file
 from .scenario import Change, Condition, Scenario, Trigger
 from .searching import Search
 

@@ -16,10 +16,10 @@ from . import RESEARCH_ONLY
 from .arrays import Array
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
+from .files import json_file
 from .integrate import Counts, check_method, integrate
 from .ledger import COLUMNS, Ledger
 from .model import Model
-from .output import json_file
 from .scenario import Scenario
 from .settling import resolve_triggers
 from .timeline import build_timeline, check_days

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import StorageError, UnknownNameError, unknown_name
+from .files import csv_file, json_file, root
 from .model import Model
-from .output import csv_file, json_file
-from .shipped import root
 from .workbook import is_workbook
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second

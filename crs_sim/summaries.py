@@ -15,7 +15,7 @@ from . import RESEARCH_ONLY
 from .bandplots import figures_of
 from .draws import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
 from .errors import InputError
-from .output import csv_file, json_file, markdown, write_atomic
+from .files import csv_file, json_file, markdown, write_atomic
 from .panels import format_number, unit_text
 from .plots import figure_files
 from .populationparts import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary

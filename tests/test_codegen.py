@@ -12,7 +12,8 @@ from paths import child_environment
 from small_models import LOOP, ONE, small
 from waiting import PATIENCE
 
-from crs_sim import codecache, codegen, formula
+from crs_sim import codegen, formula
+from crs_sim import files as codecache
 from crs_sim import formula as primitives
 from crs_sim.codegen import compile_model
 from crs_sim.errors import ModelError, UnknownNameError

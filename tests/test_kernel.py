@@ -15,7 +15,8 @@ from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
-from crs_sim import codecache, kernel
+from crs_sim import files as codecache
+from crs_sim import kernel
 from crs_sim.codegen import compile_model
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError
