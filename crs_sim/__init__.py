@@ -183,7 +183,6 @@ if TYPE_CHECKING:
     from .patient import Observation, Observations, Patient, check_against, load_patient
     from .patientfiles import new_patient
     from .plots import plot_case, plot_estimates, plot_residuals, plot_simulation, plot_starts
-    from .population import Population, load_population
     from .populationfile import PopulationStudy, load_study
     from .populationparts import Results, Summary, load_results
     from .populationrun import run_population
@@ -191,7 +190,8 @@ if TYPE_CHECKING:
     from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
     from .predictions import Predictions, predict, predict_prior
     from .predictivecheck import Predicted, predictive
-    from .problem import FitProblem, Free, load_problem, patient_problem
+    from .priors import Free, Population, load_population
+    from .problem import FitProblem, load_problem, patient_problem
     from .profiles import Profile
     from .profiling import profile
     from .report import report_text, write_report

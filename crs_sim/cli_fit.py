@@ -180,7 +180,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
 
 def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
     """Print the prior of a patient without observations; ``arguments`` select the patient."""
-    from .population import load_population
+    from .priors import load_population
 
     population = load_population(model, name)
     own = patient.scenario.values

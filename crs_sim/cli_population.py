@@ -108,7 +108,7 @@ def fit_patients(
     from .cohort import Roles
     from .cohortfiles import IterationFiles, check_new, population_fit_warnings, save_population
     from .files import check_folder
-    from .population import load_population
+    from .priors import load_population
     from .problem import patient_problem
     from .rounds import fit_all as run
 

@@ -116,8 +116,8 @@ def predict_from_prior(
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
     from .patient import check_against, model_for_patient
-    from .population import load_population
     from .predictions import predict_prior
+    from .priors import load_population
     from .simulation import simulate
 
     for name, option in (("table", "--from"), ("problem", "--problem")):

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 
 from .arrays import Array
 from .errors import InputError, unknown_name
-from .population import Population
+from .priors import Population
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""

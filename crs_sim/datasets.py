@@ -22,8 +22,8 @@ from .files import csv_file, json_file, root, write_atomic
 from .model import Model
 from .nonmem import Study, read_nonmem
 from .patient import Patient
+from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
-from .problemfiles import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .simulation import Simulation, simulate
 from .storage import versions
 from .units import pretty

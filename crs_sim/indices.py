@@ -26,7 +26,7 @@ from .arrays import Array
 from .draws import Draws
 from .errors import InputError, unknown_name
 from .fitting import Fit
-from .population import Population
+from .priors import Population
 
 
 @dataclass(frozen=True)

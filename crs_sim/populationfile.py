@@ -19,7 +19,7 @@ from .errors import InputError, error_location
 from .files import locate
 from .model import Model
 from .patient import check_against, load_patient, model_for_patient
-from .population import load_population
+from .priors import load_population
 from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .tables import CellError, Record, column, place, read_toml

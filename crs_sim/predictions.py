@@ -24,7 +24,7 @@ from .fitting import Fit
 from .model import Model
 from .noise import Noise
 from .patient import Patient, check_against
-from .population import Population
+from .priors import Population
 from .scenario import Scenario
 
 LEVELS = (0.5, 0.95)

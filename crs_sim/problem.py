@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import FileError, InputError, unknown_name, with_location
+from .errors import InputError, unknown_name, with_location
 from .files import locate
 from .formula import evaluate, names
 from .model import Model
@@ -19,48 +19,21 @@ from .noise import Noise
 from .nonmem import subject_of
 from .patient import Patient, check_against, load_patient
 from .patientfiles import FILES
-from .problemfiles import (
+from .priors import (
     DATA_SET,
     PRIOR,
     PROBLEM,
-    FreeTable,
-    Prior,
+    Free,
     ProblemFile,
+    _all_free,
+    _default_bounds,
+    free_of,
     noise_of,
     prior_of,
     read_prior,
-    without,
 )
 from .tables import place, read_toml
 from .workbook import is_workbook
-
-BOUND_SDS = 4.0
-"""Prior standard deviations from the prior median to the default bounds."""
-MAX_LOG_DISTANCE = 600.0
-"""Largest log distance of a default bound, so that the bound does not overflow."""
-
-
-@dataclass(frozen=True)
-class Free:
-    """A parameter to be estimated, on the log scale.
-
-    Parameters
-    ----------
-    name : str, a parameter of the model
-    lower, upper : float, bounds in the parameter's unit
-    median : float, of the log-normal prior, in the parameter's unit
-    sd : float, of the prior on the log scale (0.7: about a factor of two)
-    source : str, where the prior comes from
-    why : str, why an estimate far from its prior is plausible ("" if it is not far)
-    """
-
-    name: str
-    lower: float
-    upper: float
-    median: float
-    sd: float
-    source: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -254,43 +227,6 @@ def _beside(path: Path, name: str, marker: str) -> str:
     """A path relative to the problem's folder if it exists; else the name unchanged."""
     near = path.parent / name
     return str(near) if near.is_file() or (near / marker).is_file() else name
-
-
-def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
-    if name not in model.values:
-        where = place(path, key=f"key free.{name}")
-        raise with_location(where, unknown_name("parameter", name, model.values))
-    median = model.values[name] if table.prior is None else table.prior
-    if median <= 0:
-        raise FileError(
-            f"{place(path, key=f'key free.{name}')}: the model's value is {median:g}, which has "
-            "no logarithm; give a prior above 0, or leave the parameter fixed"
-        )
-    low, high = _default_bounds(median, table.sd)
-    lower = low if table.lower is None else table.lower
-    upper = high if table.upper is None else table.upper
-    return Free(name, lower, upper, median, table.sd, table.source, table.why)
-
-
-def _default_bounds(median: float, sd: float) -> tuple[float, float]:
-    """The default bounds: wide enough for every patient."""
-    far = min(BOUND_SDS * sd, MAX_LOG_DISTANCE)
-    return median * math.exp(-far), median * math.exp(far)
-
-
-def _all_free(model: Model, path: Path, file: ProblemFile, prior: Prior | None) -> tuple[Free, ...]:
-    own = [_free(model, path, name, table) for name, table in file.free.items()]
-    if prior is None:
-        return tuple(own)
-    others = without(prior.says.free, file.fixed, path)
-    more = [_free(model, prior.path, n, t) for n, t in others.items() if n not in file.free]
-    return (*own, *more)
-
-
-def free_of(model: Model, prior: Prior) -> tuple[Free, ...]:
-    """The free parameters of a prior; medians it does not give are the model's values."""
-    tables = prior.says.free.items()
-    return tuple(_free(model, prior.path, name, table) for name, table in tables)
 
 
 def _check_free(problem: FitProblem) -> None:

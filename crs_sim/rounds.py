@@ -30,8 +30,8 @@ from .errors import CrsSimError, InputError, unknown_name
 from .fitting import fit
 from .model import Model
 from .objective import Objective, logs
-from .population import Population
-from .problem import FitProblem, Free
+from .priors import Free, Population
+from .problem import FitProblem
 
 MAX_ITERATIONS = 30
 TOLERANCE = 0.05

@@ -291,7 +291,8 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
     from .noise import GradeScale, Noise, Spread
     from .patient import check_against, model_for_patient
-    from .problem import FitProblem, Free
+    from .priors import Free
+    from .problem import FitProblem
 
     model, noise = model_for_patient(patient), run.result["noise"]
     scale = noise["grade"]

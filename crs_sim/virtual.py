@@ -22,7 +22,7 @@ from .errors import InputError, unknown_name
 from .model import GRADE, Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
-from .population import Population
+from .priors import Population
 from .scenario import Condition, Scenario
 from .settling import resolve_triggers
 from .simulation import Simulation, simulate

@@ -14,7 +14,7 @@ from tiny_case import FILES, write_case
 
 from crs_sim.cli import cli
 from crs_sim.modelfile import load_model
-from crs_sim.population import load_population
+from crs_sim.priors import load_population
 
 PRIOR = """\
 name = "tiny"

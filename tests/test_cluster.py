@@ -30,9 +30,9 @@ from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting import drop_one, fit
 from crs_sim.leaveout import leave_out
-from crs_sim.population import Population
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationrun import run_population
+from crs_sim.priors import Population
 from crs_sim.problem import load_problem
 from crs_sim.profiling import profile
 from crs_sim.rounds import fit_all

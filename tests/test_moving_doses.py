@@ -17,7 +17,8 @@ from crs_sim.modelfile import load_model
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.patient import Observation, Observations, Patient
-from crs_sim.problem import FitProblem, Free
+from crs_sim.priors import Free
+from crs_sim.problem import FitProblem
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 

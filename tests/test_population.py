@@ -13,8 +13,7 @@ from crs_sim.errors import CrsSimError
 from crs_sim.files import root
 from crs_sim.modelfile import load_model
 from crs_sim.noise import Spread
-from crs_sim.population import Population, load_population
-from crs_sim.problemfiles import read_prior
+from crs_sim.priors import Population, load_population, read_prior
 
 CUTS = replace(GRADED.grade, source="a test")
 SMALL = Population("small", DECAY, (free("k", 0.5, 0.4), free("a0", 10.0, 0.3)),

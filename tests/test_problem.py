@@ -10,7 +10,8 @@ from small_fits import DECAY, GRADED, LEVELS, NOISE, asked, free, seen
 from crs_sim.errors import CrsSimError, FileError, InputError, UnknownNameError
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import load_patient
-from crs_sim.problem import Free, load_problem, patient_problem
+from crs_sim.priors import Free
+from crs_sim.problem import load_problem, patient_problem
 from crs_sim.scenario import Scenario
 
 MODEL = """

@@ -14,7 +14,7 @@ from crs_sim.cohort import PatientFailure, Roles
 from crs_sim.cohortfiles import IterationFiles, check_new, save_population
 from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameError
 from crs_sim.objective import Objective
-from crs_sim.population import Population
+from crs_sim.priors import Population
 from crs_sim.problem import FitProblem
 from crs_sim.rounds import fit_all
 from crs_sim.scenario import Change, Scenario

@@ -20,8 +20,8 @@ from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, Unk
 from crs_sim.export import export_petab
 from crs_sim.modelfile import load_model
 from crs_sim.nonmem import read_nonmem, subject_of
-from crs_sim.population import load_population
 from crs_sim.predictions import predict_prior
+from crs_sim.priors import load_population
 from crs_sim.problem import load_problem
 from crs_sim.storage import load_run
 

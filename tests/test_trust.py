@@ -9,7 +9,7 @@ from small_fits import LEVELS, asked, free
 from small_models import small
 
 from crs_sim.fitting import covariance_of, fit
-from crs_sim.problem import Free
+from crs_sim.priors import Free
 from crs_sim.report import report_text
 from crs_sim.verdict import agreeing, agreement_text, condition_text, fit_warnings
 

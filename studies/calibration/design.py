@@ -20,7 +20,8 @@ from crs_sim.model import Model, Parameter, Quantity, State
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.posterior import SamplePlan
-from crs_sim.problem import FitProblem, Free
+from crs_sim.priors import Free
+from crs_sim.problem import FitProblem
 from crs_sim.sampler import PosteriorMode, sample
 from crs_sim.scenario import Scenario
 from crs_sim.workers import process_map
