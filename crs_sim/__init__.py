@@ -151,7 +151,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bandplots import plot_population_bands, plot_population_grades, plot_predictions
     from .batches import simulate_batches, simulate_many
-    from .checks import check_model, listing
+    from .checks import check_model
     from .cohort import PopulationFit, Roles
     from .cohortfiles import save_population
     from .comparison import Comparison, compare
@@ -176,7 +176,7 @@ if TYPE_CHECKING:
     from .fitting import Fit, drop_one, fit
     from .leaveout import HeldOut, Omission, compare_fits, leave_out
     from .ledger import Entry, Ledger
-    from .model import Drug, Model, Parameter, Quantity, State
+    from .model import Drug, Model, Parameter, Quantity, State, listing
     from .modelfile import load_model, read_model, sbml
     from .noise import GradeScale, Noise, Spread
     from .nonmem import Study, read_nonmem

@@ -24,8 +24,8 @@ import numpy as np
 from .codegen import Code, compile_model
 from .errors import CrsSimError, UnitError
 from .formula import evaluate, names, numbers, parse
-from .model import Drug, Model, Parameter, Quantity, State, Symbol
-from .units import ONE, Unit, declared_units, difference, named_unit, pretty, read_unit, same, show
+from .model import Model, Quantity, State, Symbol
+from .units import ONE, Unit, declared_units, difference, named_unit, read_unit, same, show
 
 
 def terms(text: str) -> list[str]:
@@ -363,64 +363,3 @@ def _fails_at_zero(model: Model) -> Quantity | State | None:
 
 
 # --- the listing ----------------------------------------------------------------------------------
-
-
-def listing(model: Model) -> str:
-    """The model as markdown: equations, states, quantities, parameters, drugs.
-
-    Values are the model's current ones.
-    """
-    parts = [
-        f"# {model.name}",
-        _summary(model),
-        "## Equations",
-        "```\n" + "\n".join(_equations(model)) + "\n```",
-        "## States",
-        _table(("state", "at day 0", "unit", "meaning", "source"),
-               [(s.id, s.initial, *_tail(s)) for s in model.states]),
-        "## Quantities",
-        _table(("quantity", "unit", "meaning", "source"),
-               [(q.id, *_tail(q)) for q in model.quantities]),
-        "## Parameters",
-        _table(("parameter", "value", "unit", "meaning", "source"),
-               [(p.id, _number(p), *_tail(p)) for p in model.parameters]),
-    ]  # fmt: skip
-    if model.drugs:
-        columns = ("drug", "enters", "unit", "hours", "molar mass, g/mol", "bioavailability", "")
-        parts += ["## Drugs", _table(columns, [_drug(d) for d in model.drugs])]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(model: Model) -> str:
-    return (
-        f"{len(model.states)} states, {len(model.parameters)} parameters, "
-        f"{len(model.quantities)} quantities; time in days; equations {model.hash}."
-    )
-
-
-def _equations(model: Model) -> Iterator[str]:
-    for quantity in model.quantities:
-        yield f"{quantity.id} = {quantity.formula}"
-    yield ""
-    for state in model.states:
-        yield f"d {state.id}/dt = {state.rate}"
-
-
-def _number(parameter: Parameter) -> str:
-    return f"{parameter.value:.6g}"
-
-
-def _tail(symbol: Symbol) -> tuple[str, str, str]:
-    return pretty(symbol.unit), symbol.label, symbol.source
-
-
-def _drug(drug: Drug) -> tuple[str, ...]:
-    mass = f"{drug.molar_mass:g}" if drug.molar_mass else ""
-    hours = drug.duration or (f"at {drug.rate}" if drug.rate else f"{drug.hours:g}")
-    hours += f", after {drug.lag}" if drug.lag else ""
-    return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

@@ -72,7 +72,7 @@ def show(model: str, as_sbml: bool) -> None:
 
         click.echo(sbml(loaded), nl=False)
         return
-    from .checks import listing
+    from .model import listing
 
     click.echo(listing(loaded), nl=False)
 

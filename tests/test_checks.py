@@ -9,9 +9,9 @@ import pytest
 from tiny_model import DRUGS, TINY, broken, line_of
 
 from crs_sim import checks
-from crs_sim.checks import Issue, check_model, listing
+from crs_sim.checks import Issue, check_model
 from crs_sim.errors import UnitError
-from crs_sim.model import Model
+from crs_sim.model import Model, listing
 from crs_sim.modelfile import load_model, read_drugs, read_model
 
 
