@@ -30,9 +30,9 @@ from .patientfiles import (
     read_patient_file,
 )
 from .scenario import Change, Scenario
-from .tables import EXAMPLE_TIME, R, Table, check_duplicates, moment, place, read_table
+from .tables import EXAMPLE_TIME, R, Table, check_duplicates, moment, read_table
 from .units import conversion_factor, convert, named_unit
-from .workbook import has_sheet, is_sheet, is_workbook
+from .workbook import has_sheet, is_sheet, is_workbook, place
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,11 +29,10 @@ from .tables import (
     column,
     column_comments,
     number,
-    place,
     read_table,
     read_toml,
 )
-from .workbook import check_sheets, has_sheet, is_workbook, workbook_bytes
+from .workbook import check_sheets, has_sheet, is_workbook, place, workbook_bytes
 
 Kind = Literal[
     "value", "below", "above", "peak", "sometime", "ratio", "ratio_below", "ratio_above", "grade"

@@ -22,9 +22,10 @@ from .patient import check_against, load_patient, model_for_patient
 from .priors import load_population
 from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
-from .tables import CellError, Record, column, place, read_toml
+from .tables import CellError, Record, column, read_toml
 from .units import convert
 from .virtual import Covariate, Filter, VirtualPopulation
+from .workbook import place
 
 if TYPE_CHECKING:
     from .patient import Patient

@@ -25,7 +25,8 @@ from .errors import FileError, InputError, unknown_name, with_location
 from .files import locate, root
 from .model import Model
 from .noise import NORMAL_95, GradeScale, Noise, Spread
-from .tables import CellError, Record, column, place, read_toml
+from .tables import CellError, Record, column, read_toml
+from .workbook import place
 
 if TYPE_CHECKING:
     import pandas as pd

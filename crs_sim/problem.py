@@ -32,8 +32,8 @@ from .priors import (
     prior_of,
     read_prior,
 )
-from .tables import place, read_toml
-from .workbook import is_workbook
+from .tables import read_toml
+from .workbook import is_workbook, place
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from .scenario import (
     resized,
     scaled,
 )
-from .tables import CellError, Record, checked, column, place, read_toml
+from .tables import CellError, Record, checked, column, read_toml
+from .workbook import place
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

@@ -18,7 +18,8 @@ from .errors import CrsSimError, FileError, InputError, unknown_name, with_locat
 from .model import Model
 from .scenario import DoseSelection, Scenario, Trigger, edited
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
-from .tables import CellError, Real, Record, column, place, read_toml
+from .tables import CellError, Real, Record, column, read_toml
+from .workbook import place
 
 
 @dataclass(frozen=True)

@@ -8,48 +8,30 @@ imports pydantic.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
-from pydantic import Field as column
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import CrsSimError, FileError, unknown_name, with_location
-from .workbook import is_sheet, sheet_rows
+from .workbook import cells_by_column, file_text, header_and_rows, place
 
-__all__ = [
-    "CellError",
-    "Moment",
-    "NotNegative",
-    "Number",
-    "Positive",
-    "Real",
-    "Record",
-    "Table",
-    "Whole",
-    "check_duplicates",
-    "checked",
-    "column",
-    "column_comments",
-    "number",
-    "place",
-    "read_cells",
-    "read_table",
-    "read_toml",
-    "with_location",
-]
-
+column = Field
+"""What a record says of a column: its range, and its description in a template."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-COMMENT = re.compile(r'\s*"?\s*#')
 MISSING_WORDS = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
 """Common entries for a missing number, without points."""
 EXAMPLE_TIME = "2024-03-11T08:30+01:00"
@@ -160,21 +142,6 @@ Real = Annotated[float, column(allow_inf_nan=False)]
 """A finite number in a TOML file; the types above read the text of a cell."""
 
 
-def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
-    """A location in a file, as every message begins with it.
-
-    >>> place(Path("case/doses.csv"), 7, "unit")
-    'case/doses.csv, row 7, column unit'
-    >>> place(Path("case.xlsx/doses"), 7, "unit")
-    'case.xlsx, sheet doses, row 7, column unit'
-    """
-    file = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
-    if is_sheet(path):
-        file = f"{path.parent.name}, sheet {path.name}"
-    parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
-    return ", ".join(part for part in (*parts, key) if part)
-
-
 def read_table(path: Path, record: type[R]) -> Table[R]:
     """Every row of a comma-separated file, or of a sheet of a workbook, as a checked record.
 
@@ -187,32 +154,17 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     FileError, UnknownNameError
         Naming file, row and column.
     """
-    row, cells, rows = _parts(path)
+    row, cells, rows = header_and_rows(path)
     header = _header(path, row, cells, record)
-    table = tuple((n, checked(record, _by_column(path, n, header, c), path, n)) for n, c in rows)
+    table = tuple(
+        (n, checked(record, cells_by_column(path, n, header, c), path, n)) for n, c in rows
+    )
     if not table:
         raise FileError(
             f"{place(path)}: has a header but no rows; add a row, or delete the file if "
             "there is no data"
         )
     return table
-
-
-def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
-    """A comma-separated file of any columns: the header's row, the columns, the cells by row.
-
-    Rows are recognised as in `read_table`; empty cells are left out.
-
-    Raises
-    ------
-    FileError
-        Naming file and row.
-    """
-    row, header, rows = _parts(path)
-    table = tuple((n, _by_column(path, n, header, cells)) for n, cells in rows)
-    if not table:
-        raise FileError(f"{place(path)}: has a header but no rows")
-    return row, [name for name in header if name], table
 
 
 def read_toml(path: Path, record: type[R]) -> R:
@@ -224,7 +176,7 @@ def read_toml(path: Path, record: type[R]) -> R:
         Naming file and key, or the line that is not valid TOML.
     """
     try:
-        content = tomllib.loads(_text(path))
+        content = tomllib.loads(file_text(path))
     except tomllib.TOMLDecodeError as error:
         raise FileError(
             f"{place(path)}: is not TOML: {error}. Write a number bare, with a decimal point and "
@@ -256,65 +208,6 @@ def column_comments(record: type[Record], width: int = 100) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{place(path)}: cannot be read: {error.strerror}") from None
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise FileError(f"{place(path)}: is UTF-16, not UTF-8; save it as 'CSV UTF-8'")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start) + 1
-        byte = raw[error.start]
-        raise FileError(
-            f"{place(path, row)}: is not UTF-8 (byte 0x{byte:02x}); save the file as 'CSV UTF-8'"
-        ) from None
-    if not text.strip():
-        raise FileError(f"{place(path)}: is empty; fill it in, or delete it if it is optional")
-    return text
-
-
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Row number and stripped cells of every row that is neither blank nor a comment."""
-    lines = ("\n" if COMMENT.match(line) else line for line in io.StringIO(text, newline=""))
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
-    row = 0
-    try:
-        for row, cells in enumerate(reader, start=1):
-            stripped = [cell.strip() for cell in cells]
-            if any(stripped):
-                yield row, stripped
-    except csv.Error as error:
-        raise FileError(
-            f"{place(path, row + 1)}: {error}; check that quotation marks come in pairs"
-        ) from None
-
-
-def _parts(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """The header's row number, the columns, and the rows below."""
-    rows = iter(sheet_rows(path)) if is_sheet(path) else _rows(path, _text(path))
-    row, cells = next(rows, (0, []))
-    if not cells:
-        raise FileError(f"{place(path)}: has comments only; the first row names the columns")
-    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
-        if any(separator in cell for cell in cells):
-            raise FileError(
-                f"{place(path, row)}: columns are separated by {word}; save the file with commas "
-                "between columns and points in numbers"
-            )
-    if len(cells) == 1 and len(cells[0].split()) > 1:
-        raise FileError(
-            f"{place(path, row)}: columns are separated by blanks; save the file with commas "
-            "between columns"
-        )
-    for name in filter(None, cells):
-        if cells.count(name) > 1:
-            raise FileError(f"{place(path, row)}: column {name!r} appears twice; keep one")
-    return row, cells, rows
-
-
 def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> list[str]:
     known = record.model_fields
     for name in filter(None, cells):
@@ -326,17 +219,6 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
                 f"{place(path, row)}: there is no column {name!r}; columns are {', '.join(known)}"
             )
     return cells
-
-
-def _by_column(path: Path, row: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    padded = header + [""] * (len(cells) - len(header))
-    for position, (name, cell) in enumerate(zip(padded, cells, strict=False), start=1):
-        if cell and not name:
-            raise FileError(
-                f"{place(path, row)}: cell {position} ({cell!r}) is under no column name; put "
-                "quotation marks around a text that holds a comma"
-            )
-    return {name: cell for name, cell in zip(padded, cells, strict=False) if cell}
 
 
 def checked(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:

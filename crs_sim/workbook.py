@@ -9,9 +9,12 @@ a CSV file.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import io
+import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -155,3 +158,110 @@ def _number(text: str) -> str | float | None:
 
 def _place(path: Path) -> str:
     return f"{path.parent.name}, sheet {path.name}"
+
+
+COMMENT_LINE = re.compile(r'\s*"?\s*#')
+
+
+def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
+    """A location in a file, as every message begins with it.
+
+    >>> place(Path("case/doses.csv"), 7, "unit")
+    'case/doses.csv, row 7, column unit'
+    >>> place(Path("case.xlsx/doses"), 7, "unit")
+    'case.xlsx, sheet doses, row 7, column unit'
+    """
+    file = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    if is_sheet(path):
+        file = f"{path.parent.name}, sheet {path.name}"
+    parts = [file, f"row {row}" if row else "", f"column {column}" if column else ""]
+    return ", ".join(part for part in (*parts, key) if part)
+
+
+def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
+    """A comma-separated file of any columns: the header's row, the columns, the cells by row.
+
+    Rows are recognised as in `read_table`; empty cells are left out.
+
+    Raises
+    ------
+    FileError
+        Naming file and row.
+    """
+    row, header, rows = header_and_rows(path)
+    table = tuple((n, cells_by_column(path, n, header, cells)) for n, cells in rows)
+    if not table:
+        raise FileError(f"{place(path)}: has a header but no rows")
+    return row, [name for name in header if name], table
+
+
+def file_text(path: Path) -> str:
+    """The text of a UTF-8 file, without byte-order mark; an empty file is refused."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{place(path)}: cannot be read: {error.strerror}") from None
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FileError(f"{place(path)}: is UTF-16, not UTF-8; save it as 'CSV UTF-8'")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = raw.count(b"\n", 0, error.start) + 1
+        byte = raw[error.start]
+        raise FileError(
+            f"{place(path, row)}: is not UTF-8 (byte 0x{byte:02x}); save the file as 'CSV UTF-8'"
+        ) from None
+    if not text.strip():
+        raise FileError(f"{place(path)}: is empty; fill it in, or delete it if it is optional")
+    return text
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Row number and stripped cells of every row that is neither blank nor a comment."""
+    lines = ("\n" if COMMENT_LINE.match(line) else line for line in io.StringIO(text, newline=""))
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    row = 0
+    try:
+        for row, cells in enumerate(reader, start=1):
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield row, stripped
+    except csv.Error as error:
+        raise FileError(
+            f"{place(path, row + 1)}: {error}; check that quotation marks come in pairs"
+        ) from None
+
+
+def header_and_rows(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """The header's row number, the columns, and the rows below."""
+    rows = iter(sheet_rows(path)) if is_sheet(path) else _csv_rows(path, file_text(path))
+    row, cells = next(rows, (0, []))
+    if not cells:
+        raise FileError(f"{place(path)}: has comments only; the first row names the columns")
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if any(separator in cell for cell in cells):
+            raise FileError(
+                f"{place(path, row)}: columns are separated by {word}; save the file with commas "
+                "between columns and points in numbers"
+            )
+    if len(cells) == 1 and len(cells[0].split()) > 1:
+        raise FileError(
+            f"{place(path, row)}: columns are separated by blanks; save the file with commas "
+            "between columns"
+        )
+    for name in filter(None, cells):
+        if cells.count(name) > 1:
+            raise FileError(f"{place(path, row)}: column {name!r} appears twice; keep one")
+    return row, cells, rows
+
+
+def cells_by_column(path: Path, row: int, header: list[str], cells: list[str]) -> dict[str, str]:
+    """The cells of a row by the name of their column; empty cells are left out."""
+    padded = header + [""] * (len(cells) - len(header))
+    for position, (name, cell) in enumerate(zip(padded, cells, strict=False), start=1):
+        if cell and not name:
+            raise FileError(
+                f"{place(path, row)}: cell {position} ({cell!r}) is under no column name; put "
+                "quotation marks around a text that holds a comma"
+            )
+    return {name: cell for name, cell in zip(padded, cells, strict=False) if cell}
