@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from crs_sim import load_problem
-from crs_sim.gradients import Gradient, gradient
-from crs_sim.kernel import Kernel
+from crs_sim.kernel import Gradient, Kernel, gradient
 
 from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Array, Indices
+from .codegen import Array, Indices
 from .decisions import check_rules
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .arrays import Array, Indices
+from .codegen import Array, Indices
 from .dosing import HOURS_PER_DAY, Dose, Input, Values, expand
 from .errors import InputError
 from .model import Model

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .arrays import Array
 from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+"""The array types of the package; shapes stand in the docstrings."""
 
 WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")
 """The modules that determine what is generated."""

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError, unknown_name
 from .priors import Population
 

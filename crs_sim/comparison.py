@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from .arrays import Array
+from .codegen import Array
 from .draws import Draws
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Sampling

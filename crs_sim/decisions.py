@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array
 from .clock import SAME_TIME
+from .codegen import Array
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
 from .errors import InputError, unknown_name
 from .model import Model

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from .arrays import Array
+from .codegen import Array
 from .objective import (
     ROUGH_RTOL,
     RTOL,

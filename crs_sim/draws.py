@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError, StorageError
 from .files import json_file, write_atomic
 from .fitting import Fit

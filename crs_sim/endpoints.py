@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .arrays import Array
+from .codegen import Array
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
 from .model import GRADE, Model

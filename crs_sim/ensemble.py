@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError, unknown_name
 from .ledger import Ledger
 from .model import Model

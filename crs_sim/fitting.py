@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .arrays import Array
 from .cluster import Workers, parallel_map
+from .codegen import Array
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,

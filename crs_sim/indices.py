@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .arrays import Array
+from .codegen import Array
 from .draws import Draws
 from .errors import InputError, unknown_name
 from .fitting import Fit

@@ -16,9 +16,8 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from .arrays import Array
 from .clock import APART, CYCLE, JOIN, ONWARD, RESET
-from .codegen import Code, compile_model
+from .codegen import Array, Code, compile_model
 from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Model

@@ -1,7 +1,12 @@
-"""The loops of `crs_sim.rosenbrock` and `crs_sim.walk`, compiled and joined to a model.
+"""The compiled loops joined to a model: `Kernel` runs it, replays it, and gives its gradients.
 
 Both the step loop, one for all models, and a model's functions are machine code in the cache
 folder, called by address: the compilers are loaded only when it is missing there.
+
+An adaptive solver takes other steps for other parameters, and a difference of two such runs is
+mostly noise. Over the steps of one run (`crs_sim.kernel.Kernel.replay`) the result is a smooth
+function of the parameters, so a small difference quotient is as good as a derivative; four
+parameters are varied at a time, side by side.
 """
 
 from __future__ import annotations
@@ -11,18 +16,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import rosenbrock
-from .arrays import Array, Indices
-from .codegen import code_key
+from .codegen import Array, Indices, code_key
 from .errors import CrsSimError
 from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .machinecode import Machine, object_file, processor
@@ -293,7 +299,10 @@ def step_loop(say: Callable[[str], None] | None = None) -> Loop:
     ours = source_fingerprint(LOOP_MADE_OF, ("numba", "llvmlite"))
     key = fingerprint(ours, processor())
     if key not in LOOPS:
-        machine = Machine(f"step_loop_{key}", lambda: _compiled_loop(say or _to_stderr))
+        machine = Machine(
+            f"step_loop_{key}",
+            lambda: _compiled_loop(say or partial(print, file=sys.stderr, flush=True)),
+        )
         pointers = (ctypes.c_void_p, ctypes.c_void_p, ADDRESSES, ADDRESSES)
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, ctypes.c_int64)
         (address,) = machine.addresses(["step_loop"])
@@ -334,5 +343,56 @@ def _instructions(module: Any) -> bytes:
     return object_file(machine_text(module))
 
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+LOG_STEP = 1e-7
+"""Change of a parameter's logarithm: rounding (1e-16/1e-6) and curvature (1e-6) stay small."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A run and its derivatives by the logarithm of some parameters.
+
+    Parameters
+    ----------
+    run : Runs, of one run
+    states : (n_free, n_days, n_states) change per unit of the natural logarithm
+    quantities : (n_free, n_days, n_quantities)
+    failed : (n_free,) bool, where the varied run failed and the derivative is not a number
+    """
+
+    run: Runs
+    states: Array
+    quantities: Array
+    failed: NDArray[np.bool_]
+
+
+def gradient(
+    kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], *, rtol: float = 1e-6
+) -> Gradient:
+    """Run a timeline once with error control, then once more for each free parameter.
+
+    Parameters
+    ----------
+    kernel, line : what is run
+    values : (n_parameters,), none of the free ones 0
+    free : indices of the parameters to vary
+    rtol : float, of the run itself; the derivatives are as accurate as it is
+    """
+    line = line.at(values)
+    run = kernel.run(line, values[None], rtol=rtol)
+    varied = side_by_side(kernel, line, values, free, run.steps)
+    states, quantities = varied.states - run.states, varied.quantities - run.quantities
+    return Gradient(run, states / LOG_STEP, quantities / LOG_STEP, varied.status != 0)
+
+
+def side_by_side(
+    kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], steps: Array,
+    log_step: float = LOG_STEP,
+) -> Runs:  # fmt: skip
+    """A run over its own steps again (`Runs.steps`), once for each free parameter, slightly changed.
+
+    With unchanged parameters it would be the same to the last bit: the run itself is the reference.
+    Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm.
+    """
+    table = np.tile(values, (len(free), 1))
+    table[range(len(free)), list(free)] *= np.exp(log_step)
+    return kernel.replay(line, table, steps)

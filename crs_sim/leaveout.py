@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .arrays import Array
 from .cluster import Workers, parallel_map
+from .codegen import Array
 from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError

@@ -31,8 +31,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .arrays import Array
 from .clock import SAME_TIME, parameters_by_day
+from .codegen import Array
 from .decisions import Order
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
 from .model import Model

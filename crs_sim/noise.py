@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from .arrays import Array
 from .clock import SAME_TIME
+from .codegen import Array
 from .errors import InputError, unknown_name
 from .patient import Observation
 

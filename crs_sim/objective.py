@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array
+from .codegen import Array
 from .errors import IntegrationError
-from .gradients import LOG_STEP, side_by_side
-from .kernel import Runs, compile_kernel
+from .kernel import LOG_STEP, Runs, compile_kernel, side_by_side
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
-from .arrays import Array
+from .codegen import Array
 from .kernel import Kernel, Runs
 from .rosenbrock import DONE, STAGES, WORDS
 from .timeline import Timeline, empty_timeline

@@ -21,7 +21,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .arrays import Array
+from .codegen import Array
 from .dosing import Input
 from .model import Model
 from .noise import NORMAL_95, Noise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import Array
+from .codegen import Array
 from .draws import (
     ESS_NEEDED,
     RHAT_LIMIT,

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from scipy.ndimage import gaussian_filter
 
 from . import RESEARCH_ONLY
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError, unknown_name
 from .fitplots import named_rows
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text

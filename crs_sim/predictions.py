@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .arrays import Array
 from .batches import simulate_many
+from .codegen import Array
 from .draws import Draws, weighted_draws
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError, unknown_name

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError
 from .noise import Noise, days_needed, residuals
 from .objective import ROUGH_RTOL, Courses, Objective

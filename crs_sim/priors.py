@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .arrays import Array
+from .codegen import Array
 from .errors import FileError, InputError, unknown_name, with_location
 from .files import locate, root
 from .model import Model

@@ -25,7 +25,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from .arrays import Array
+from .codegen import Array
 from .descents import Start
 from .errors import InputError, StorageError
 from .fitting import Fit

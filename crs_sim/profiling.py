@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from .arrays import Array
 from .cluster import Workers, parallel_map
+from .codegen import Array
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array
+from .codegen import Array
 
 Counters = NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .arrays import Array
 from .cluster import Workers, parallel_map
+from .codegen import Array
 from .cohort import (
     Outcome,
     PatientFailure,

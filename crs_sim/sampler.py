@@ -20,7 +20,7 @@ from typing import Any
 import emcee
 import numpy as np
 
-from .arrays import Array
+from .codegen import Array
 from .draws import Part, append, begin, check_same_run, join, read
 from .errors import InputError
 from .fitting import Fit, fit

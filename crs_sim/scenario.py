@@ -1,13 +1,8 @@
 """What is done to a patient: doses, edits of them, changes of parameters, and reactive rules.
 
-A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one.
-
-Each edit selects doses by drug and optionally by day; selecting none is an error, so that an edit
-never silently has no effect.
-
-Their exact meaning is in `crs_sim.ledger`, which lists every dose that was given or held.
-
-A `Scenario` holds neither observations nor solver options.
+A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one; `crs_sim.ledger`
+has their exact meaning. An edit selects doses by drug and optionally by day; selecting none is an
+error, so that an edit never silently has no effect.
 """
 
 from __future__ import annotations
@@ -90,12 +85,7 @@ def edited(
 
 
 def removed(schedule: Schedule, pick: DoseSelection) -> Schedule:
-    """The schedule without the selected doses.
-
-    >>> plan = Schedule((Dose(11, "rimiducid", 0.4), Dose(18, "rimiducid", 0.4)))
-    >>> [d.day for d in removed(plan, DoseSelection("rimiducid", day=18))]
-    [11]
-    """
+    """The schedule without the selected doses."""
     return edited(schedule, pick, lambda _: ())
 
 
@@ -153,13 +143,7 @@ def replaced(schedule: Schedule, pick: DoseSelection, given: Schedule) -> Schedu
 
 
 def only_drugs(schedule: Schedule, drugs: Iterable[str]) -> Schedule:
-    """Only the doses of these drugs.
-
-    Raises
-    ------
-    UnknownNameError
-        If the schedule has no dose of one of them.
-    """
+    """Only the doses of these drugs; UnknownNameError if the schedule has none of one of them."""
     names = tuple(drugs)
     for name in names:
         if name not in schedule.drugs:
@@ -175,11 +159,8 @@ def _absent(schedule: Schedule, pick: DoseSelection) -> Exception:
 
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
 CONDITION_PATTERN = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*(\S+)\s*")
 MAX_DOSES = 100
 
@@ -391,7 +372,7 @@ class Scenario:
             rules += [f"hold '{hold}'" for hold in self.holds]
             raise InputError(
                 f"{self.name}: {', '.join(rules)}: these are decided during a run, and here all "
-                "doses must be known beforehand; pass the scenario through crs_sim.settled, or "
+                "doses must be known beforehand; pass the scenario through crs_sim.resolve_triggers, or "
                 "remove its triggers and holds"
             )
 

@@ -284,17 +284,7 @@ def scenario_of(
 ) -> Scenario:
     """Make one scenario from the keys and values of its ``[[scenario]]``.
 
-    Parameters
-    ----------
-    content : as in the TOML file
-    base, model : as in `load_scenarios`
-    file : named in error messages
-    until : float, last day of the runs
-
-    Raises
-    ------
-    FileError, InputError, UnknownNameError
-        As `load_scenarios`.
+    The other parameters, and errors, are those of `load_scenarios`; ``file`` is named in messages.
     """
     return _scenario(checked(ScenarioTable, content, file), base, model, file, until)
 

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .arrays import Array
 from .cluster import Workers, ordered_map
+from .codegen import Array
 from .comparison import Comparison, compare
 from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling

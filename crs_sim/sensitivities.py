@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .arrays import Array
 from .batches import BATCH, Batch, plan_batches, run_batch
 from .cluster import InOrder, Workers, ordered_map
+from .codegen import Array
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError

@@ -18,8 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, Indices
 from .clock import SAME_TIME, parameters_by_day
+from .codegen import Array, Indices
 from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
 from .integrate import COMPILED, integrate

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import RESEARCH_ONLY
-from .arrays import Array
+from .codegen import Array
 from .dosing import HOURS_PER_DAY, Input
 from .errors import InputError, unknown_name
 from .files import json_file

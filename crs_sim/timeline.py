@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from .arrays import Array, Indices
 from .clock import (
     BEFORE,
     ONWARD,
@@ -28,6 +27,7 @@ from .clock import (
     build_segments,
     dosing_events,
 )
+from .codegen import Array, Indices
 from .dosing import Dose, Input, timing_parameters
 from .errors import InputError, unknown_name
 from .model import Model
@@ -182,13 +182,10 @@ class Source:
 
 @dataclass(frozen=True)
 class InputTables:
-    """The parameters and inputs of a timeline for given parameter values, as arrays.
+    """The inputs of a timeline for given parameter values.
 
-    Parameters
-    ----------
-    parameters : (n_versions, n_parameters)
-    bolus : (n_segments, n_states) amounts given as each segment begins
-    inflow : (n_segments, n_states) amounts per day from running infusions
+    ``parameters`` (n_versions, n_parameters); ``bolus`` and ``inflow`` (n_segments, n_states):
+    amounts given as each segment begins, and per day from running infusions.
     """
 
     parameters: Array

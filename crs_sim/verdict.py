@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .arrays import Array
+from .codegen import Array
 from .fitting import Fit
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
 from .objective import Objective, logs

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .arrays import Array
+from .codegen import Array
 from .errors import InputError, unknown_name
 from .model import GRADE, Model
 from .noise import Noise

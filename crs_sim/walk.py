@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple, get_type_hints
 
-from .arrays import Array
 from .clock import APART, CYCLE, JOIN, RESET
+from .codegen import Array
 from .rosenbrock import (
     CONSTANTS,
     DONE,

@@ -13,8 +13,7 @@ from small_models import LOOP, ONE, SATURABLE, small
 from crs_sim.clock import just_after
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import InputError, IntegrationError
-from crs_sim.gradients import gradient
-from crs_sim.kernel import compile_kernel
+from crs_sim.kernel import compile_kernel, gradient
 from crs_sim.model import Drug, Parameter
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
