@@ -388,7 +388,7 @@ def side_by_side(
     kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], steps: Array,
     log_step: float = LOG_STEP,
 ) -> Runs:  # fmt: skip
-    """A run over its own steps again (`Runs.steps`), once for each free parameter, slightly changed.
+    """A run over its own steps again (`Runs.steps`), once for each free parameter, varied.
 
     With unchanged parameters it would be the same to the last bit: the run itself is the reference.
     Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm.

@@ -372,8 +372,8 @@ class Scenario:
             rules += [f"hold '{hold}'" for hold in self.holds]
             raise InputError(
                 f"{self.name}: {', '.join(rules)}: these are decided during a run, and here all "
-                "doses must be known beforehand; pass the scenario through crs_sim.resolve_triggers, or "
-                "remove its triggers and holds"
+                "doses must be known beforehand; pass the scenario through "
+                "crs_sim.resolve_triggers, or remove its triggers and holds"
             )
 
     def with_doses(self, doses: Schedule, name: str = "") -> Scenario:
