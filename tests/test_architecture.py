@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,12 @@ DOORS = {
 }
 
 
+@cache
 def nodes(file: str) -> list[ast.AST]:
     return list(ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))))
 
 
+@cache
 def imported(file: str) -> tuple[set[str], set[str]]:
     """Files of this package, and other modules, that a file imports anywhere in it."""
     ours: set[str] = set()
