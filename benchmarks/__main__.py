@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from . import case as shipped
-from . import growth, machine, precision, results, targets
+from . import case as shipped, growth, machine, precision, results, targets
 from .figure import draw
 
 BUILD = Path("build/benchmarks")

@@ -17,8 +17,7 @@ import scipy
 from crs_sim.build_timeline import Course, Timeline, build_timeline, course
 from numpy.typing import NDArray
 
-from crs_sim import Model, Scenario, load_model, load_patient, simulate
-from crs_sim import files as codecache
+from crs_sim import Model, Scenario, files as codecache, load_model, load_patient, simulate
 
 Array = NDArray[np.float64]
 

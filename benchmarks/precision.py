@@ -76,8 +76,10 @@ def roadrunner_tight(case: Case, reference: Reference, repeats: int = 2) -> list
 
 def copasi(case: Case, reference: Reference, repeats: int = 2) -> list[Point]:
     """COPASI at each of its settings."""
-    from .copasi import FRACTIONS as COPASI_FRACTIONS
-    from .copasi import Copasi  # COPASI is not installed for the tests
+    from .copasi import (
+        FRACTIONS as COPASI_FRACTIONS,
+        Copasi,  # COPASI is not installed for the tests
+    )
 
     tool = Copasi(case, reference)
     return settings(tool, COPASI, COPASI_LADDER, COPASI_FRACTIONS, reference, repeats)

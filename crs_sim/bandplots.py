@@ -1,4 +1,4 @@
-"""Figures of bands: predictions, and courses and grades of virtual patients."""
+"""Figures of predictions: bands, readings left out, courses and grades of virtual patients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from . import RESEARCH_ONLY
-from .errors import unknown_name
+from .errors import RESEARCH_ONLY, unknown_name
+from .noise import NORMAL_95
 from .panels import (
     BLUE,
     COURSES,
@@ -25,6 +25,7 @@ from .panels import (
     GREY,
     INK,
     SMALL,
+    VERMILION,
     Course,
     course_panel,
     dose_ribbon,
@@ -312,3 +313,67 @@ def figures_of(
     if grades is not None:
         found.append(("grades", plot_population_grades(grades, title=f"{title}: worst CRS grade")))
     return found
+
+
+@styled
+def plot_left_out(left_out: pd.DataFrame, *, title: str = "") -> Figure:
+    """Draw the error of each reading, in the fit and predicted with the reading left out.
+
+    Parameters
+    ----------
+    left_out : the columns of `crs_sim.leaveout.leave_out_table`
+    title : str
+    """
+    title = title or "Leave-one-out prediction of each observation"
+    figure, (ax,) = stack([max(0.6, len(left_out) * ROW_HEIGHT)], title, below=1.15)
+    left_out_panel(ax, left_out)
+    key_below(figure, left_out_key())
+    return figure
+
+
+def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
+    """Draw one row per reading: its residual in the fit, and its error when left out.
+
+    Parameters
+    ----------
+    ax : Axes
+    left_out : as `plot_left_out`
+    """
+    ax.axvspan(-NORMAL_95, NORMAL_95, color="#EEEEEE", lw=0)
+    ax.axvline(0, color=GREY, lw=0.8)
+    off = left_out["off_by"].fillna(left_out["residual"]).to_numpy()
+    rows = np.arange(len(left_out))
+    unscaled = left_out["off_by"].isna().to_numpy()
+    colours = [VERMILION if chance < 0.05 else BLUE for chance in left_out["chance"]]
+    ax.hlines(rows, left_out["residual_with"], off, color=GREY, lw=0.8)
+    ax.scatter(left_out["residual_with"], rows, s=14, facecolors="white", edgecolors=INK, lw=0.8,
+               zorder=3)  # fmt: skip
+    for marker, chosen in (("o", ~unscaled), ("s", unscaled)):
+        ax.scatter(off[chosen], rows[chosen], s=20, marker=marker, zorder=4,
+                   c=[c for c, use in zip(colours, chosen, strict=True) if use])  # fmt: skip
+    for row, chance in zip(rows, left_out["chance"], strict=True):
+        ax.annotate(f"{chance:.2g}", (1.0, row), (6, 0), xycoords=("axes fraction", "data"),
+                    textcoords="offset points", va="center", fontsize=SMALL,
+                    annotation_clip=False)  # fmt: skip
+    widest = max(3.0, 1.1 * float(np.abs([*off, *left_out["residual_with"]]).max()))
+    ax.set_xlim(-widest, widest)
+    ax.set_xlabel("error (standard deviations; grey: -1.96 to 1.96); probability on the right")
+    ax.set_yticks(rows, left_out["id"], fontsize=SMALL)
+    ax.set_ylim(len(left_out) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def left_out_key() -> list[Line2D]:
+    """Legend handles for `left_out_panel`."""
+    style: dict[str, Any] = {"ls": "none", "mec": BLUE, "color": BLUE}
+    return [
+        Line2D([], [], ls="none", marker="o", ms=4, mfc="white", mec=INK,
+               label="in the fit (sd of the reading)"),
+        Line2D([], [], marker="o", ms=5, label="left out (sd of the prediction)", **style),
+        Line2D([], [], marker="s", ms=5, label="left out: limit or grade (root of -2 ln p)",
+               **style),
+        Line2D([], [], ls="none", marker="o", ms=5, color=VERMILION,
+               label="probability below 5 %"),
+    ]  # fmt: skip

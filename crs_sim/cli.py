@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
 from .cli_fit import fit, replay
 from .cli_population import data_set_options, fit_all, population
 from .cli_predict import compare, compare_fits, predict
 from .cli_scenarios import search, sensitivity
 from .cli_uncertainty import leave_one_out, profile, sample
-from .errors import CrsSimError
+from .errors import RESEARCH_ONLY, CrsSimError
 from .options import (
     DataSetSource,
     data_set,
@@ -175,9 +174,9 @@ def cli() -> None:
 
 def print_version(ctx: click.Context) -> None:
     """Print the version and exit."""
-    from . import __version__
+    from .files import package_version
 
-    click.echo(f"crs-sim {__version__}")
+    click.echo(f"crs-sim {package_version()}")
     ctx.exit()
 
 

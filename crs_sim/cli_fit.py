@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
 from .cli_population import data_set_options, fit_patients
 from .cli_uncertainty import write_profiles
-from .errors import InputError
+from .errors import RESEARCH_ONLY, InputError
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -116,8 +115,7 @@ def fit_problem(
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
     from .files import check_folder
-    from .fitting import drop_one
-    from .fitting import fit as run_fit
+    from .fitting import drop_one, fit as run_fit
     from .patient import model_for_patient
     from .problem import load_problem, patient_at
     from .report import write_report

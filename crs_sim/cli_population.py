@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
-from .errors import CrsSimError, InputError
+from .errors import RESEARCH_ONLY, CrsSimError, InputError
 from .options import (
     DataSetSource,
     data_set,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
 from .cli_population import data_set_options
-from .errors import InputError, StorageError
+from .errors import RESEARCH_ONLY, InputError, StorageError
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,

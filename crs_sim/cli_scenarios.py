@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
-from .errors import InputError
+from .errors import RESEARCH_ONLY, InputError
 from .options import (
     PROBLEM_OPTION,
     file_of_problem,
@@ -206,8 +205,7 @@ def sensitivity(
     """
     from .endpoints import endpoint
     from .files import check_folder
-    from .sensitivities import SensitivityPlan
-    from .sensitivities import sensitivity as analyse
+    from .sensitivities import SensitivityPlan, sensitivity as analyse
     from .storage import load_fit
 
     result = load_fit(run, options["problem"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import RESEARCH_ONLY
+from .errors import RESEARCH_ONLY
 from .options import (
     OUT_OPTION,
     PROBLEM_OPTION,
@@ -147,8 +147,8 @@ def requested_groups(
 
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
+    from .bandplots import plot_left_out
     from .files import csv_file, write_atomic
-    from .fitplots import plot_left_out
     from .leaveout import leave_out_table
     from .plots import figure_files
     from .verdict import influence_table

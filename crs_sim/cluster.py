@@ -276,9 +276,9 @@ def _check_workers(address: str, client: Client) -> None:
 
 def version() -> str:
     """Version of this package in the process that runs this."""
-    from . import __version__
+    from .files import package_version
 
-    return str(__version__)
+    return package_version()
 
 
 @contextmanager

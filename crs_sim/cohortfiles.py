@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import RESEARCH_ONLY
 from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
-from .errors import StorageError
+from .errors import RESEARCH_ONLY, StorageError
 from .files import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
 from .records import check_resume

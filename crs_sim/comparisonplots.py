@@ -17,11 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from . import RESEARCH_ONLY
 from .comparison import LEVEL, Comparison
 from .dosing import Input
 from .endpoints import Endpoint
-from .errors import InputError, unknown_name
+from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .model import GRADE
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
 from .plots import Picture, styled

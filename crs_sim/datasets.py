@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import RESEARCH_ONLY
-from .errors import IntegrationError, StorageError, unknown_name
+from .errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
 from .files import csv_file, json_file, root, write_atomic
 from .model import Model
 from .nonmem import Study, read_nonmem

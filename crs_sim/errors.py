@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+RESEARCH_ONLY = "Research use only: not for decisions about any patient."
+"""The notice that goes with every result."""
+
 
 class CrsSimError(Exception):
     """Base class of all errors of this package; the command line prints it and exits with 1."""

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import RESEARCH_ONLY
 from .clock import SAME_TIME
-from .errors import InputError, StorageError, unknown_name
+from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
 from .files import check_folder, csv_file, write_atomic
 from .modelfile import sbml

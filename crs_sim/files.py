@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -245,3 +245,11 @@ def load_generated(path: Path) -> ModuleType:
     sys.modules[name] = module
     specification.loader.exec_module(module)
     return module
+
+
+def package_version() -> str:
+    """The version of this package."""
+    try:
+        return version("crs-sim")
+    except PackageNotFoundError:  # a folder that was never installed
+        return "0+unknown"

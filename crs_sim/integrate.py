@@ -90,7 +90,7 @@ def segments(line: Timeline, tables: InputTables) -> Iterator[Segment]:
         yield Segment(k, line.n_segments, first, last, p, tables.inflow[k], days)
 
 
-def integrate(
+def integrate_timeline(
     model: Model, line: Timeline, *, method: str, rtol: float
 ) -> tuple[Array, Array, Counts]:
     """States (n_days, n_states) and quantities (n_days, n_quantities) at the timeline's days.

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from . import RESEARCH_ONLY
-from .errors import CrsSimError, InputError
+from .errors import RESEARCH_ONLY, CrsSimError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console

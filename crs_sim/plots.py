@@ -12,22 +12,12 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
 
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import RESEARCH_ONLY
-from .errors import InputError
-from .fitplots import (
-    by_kind,
-    estimates_key,
-    estimates_panel,
-    residuals_key,
-    residuals_panel,
-    starts_panel,
-)
+from .errors import RESEARCH_ONLY, InputError
 from .noise import Noise
 from .panels import (
     COURSES,
@@ -217,44 +207,6 @@ def key_below(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 # --- fits -----------------------------------------------------------------------------------------
-
-
-@styled
-def plot_estimates(estimates: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw estimates against priors, one row per parameter; see `estimates_panel`."""
-    return list_figure(estimates_panel, estimates, estimates_key(), len(estimates),
-                        title=title or "Estimates against their priors")  # fmt: skip
-
-
-@styled
-def plot_residuals(observations: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw residuals by observation, grouped by kind; see `residuals_panel`."""
-    return list_figure(residuals_panel, observations, residuals_key(), len(by_kind(observations)),
-                        title=title or "Residuals by observation")  # fmt: skip
-
-
-@styled
-def plot_starts(starts: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw the cost of all starts; see `starts_panel`."""
-    figure, (ax,) = stack([2.6], title or "The cost of every start", below=0.85)
-    starts_panel(ax, starts)
-    return figure
-
-
-def list_figure(
-    panel: Callable[[Axes, pd.DataFrame], Axes],
-    table: pd.DataFrame,
-    key: Sequence[Artist],
-    rows: int,
-    *,
-    title: str,
-) -> Figure:
-    """One panel with one row per table row, and a legend below."""
-    figure, (ax,) = stack([max(0.6, rows * ROW_HEIGHT)], title, below=1.05)
-    panel(ax, table)
-    figure.legend(handles=key, loc="lower left", ncols=len(key), frameon=False, fontsize=SMALL,
-                  bbox_to_anchor=(LEFT / WIDTH - 0.01, 0.3 / figure.get_figheight()))  # fmt: skip
-    return figure
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import RESEARCH_ONLY
 from .endpoints import endpoint
-from .errors import StorageError
+from .errors import RESEARCH_ONLY, StorageError
 from .populationfile import PopulationStudy
 from .records import check_resume, read_metadata, read_parquet
 from .storage import versions

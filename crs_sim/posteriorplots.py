@@ -15,12 +15,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.ndimage import gaussian_filter
 
-from . import RESEARCH_ONLY
 from .codegen import Array
-from .errors import InputError, unknown_name
-from .fitplots import named_rows
+from .errors import RESEARCH_ONLY, InputError, unknown_name
+from .fitplots import list_figure, named_rows
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
-from .plots import LEFT, WIDTH, Picture, list_figure, stack, styled
+from .plots import LEFT, WIDTH, Picture, stack, styled
 from .posterior import Posterior
 
 MOST_PAIRED = 6

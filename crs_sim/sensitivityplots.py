@@ -20,10 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from . import RESEARCH_ONLY
 from .comparison import LEVEL, Comparison
 from .endpoints import Endpoint
-from .errors import InputError
+from .errors import RESEARCH_ONLY, InputError
 from .panels import BLUE, GREEN, GREY, HALO, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
 from .searching import Search

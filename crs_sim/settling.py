@@ -22,7 +22,7 @@ from .clock import SAME_TIME, parameters_by_day
 from .codegen import Array, Indices
 from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
-from .integrate import COMPILED, integrate
+from .integrate import COMPILED, integrate_timeline
 from .kernel import compile_kernel
 from .ledger import Ledger, ledger_of, timed_by_parameters
 from .model import Model
@@ -165,7 +165,9 @@ class SciPyRunner:
         """Simulate it."""
         decided = replace(self.rules.decided(self.rules.opened), doses=Schedule(interval.doses))
         line, _ = build_timeline(self.model, decided, days)
-        states, quantities, _ = integrate(self.model, line, method=self.method, rtol=self.rtol)
+        states, quantities, _ = integrate_timeline(
+            self.model, line, method=self.method, rtol=self.rtol
+        )
         columns = [self.model.course_ids.index(name) for name in self.rules.watched]
         levels = np.hstack([states, quantities])[None, :, columns]
         return Samples(days, levels, states[None], np.zeros(1, dtype=bool))

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import RESEARCH_ONLY
 from .codegen import Array
 from .dosing import HOURS_PER_DAY, Input
-from .errors import InputError, unknown_name
+from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .files import json_file
-from .integrate import Counts, check_method, integrate
+from .integrate import Counts, check_method, integrate_timeline
 from .ledger import COLUMNS, Ledger
 from .model import Model
 from .scenario import Scenario
@@ -172,7 +171,7 @@ def simulate(
     until = float(sampled[-1])
     decided, ledger = resolve_triggers(patient, scenario, until=until, method=method, rtol=rtol)
     line, inputs = build_timeline(patient, decided, sampled)
-    states, quantities, counts = integrate(patient, line, method=method, rtol=rtol)
+    states, quantities, counts = integrate_timeline(patient, line, method=method, rtol=rtol)
     return Simulation(patient, scenario, sampled, states, quantities, inputs, ledger, counts)
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import RESEARCH_ONLY
 from .bandplots import figures_of
 from .draws import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
-from .errors import InputError
+from .errors import RESEARCH_ONLY, InputError
 from .files import csv_file, json_file, markdown, write_atomic
 from .panels import format_number, unit_text
 from .plots import figure_files

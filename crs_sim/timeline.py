@@ -100,8 +100,8 @@ class Timeline:
 
     def sampled(self, days: Array) -> Timeline:
         """The same timeline with other sample times, on the clock."""
-        at = np.searchsorted(self.edges, days, side="right")
-        return replace(self, days=days, version_at=self.version[at], source=None)
+        version_at = self.version[np.searchsorted(self.edges, days, side="right")]
+        return replace(self, days=days, version_at=version_at, source=None)
 
     def day_at(self, clock: float) -> float:
         """The day at a clock time."""

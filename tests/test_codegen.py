@@ -12,9 +12,7 @@ from paths import child_environment
 from small_models import LOOP, ONE, small
 from waiting import PATIENCE
 
-from crs_sim import codegen, formula
-from crs_sim import files as codecache
-from crs_sim import formula as primitives
+from crs_sim import codegen, files as codecache, formula, formula as primitives
 from crs_sim.codegen import compile_model
 from crs_sim.errors import ModelError, UnknownNameError
 from crs_sim.sourcecode import generate

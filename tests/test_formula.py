@@ -6,8 +6,7 @@ import math
 
 import pytest
 import sympy
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from crs_sim.errors import ModelError
 from crs_sim.formula import FUNCTIONS, evaluate, functions, hill, names, parse, reached

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.linalg import expm
 from scipy.special import lambertw
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, TWO, WITH_DRUG, small

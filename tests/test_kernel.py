@@ -8,15 +8,13 @@ import sys
 import numpy as np
 import pytest
 from crs_sim.build_timeline import build_timeline, stretch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from paths import child_environment
 from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
-from crs_sim import files as codecache
-from crs_sim import kernel
+from crs_sim import files as codecache, kernel
 from crs_sim.codegen import compile_model
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError

@@ -8,8 +8,8 @@ from paths import SHIPPED_RUN
 from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
+from crs_sim.bandplots import plot_left_out
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.fitplots import plot_left_out
 from crs_sim.fitting import fit
 from crs_sim.leaveout import compare_fits, leave_out, leave_out_table, minus_2_ln_likelihood
 from crs_sim.noise import Noise, Spread

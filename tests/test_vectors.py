@@ -8,8 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim import formula as primitives
-from crs_sim import machinecode
+from crs_sim import formula as primitives, machinecode
 from crs_sim.machinecode import Machine, object_file
 
 

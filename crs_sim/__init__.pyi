@@ -1,0 +1,134 @@
+"""The public names, imported when first used."""
+
+from .bandplots import (
+    plot_left_out as plot_left_out,
+    plot_population_bands as plot_population_bands,
+    plot_population_grades as plot_population_grades,
+    plot_predictions as plot_predictions,
+)
+from .batches import simulate_batches as simulate_batches, simulate_many as simulate_many
+from .checks import check_model as check_model
+from .cohort import PopulationFit as PopulationFit, Roles as Roles
+from .cohortfiles import save_population as save_population
+from .comparison import Comparison as Comparison, compare as compare
+from .comparisonplots import plot_comparison as plot_comparison
+from .dosing import Dose as Dose, Schedule as Schedule
+from .draws import Draws as Draws, laplace_draws as laplace_draws, weighted_draws as weighted_draws
+from .endpoints import (
+    Endpoint as Endpoint,
+    auc as auc,
+    day_of_peak as day_of_peak,
+    days_above as days_above,
+    endpoint as endpoint,
+    level_on as level_on,
+    peak as peak,
+    vasopressor_days as vasopressor_days,
+    worst_grade as worst_grade,
+)
+from .ensemble import Ensemble as Ensemble, Failure as Failure, Sampling as Sampling
+from .errors import RESEARCH_ONLY as RESEARCH_ONLY, CrsSimError as CrsSimError
+from .export import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
+from .fitplots import (
+    plot_estimates as plot_estimates,
+    plot_profiles as plot_profiles,
+    plot_residuals as plot_residuals,
+    plot_starts as plot_starts,
+)
+from .fitting import Fit as Fit, drop_one as drop_one, fit as fit
+from .leaveout import (
+    HeldOut as HeldOut,
+    Omission as Omission,
+    compare_fits as compare_fits,
+    leave_out as leave_out,
+)
+from .ledger import Entry as Entry, Ledger as Ledger
+from .model import (
+    Drug as Drug,
+    Model as Model,
+    Parameter as Parameter,
+    Quantity as Quantity,
+    State as State,
+    listing as listing,
+)
+from .modelfile import load_model as load_model, read_model as read_model, sbml as sbml
+from .noise import GradeScale as GradeScale, Noise as Noise, Spread as Spread
+from .nonmem import Study as Study, read_nonmem as read_nonmem
+from .patient import (
+    Observation as Observation,
+    Observations as Observations,
+    Patient as Patient,
+    check_against as check_against,
+    load_patient as load_patient,
+)
+from .patientfiles import new_patient as new_patient
+from .plots import plot_case as plot_case, plot_simulation as plot_simulation
+from .populationfile import PopulationStudy as PopulationStudy, load_study as load_study
+from .populationparts import Results as Results, Summary as Summary, load_results as load_results
+from .populationrun import run_population as run_population
+from .posterior import (
+    Posterior as Posterior,
+    SamplePlan as SamplePlan,
+    load_posterior as load_posterior,
+)
+from .posteriorplots import (
+    plot_corner as plot_corner,
+    plot_predictive as plot_predictive,
+    plot_predictive_grades as plot_predictive_grades,
+    plot_trace as plot_trace,
+)
+from .predictions import (
+    Predictions as Predictions,
+    predict as predict,
+    predict_prior as predict_prior,
+)
+from .predictivecheck import Predicted as Predicted, predictive as predictive
+from .priors import Free as Free, Population as Population, load_population as load_population
+from .problem import (
+    FitProblem as FitProblem,
+    load_problem as load_problem,
+    patient_problem as patient_problem,
+)
+from .profiles import Profile as Profile
+from .profiling import profile as profile
+from .report import report_text as report_text, write_report as write_report
+from .rounds import fit_all as fit_all
+from .sampler import PosteriorMode as PosteriorMode, sample as sample
+from .scenario import (
+    Change as Change,
+    Condition as Condition,
+    Hold as Hold,
+    Scenario as Scenario,
+    Trigger as Trigger,
+)
+from .scenariofile import Questions as Questions, load_scenarios as load_scenarios
+from .searching import Search as Search, search as search
+from .searchspace import SearchQuestion as SearchQuestion, load_search as load_search
+from .sensitivities import (
+    Sensitivity as Sensitivity,
+    SensitivityPlan as SensitivityPlan,
+    sensitivity as sensitivity,
+)
+from .sensitivityplots import (
+    plot_front as plot_front,
+    plot_sensitivity as plot_sensitivity,
+    plot_tornado as plot_tornado,
+)
+from .settling import resolve_triggers as resolve_triggers
+from .simulation import NO_TREATMENT as NO_TREATMENT, Simulation as Simulation, simulate as simulate
+from .storage import Run as Run, load_fit as load_fit, load_run as load_run, save_run as save_run
+from .summaries import write_population as write_population, write_posterior as write_posterior
+from .verdict import (
+    fit_warnings as fit_warnings,
+    influences as influences,
+    judge as judge,
+    judged_table as judged_table,
+)
+from .virtual import (
+    Covariate as Covariate,
+    Design as Design,
+    Filter as Filter,
+    VirtualPopulation as VirtualPopulation,
+    synthetic_patient as synthetic_patient,
+)
+
+__version__: str
