@@ -17,7 +17,8 @@ import scipy
 from crs_sim.build_timeline import Course, Timeline, build_timeline, course
 from numpy.typing import NDArray
 
-from crs_sim import Model, Scenario, files as codecache, load_model, load_patient, simulate
+from crs_sim import Model, Scenario, load_model, load_patient, simulate
+from crs_sim.store import files as codecache
 
 Array = NDArray[np.float64]
 

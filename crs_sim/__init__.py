@@ -40,7 +40,7 @@ __all__ += ["__version__"]
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name == "__version__":
-        from .files import package_version
+        from .store import package_version
 
         return package_version()
     return _public(name)

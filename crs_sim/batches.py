@@ -155,10 +155,10 @@ def simulate_many(
 
     Examples
     --------
-    >>> from crs_sim.model import Model, Parameter, State
+    >>> from crs_sim import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 1.0, "1/day", "", ""),))
-    >>> from crs_sim.scenario import Scenario
+    >>> from crs_sim import Scenario
     >>> rates = {"k": [0.693147, 1.386294]}
     >>> many = simulate_many(decay, Scenario("none"), rates, sampling=Sampling(until=2))
     >>> many.course("A").round(2).tolist()
@@ -184,10 +184,10 @@ def simulate_batches(
 
     Examples
     --------
-    >>> from crs_sim.model import Model, Parameter, State
+    >>> from crs_sim import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 1.0, "1/day", "", ""),))
-    >>> from crs_sim.scenario import Scenario
+    >>> from crs_sim import Scenario
     >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 50})
     >>> [len(batch.members) for batch in batches]
     [32, 18]

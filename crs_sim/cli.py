@@ -174,7 +174,7 @@ def cli() -> None:
 
 def print_version(ctx: click.Context) -> None:
     """Print the version and exit."""
-    from .files import package_version
+    from .store import package_version
 
     click.echo(f"crs-sim {package_version()}")
     ctx.exit()
@@ -223,7 +223,7 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
     from .datasets import failure_message, run_description, simulate_data_set, study_files, summary
-    from .files import write_atomic
+    from .store import write_atomic
 
     run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
@@ -240,9 +240,9 @@ def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
-    from .files import write_atomic
     from .patient import check_against, load_patient
     from .simulation import simulate as run_model
+    from .store import write_atomic
 
     every = hours_between(options["every"])
     values = parameter_values(options["changes"])

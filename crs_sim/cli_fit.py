@@ -114,12 +114,12 @@ def fit_problem(
     **options: Any,
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
-    from .files import check_folder
     from .fitting import drop_one, fit as run_fit
     from .patient import model_for_patient
     from .problem import load_problem, patient_at
     from .report import write_report
     from .storage import save_run
+    from .store import check_folder
     from .verdict import judge
 
     patient = patient_at(problem)
@@ -206,7 +206,7 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
 
     For a shipped problem it is a folder below the current one.
     """
-    from .files import results_folder
+    from .store import results_folder
 
     if out is not None:
         return run_parent(out)

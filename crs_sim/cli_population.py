@@ -106,10 +106,10 @@ def fit_patients(
 
     from .cohort import Roles
     from .cohortfiles import IterationFiles, check_new, population_fit_warnings, save_population
-    from .files import check_folder
     from .priors import load_population
     from .problem import patient_problem
     from .rounds import fit_all as run
+    from .store import check_folder
 
     check_folder(out)
     check_new(out, resume=resume)
@@ -155,7 +155,7 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
 def patient_paths(path: Path) -> list[Path]:
     """The patients at a path: the path itself, or the folders and workbooks in it."""
     from .patientfiles import FILES
-    from .workbook import SUFFIX
+    from .store import SUFFIX
 
     if not path.is_dir() or (path / FILES["patient"]).exists():
         return [path]

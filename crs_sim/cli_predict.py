@@ -66,7 +66,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     those of patients drawn from the prior.
     """
     from .ensemble import EVERY_HOURS, Sampling
-    from .files import check_folder
+    from .store import check_folder
 
     source = data_set("predict", run, options)
     check_folder(options["out"])
@@ -99,7 +99,7 @@ def patient_without_data(name: str, prior: str | None) -> Patient | None:
     from .patient import load_patient
     from .patientfiles import FILES
     from .problem import patient_at
-    from .workbook import is_workbook
+    from .store import is_workbook
 
     if prior is not None:
         return load_patient(name)
@@ -137,8 +137,8 @@ def write_bands(
 ) -> None:  # fmt: skip
     """Write the table and the figure, and print the source of the bands."""
     from .bandplots import plot_predictions
-    from .files import csv_file, write_atomic
     from .plots import figure_files
+    from .store import csv_file, write_atomic
 
     level, out = options["level"], options["out"]
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
@@ -174,9 +174,9 @@ def compare(
     """
     from .comparison import compare as run_compare
     from .ensemble import EVERY_HOURS, Sampling
-    from .files import check_folder
     from .scenariofile import SCENARIOS, load_scenarios
     from .storage import load_fit
+    from .store import check_folder
 
     if not 0 < level < 1:
         raise InputError(f"--level is {level:g}; give a value between 0 and 1, such as 0.95")
@@ -272,8 +272,8 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from .comparisonplots import plot_comparison
-    from .files import csv_file, write_atomic
     from .plots import figure_files
+    from .store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
     figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
@@ -303,9 +303,9 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
-    from .files import csv_file, write_atomic
     from .leaveout import compare_fits as compare
     from .storage import load_fit
+    from .store import csv_file, write_atomic
 
     fits = {name: load_fit(name) for name in runs}
     table = compare(fits, left_out_of(fits))

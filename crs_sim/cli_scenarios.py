@@ -74,11 +74,11 @@ def search(
     of the parameters and compared with the treatment as given. Trials are saved as they are made;
     after an interruption, continue with --resume.
     """
-    from .files import check_folder
     from .searchfiles import CHOSEN
     from .searching import search as run_search
     from .searchspace import SEARCH, load_search
     from .storage import load_fit
+    from .store import check_folder
 
     for name in ("draws", "patients"):
         if options[name] < 0:
@@ -154,10 +154,10 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
-    from .files import write_atomic
     from .plots import figure_files
     from .searchfiles import search_files
     from .sensitivityplots import plot_front
+    from .store import write_atomic
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the Pareto front"
@@ -204,9 +204,9 @@ def sensitivity(
     with --resume.
     """
     from .endpoints import endpoint
-    from .files import check_folder
     from .sensitivities import SensitivityPlan, sensitivity as analyse
     from .storage import load_fit
+    from .store import check_folder
 
     result = load_fit(run, options["problem"])
     method, samples = options["method"], options["samples"]
@@ -241,9 +241,9 @@ def _print_sensitivity(found: Sensitivity) -> None:
 
 def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     """Write tables, verdicts and figures."""
-    from .files import csv_file, write_atomic
     from .plots import figure_files
     from .sensitivityplots import plot_sensitivity, plot_tornado
+    from .store import csv_file, write_atomic
 
     verdicts = [found.verdict(k) for k in range(len(found.plan.endpoints))]
     text = "\n".join([repr(found), *verdicts, *found.failures, RESEARCH_ONLY, ""])

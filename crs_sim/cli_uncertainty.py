@@ -63,8 +63,8 @@ def write_profiles(
     """Profile a fit, write the results to a folder, and print verdicts and files."""
     from .profiles import FILE, append_profile, read_profiles
     from .profiling import profile as run_profiles
-    from .records import check_log
     from .report import add_profiles, better_optima, profile_words
+    from .store import check_log
 
     path = folder / FILE
     check_log(path, resume=resume)
@@ -107,8 +107,8 @@ def leave_one_out(
     """
     from .leaveout import leave_out
     from .profiles import append_omission, read_omissions
-    from .records import check_log
     from .storage import load_fit
+    from .store import check_log
 
     result = load_fit(run, options["problem"])
     folder = options["out"] or folder_of(run)
@@ -148,9 +148,9 @@ def requested_groups(
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
     from .bandplots import plot_left_out
-    from .files import csv_file, write_atomic
     from .leaveout import leave_out_table
     from .plots import figure_files
+    from .store import csv_file, write_atomic
     from .verdict import influence_table
 
     table = leave_out_table(result, found)
@@ -192,9 +192,9 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
     with the same numbers as an uninterrupted run.
     """
-    from .files import check_folder
     from .posterior import CHAIN, SamplePlan
     from .sampler import sample as draw
+    from .store import check_folder
     from .summaries import write_posterior
 
     loaded, run = problem_and_run(problem)

@@ -276,7 +276,7 @@ def _check_workers(address: str, client: Client) -> None:
 
 def version() -> str:
     """Version of this package in the process that runs this."""
-    from .files import package_version
+    from .store import package_version
 
     return package_version()
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
+from .store import cached_text, fingerprint, load_generated, source_fingerprint
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """The array types of the package; shapes stand in the docstrings."""
 
-WRITTEN_BY = ("symbolic", "sourcecode", "primitives", "formula")
+WRITTEN_BY = ("symbolic", "sourcecode", "formula")
 """The modules that determine what is generated."""
 
 

@@ -15,10 +15,9 @@ import numpy as np
 
 from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 from .errors import RESEARCH_ONLY, StorageError
-from .files import csv_file, json_file, markdown, write_atomic
 from .problem import FitProblem
-from .records import check_resume
 from .storage import versions
+from .store import check_resume, csv_file, json_file, markdown, write_atomic
 from .units import pretty
 
 ITERATIONS = "rounds"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
-from .files import csv_file, json_file, root, write_atomic
 from .model import Model
 from .nonmem import Study, read_nonmem
 from .patient import Patient
@@ -25,6 +24,7 @@ from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
 from .simulation import Simulation, simulate
 from .storage import versions
+from .store import csv_file, json_file, root, write_atomic
 from .units import pretty
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def run_study(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from crs_sim.modelfolder import load_model
-    >>> from crs_sim.nonmem import read_nonmem
+    >>> from crs_sim import load_model
+    >>> from crs_sim import read_nonmem
     >>> model = load_model("one_compartment")
     >>> rows = "ID,TIME,AMT,CMT,DV\\n1,0,100,2,.\\n1,2,.,2,2.6\\n"
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -213,8 +213,8 @@ def subject_problem(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from crs_sim.modelfolder import load_model
-    >>> from crs_sim.nonmem import read_nonmem
+    >>> from crs_sim import load_model
+    >>> from crs_sim import read_nonmem
     >>> model = load_model("one_compartment")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "study.csv")

@@ -293,7 +293,7 @@ def _time(model: Model, name: str, values: Values, dose: Dose) -> float:
 def timing_parameters(model: Model, dose: Dose) -> tuple[str, ...]:
     """The parameters that determine when a dose starts and stops.
 
-    >>> from crs_sim.model import Drug, Model, Parameter, State
+    >>> from crs_sim import Drug, Model, Parameter, State
     >>> pill = Drug("pill", "A", "mg", lag="tlag")
     >>> model = Model("pill", (State("A", "0", "-A", "mg", "", ""),),
     ...               (Parameter("tlag", 1.0, "day", "", ""),), drugs=(pill,))

@@ -34,10 +34,9 @@ from scipy.stats import rankdata
 
 from .codegen import Array
 from .errors import InputError, StorageError
-from .files import json_file, write_atomic
 from .fitting import Fit
 from .objective import Objective, logs, prior_vectors
-from .records import check_resume, check_same_job
+from .store import check_resume, check_same_job, json_file, write_atomic
 from .workers import thread_map
 
 TRIES = 1000

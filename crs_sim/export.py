@@ -18,13 +18,13 @@ import pandas as pd
 from .clock import SAME_TIME
 from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
-from .files import check_folder, csv_file, write_atomic
 from .modelfile import sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
+from .store import check_folder, csv_file, write_atomic
 from .units import pretty
 
 FORMAT = "2.0.0"
@@ -102,7 +102,7 @@ def export_petab(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from crs_sim.problem import load_problem
+    >>> from crs_sim import load_problem
     >>> with TemporaryDirectory() as folder:
     ...     made = export_petab(load_problem("ruemmele2025"), folder)
     >>> made.stated

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from . import rosenbrock
 from .codegen import Array, Indices, code_key
 from .errors import CrsSimError
-from .files import cached_text, fingerprint, load_generated, source_fingerprint
 from .machinecode import Machine, object_file, processor
 from .model import Model
 from .rosenbrock import (
@@ -48,6 +47,7 @@ from .rosenbrock import (
     USED,
     WORK,
 )
+from .store import cached_text, fingerprint, load_generated, source_fingerprint
 from .timeline import Timeline, amounts, parameter_versions
 from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 

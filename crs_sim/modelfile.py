@@ -24,9 +24,9 @@ import libsbml
 
 from .dialect import FUNCTIONS, Scan, raise_problems, scan
 from .errors import InputError, ModelError, UnitError, unknown_name
-from .files import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
+from .store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
-READERS = ("dialect", "formula", "model", "modelfile", "primitives", "units")
+READERS = ("dialect", "formula", "model", "modelfile", "units")
 """The modules whose source determines how a model file is parsed."""
 
 

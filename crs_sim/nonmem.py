@@ -33,7 +33,7 @@ from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSe
 from .nonmemrecord import observables_by_default, read_drug, read_observation, read_time
 from .patient import Observation, Observations, Patient
 from .scenario import Change, Scenario
-from .tables import number
+from .store import number
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
 """Stages within one time: samples, then resets, doses, and samples again."""
@@ -98,7 +98,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from crs_sim.modelfolder import load_model
+    >>> from crs_sim import load_model
     >>> rows = "ID,TIME,AMT,CMT,DV\\n1,0,100,1,.\\n1,2,.,1,1.9\\n"
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "study.csv")

@@ -30,8 +30,18 @@ from typing import Literal
 
 from .errors import FileError, unknown_name, with_location
 from .model import Model
-from .tables import CellError, NotNegative, Number, Record, Whole, checked, column, read_toml
-from .workbook import place, read_cells
+from .store import (
+    CellError,
+    NotNegative,
+    Number,
+    Record,
+    Whole,
+    checked,
+    column,
+    place,
+    read_cells,
+    read_toml,
+)
 
 MISSING = (".", "NA", "na", "NaN", "nan")
 OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV"}

@@ -15,7 +15,7 @@ from .errors import CrsSimError, FileError, UnitError, unknown_name, with_locati
 from .model import Drug, Model
 from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
-from .tables import EXAMPLE_TIME, number
+from .store import EXAMPLE_TIME, number
 from .units import conversion_factor, convert, named_unit
 
 

@@ -59,7 +59,7 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
     --------
     >>> from scipy.integrate import solve_ivp
     >>> from crs_sim.kernel import compile_kernel
-    >>> from crs_sim.model import Model, Parameter, State
+    >>> from crs_sim import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 0.693147, "1/day", "", ""),))
     >>> setup = Setup(compile_kernel(decay), [0.693147])

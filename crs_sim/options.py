@@ -154,8 +154,8 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 def folder_of(run: str) -> Path:
     """The folder for files that are added to a run."""
-    from .files import results_folder
     from .storage import load_run
+    from .store import results_folder
 
     return results_folder(load_run(run).path)
 

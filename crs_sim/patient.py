@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
-from .files import locate
 from .model import Model
 from .modelfile import load_model
 from .patientfiles import (
@@ -30,9 +29,20 @@ from .patientfiles import (
     read_patient_file,
 )
 from .scenario import Change, Scenario
-from .tables import EXAMPLE_TIME, R, Table, check_duplicates, moment, read_table
+from .store import (
+    EXAMPLE_TIME,
+    R,
+    Table,
+    check_duplicates,
+    has_sheet,
+    is_sheet,
+    is_workbook,
+    locate,
+    moment,
+    place,
+    read_table,
+)
 from .units import conversion_factor, convert, named_unit
-from .workbook import has_sheet, is_sheet, is_workbook, place
 
 if TYPE_CHECKING:
     import pandas as pd

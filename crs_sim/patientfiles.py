@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import FileError, StorageError
-from .files import write_atomic
 from .model import GRADE
-from .tables import (
+from .store import (
     CellError,
     Moment,
     NotNegative,
@@ -25,14 +24,19 @@ from .tables import (
     Real,
     Record,
     Whole,
+    check_sheets,
     checked,
     column,
     column_comments,
+    has_sheet,
+    is_workbook,
     number,
+    place,
     read_table,
     read_toml,
+    workbook_bytes,
+    write_atomic,
 )
-from .workbook import check_sheets, has_sheet, is_workbook, place, workbook_bytes
 
 Kind = Literal[
     "value", "below", "above", "peak", "sometime", "ratio", "ratio_below", "ratio_above", "grade"

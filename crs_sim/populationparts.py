@@ -22,8 +22,8 @@ import pandas as pd
 from .endpoints import endpoint
 from .errors import RESEARCH_ONLY, StorageError
 from .populationfile import PopulationStudy
-from .records import check_resume, read_metadata, read_parquet
 from .storage import versions
+from .store import check_resume, read_metadata, read_parquet
 from .virtual import BLOCK, Filter
 
 HEADER, PARTS = "run.json", "parts"

@@ -22,7 +22,6 @@ from .decisions import PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
-from .files import check_folder, json_file, write_atomic
 from .kernel import compile_kernel
 from .ledger import COLUMNS
 from .populationfile import PopulationStudy
@@ -43,8 +42,8 @@ from .populationparts import (
     is_done,
     question_of,
 )
-from .records import parquet_bytes
 from .rosenbrock import LANES
+from .store import check_folder, json_file, parquet_bytes, write_atomic
 from .workers import thread_map
 
 WHOLE_DAY = 1e-9

@@ -30,8 +30,7 @@ from .draws import (
 )
 from .errors import FileError, InputError, StorageError, unknown_name, with_location
 from .problem import FitProblem
-from .tables import number
-from .workbook import place, read_cells
+from .store import number, place, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd

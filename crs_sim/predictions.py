@@ -225,9 +225,9 @@ def predict_prior(
 
     Examples
     --------
-    >>> from crs_sim.modelfolder import load_model
-    >>> from crs_sim.population import load_population
-    >>> from crs_sim.dosing import Dose, Schedule
+    >>> from crs_sim import load_model
+    >>> from crs_sim import load_population
+    >>> from crs_sim import Dose, Schedule
     >>> doses = Schedule((Dose(0, "iv", 100),))
     >>> patient = Patient("next", "one_compartment", Scenario("100 mg", doses))
     >>> prior = load_population(load_model("one_compartment"))

@@ -22,11 +22,9 @@ from scipy.special import ndtr, ndtri
 
 from .codegen import Array
 from .errors import FileError, InputError, unknown_name, with_location
-from .files import locate, root
 from .model import Model
 from .noise import NORMAL_95, GradeScale, Noise, Spread
-from .tables import CellError, Record, column, read_toml
-from .workbook import place
+from .store import CellError, Record, column, locate, place, read_toml, root
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import InputError, unknown_name, with_location
-from .files import locate
 from .formula import evaluate, names
 from .model import Model
 from .noise import Noise
@@ -32,8 +31,7 @@ from .priors import (
     prior_of,
     read_prior,
 )
-from .tables import read_toml
-from .workbook import is_workbook, place
+from .store import is_workbook, locate, place, read_toml
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .descents import Start
 from .errors import InputError, StorageError
 from .fitting import Fit
 from .leaveout import HeldOut, Omission
-from .records import append_rows, read_rows
+from .store import append_rows, read_rows
 
 PROFILE_LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""

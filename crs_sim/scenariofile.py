@@ -33,8 +33,7 @@ from .scenario import (
     resized,
     scaled,
 )
-from .tables import CellError, Record, checked, column, read_toml
-from .workbook import place
+from .store import CellError, Record, checked, column, place, read_toml
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

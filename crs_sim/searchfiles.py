@@ -16,9 +16,9 @@ import pandas as pd
 from .comparison import Comparison
 from .dosing import Dose
 from .errors import InputError
-from .files import csv_file
 from .scenario import Change, Condition, Scenario, Trigger
 from .searching import Search
+from .store import csv_file
 
 UNSUPPORTED = {"rate": None, "modelled": "", "steady": "", "ordered": None}
 """Attributes of a dose that a scenarios.toml cannot express, with their defaults."""

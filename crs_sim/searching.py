@@ -36,10 +36,10 @@ from .kernel import compile_kernel
 from .model import Model
 from .objective import METHOD, RTOL
 from .posterior import problem_hash
-from .records import append_rows, open_log
 from .scenario import Scenario
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import simulate
+from .store import append_rows, open_log
 
 Point = tuple[float, ...]
 Values = tuple[float, float]

@@ -18,8 +18,7 @@ from .errors import CrsSimError, FileError, InputError, unknown_name, with_locat
 from .model import Model
 from .scenario import DoseSelection, Scenario, Trigger, edited
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
-from .tables import CellError, Real, Record, column, read_toml
-from .workbook import place
+from .store import CellError, Real, Record, column, place, read_toml
 
 
 @dataclass(frozen=True)

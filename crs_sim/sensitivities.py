@@ -36,7 +36,7 @@ from .indices import (
 )
 from .kernel import compile_kernel
 from .posterior import problem_hash
-from .records import append_rows, open_log
+from .store import append_rows, open_log
 
 TAIL = 0.05
 """Tornado and Morris grid span the quantiles from this probability to 1 minus it."""

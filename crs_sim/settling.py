@@ -75,7 +75,7 @@ def resolve_triggers(
     Examples
     --------
     >>> from crs_sim import Condition, Trigger
-    >>> from crs_sim.model import Parameter, State
+    >>> from crs_sim import Parameter, State
     >>> growth = Model(
     ...     "growth", (State("A", "1", "k*A", "mg", "", ""), State("B", "0", "-B", "mg", "", "")),
     ...     (Parameter("k", 0.693147, "1/day", "", ""),))

@@ -15,12 +15,12 @@ import numpy as np
 from .codegen import Array
 from .dosing import HOURS_PER_DAY, Input
 from .errors import RESEARCH_ONLY, InputError, unknown_name
-from .files import json_file
 from .integrate import Counts, check_method, integrate_timeline
 from .ledger import COLUMNS, Ledger
 from .model import Model
 from .scenario import Scenario
 from .settling import resolve_triggers
+from .store import json_file
 from .timeline import build_timeline, check_days
 from .units import pretty
 
@@ -157,7 +157,7 @@ def simulate(
 
     Examples
     --------
-    >>> from crs_sim.model import Model, Parameter, State
+    >>> from crs_sim import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 0.693147, "1/day", "", ""),))
     >>> simulate(decay, days=[0, 1, 3])["A"].round(3).tolist()

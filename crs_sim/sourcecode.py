@@ -34,7 +34,7 @@ Entry = tuple[int, int]
 Place = Callable[[str, int], str]
 """How entry k of an array is written in the text: ``a[3]``, or its place in a larger array."""
 
-HEADER = f"from math import exp, log\n\nfrom crs_sim.primitives import {', '.join(PRIMITIVES)}\n"
+HEADER = f"from math import exp, log\n\nfrom crs_sim.formula import {', '.join(PRIMITIVES)}\n"
 
 
 @dataclass

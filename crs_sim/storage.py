@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import StorageError, UnknownNameError, unknown_name
-from .files import csv_file, json_file, root
 from .model import Model
-from .workbook import is_workbook
+from .store import csv_file, is_workbook, json_file, root
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd

@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
-from crs_sim import files as codecache, kernel
+from crs_sim import kernel
 from crs_sim.codegen import compile_model
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError
@@ -25,6 +25,7 @@ from crs_sim.patient import load_patient
 from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
+from crs_sim.store import files as codecache
 from crs_sim.walk import ARGUMENTS, Kind, kinds
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))

@@ -10,10 +10,10 @@ from small_fits import DECAY, GRADED, free
 from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
-from crs_sim.files import root
 from crs_sim.modelfile import load_model
 from crs_sim.noise import Spread
 from crs_sim.priors import Population, load_population, read_prior
+from crs_sim.store.files import root
 
 CUTS = replace(GRADED.grade, source="a test")
 SMALL = Population("small", DECAY, (free("k", 0.5, 0.4), free("a0", 10.0, 0.3)),

@@ -25,10 +25,10 @@ from crs_sim.indices import (
     prior_intervals,
 )
 from crs_sim.problem import load_problem
-from crs_sim.records import append_rows, open_log
 from crs_sim.sensitivities import LOG, SensitivityPlan, sensitivity
 from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.storage import save_run
+from crs_sim.store.records import append_rows, open_log
 
 NAMES = ("shock_d1", "auc_amount", "worst_grade")
 

@@ -11,9 +11,9 @@ from small_models import small
 
 import crs_sim.storage
 from crs_sim.errors import StorageError, UnknownNameError
-from crs_sim.files import results_folder
 from crs_sim.fitting import drop_one, fit
 from crs_sim.storage import load_run, save_run
+from crs_sim.store.files import results_folder
 
 OTHER = small("decay", {"A": ("a0", "-k*A*A")}, {"k": 0.5, "a0": 10.0, "gain": 3.0})
 

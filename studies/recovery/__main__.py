@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crs_sim.errors import CrsSimError
-from crs_sim.records import append_rows, read_rows
+from crs_sim.store.records import append_rows, read_rows
 from crs_sim.workers import process_map
 
 from .intervals import METHODS

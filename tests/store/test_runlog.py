@@ -3,7 +3,7 @@
 import pytest
 
 from crs_sim.errors import StorageError
-from crs_sim.records import append_rows, check_log, open_log, read_rows
+from crs_sim.store.records import append_rows, check_log, open_log, read_rows
 
 
 def test_a_cut_off_line_gives_way_to_the_next(tmp_path):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .errors import StorageError
+from ..errors import StorageError
 from .files import check_folder, write_atomic
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import FileError, unknown_name
+from ..errors import FileError, unknown_name
 
 SUFFIX = ".xlsx"
 UNSUPPORTED = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from crs_sim.errors import CrsSimError, FileError, UnknownNameError
-from crs_sim.tables import (
+from crs_sim.store.tables import (
     CellError,
     Moment,
     NotNegative,

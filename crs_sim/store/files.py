@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from .errors import InputError, StorageError, unknown_name
+from ..errors import InputError, StorageError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ KINDS = {
     "models": "model", "fits": "problem", "fits/data": "patient", "fits/priors": "prior",
     "fits/populations": "population",
 }  # fmt: skip
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def root() -> Path:
@@ -195,7 +195,7 @@ def fingerprint(*parts: str) -> str:
 @lru_cache(maxsize=8)
 def source_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
     """Twelve hex digits that change with these modules' source or the libraries' versions."""
-    here = Path(__file__).parent
+    here = PACKAGE
     texts = [(here / f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return fingerprint(*texts, *(version(name) for name in libraries), platform.python_version())
 

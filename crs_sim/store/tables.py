@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import CrsSimError, FileError, unknown_name, with_location
+from ..errors import CrsSimError, FileError, unknown_name, with_location
 from .workbook import cells_by_column, file_text, header_and_rows, place
 
 column = Field
