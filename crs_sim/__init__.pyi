@@ -7,7 +7,6 @@ from .bandplots import (
     plot_predictions as plot_predictions,
 )
 from .batches import simulate_batches as simulate_batches, simulate_many as simulate_many
-from .checks import check_model as check_model
 from .cohort import PopulationFit as PopulationFit, Roles as Roles
 from .cohortfiles import save_population as save_population
 from .comparison import Comparison as Comparison, compare as compare
@@ -48,9 +47,12 @@ from .model import (
     Parameter as Parameter,
     Quantity as Quantity,
     State as State,
+    check_model as check_model,
     listing as listing,
+    load_model as load_model,
+    read_model as read_model,
+    sbml as sbml,
 )
-from .modelfile import load_model as load_model, read_model as read_model, sbml as sbml
 from .noise import GradeScale as GradeScale, Noise as Noise, Spread as Spread
 from .nonmem import Study as Study, read_nonmem as read_nonmem
 from .patient import (

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .codegen import Array, Indices
 from .decisions import check_rules
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
 from .integrate import explain
 from .kernel import compile_kernel
 from .ledger import Ledger, ledgers_of
-from .model import Model
+from .model import Array, Indices, Model
 from .rosenbrock import DONE
 from .scenario import Scenario
 from .settling import resolve_members

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 @click.argument("model", default="crs")
 def check(model: str) -> None:
     """Check MODEL for wrong units, hidden factors, unused names and missing sources."""
-    from .checks import check_model
-    from .modelfile import load_model
+    from .model import check_model, load_model
 
     loaded = load_model(model)
     issues = check_model(loaded)
@@ -63,11 +62,11 @@ def check(model: str) -> None:
 @click.option("--sbml", "as_sbml", is_flag=True, help="Print SBML instead, for other tools.")
 def show(model: str, as_sbml: bool) -> None:
     """List the equations of MODEL, and every number with unit and source."""
-    from .modelfile import load_model
+    from .model import load_model
 
     loaded = load_model(model)
     if as_sbml:
-        from .modelfile import sbml
+        from .model import sbml
 
         click.echo(sbml(loaded), nl=False)
         return
@@ -304,7 +303,7 @@ def print_courses(sim: Simulation) -> None:
     """Print the main quantities, one row per day."""
     from rich.table import Table
 
-    from .units import pretty
+    from .model import pretty
 
     names = [name for name in MAIN if name in sim.units]
     names = names or [*sim.model.quantity_ids, *sim.model.state_ids][:COLUMNS]

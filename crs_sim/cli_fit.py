@@ -81,7 +81,7 @@ def fit(problem: str | None, subject: str, **options: Any) -> None:
 def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> None:
     """Fit a data set: a single subject as one problem, several with their population."""
     from .datasets import subject_problem, subjects_with_observations
-    from .modelfile import load_model
+    from .model import load_model
     from .nonmem import read_nonmem
 
     model = load_model(source.model)

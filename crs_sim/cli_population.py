@@ -84,7 +84,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
 def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
     from .datasets import subjects_with_observations
-    from .modelfile import load_model
+    from .model import load_model
     from .nonmem import read_nonmem
 
     model = load_model(source.model)

@@ -88,7 +88,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
 def one_subject(source: DataSetSource, id: str) -> Patient:
     """A subject of a data set: the only one, if no id is given."""
-    from .modelfile import load_model
+    from .model import load_model
     from .nonmem import subject_of
 
     return subject_of(source.data, load_model(source.model), id, columns=source.columns)

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from .codegen import Array
 from .errors import InputError, unknown_name
+from .model import Array
 from .priors import Population
 
 NARROWEST, WIDEST = 1e-3, 1e2

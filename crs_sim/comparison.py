@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from .codegen import Array
 from .draws import Draws
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
+from .model import Array
 from .objective import METHOD, RTOL
 from .predictions import DRAWS, Predictions, observables, predict
 from .scenario import AS_GIVEN, Scenario

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clock import SAME_TIME
-from .codegen import Array
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
 from .errors import InputError, unknown_name
-from .model import Model
+from .model import Array, Model, conversion_factor
 from .scenario import Condition, Scenario, Trigger
-from .units import conversion_factor
 
 PLANNED = "planned"
 MINUTES_PER_DAY = 1440

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from .codegen import Array
 from .errors import InputError, StorageError
 from .fitting import Fit
+from .model import Array
 from .objective import Objective, logs, prior_vectors
 from .store import check_resume, check_same_job, json_file, write_atomic
 from .workers import thread_map

@@ -17,10 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .codegen import Array
 from .ensemble import Ensemble
 from .errors import InputError, unknown_name
-from .model import GRADE, Model
+from .model import GRADE, Array, Model
 
 Value = Any
 """A float for one run; (n_members,) for many."""

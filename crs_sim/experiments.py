@@ -14,11 +14,9 @@ import numpy as np
 
 from .clock import ONWARD
 from .errors import InputError
-from .formula import names, replaced
-from .model import Model, Parameter
+from .model import Model, Parameter, declared_units, names, read_unit, replaced, same
 from .problem import FitProblem
 from .timeline import Timeline, build_timeline
-from .units import declared_units, read_unit, same
 
 Changes = tuple[tuple[str, str], ...]
 """Pairs of (target of the change, formula of its new value)."""

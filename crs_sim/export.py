@@ -18,14 +18,13 @@ import pandas as pd
 from .clock import SAME_TIME
 from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
-from .modelfile import sbml
+from .model import pretty, sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
 from .patient import Observation
 from .problem import FitProblem
 from .simulation import Simulation
 from .store import check_folder, csv_file, write_atomic
-from .units import pretty
 
 FORMAT = "2.0.0"
 COURSE = "course"

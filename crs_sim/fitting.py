@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from .cluster import Workers, parallel_map
-from .codegen import Array
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -28,7 +27,7 @@ from .descents import (
     start_points,
 )
 from .errors import InputError
-from .model import Model
+from .model import Array, Model
 from .noise import NORMAL_95, days_needed
 from .objective import METHOD, ROUGH_RTOL, RTOL, Objective, curves, logs, values_by_name
 from .problem import FitProblem

@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .codegen import Array
 from .draws import Draws
 from .errors import InputError, unknown_name
 from .fitting import Fit
+from .model import Array
 from .priors import Population
 
 

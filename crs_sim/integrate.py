@@ -17,10 +17,9 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from .clock import APART, CYCLE, JOIN, ONWARD, RESET
-from .codegen import Array, Code, compile_model
 from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
-from .model import Model
+from .model import Array, Code, Model, compile_model
 from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
 from .timeline import InputTables, Timeline, amounts, input_tables, parameters_at_samples

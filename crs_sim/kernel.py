@@ -28,10 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rosenbrock
-from .codegen import Array, Indices, code_key
 from .errors import CrsSimError
 from .machinecode import Machine, object_file, processor
-from .model import Model
+from .model import Array, Indices, Model, code_key
 from .rosenbrock import (
     DAY,
     DONE,
@@ -271,7 +270,7 @@ def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Ke
     Raises
     ------
     ModelError, UnknownNameError
-        As `crs_sim.codegen.compile_model`.
+        As `crs_sim.model.compile_model`.
     """
     ours = source_fingerprint(MADE_OF, ("llvmlite",))
     key = fingerprint(code_key(model), ours, processor())

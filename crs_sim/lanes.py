@@ -12,19 +12,24 @@ from functools import partial
 from typing import Any
 
 from .machinecode import Memory, Vector, assemble
-from .model import Model
-from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
-from .sourcecode import (
+from .model import (
+    RESERVED,
+    ConstantHoisting,
     Elimination,
+    Equations,
+    Expression,
     Function,
+    Line,
+    Model,
     elimination,
+    equations,
     factor_lines,
     jacobian_lines,
     refuse_steps,
     solve_lines,
     written,
 )
-from .symbolic import RESERVED, ConstantHoisting, Equations, Expression, Line, equations
+from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
 
 IMPORTED = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
@@ -121,7 +126,7 @@ def generate(model: Model) -> str:
     Raises
     ------
     ModelError, UnknownNameError
-        As `crs_sim.sourcecode.generate`.
+        As `crs_sim.model.generate`.
     """
     eq = equations(model)
     refuse_steps(eq)

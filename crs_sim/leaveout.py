@@ -20,11 +20,11 @@ import pandas as pd
 from scipy.special import ndtr
 
 from .cluster import Workers, parallel_map
-from .codegen import Array
 from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError
 from .fitting import DRAWS, Fit, assemble_fit
+from .model import Array
 from .noise import Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Objective, curves, logs, prior_vectors, values_by_name
 from .patient import Observation

@@ -32,10 +32,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .clock import SAME_TIME, parameters_by_day
-from .codegen import Array
 from .decisions import Order
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
-from .model import Model
+from .model import Array, Model
 from .scenario import Scenario
 
 if TYPE_CHECKING:

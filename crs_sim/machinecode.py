@@ -222,45 +222,45 @@ def log(x: Vector) -> Vector:
 
 
 def hill(x: Vector, K: Vector | float, n: Vector | float) -> Vector:
-    """As `crs_sim.primitives.hill`."""
+    """As `crs_sim.model.hill`."""
     z = exp(n * log(x / K))
     return choose(x, ">", 0.0, z / (1.0 + z), 0.0)
 
 
 def hill_slope(x: Vector, K: Vector | float, n: Vector | float, h: Vector) -> Vector:
-    """As `crs_sim.primitives.hill_slope`."""
+    """As `crs_sim.model.hill_slope`."""
     at_zero = choose(x.like(n), "==", 1.0, 1.0 / x.like(K), 0.0)
     at_zero = choose(x, "==", 0.0, at_zero, 0.0)
     return choose(x, ">", 0.0, n * h * (1.0 - h) / x, at_zero)
 
 
 def log_ratio(x: Vector | float, K: Vector | float) -> Vector | float:
-    """As `crs_sim.primitives.log_ratio`."""
+    """As `crs_sim.model.log_ratio`."""
     ratio = x / K
     assert isinstance(ratio, Vector)
     return choose(ratio.like(x), ">", 0.0, log(ratio), 0.0)
 
 
 def positive(x: Vector) -> Vector:
-    """As `crs_sim.primitives.positive`."""
+    """As `crs_sim.model.positive`."""
     return choose(x, "<", 0.0, 0.0, x)
 
 
 def power(x: Vector, n: Vector | float) -> Vector:
-    """As `crs_sim.primitives.power`, but 0 wherever x < 0 (n > 0), even for a whole n."""
+    """As `crs_sim.model.power`, but 0 wherever x < 0 (n > 0), even for a whole n."""
     exponent = x.like(n)
     at_zero = choose(exponent, ">", 0.0, 0.0, choose(exponent, "==", 0.0, 1.0, math.inf))
     return choose(x, ">", 0.0, exp(n * log(x)), at_zero)
 
 
 def power_slope(x: Vector, n: Vector | float, value: Vector) -> Vector:
-    """As `crs_sim.primitives.power_slope`, but of the `power` above."""
+    """As `crs_sim.model.power_slope`, but of the `power` above."""
     at_zero = choose(x.like(n), "==", 1.0, 1.0, 0.0)
     return choose(x, ">", 0.0, n * value / x, at_zero)
 
 
 def reached(x: Vector, level: Vector | float) -> Vector:
-    """As `crs_sim.primitives.reached`."""
+    """As `crs_sim.model.reached`."""
     return choose(x, ">=", level, 1.0, 0.0)
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr
 
 from .clock import SAME_TIME
-from .codegen import Array
 from .errors import InputError, unknown_name
+from .model import Array
 from .patient import Observation
 
 SAMPLES_PER_DAY = 20

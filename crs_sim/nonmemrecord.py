@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import CrsSimError, FileError, UnitError, unknown_name, with_location
-from .model import Drug, Model
+from .model import Drug, Model, conversion_factor, convert, named_unit
 from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
 from .store import EXAMPLE_TIME, number
-from .units import conversion_factor, convert, named_unit
 
 
 def read_time(data: DataSet, row: int, record: DataRow) -> float | datetime:

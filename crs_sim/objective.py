@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .codegen import Array
 from .errors import IntegrationError
 from .kernel import LOG_STEP, Runs, compile_kernel, side_by_side
+from .model import Array
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate

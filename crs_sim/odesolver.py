@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
-from .codegen import Array
 from .kernel import Kernel, Runs
+from .model import Array
 from .rosenbrock import DONE, STAGES, WORDS
 from .timeline import Timeline, empty_timeline
 

@@ -21,13 +21,11 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .codegen import Array
 from .dosing import Input
-from .model import Model
+from .model import Array, Model, pretty
 from .noise import NORMAL_95, Noise
 from .patient import Observation
 from .simulation import Simulation
-from .units import pretty
 
 # the Okabe-Ito palette, distinguishable with colour-vision deficiency
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from .dosing import Dose, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
-from .model import Model
-from .modelfile import load_model
+from .model import Model, conversion_factor, convert, load_model, named_unit
 from .patientfiles import (
     FILES,
     RATIOS,
@@ -42,7 +41,6 @@ from .store import (
     place,
     read_table,
 )
-from .units import conversion_factor, convert, named_unit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .codegen import Array
 from .draws import (
     ESS_NEEDED,
     RHAT_LIMIT,
@@ -29,6 +28,7 @@ from .draws import (
     read,
 )
 from .errors import FileError, InputError, StorageError, unknown_name, with_location
+from .model import Array
 from .problem import FitProblem
 from .store import number, place, read_cells
 

@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.ndimage import gaussian_filter
 
-from .codegen import Array
 from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .fitplots import list_figure, named_rows
+from .model import Array
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
 from .posterior import Posterior

@@ -16,12 +16,11 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from .batches import simulate_many
-from .codegen import Array
 from .draws import Draws, weighted_draws
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
-from .model import Model
+from .model import Array, Model
 from .noise import Noise
 from .patient import Patient, check_against
 from .priors import Population

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from .codegen import Array
 from .errors import InputError
+from .model import Array
 from .noise import Noise, days_needed, residuals
 from .objective import ROUGH_RTOL, Courses, Objective
 from .patient import Observation

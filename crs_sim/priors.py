@@ -20,9 +20,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .codegen import Array
 from .errors import FileError, InputError, unknown_name, with_location
-from .model import Model
+from .model import Array, Model
 from .noise import NORMAL_95, GradeScale, Noise, Spread
 from .store import CellError, Record, column, locate, place, read_toml, root
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import InputError, unknown_name, with_location
-from .formula import evaluate, names
-from .model import Model
+from .model import Model, evaluate, names
 from .noise import Noise
 from .nonmem import subject_of
 from .patient import Patient, check_against, load_patient
@@ -130,7 +129,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     >>> load_problem("ruemmele2025").names[:2]
     ('engraftment', 'r_switch')
     """
-    from .modelfile import load_model
+    from .model import load_model
 
     patient = patient_at(name)
     if patient is not None:

@@ -25,11 +25,11 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from .codegen import Array
 from .descents import Start
 from .errors import InputError, StorageError
 from .fitting import Fit
 from .leaveout import HeldOut, Omission
+from .model import Array
 from .store import append_rows, read_rows
 
 PROFILE_LEVELS = (0.5, 0.8, 0.95)

@@ -18,10 +18,10 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from .cluster import Workers, parallel_map
-from .codegen import Array
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit
+from .model import Array
 from .objective import FAILED, Objective, logs
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
 

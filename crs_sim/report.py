@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from .errors import RESEARCH_ONLY
 from .fitplots import FAR, plot_estimates, plot_profiles, plot_residuals, plot_starts
 from .fitting import Dropped, Estimate, Fit, estimates_table
+from .model import pretty
 from .panels import format_number
 from .plots import figure_files, plot_case
 from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
 from .store import csv_file, markdown, write_atomic
-from .units import pretty
 from .verdict import (
     GRADE_RULE,
     Judged,

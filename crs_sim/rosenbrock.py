@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .codegen import Array
+from .model import Array
 
 Counters = NDArray[np.int64]
 

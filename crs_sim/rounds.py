@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 from .cluster import Workers, parallel_map
-from .codegen import Array
 from .cohort import (
     Outcome,
     PatientFailure,
@@ -28,7 +27,7 @@ from .cohort import (
 from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
 from .fitting import fit
-from .model import Model
+from .model import Array, Model
 from .objective import Objective, logs
 from .priors import Free, Population
 from .problem import FitProblem

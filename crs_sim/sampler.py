@@ -20,10 +20,10 @@ from typing import Any
 import emcee
 import numpy as np
 
-from .codegen import Array
 from .draws import Part, append, begin, check_same_run, join, read
 from .errors import InputError
 from .fitting import Fit, fit
+from .model import Array
 from .objective import ROUGH_RTOL, Objective, logs
 from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
 from .problem import FitProblem

@@ -26,14 +26,13 @@ import numpy as np
 import pandas as pd
 
 from .cluster import Workers, ordered_map
-from .codegen import Array
 from .comparison import Comparison, compare
 from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
 from .kernel import compile_kernel
-from .model import Model
+from .model import Array, Model
 from .objective import METHOD, RTOL
 from .posterior import problem_hash
 from .scenario import Scenario

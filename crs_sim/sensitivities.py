@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from .batches import BATCH, Batch, plan_batches, run_batch
 from .cluster import InOrder, Workers, ordered_map
-from .codegen import Array
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
@@ -35,6 +34,7 @@ from .indices import (
     prior_intervals,
 )
 from .kernel import compile_kernel
+from .model import Array
 from .posterior import problem_hash
 from .store import append_rows, open_log
 

@@ -23,11 +23,11 @@ from matplotlib.ticker import MaxNLocator
 from .comparison import LEVEL, Comparison
 from .endpoints import Endpoint
 from .errors import RESEARCH_ONLY, InputError
+from .model import pretty
 from .panels import BLUE, GREEN, GREY, HALO, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
 from .searching import Search
 from .sensitivities import TAIL, Sensitivity
-from .units import pretty
 
 SHOWN = 10
 """The number of leading parameters in a panel; the tables have all."""

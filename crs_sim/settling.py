@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clock import SAME_TIME, parameters_by_day
-from .codegen import Array, Indices
 from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
 from .dosing import Dose, Schedule, expand
 from .integrate import COMPILED, integrate_timeline
 from .kernel import compile_kernel
 from .ledger import Ledger, ledger_of, timed_by_parameters
-from .model import Model
+from .model import Array, Indices, Model
 from .rosenbrock import DONE
 from .scenario import Scenario
 from .timeline import build_timeline

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .codegen import Array
 from .dosing import HOURS_PER_DAY, Input
 from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .integrate import Counts, check_method, integrate_timeline
 from .ledger import COLUMNS, Ledger
-from .model import Model
+from .model import Array, Model, pretty
 from .scenario import Scenario
 from .settling import resolve_triggers
 from .store import json_file
 from .timeline import build_timeline, check_days
-from .units import pretty
 
 if TYPE_CHECKING:
     import pandas as pd

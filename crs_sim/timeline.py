@@ -27,12 +27,10 @@ from .clock import (
     build_segments,
     dosing_events,
 )
-from .codegen import Array, Indices
 from .dosing import Dose, Input, timing_parameters
 from .errors import InputError, unknown_name
-from .model import Model
+from .model import Array, Indices, Model, conversion_factor, plain_number
 from .scenario import Change, Scenario
-from .units import conversion_factor, plain_number
 
 NEARLY = 1e-13
 """Times max(1, day): a step ending this close to a segment's end ends there, as in the kernel."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .codegen import Array
 from .fitting import Fit
+from .model import Array
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
 from .objective import Objective, logs
 from .patient import Observation

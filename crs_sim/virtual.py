@@ -17,9 +17,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .codegen import Array
 from .errors import InputError, unknown_name
-from .model import GRADE, Model
+from .model import GRADE, Array, Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .priors import Population

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple, get_type_hints
 
 from .clock import APART, CYCLE, JOIN, RESET
-from .codegen import Array
+from .model import Array
 from .rosenbrock import (
     CONSTANTS,
     DONE,

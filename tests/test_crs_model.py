@@ -15,8 +15,8 @@ from paths import SHIPPED_RUN
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.endpoints import peak, worst_grade
 from crs_sim.fitting import fit
-from crs_sim.model import Model
-from crs_sim.modelfile import load_model
+from crs_sim.model.model import Model
+from crs_sim.model.modelfile import load_model
 from crs_sim.noise import days_needed, predicted
 from crs_sim.patient import check_against, load_patient
 from crs_sim.problem import load_problem

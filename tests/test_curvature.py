@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from crs_sim.codegen import Array
+from crs_sim.model.codegen import Array
 from crs_sim.objective import SecantCorrection
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from crs_sim.dosing import Dose, Schedule, convert_amount, expand
 from crs_sim.errors import InputError, UnitError, UnknownNameError
-from crs_sim.model import Drug, Model, Parameter, State
+from crs_sim.model.model import Drug, Model, Parameter, State
 
 MODEL = Model(
     "small",

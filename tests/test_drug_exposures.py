@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from crs_sim.dosing import Dose, Schedule
-from crs_sim.modelfile import load_model
+from crs_sim.model.modelfile import load_model
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import Simulation, simulate
 

@@ -24,8 +24,8 @@ from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.experiments import regimen, rests_on
 from crs_sim.export import WHY_NOT, Exported, export_petab, petab_files
-from crs_sim.model import Drug
-from crs_sim.modelfile import read_model
+from crs_sim.model.model import Drug
+from crs_sim.model.modelfile import read_model
 from crs_sim.noise import Noise, Spread, days_needed, residual_vector
 from crs_sim.objective import curves
 from crs_sim.patient import Observation, Observations, Patient

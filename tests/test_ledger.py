@@ -21,8 +21,8 @@ from crs_sim.export import petab_files
 from crs_sim.integrate import METHODS
 from crs_sim.kernel import compile_kernel
 from crs_sim.ledger import Ledger
-from crs_sim.model import Drug, Model, Parameter, State
-from crs_sim.modelfile import load_model
+from crs_sim.model.model import Drug, Model, Parameter, State
+from crs_sim.model.modelfile import load_model
 from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
 from crs_sim.scenario import Change, Condition, Hold, Scenario, Trigger

@@ -13,7 +13,7 @@ from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError
 from crs_sim.experiments import regimen
 from crs_sim.fitting import fit
-from crs_sim.modelfile import load_model
+from crs_sim.model.modelfile import load_model
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.patient import Observation, Observations, Patient

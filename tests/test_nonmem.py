@@ -13,8 +13,8 @@ from small_models import small
 from crs_sim.cli import cli
 from crs_sim.datasets import run_study
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
-from crs_sim.model import Drug
-from crs_sim.modelfile import load_model
+from crs_sim.model.model import Drug
+from crs_sim.model.modelfile import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.patient import check_against
 

@@ -12,7 +12,7 @@ import pytest
 
 from crs_sim.dosing import Dose, Schedule, expand
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
-from crs_sim.model import Drug, Model, Parameter, Quantity, State
+from crs_sim.model.model import Drug, Model, Parameter, Quantity, State
 from crs_sim.patient import Observations, Patient, check_against, load_patient
 from crs_sim.patientfiles import KINDS, new_patient
 from crs_sim.scenario import Change, Scenario

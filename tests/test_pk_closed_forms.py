@@ -15,7 +15,7 @@ from superposed import Given, central
 
 from crs_sim.datasets import run_study
 from crs_sim.dosing import Dose, Schedule
-from crs_sim.modelfile import load_model
+from crs_sim.model.modelfile import load_model
 from crs_sim.nonmem import read_nonmem
 from crs_sim.scenario import Scenario
 from crs_sim.simulation import simulate

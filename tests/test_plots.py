@@ -15,7 +15,7 @@ from visible import texts
 import crs_sim
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import Fit, fit
-from crs_sim.modelfile import load_model
+from crs_sim.model.modelfile import load_model
 from crs_sim.noise import Noise, Spread
 from crs_sim.panels import dose_ribbon, grade_ribbon
 from crs_sim.patient import Patient, check_against, load_patient

@@ -14,7 +14,7 @@ from crs_sim.clock import just_after
 from crs_sim.dosing import Dose, Schedule
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.kernel import compile_kernel, gradient
-from crs_sim.model import Drug, Parameter
+from crs_sim.model.model import Drug, Parameter
 from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 

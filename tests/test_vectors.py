@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim import formula as primitives, machinecode
+from crs_sim import machinecode
 from crs_sim.machinecode import Machine, object_file
+from crs_sim.model import formula as primitives
 
 
 def run(function, columns, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from crs_sim.model import Model, Parameter, Quantity, State
+from crs_sim.model.model import Model, Parameter, Quantity, State
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.posterior import SamplePlan

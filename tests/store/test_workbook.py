@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 
 from crs_sim.errors import CrsSimError, StorageError
-from crs_sim.modelfile import load_model
+from crs_sim.model.modelfile import load_model
 from crs_sim.patient import check_against, load_patient
 from crs_sim.patientfiles import new_patient, template_rows
 

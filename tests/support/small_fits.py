@@ -6,7 +6,7 @@ import math
 
 from small_models import small
 
-from crs_sim.model import Model
+from crs_sim.model.model import Model
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.priors import Free

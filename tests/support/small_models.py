@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crs_sim.model import Drug, Model, Parameter, Quantity, State
+from crs_sim.model.model import Drug, Model, Parameter, Quantity, State
 
 
 def small(

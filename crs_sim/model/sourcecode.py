@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ModelError
+from ..errors import ModelError
 from .model import Model
 from .symbolic import (
     PRIMITIVES,
@@ -34,7 +34,7 @@ Entry = tuple[int, int]
 Place = Callable[[str, int], str]
 """How entry k of an array is written in the text: ``a[3]``, or its place in a larger array."""
 
-HEADER = f"from math import exp, log\n\nfrom crs_sim.formula import {', '.join(PRIMITIVES)}\n"
+HEADER = f"from math import exp, log\n\nfrom crs_sim.model.formula import {', '.join(PRIMITIVES)}\n"
 
 
 @dataclass
@@ -98,12 +98,12 @@ def written(signature: str, purpose: str, body: list[str]) -> str:
 
 
 def generate(model: Model) -> str:
-    """The whole module as text; `crs_sim.codegen.Code` describes its functions.
+    """The whole module as text; `crs_sim.model.Code` describes its functions.
 
     Raises
     ------
     ModelError, UnknownNameError
-        See `crs_sim.symbolic.equations`; also for a rate that uses a step.
+        See `crs_sim.model.equations`; also for a rate that uses a step.
     """
     eq = equations(model)
     refuse_steps(eq)

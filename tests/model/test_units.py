@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from crs_sim.checks import formula_unit, terms
 from crs_sim.errors import UnitError
-from crs_sim.units import (
+from crs_sim.model.checks import formula_unit, terms
+from crs_sim.model.units import (
     COMMON,
     conversion_factor,
     convert,

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import CrsSimError, UnitError
 from .codegen import Code, compile_model
-from .errors import CrsSimError, UnitError
 from .formula import evaluate, names, numbers, parse
 from .model import Model, Quantity, State, Symbol
 from .units import ONE, Unit, declared_units, difference, named_unit, read_unit, same, show
@@ -52,7 +52,7 @@ def formula_unit(text: str, units: Mapping[str, Unit]) -> Unit | None:
 
     Examples
     --------
-    >>> from crs_sim.units import read_unit
+    >>> from crs_sim.model import read_unit
     >>> show(formula_unit("dose/V", {"dose": read_unit("mg"), "V": read_unit("mL")}))
     'mg/mL'
     """

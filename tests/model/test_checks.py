@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tiny_model import DRUGS, TINY, broken, line_of
 
-from crs_sim import checks
-from crs_sim.checks import Issue, check_model
 from crs_sim.errors import UnitError
-from crs_sim.model import Model, listing
-from crs_sim.modelfile import load_model, read_drugs, read_model
+from crs_sim.model import checks
+from crs_sim.model.checks import Issue, check_model
+from crs_sim.model.model import Model, listing
+from crs_sim.model.modelfile import load_model, read_drugs, read_model
 
 
 def issues(old: str, new: str) -> list[Issue]:

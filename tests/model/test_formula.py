@@ -9,7 +9,7 @@ import sympy
 from hypothesis import given, strategies as st
 
 from crs_sim.errors import ModelError
-from crs_sim.formula import FUNCTIONS, evaluate, functions, hill, names, parse, reached
+from crs_sim.model.formula import FUNCTIONS, evaluate, functions, hill, names, parse, reached
 
 
 @pytest.mark.parametrize(

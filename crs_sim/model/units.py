@@ -19,7 +19,7 @@ from typing import Any
 
 import pint
 
-from .errors import UnitError
+from ..errors import UnitError
 
 DEFINITIONS = """
 pico- = 1e-12 = p-

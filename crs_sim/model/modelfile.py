@@ -1,6 +1,6 @@
 """A model's folder to a `Model`, cached once parsed; a `Model` to SBML.
 
-The only module that imports antimony and libsbml. `crs_sim.dialect` splits the text into statements
+The only module that imports antimony and libsbml. `crs_sim.model.dialect` splits the text into statements
 and validates them; antimony converts it to SBML, from which values and formulas are taken.
 
 It is parsed again when its text or the parsing code changes.
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import antimony
 import libsbml
 
+from ..errors import InputError, ModelError, UnitError, unknown_name
+from ..store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .dialect import FUNCTIONS, Scan, raise_problems, scan
-from .errors import InputError, ModelError, UnitError, unknown_name
 from .formula import names, parse
 from .model import Drug, Model, Parameter, Quantity, State
-from .store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
-READERS = ("dialect", "formula", "model", "modelfile", "units")
+READERS = ("model/dialect", "model/formula", "model/model", "model/modelfile", "model/units")
 """The modules whose source determines how a model file is parsed."""
 
 

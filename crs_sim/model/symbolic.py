@@ -15,8 +15,8 @@ from typing import Any
 import sympy
 from sympy.printing.str import StrPrinter
 
+from ..errors import ModelError, unknown_name
 from . import formula
-from .errors import ModelError, unknown_name
 from .model import Model, Symbol
 
 Expression = Any

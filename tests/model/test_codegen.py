@@ -12,10 +12,10 @@ from paths import child_environment
 from small_models import LOOP, ONE, small
 from waiting import PATIENCE
 
-from crs_sim import codegen, formula, formula as primitives
-from crs_sim.codegen import compile_model
 from crs_sim.errors import ModelError, UnknownNameError
-from crs_sim.sourcecode import generate
+from crs_sim.model import codegen, formula, formula as primitives
+from crs_sim.model.codegen import compile_model
+from crs_sim.model.sourcecode import generate
 from crs_sim.store import files as codecache
 
 

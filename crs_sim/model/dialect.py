@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..errors import ModelError, UnknownNameError, unknown_name
 from . import formula
-from .errors import ModelError, UnknownNameError, unknown_name
 
 FUNCTIONS = {
     "hill": "function hill(x, K, n)  x^n/(K^n + x^n)  end",

@@ -1,6 +1,6 @@
 """A model made runnable: its generated functions with arrays in and out, cached on disk.
 
-`crs_sim.sourcecode` writes them, and with sympy is loaded only when the cache lacks them.
+`crs_sim.model.sourcecode` writes them, and with sympy is loaded only when the cache lacks them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..store import cached_text, fingerprint, load_generated, source_fingerprint
 from .model import Model
-from .store import cached_text, fingerprint, load_generated, source_fingerprint
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """The array types of the package; shapes stand in the docstrings."""
 
-WRITTEN_BY = ("symbolic", "sourcecode", "formula")
+WRITTEN_BY = ("model/symbolic", "model/sourcecode", "model/formula")
 """The modules that determine what is generated."""
 
 
@@ -97,7 +97,7 @@ def compile_model(model: Model) -> Code:
     Raises
     ------
     ModelError, UnknownNameError
-        For names, steps and divisions that cannot be (see `crs_sim.symbolic.equations`).
+        For names, steps and divisions that cannot be (see `crs_sim.model.equations`).
     """
     key = code_key(model)
     if key not in KNOWN:

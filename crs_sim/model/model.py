@@ -1,7 +1,7 @@
 """The model as data: states, parameters, named quantities and drugs; names, units, sources.
 
 Immutable; it holds no doses, bounds or measurements, and ``with_values`` returns a new model.
-`crs_sim.modelfile` reads a model from text, `crs_sim.codegen` compiles it.
+`crs_sim.model.modelfile` reads a model from text, `crs_sim.model.codegen` compiles it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .errors import ModelError, unknown_name
+from ..errors import ModelError, unknown_name
 from .units import pretty
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from .errors import ModelError
+from ..errors import ModelError
 
 __all__ = [
     "hill",

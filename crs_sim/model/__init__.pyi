@@ -1,0 +1,48 @@
+from .checks import check_model as check_model
+from .codegen import (
+    Array as Array,
+    Code as Code,
+    Indices as Indices,
+    code_key as code_key,
+    compile_model as compile_model,
+)
+from .formula import evaluate as evaluate, names as names, replaced as replaced
+from .model import (
+    Drug as Drug,
+    GRADE as GRADE,
+    Model as Model,
+    Parameter as Parameter,
+    Quantity as Quantity,
+    State as State,
+    listing as listing,
+)
+from .modelfile import load_model as load_model, read_model as read_model, sbml as sbml
+from .sourcecode import (
+    Elimination as Elimination,
+    Function as Function,
+    elimination as elimination,
+    factor_lines as factor_lines,
+    jacobian_lines as jacobian_lines,
+    refuse_steps as refuse_steps,
+    solve_lines as solve_lines,
+    written as written,
+)
+from .symbolic import (
+    ConstantHoisting as ConstantHoisting,
+    Equations as Equations,
+    Expression as Expression,
+    Line as Line,
+    RESERVED as RESERVED,
+    equations as equations,
+)
+from .units import (
+    conversion_factor as conversion_factor,
+    convert as convert,
+    days_in as days_in,
+    declared_units as declared_units,
+    named_unit as named_unit,
+    plain_number as plain_number,
+    pretty as pretty,
+    read_unit as read_unit,
+    same as same,
+)
