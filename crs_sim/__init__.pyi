@@ -11,7 +11,17 @@ from .cohort import PopulationFit as PopulationFit, Roles as Roles
 from .cohortfiles import save_population as save_population
 from .comparison import Comparison as Comparison, compare as compare
 from .comparisonplots import plot_comparison as plot_comparison
-from .dosing import Dose as Dose, Schedule as Schedule
+from .dosing import (
+    Change as Change,
+    Condition as Condition,
+    Dose as Dose,
+    Entry as Entry,
+    Hold as Hold,
+    Ledger as Ledger,
+    Scenario as Scenario,
+    Schedule as Schedule,
+    Trigger as Trigger,
+)
 from .draws import Draws as Draws, laplace_draws as laplace_draws, weighted_draws as weighted_draws
 from .endpoints import (
     Endpoint as Endpoint,
@@ -40,7 +50,6 @@ from .leaveout import (
     compare_fits as compare_fits,
     leave_out as leave_out,
 )
-from .ledger import Entry as Entry, Ledger as Ledger
 from .model import (
     Drug as Drug,
     Model as Model,
@@ -95,13 +104,6 @@ from .profiling import profile as profile
 from .report import report_text as report_text, write_report as write_report
 from .rounds import fit_all as fit_all
 from .sampler import PosteriorMode as PosteriorMode, sample as sample
-from .scenario import (
-    Change as Change,
-    Condition as Condition,
-    Hold as Hold,
-    Scenario as Scenario,
-    Trigger as Trigger,
-)
 from .scenariofile import Questions as Questions, load_scenarios as load_scenarios
 from .searching import Search as Search, search as search
 from .searchspace import SearchQuestion as SearchQuestion, load_search as load_search

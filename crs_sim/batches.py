@@ -15,17 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .decisions import check_rules
+from .dosing import Ledger, Scenario, Timeline, build_timeline, check_days, check_rules, ledgers_of
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
 from .integrate import explain
 from .kernel import compile_kernel
-from .ledger import Ledger, ledgers_of
 from .model import Array, Indices, Model
 from .rosenbrock import DONE
-from .scenario import Scenario
 from .settling import resolve_members
-from .timeline import Timeline, build_timeline, check_days
 from .workers import StoppedError, thread_map
 
 if TYPE_CHECKING:

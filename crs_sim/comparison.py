@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from .dosing import AS_GIVEN, Scenario
 from .draws import Draws
 from .endpoints import Endpoint, Members
 from .ensemble import EVERY_HOURS, Sampling
@@ -21,7 +22,6 @@ from .fitting import Fit
 from .model import Array
 from .objective import METHOD, RTOL
 from .predictions import DRAWS, Predictions, observables, predict
-from .scenario import AS_GIVEN, Scenario
 from .simulation import Simulation, simulate
 
 LEVEL = 0.95

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .dosing import Ledger, Scenario
 from .errors import InputError, unknown_name
-from .ledger import Ledger
 from .model import Array, Model
-from .scenario import Scenario
 from .simulation import check_rtol, sample_days
 
 if TYPE_CHECKING:

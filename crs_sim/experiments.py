@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .clock import ONWARD
+from .dosing import ONWARD, Timeline, build_timeline
 from .errors import InputError
 from .model import Model, Parameter, declared_units, names, read_unit, replaced, same
 from .problem import FitProblem
-from .timeline import Timeline, build_timeline
 
 Changes = tuple[tuple[str, str], ...]
 """Pairs of (target of the change, formula of its new value)."""

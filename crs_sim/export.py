@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .clock import SAME_TIME
+from .dosing import SAME_TIME
 from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
 from .model import pretty, sbml

@@ -16,13 +16,23 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from .clock import APART, CYCLE, JOIN, ONWARD, RESET
+from .dosing import (
+    APART,
+    CYCLE,
+    JOIN,
+    ONWARD,
+    RESET,
+    InputTables,
+    Timeline,
+    amounts,
+    input_tables,
+    parameters_at_samples,
+)
 from .errors import InputError, IntegrationError
 from .kernel import Runs, compile_kernel
 from .model import Array, Code, Model, compile_model
 from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
-from .timeline import InputTables, Timeline, amounts, input_tables, parameters_at_samples
 from .walk import steady
 
 METHODS = ("Rosenbrock", "LSODA", "BDF", "Radau")
@@ -174,7 +184,7 @@ class Cycles:
         self.number, self.change = 0, np.inf
 
     def start(self, y: Array, begins: int, parameters: Array) -> Array:
-        """The states as a segment with these parameters starts; see `crs_sim.clock`."""
+        """The states as a segment with these parameters starts; see `crs_sim.dosing.clock`."""
         if self.number == 0:
             y = self._arranged(y, begins, parameters)
         if begins & CYCLE:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rosenbrock
+from .dosing import Timeline, amounts, parameter_versions
 from .errors import CrsSimError
 from .machinecode import Machine, object_file, processor
 from .model import Array, Indices, Model, code_key
@@ -47,12 +48,11 @@ from .rosenbrock import (
     WORK,
 )
 from .store import cached_text, fingerprint, load_generated, source_fingerprint
-from .timeline import Timeline, amounts, parameter_versions
 from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
 MADE_OF = ("rosenbrock", "lanes", "machinecode")
 """The modules that determine what is compiled for a model, beside those of the plain code."""
-LOOP_MADE_OF = ("clock", "rosenbrock", "walk", "steploop", "machinecode")
+LOOP_MADE_OF = ("dosing/clock", "rosenbrock", "walk", "steploop", "machinecode")
 """The modules that determine the step loop."""
 MOST_KEPT = 100_000
 """Steps stored for a replay."""

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from .clock import SAME_TIME
+from .dosing import SAME_TIME
 from .errors import InputError, unknown_name
 from .model import Array
 from .patient import Observation

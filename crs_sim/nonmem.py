@@ -25,14 +25,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from .clock import SAME_TIME, just_after
-from .dosing import HOURS_PER_DAY, Dose, Schedule
+from .dosing import HOURS_PER_DAY, SAME_TIME, Change, Dose, Scenario, Schedule, just_after
 from .errors import FileError, InputError, unknown_name, with_location
 from .model import Model
 from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
 from .nonmemrecord import observables_by_default, read_drug, read_observation, read_time
 from .patient import Observation, Observations, Patient
-from .scenario import Change, Scenario
 from .store import number
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)

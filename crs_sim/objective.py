@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .dosing import build_timeline
 from .errors import IntegrationError
 from .kernel import LOG_STEP, Runs, compile_kernel, side_by_side
 from .model import Array
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate
-from .timeline import build_timeline
 from .workers import raise_if_stopped
 
 MIN_CURVATURE = 1e-12

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
+from .dosing import Timeline, empty_timeline
 from .kernel import Kernel, Runs
 from .model import Array
 from .rosenbrock import DONE, STAGES, WORDS
-from .timeline import Timeline, empty_timeline
 
 __all__ = ["Rosenbrock", "Setup", "solve_ivp"]
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dosing import Dose, Schedule
+from .dosing import Change, Dose, Scenario, Schedule
 from .errors import FileError, InputError, UnitError, unknown_name, with_location
 from .model import Model, conversion_factor, convert, load_model, named_unit
 from .patientfiles import (
@@ -27,7 +27,6 @@ from .patientfiles import (
     file_path,
     read_patient_file,
 )
-from .scenario import Change, Scenario
 from .store import (
     EXAMPLE_TIME,
     R,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from .dosing import AS_GIVEN, Condition, Scenario
 from .endpoints import endpoint
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, error_location
 from .model import Model, convert
 from .patient import check_against, load_patient, model_for_patient
 from .priors import load_population
-from .scenario import AS_GIVEN, Condition, Scenario
 from .scenariofile import SCENARIOS, load_scenarios
 from .store import CellError, Record, column, locate, place, read_toml
 from .virtual import Covariate, Filter, VirtualPopulation

@@ -18,12 +18,11 @@ import pandas as pd
 
 from .batches import plan_batches, run_batch
 from .cluster import Workers, completed_on_cluster
-from .decisions import PLANNED
+from .dosing import COLUMNS, PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
 from .kernel import compile_kernel
-from .ledger import COLUMNS
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from .batches import simulate_many
+from .dosing import Scenario
 from .draws import Draws, weighted_draws
 from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError, unknown_name
@@ -24,7 +25,6 @@ from .model import Array, Model
 from .noise import Noise
 from .patient import Patient, check_against
 from .priors import Population
-from .scenario import Scenario
 
 LEVELS = (0.5, 0.95)
 DRAWS = 400

@@ -13,19 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from .decisions import check_rules
-from .dosing import Dose, Schedule, expand
-from .endpoints import Endpoint, endpoint
-from .errors import InputError, error_location, unknown_name
-from .model import Model
-from .scenario import (
+from .dosing import (
     AS_GIVEN,
     Change,
     Condition,
+    Dose,
     DoseSelection,
     Hold,
     Scenario,
+    Schedule,
     Trigger,
+    check_rules,
+    expand,
     moved,
     only_drugs,
     removed,
@@ -33,6 +32,9 @@ from .scenario import (
     resized,
     scaled,
 )
+from .endpoints import Endpoint, endpoint
+from .errors import InputError, error_location, unknown_name
+from .model import Model
 from .store import CellError, Record, checked, column, place, read_toml
 
 Words = Annotated[str, column(min_length=1)]

@@ -14,9 +14,8 @@ from typing import Any
 import pandas as pd
 
 from .comparison import Comparison
-from .dosing import Dose
+from .dosing import Change, Condition, Dose, Scenario, Trigger
 from .errors import InputError
-from .scenario import Change, Condition, Scenario, Trigger
 from .searching import Search
 from .store import csv_file
 

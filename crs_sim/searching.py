@@ -27,6 +27,7 @@ import pandas as pd
 
 from .cluster import Workers, ordered_map
 from .comparison import Comparison, compare
+from .dosing import Scenario
 from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
@@ -35,7 +36,6 @@ from .kernel import compile_kernel
 from .model import Array, Model
 from .objective import METHOD, RTOL
 from .posterior import problem_hash
-from .scenario import Scenario
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import simulate
 from .store import append_rows, open_log

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from .dosing import Dose, Schedule
+from .dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
 from .endpoints import Endpoint, endpoint
 from .errors import CrsSimError, FileError, InputError, unknown_name, with_location
 from .model import Model
-from .scenario import DoseSelection, Scenario, Trigger, edited
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
 from .store import CellError, Real, Record, column, place, read_toml
 

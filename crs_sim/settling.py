@@ -18,16 +18,28 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .clock import SAME_TIME, parameters_by_day
-from .decisions import DecisionLog, MonitoredLevels, Order, Rules, check_rules, distinct
-from .dosing import Dose, Schedule, expand
+from .dosing import (
+    SAME_TIME,
+    DecisionLog,
+    Dose,
+    Ledger,
+    MonitoredLevels,
+    Order,
+    Rules,
+    Scenario,
+    Schedule,
+    build_timeline,
+    check_rules,
+    distinct,
+    expand,
+    ledger_of,
+    parameters_by_day,
+    timed_by_parameters,
+)
 from .integrate import COMPILED, integrate_timeline
 from .kernel import compile_kernel
-from .ledger import Ledger, ledger_of, timed_by_parameters
 from .model import Array, Indices, Model
 from .rosenbrock import DONE
-from .scenario import Scenario
-from .timeline import build_timeline
 
 DECISION_RTOL = 1e-6
 """Relative tolerance of the runs that decide: crossings are right to a fraction of a second."""

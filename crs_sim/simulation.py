@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dosing import HOURS_PER_DAY, Input
+from .dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
 from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .integrate import Counts, check_method, integrate_timeline
-from .ledger import COLUMNS, Ledger
 from .model import Array, Model, pretty
-from .scenario import Scenario
 from .settling import resolve_triggers
 from .store import json_file
-from .timeline import build_timeline, check_days
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +136,7 @@ def simulate(
     ----------
     model : Model
     scenario : Scenario, its values replace those of the model; its triggers and holds are resolved
-        with the same solver (see `crs_sim.ledger`)
+        with the same solver (see `crs_sim.dosing.ledger`)
     until : float, last day
     every_hours : float, hours between samples
     days : ascending days to sample instead of ``until`` and ``every_hours``, returned unchanged

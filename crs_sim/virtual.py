@@ -17,12 +17,12 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
+from .dosing import Condition, Scenario
 from .errors import InputError, unknown_name
 from .model import GRADE, Array, Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .priors import Population
-from .scenario import Condition, Scenario
 from .settling import resolve_triggers
 from .simulation import Simulation, simulate
 

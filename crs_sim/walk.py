@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple, get_type_hints
 
-from .clock import APART, CYCLE, JOIN, RESET
+from .dosing import APART, CYCLE, JOIN, RESET
 from .model import Array
 from .rosenbrock import (
     CONSTANTS,
@@ -70,7 +70,7 @@ relative to its size."""
 
 
 class Plan(NamedTuple):
-    """What happens in a run, and when: the same for all runs (see `crs_sim.timeline.Timeline`).
+    """What happens in a run, and when: the same for all runs (see `crs_sim.dosing.Timeline`).
 
     ``given`` (3, n_inputs) holds, for each input, the segment that starts with it, the first
     segment without it, and the state it enters; ``duration`` (n_inputs,) its days.

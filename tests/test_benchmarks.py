@@ -17,7 +17,7 @@ from benchmarks.stops import exported, inflow_id, infused, stops
 from benchmarks.targets import Row, met
 from benchmarks.timing import Timing, timed
 from crs_sim import check_model, load_model, load_patient, read_model, simulate
-from crs_sim.timeline import input_tables
+from crs_sim.dosing.timeline import input_tables
 
 TIMING = Timing((0.2, 0.1, 0.4))
 

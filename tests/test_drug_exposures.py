@@ -13,9 +13,9 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.modelfile import load_model
-from crs_sim.scenario import Scenario
 from crs_sim.simulation import Simulation, simulate
 
 MODEL = load_model("crs")

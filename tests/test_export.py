@@ -20,7 +20,8 @@ from petab_referee import minus_two_log_likelihood, predictions
 from tiny_case import write_case
 
 from crs_sim.cli import cli
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.experiments import regimen, rests_on
 from crs_sim.export import WHY_NOT, Exported, export_petab, petab_files
@@ -32,7 +33,6 @@ from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.patientfiles import KINDS
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem, load_problem
-from crs_sim.scenario import Change, Scenario
 from crs_sim.storage import load_run
 
 # petab 0.8 still says inplace=True to pandas

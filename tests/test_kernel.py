@@ -15,7 +15,8 @@ from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
 from crs_sim import kernel
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError
 from crs_sim.kernel import compile_kernel, gradient
 from crs_sim.model.codegen import compile_model
@@ -23,7 +24,6 @@ from crs_sim.model.modelfile import load_model
 from crs_sim.odesolver import Rosenbrock, Setup
 from crs_sim.patient import load_patient
 from crs_sim.rosenbrock import DONE, WORDS, fraction
-from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 from crs_sim.store import files as codecache
 from crs_sim.walk import ARGUMENTS, Kind, kinds

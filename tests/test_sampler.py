@@ -16,14 +16,14 @@ from paths import child_environment
 from small_fits import DECAY, NOISE, asked, free
 from waiting import PATIENCE, wait_until
 
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.draws import read
 from crs_sim.errors import InputError, StorageError
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import PosteriorMode, _moves, posterior_mode, sample
-from crs_sim.scenario import Change, Condition, Hold, Scenario, Trigger
 
 
 @pytest.fixture(scope="module")

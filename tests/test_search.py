@@ -14,7 +14,7 @@ from tiny_case import write_case
 
 from crs_sim import searching
 from crs_sim.cli import cli
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
 from crs_sim.fitting import fit
 from crs_sim.problem import load_problem

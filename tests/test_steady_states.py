@@ -10,12 +10,12 @@ from crs_sim.build_timeline import build_timeline
 from scipy.optimize import brentq
 from small_models import LOOP, ONE, SATURABLE, small
 
-from crs_sim.clock import just_after
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.clock import just_after
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.kernel import compile_kernel, gradient
 from crs_sim.model.model import Drug, Parameter
-from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 
 METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]

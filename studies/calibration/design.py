@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.model import Model, Parameter, Quantity, State
 from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patient import Observation, Observations, Patient
@@ -23,7 +24,6 @@ from crs_sim.posterior import SamplePlan
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
 from crs_sim.sampler import PosteriorMode, sample
-from crs_sim.scenario import Scenario
 from crs_sim.workers import process_map
 
 Array = NDArray[np.float64]

@@ -1,6 +1,6 @@
 """What is done to a patient: doses, edits of them, changes of parameters, and reactive rules.
 
-A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one; `crs_sim.ledger`
+A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one; `crs_sim.dosing.ledger`
 has their exact meaning. An edit selects doses by drug and optionally by day; selecting none is an
 error, so that an edit never silently has no effect.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ..errors import InputError, unknown_name
 from .dosing import Dose, Schedule
-from .errors import InputError, unknown_name
 
 DAY_TOLERANCE = 1e-6
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .errors import InputError
-from .model import Drug, Model, conversion_factor, days_in, plain_number
+from ..errors import InputError
+from ..model import Drug, Model, conversion_factor, days_in, plain_number
 
 HOURS_PER_DAY = 24.0
 Values = Mapping[str, float]

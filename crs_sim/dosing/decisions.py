@@ -1,6 +1,6 @@
 """Decisions of triggers and holds from given levels: when to evaluate them, and which doses result.
 
-Nothing is simulated here: `crs_sim.settling` does that. `crs_sim.ledger` documents the rules.
+Nothing is simulated here: `crs_sim.settling` does that. `crs_sim.dosing.ledger` documents the rules.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError, unknown_name
+from ..model import Array, Model, conversion_factor
 from .clock import SAME_TIME
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
-from .errors import InputError, unknown_name
-from .model import Array, Model, conversion_factor
 from .scenario import Condition, Scenario, Trigger
 
 PLANNED = "planned"

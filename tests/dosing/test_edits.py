@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import (
+    DoseSelection,
+    moved,
+    only_drugs,
+    removed,
+    replaced,
+    resized,
+    scaled,
+)
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.scenario import DoseSelection, moved, only_drugs, removed, replaced, resized, scaled
 
 PLAN = Schedule((
     Dose(0, "cart", 5e6, "cells/kg"),

@@ -31,10 +31,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..model import Array, Model
 from .clock import SAME_TIME, parameters_by_day
 from .decisions import Order
 from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
-from .model import Array, Model
 from .scenario import Scenario
 
 if TYPE_CHECKING:

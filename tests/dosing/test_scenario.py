@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError
-from crs_sim.scenario import Change, Scenario
 
 
 def test_a_change_scales_or_sets() -> None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..errors import InputError
+from ..model import Array, Indices, Model
 from .dosing import HOURS_PER_DAY, Dose, Input, Values, expand
-from .errors import InputError
-from .model import Array, Indices, Model
 from .scenario import Scenario
 
 SAME_TIME = 1e-9

@@ -16,6 +16,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from ..errors import InputError, unknown_name
+from ..model import Array, Indices, Model, conversion_factor, plain_number
 from .clock import (
     BEFORE,
     ONWARD,
@@ -28,8 +30,6 @@ from .clock import (
     dosing_events,
 )
 from .dosing import Dose, Input, timing_parameters
-from .errors import InputError, unknown_name
-from .model import Array, Indices, Model, conversion_factor, plain_number
 from .scenario import Change, Scenario
 
 NEARLY = 1e-13

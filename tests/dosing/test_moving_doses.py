@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crs_sim.batches import simulate_many
-from crs_sim.dosing import Dose, Schedule
+from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError
 from crs_sim.experiments import regimen
@@ -19,7 +20,6 @@ from crs_sim.objective import Objective
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
-from crs_sim.scenario import Change, Scenario
 from crs_sim.simulation import simulate
 
 ONE = load_model("one_compartment")
