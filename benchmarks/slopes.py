@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from crs_sim import load_problem
-from crs_sim.kernel import Gradient, Kernel, gradient
+from crs_sim.solver.kernel import Gradient, Kernel, gradient
 
 from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crs_sim.kernel import compile_kernel, gradient
+from crs_sim.solver.kernel import compile_kernel, gradient
 
 from . import patients, processes, slopes
 from .case import GOOD, Array, Case, Reference

@@ -117,8 +117,8 @@ from .sensitivityplots import (
     plot_sensitivity as plot_sensitivity,
     plot_tornado as plot_tornado,
 )
-from .settling import resolve_triggers as resolve_triggers
 from .simulation import NO_TREATMENT as NO_TREATMENT, Simulation as Simulation, simulate as simulate
+from .solver import resolve_triggers as resolve_triggers
 from .storage import Run as Run, load_fit as load_fit, load_run as load_run, save_run as save_run
 from .summaries import write_population as write_population, write_posterior as write_posterior
 from .verdict import (

@@ -18,11 +18,8 @@ from numpy.typing import ArrayLike
 from .dosing import Ledger, Scenario, Timeline, build_timeline, check_days, check_rules, ledgers_of
 from .ensemble import Ensemble, Failure, Sampling
 from .errors import InputError, unknown_name
-from .integrate import explain
-from .kernel import compile_kernel
 from .model import Array, Indices, Model
-from .rosenbrock import DONE
-from .settling import resolve_members
+from .solver import DONE, compile_kernel, explain, resolve_members
 from .workers import StoppedError, thread_map
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from .dosing import build_timeline
 from .errors import IntegrationError
-from .kernel import LOG_STEP, Runs, compile_kernel, side_by_side
 from .model import Array
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
 from .simulation import Simulation, simulate
+from .solver import LOG_STEP, Runs, compile_kernel, side_by_side
 from .workers import raise_if_stopped
 
 MIN_CURVATURE = 1e-12

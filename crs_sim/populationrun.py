@@ -22,7 +22,6 @@ from .dosing import COLUMNS, PLANNED
 from .endpoints import Members, endpoint
 from .ensemble import Ensemble
 from .errors import StorageError
-from .kernel import compile_kernel
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,
@@ -41,7 +40,7 @@ from .populationparts import (
     is_done,
     question_of,
 )
-from .rosenbrock import LANES
+from .solver import LANES, compile_kernel
 from .store import check_folder, json_file, parquet_bytes, write_atomic
 from .workers import thread_map
 

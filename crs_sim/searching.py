@@ -32,12 +32,12 @@ from .draws import Draws
 from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
-from .kernel import compile_kernel
 from .model import Array, Model
 from .objective import METHOD, RTOL
 from .posterior import problem_hash
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import simulate
+from .solver import compile_kernel
 from .store import append_rows, open_log
 
 Point = tuple[float, ...]

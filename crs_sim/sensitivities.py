@@ -33,9 +33,9 @@ from .indices import (
     indices,
     prior_intervals,
 )
-from .kernel import compile_kernel
 from .model import Array
 from .posterior import problem_hash
+from .solver import compile_kernel
 from .store import append_rows, open_log
 
 TAIL = 0.05

@@ -14,9 +14,8 @@ import numpy as np
 
 from .dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
 from .errors import RESEARCH_ONLY, InputError, unknown_name
-from .integrate import Counts, check_method, integrate_timeline
 from .model import Array, Model, pretty
-from .settling import resolve_triggers
+from .solver import Counts, check_method, integrate_timeline, resolve_triggers
 from .store import json_file
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from .model import GRADE, Array, Model
 from .noise import Noise
 from .patient import Observation, Observations, Patient
 from .priors import Population
-from .settling import resolve_triggers
 from .simulation import Simulation, simulate
+from .solver import resolve_triggers
 
 BLOCK = 128
 """Patients drawn together; a multiple of the four simulated together in SIMD lanes."""

@@ -89,7 +89,7 @@ def test_roadrunner_runs_the_same_case(small):
 
 def test_slopes_agree_with_differences():
     from benchmarks import slopes
-    from crs_sim.kernel import compile_kernel
+    from crs_sim.solver.kernel import compile_kernel
 
     case = chain_case(3)
     kernel, free = compile_kernel(case.model), [0, 1]

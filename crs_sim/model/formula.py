@@ -4,7 +4,7 @@ The functions are safe at zero, where a cytokine may be: generated code calls th
 
 A solver may evaluate a concentration at 0 or slightly below. There ``x**n`` differentiated as
 ``n*x**n/x`` divides by zero, so values and derivatives are written out here. Only ``math`` is used:
-the same source runs as Python and is compiled by `crs_sim.kernel`.
+the same source runs as Python and is compiled by `crs_sim.solver.kernel`.
 
 Python's parser reads it (``^`` is power). Only listed operators and functions are allowed, so that
 units, derivatives and listings work for every formula. Names have no meaning here.

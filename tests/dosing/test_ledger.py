@@ -20,14 +20,14 @@ from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
 from crs_sim.export import petab_files
-from crs_sim.integrate import METHODS
-from crs_sim.kernel import compile_kernel
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model
 from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
-from crs_sim.settling import CompiledRunner, resolve_triggers
 from crs_sim.simulation import simulate, table_files
+from crs_sim.solver.integrate import METHODS
+from crs_sim.solver.kernel import compile_kernel
+from crs_sim.solver.settling import CompiledRunner, resolve_triggers
 from crs_sim.virtual import Design, synthetic_patient
 
 MINUTE = 1 / 1440

@@ -4,7 +4,7 @@ Both the step loop, one for all models, and a model's functions are machine code
 folder, called by address: the compilers are loaded only when it is missing there.
 
 An adaptive solver takes other steps for other parameters, and a difference of two such runs is
-mostly noise. Over the steps of one run (`crs_sim.kernel.Kernel.replay`) the result is a smooth
+mostly noise. Over the steps of one run (`crs_sim.solver.Kernel.replay`) the result is a smooth
 function of the parameters, so a small difference quotient is as good as a derivative; four
 parameters are varied at a time, side by side.
 """
@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dosing import Timeline, amounts, parameter_versions
+from ..errors import CrsSimError
+from ..model import Array, Indices, Model, code_key
+from ..store import cached_text, fingerprint, load_generated, source_fingerprint
 from . import rosenbrock
-from .dosing import Timeline, amounts, parameter_versions
-from .errors import CrsSimError
 from .machinecode import Machine, object_file, processor
-from .model import Array, Indices, Model, code_key
 from .rosenbrock import (
     DAY,
     DONE,
@@ -47,12 +48,17 @@ from .rosenbrock import (
     USED,
     WORK,
 )
-from .store import cached_text, fingerprint, load_generated, source_fingerprint
 from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
-MADE_OF = ("rosenbrock", "lanes", "machinecode")
+MADE_OF = ("solver/rosenbrock", "solver/lanes", "solver/machinecode")
 """The modules that determine what is compiled for a model, beside those of the plain code."""
-LOOP_MADE_OF = ("dosing/clock", "rosenbrock", "walk", "steploop", "machinecode")
+LOOP_MADE_OF = (
+    "dosing/clock",
+    "solver/rosenbrock",
+    "solver/walk",
+    "solver/steploop",
+    "solver/machinecode",
+)
 """The modules that determine the step loop."""
 MOST_KEPT = 100_000
 """Steps stored for a replay."""
@@ -65,7 +71,7 @@ ONE_AT_A_TIME = threading.RLock()
 """Held while compiling, so that threads that need the same kernel compile it once."""
 
 ADDRESSES = np.ctypeslib.ndpointer(np.int64, 1, flags="C_CONTIGUOUS")
-"""Addresses of arrays, or their lengths, as `crs_sim.steploop.enter` takes them."""
+"""Addresses of arrays, or their lengths, as `crs_sim.solver.enter` takes them."""
 TAKEN = [named for group in ARGUMENTS for named in kinds(group).items()]
 """Name and kind of every array that goes with them, in order."""
 
@@ -315,10 +321,10 @@ def _compiled_loop(say: Callable[[str], None]) -> bytes:
     So numba, and the environment variable that turns its optimizer off, stay out of this process.
     """
     say("crs-sim: compiling the solver, once for this machine; this takes about 10 s")
-    paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))
+    paths = (str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH"))
     ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
     with suppress(OSError):
-        command = [sys.executable, "-P", "-m", "crs_sim.steploop"]
+        command = [sys.executable, "-P", "-m", "crs_sim.solver.steploop"]
         environment = {**os.environ, **ours}
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if done.returncode == 0:

@@ -1,16 +1,16 @@
 """The segments of a timeline in their order, for four parameter sets side by side.
 
-Doses and changes are applied as a segment starts; `crs_sim.rosenbrock` steps through it. On the
+Doses and changes are applied as a segment starts; `crs_sim.solver.rosenbrock` steps through it. On the
 way to a steady state the same segments are repeated until the states no longer change from one
-repetition to the next. `crs_sim.steploop` compiles these loops too.
+repetition to the next. `crs_sim.solver.steploop` compiles these loops too.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, NamedTuple, get_type_hints
 
-from .dosing import APART, CYCLE, JOIN, RESET
-from .model import Array
+from ..dosing import APART, CYCLE, JOIN, RESET
+from ..model import Array
 from .rosenbrock import (
     CONSTANTS,
     DONE,
@@ -102,7 +102,7 @@ class Tables(NamedTuple):
 
     ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
     (n_runs, n_states), where each run ended, are filled. ``steps``, and the rows of ``counts`` and
-    ``clock``, one a run, are those of `crs_sim.rosenbrock.Record`; of each four runs that share
+    ``clock``, one a run, are those of `crs_sim.solver.Record`; of each four runs that share
     their steps, only the first run's rows are used.
     """
 

@@ -1,6 +1,6 @@
 """One run, segment by segment, so that no solver steps across a dose, an infusion or a change.
 
-The compiled method runs all segments in one ``solve_ivp`` (see `crs_sim.odesolver`). The plain
+The compiled method runs all segments in one ``solve_ivp`` (see `crs_sim.solver.odesolver`). The plain
 path, which serves to verify it, makes one call a segment. There each state has an absolute
 tolerance of its own: a hundredth of ``rtol`` times its typical size, which is the largest of its
 values so far, a dose into it, and what its rate at the start of the segment adds in an hour.
@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from .dosing import (
+from ..dosing import (
     APART,
     CYCLE,
     JOIN,
@@ -28,9 +28,9 @@ from .dosing import (
     input_tables,
     parameters_at_samples,
 )
-from .errors import InputError, IntegrationError
+from ..errors import InputError, IntegrationError
+from ..model import Array, Code, Model, compile_model
 from .kernel import Runs, compile_kernel
-from .model import Array, Code, Model, compile_model
 from .odesolver import Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
 from .walk import steady

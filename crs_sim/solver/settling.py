@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .dosing import (
+from ..dosing import (
     SAME_TIME,
     DecisionLog,
     Dose,
@@ -36,9 +36,9 @@ from .dosing import (
     parameters_by_day,
     timed_by_parameters,
 )
+from ..model import Array, Indices, Model
 from .integrate import COMPILED, integrate_timeline
 from .kernel import compile_kernel
-from .model import Array, Indices, Model
 from .rosenbrock import DONE
 
 DECISION_RTOL = 1e-6

@@ -17,7 +17,7 @@ import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from .store import cached_bytes, read_cached
+from ..store import cached_bytes, read_cached
 
 LANES = 4
 DOUBLE = ir.VectorType(ir.DoubleType(), LANES)

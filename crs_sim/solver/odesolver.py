@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
-from .dosing import Timeline, empty_timeline
+from ..dosing import Timeline, empty_timeline
+from ..model import Array
 from .kernel import Kernel, Runs
-from .model import Array
 from .rosenbrock import DONE, STAGES, WORDS
 
 __all__ = ["Rosenbrock", "Setup", "solve_ivp"]
@@ -27,7 +27,7 @@ class Setup:
 
     Parameters
     ----------
-    kernel : Kernel, from `crs_sim.kernel.compile_kernel`
+    kernel : Kernel, from `crs_sim.solver.compile_kernel`
     values : (n_parameters,)
     line : Timeline over the days of ``solve_ivp``; without one no dose is given
     rtol : float
@@ -47,7 +47,7 @@ class Setup:
 
 
 class Rosenbrock(OdeSolver):  # type: ignore[misc]
-    """Rodas5P with the model's own compiled Jacobian and LU (see `crs_sim.rosenbrock`).
+    """Rodas5P with the model's own compiled Jacobian and LU (see `crs_sim.solver.rosenbrock`).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
     Examples
     --------
     >>> from scipy.integrate import solve_ivp
-    >>> from crs_sim.kernel import compile_kernel
+    >>> from crs_sim.solver import compile_kernel
     >>> from crs_sim import Model, Parameter, State
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 0.693147, "1/day", "", ""),))

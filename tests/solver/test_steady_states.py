@@ -14,9 +14,9 @@ from crs_sim.dosing.clock import just_after
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, IntegrationError
-from crs_sim.kernel import compile_kernel, gradient
 from crs_sim.model.model import Drug, Parameter
 from crs_sim.simulation import simulate
+from crs_sim.solver.kernel import compile_kernel, gradient
 
 METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]
 PLAIN = small("plain", {"A": ("0", "-k*A")}, {"k": 0.7})

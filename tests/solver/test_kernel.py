@@ -14,19 +14,19 @@ from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
-from crs_sim import kernel
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError
-from crs_sim.kernel import compile_kernel, gradient
 from crs_sim.model.codegen import compile_model
 from crs_sim.model.modelfile import load_model
-from crs_sim.odesolver import Rosenbrock, Setup
 from crs_sim.patient import load_patient
-from crs_sim.rosenbrock import DONE, WORDS, fraction
 from crs_sim.simulation import simulate
+from crs_sim.solver import kernel
+from crs_sim.solver.kernel import compile_kernel, gradient
+from crs_sim.solver.odesolver import Rosenbrock, Setup
+from crs_sim.solver.rosenbrock import DONE, WORDS, fraction
+from crs_sim.solver.walk import ARGUMENTS, Kind, kinds
 from crs_sim.store import files as codecache
-from crs_sim.walk import ARGUMENTS, Kind, kinds
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
 CASE = Scenario("case", DOSES, (Change("r", first=1.2, last=3, factor=0.4),))

@@ -1,0 +1,14 @@
+from .integrate import (
+    Counts as Counts,
+    check_method as check_method,
+    explain as explain,
+    integrate_timeline as integrate_timeline,
+)
+from .kernel import (
+    LOG_STEP as LOG_STEP,
+    Runs as Runs,
+    compile_kernel as compile_kernel,
+    side_by_side as side_by_side,
+)
+from .rosenbrock import DONE as DONE, LANES as LANES
+from .settling import resolve_members as resolve_members, resolve_triggers as resolve_triggers
