@@ -6,7 +6,6 @@ from .bandplots import (
     plot_population_grades as plot_population_grades,
     plot_predictions as plot_predictions,
 )
-from .batches import simulate_batches as simulate_batches, simulate_many as simulate_many
 from .cohort import PopulationFit as PopulationFit, Roles as Roles
 from .cohortfiles import save_population as save_population
 from .comparison import Comparison as Comparison, compare as compare
@@ -23,18 +22,6 @@ from .dosing import (
     Trigger as Trigger,
 )
 from .draws import Draws as Draws, laplace_draws as laplace_draws, weighted_draws as weighted_draws
-from .endpoints import (
-    Endpoint as Endpoint,
-    auc as auc,
-    day_of_peak as day_of_peak,
-    days_above as days_above,
-    endpoint as endpoint,
-    level_on as level_on,
-    peak as peak,
-    vasopressor_days as vasopressor_days,
-    worst_grade as worst_grade,
-)
-from .ensemble import Ensemble as Ensemble, Failure as Failure, Sampling as Sampling
 from .errors import RESEARCH_ONLY as RESEARCH_ONLY, CrsSimError as CrsSimError
 from .export import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
 from .fitplots import (
@@ -117,7 +104,25 @@ from .sensitivityplots import (
     plot_sensitivity as plot_sensitivity,
     plot_tornado as plot_tornado,
 )
-from .simulation import NO_TREATMENT as NO_TREATMENT, Simulation as Simulation, simulate as simulate
+from .simulation import (
+    NO_TREATMENT as NO_TREATMENT,
+    Endpoint as Endpoint,
+    Ensemble as Ensemble,
+    Failure as Failure,
+    Sampling as Sampling,
+    Simulation as Simulation,
+    auc as auc,
+    day_of_peak as day_of_peak,
+    days_above as days_above,
+    endpoint as endpoint,
+    level_on as level_on,
+    peak as peak,
+    simulate as simulate,
+    simulate_batches as simulate_batches,
+    simulate_many as simulate_many,
+    vasopressor_days as vasopressor_days,
+    worst_grade as worst_grade,
+)
 from .solver import resolve_triggers as resolve_triggers
 from .storage import Run as Run, load_fit as load_fit, load_run as load_run, save_run as save_run
 from .summaries import write_population as write_population, write_posterior as write_posterior

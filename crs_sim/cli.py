@@ -324,7 +324,7 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
     click.echo(f"{sim.scenario.name}: {given}, day 0 to {sim.days[-1]:g}, model "
                f"{sim.model.name} {sim.model.hash}")  # fmt: skip
     if "crs_grade" in sim.units and len(sim.days) > 1:
-        from .endpoints import vasopressor_days, worst_grade
+        from .simulation import vasopressor_days, worst_grade
 
         click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
                    f"{vasopressor_days(sim):.1f}")  # fmt: skip

@@ -23,11 +23,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .cluster import Workers
     from .fitting import Dropped, Fit
     from .model import Model
     from .patient import Patient
     from .problem import FitProblem
+    from .simulation import Workers
     from .verdict import Judged
 
 

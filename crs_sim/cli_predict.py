@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
     from .draws import Draws
-    from .ensemble import Sampling
     from .fitting import Fit
     from .leaveout import Omission
     from .patient import Observations, Patient
     from .predictions import Predictions
     from .scenariofile import Questions
-    from .simulation import Simulation
+    from .simulation import Sampling, Simulation
 
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
@@ -65,7 +64,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     For a PATIENT without observations, with --prior, and for a subject of --data, the bands are
     those of patients drawn from the prior.
     """
-    from .ensemble import EVERY_HOURS, Sampling
+    from .simulation import EVERY_HOURS, Sampling
     from .store import check_folder
 
     source = data_set("predict", run, options)
@@ -173,8 +172,8 @@ def compare(
     given.
     """
     from .comparison import compare as run_compare
-    from .ensemble import EVERY_HOURS, Sampling
     from .scenariofile import SCENARIOS, load_scenarios
+    from .simulation import EVERY_HOURS, Sampling
     from .storage import load_fit
     from .store import check_folder
 

@@ -22,11 +22,11 @@ from .options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from .cluster import Workers
     from .comparison import Comparison
     from .fitting import Fit
     from .searching import Search
     from .sensitivities import Sensitivity
+    from .simulation import Workers
 
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 
@@ -203,8 +203,8 @@ def sensitivity(
     then one at a time for the tornado plot. Each run is saved; after an interruption, continue
     with --resume.
     """
-    from .endpoints import endpoint
     from .sensitivities import SensitivityPlan, sensitivity as analyse
+    from .simulation import endpoint
     from .storage import load_fit
     from .store import check_folder
 

@@ -21,13 +21,13 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .cluster import Workers
     from .fitting import Fit
     from .leaveout import Omission
     from .posterior import Posterior
     from .problem import FitProblem
     from .profiles import Profile
     from .sampler import PosteriorMode
+    from .simulation import Workers
     from .storage import Run
 
 

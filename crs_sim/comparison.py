@@ -15,14 +15,12 @@ import pandas as pd
 
 from .dosing import AS_GIVEN, Scenario
 from .draws import Draws
-from .endpoints import Endpoint, Members
-from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Array
 from .objective import METHOD, RTOL
 from .predictions import DRAWS, Predictions, observables, predict
-from .simulation import Simulation, simulate
+from .simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
 
 LEVEL = 0.95
 OUTSIDE = 1.1
@@ -158,10 +156,10 @@ def compare(
     ----------
     result : Fit
     scenarios : the alternatives; the treatment as given is always added as the first
-    endpoints : see `crs_sim.endpoints.endpoint`
+    endpoints : see `crs_sim.simulation.endpoint`
     draws : as in `crs_sim.predictions.predict`; the same in every scenario
     sampling : Sampling, by default every 6 h until day 40; its outputs are set automatically
-    workers, progress : as in `crs_sim.batches.simulate_many`
+    workers, progress : as in `crs_sim.simulation.simulate_many`
 
     Raises
     ------

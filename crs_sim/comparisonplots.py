@@ -19,12 +19,12 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .comparison import LEVEL, Comparison
 from .dosing import Input
-from .endpoints import Endpoint
 from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .model import GRADE
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
 from .plots import Picture, styled
 from .predictions import Band
+from .simulation import Endpoint
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
 """Inches: a row, between rows, and the margins."""

@@ -36,8 +36,8 @@ from .errors import InputError, StorageError
 from .fitting import Fit
 from .model import Array
 from .objective import Objective, logs, prior_vectors
+from .simulation import thread_map
 from .store import check_resume, check_same_job, json_file, write_atomic
-from .workers import thread_map
 
 TRIES = 1000
 """Limit of the draws attempted for each one inside the bounds."""

@@ -15,7 +15,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .cluster import Workers, parallel_map
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -31,7 +30,7 @@ from .model import Array, Model
 from .noise import NORMAL_95, days_needed
 from .objective import METHOD, ROUGH_RTOL, RTOL, Objective, curves, logs, values_by_name
 from .problem import FitProblem
-from .simulation import Simulation
+from .simulation import Simulation, Workers, parallel_map
 
 DRAWS = 100
 """Points ranked for each start: in most prior draws the loop never ignites, or always does."""

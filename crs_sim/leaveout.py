@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .cluster import Workers, parallel_map
 from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError
@@ -29,6 +28,7 @@ from .noise import Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Objective, curves, logs, prior_vectors, values_by_name
 from .patient import Observation
 from .problem import FitProblem
+from .simulation import Workers, parallel_map
 from .verdict import SAME_OPTIMUM, agreeing, residual_slices, signed_norm, when
 
 WIDER = 2.0

@@ -28,9 +28,8 @@ from .errors import IntegrationError
 from .model import Array
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
-from .simulation import Simulation, simulate
+from .simulation import Simulation, raise_if_stopped, simulate
 from .solver import LOG_STEP, Runs, compile_kernel, side_by_side
-from .workers import raise_if_stopped
 
 MIN_CURVATURE = 1e-12
 """Relative curvature along a step below which the secant update is skipped."""

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from .dosing import AS_GIVEN, Condition, Scenario
-from .endpoints import endpoint
-from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, error_location
 from .model import Model, convert
 from .patient import check_against, load_patient, model_for_patient
 from .priors import load_population
 from .scenariofile import SCENARIOS, load_scenarios
+from .simulation import EVERY_HOURS, Sampling, endpoint
 from .store import CellError, Record, column, locate, place, read_toml
 from .virtual import Covariate, Filter, VirtualPopulation
 
@@ -92,7 +91,7 @@ class PopulationStudy:
     name : str
     virtual : VirtualPopulation
     scenarios : tuple of Scenario; the first is the treatment as given, to which filters apply
-    endpoints : names, see `crs_sim.endpoints.endpoint`
+    endpoints : names, see `crs_sim.simulation.endpoint`
     courses : names of the time courses stored once a day
     sampling : Sampling; its outputs are set automatically
     number : int, patients drawn; filters may keep fewer

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .endpoints import endpoint
 from .errors import RESEARCH_ONLY, StorageError
 from .populationfile import PopulationStudy
+from .simulation import endpoint
 from .storage import versions
 from .store import check_resume, read_metadata, read_parquet
 from .virtual import BLOCK, Filter

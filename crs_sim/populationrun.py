@@ -16,11 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .batches import plan_batches, run_batch
-from .cluster import Workers, completed_on_cluster
 from .dosing import COLUMNS, PLANNED
-from .endpoints import Members, endpoint
-from .ensemble import Ensemble
 from .errors import StorageError
 from .populationfile import PopulationStudy
 from .populationparts import (
@@ -40,9 +36,18 @@ from .populationparts import (
     is_done,
     question_of,
 )
+from .simulation import (
+    Ensemble,
+    Members,
+    Workers,
+    completed_on_cluster,
+    endpoint,
+    plan_batches,
+    run_batch,
+    thread_map,
+)
 from .solver import LANES, compile_kernel
 from .store import check_folder, json_file, parquet_bytes, write_atomic
-from .workers import thread_map
 
 WHOLE_DAY = 1e-9
 

@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .batches import simulate_many
 from .dosing import Scenario
 from .draws import Draws, weighted_draws
-from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Array, Model
 from .noise import Noise
 from .patient import Patient, check_against
 from .priors import Population
+from .simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 
 LEVELS = (0.5, 0.95)
 DRAWS = 400
@@ -178,7 +177,7 @@ def predict(
     draws : DataFrame of parameter values, one column per free parameter (draws of a posterior); or
         the number to take from the weighted Laplace approximation (`crs_sim.draws`); or `Draws`
     sampling : Sampling; by default every 6 h until day 40, all that is observed or has noise
-    workers, progress : as in `crs_sim.batches.simulate_many`
+    workers, progress : as in `crs_sim.simulation.simulate_many`
 
     Raises
     ------

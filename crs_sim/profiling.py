@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from .cluster import Workers, parallel_map
 from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Array
 from .objective import FAILED, Objective, logs
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
+from .simulation import Workers, parallel_map
 
 RISE = 0.7
 """Target rise per step of the root of the cost above its minimum: 3 steps to the 95 % limit.

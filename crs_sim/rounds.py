@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-from .cluster import Workers, parallel_map
 from .cohort import (
     Outcome,
     PatientFailure,
@@ -31,6 +30,7 @@ from .model import Array, Model
 from .objective import Objective, logs
 from .priors import Free, Population
 from .problem import FitProblem
+from .simulation import Workers, parallel_map
 
 MAX_ITERATIONS = 30
 TOLERANCE = 0.05

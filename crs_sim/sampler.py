@@ -27,7 +27,7 @@ from .model import Array
 from .objective import ROUGH_RTOL, Objective, logs
 from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
 from .problem import FitProblem
-from .workers import StoppedError, thread_map
+from .simulation import StoppedError, thread_map
 
 SAVE_EVERY = 10.0
 """Seconds between saves: what a killed run may lose."""

@@ -32,9 +32,9 @@ from .dosing import (
     resized,
     scaled,
 )
-from .endpoints import Endpoint, endpoint
 from .errors import InputError, error_location, unknown_name
 from .model import Model
+from .simulation import Endpoint, endpoint
 from .store import CellError, Record, checked, column, place, read_toml
 
 Words = Annotated[str, column(min_length=1)]

@@ -25,18 +25,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .cluster import Workers, ordered_map
 from .comparison import Comparison, compare
 from .dosing import Scenario
 from .draws import Draws
-from .ensemble import EVERY_HOURS, Sampling
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import Fit
 from .model import Array, Model
 from .objective import METHOD, RTOL
 from .posterior import problem_hash
 from .searchspace import SearchPlan, SearchQuestion, Variable
-from .simulation import simulate
+from .simulation import EVERY_HOURS, Sampling, Workers, ordered_map, simulate
 from .solver import compile_kernel
 from .store import append_rows, open_log
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from .dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
-from .endpoints import Endpoint, endpoint
 from .errors import CrsSimError, FileError, InputError, unknown_name, with_location
 from .model import Model
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
+from .simulation import Endpoint, endpoint
 from .store import CellError, Real, Record, column, place, read_toml
 
 

@@ -18,10 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .batches import BATCH, Batch, plan_batches, run_batch
-from .cluster import InOrder, Workers, ordered_map
-from .endpoints import Endpoint, Members
-from .ensemble import EVERY_HOURS, Ensemble, Sampling
 from .errors import InputError
 from .fitting import Fit
 from .indices import (
@@ -35,6 +31,20 @@ from .indices import (
 )
 from .model import Array
 from .posterior import problem_hash
+from .simulation import (
+    BATCH,
+    EVERY_HOURS,
+    Batch,
+    Endpoint,
+    Ensemble,
+    InOrder,
+    Members,
+    Sampling,
+    Workers,
+    ordered_map,
+    plan_batches,
+    run_batch,
+)
 from .solver import compile_kernel
 from .store import append_rows, open_log
 

@@ -21,13 +21,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from .comparison import LEVEL, Comparison
-from .endpoints import Endpoint
 from .errors import RESEARCH_ONLY, InputError
 from .model import pretty
 from .panels import BLUE, GREEN, GREY, HALO, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
 from .searching import Search
 from .sensitivities import TAIL, Sensitivity
+from .simulation import Endpoint
 
 SHOWN = 10
 """The number of leading parameters in a panel; the tables have all."""

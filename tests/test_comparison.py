@@ -10,17 +10,17 @@ import pytest
 from click.testing import CliRunner
 from tiny_case import write_case
 
-from crs_sim import endpoints as ends
 from crs_sim.cli import cli
 from crs_sim.comparison import RESOLUTION, compare
 from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing.dosing import Dose
 from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import fit
 from crs_sim.problem import load_problem
-from crs_sim.simulation import simulate
+from crs_sim.simulation import endpoints as ends
+from crs_sim.simulation.ensemble import Sampling
+from crs_sim.simulation.simulation import simulate
 from crs_sim.storage import save_run
 
 NAMES = ("peak_amount", "day_of_peak_amount", "auc_amount", "worst_grade", "vasopressor_days",

@@ -14,14 +14,14 @@ from paths import SHIPPED_RUN
 
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.endpoints import peak, worst_grade
 from crs_sim.fitting import fit
 from crs_sim.model.model import Model
 from crs_sim.model.modelfile import load_model
 from crs_sim.noise import days_needed, predicted
 from crs_sim.patient import check_against, load_patient
 from crs_sim.problem import load_problem
-from crs_sim.simulation import Simulation, simulate
+from crs_sim.simulation.endpoints import peak, worst_grade
+from crs_sim.simulation.simulation import Simulation, simulate
 from crs_sim.storage import load_run
 from crs_sim.verdict import judge
 

@@ -16,7 +16,7 @@ import pytest
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.modelfile import load_model
-from crs_sim.simulation import Simulation, simulate
+from crs_sim.simulation.simulation import Simulation, simulate
 
 MODEL = load_model("crs")
 ILL = {"shock_ill": 1e-6}

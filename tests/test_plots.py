@@ -22,7 +22,7 @@ from crs_sim.patient import Patient, check_against, load_patient
 from crs_sim.plots import figure_file, plot_case, plot_simulation
 from crs_sim.problem import load_problem
 from crs_sim.report import acceptance_criteria, figures, report_text, summary
-from crs_sim.simulation import Simulation, simulate
+from crs_sim.simulation.simulation import Simulation, simulate
 from crs_sim.verdict import judge
 
 Case = tuple[Patient, Simulation]

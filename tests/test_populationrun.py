@@ -23,7 +23,7 @@ from crs_sim.errors import StorageError
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationparts import Summary, load_results
 from crs_sim.populationrun import run_population
-from crs_sim.simulation import simulate
+from crs_sim.simulation.simulation import simulate
 from crs_sim.store.records import read_metadata, read_parquet
 from crs_sim.summaries import write_population
 

@@ -11,11 +11,11 @@ from small_fits import GRADED, LEVELS, asked, free, seen
 from crs_sim.bandplots import plot_predictions
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.draws import costs, laplace_draws, weighted_draws
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting import fit
 from crs_sim.objective import logs
 from crs_sim.predictions import predict
+from crs_sim.simulation.ensemble import Sampling
 
 CORNER = (("a0", 10.0), ("gain", 3.0), ("k", 0.5))
 DAYS = Sampling(days=(0.0, 1.0, 3.0, 6.0))
@@ -177,6 +177,6 @@ def test_the_figure_says_which_band_is_which_and_shows_every_observation(linear,
 
 
 def predict_other(result):
-    from crs_sim.simulation import simulate
+    from crs_sim.simulation.simulation import simulate
 
     return simulate(result.model, Scenario("another"), days=[0.0, 1.0])

@@ -15,7 +15,6 @@ from petab_referee import minus_two_log_likelihood
 
 from crs_sim.cli import cli
 from crs_sim.datasets import subject_problem, subjects_with_observations
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.export import export_petab
 from crs_sim.model.modelfile import load_model
@@ -23,6 +22,7 @@ from crs_sim.nonmem import read_nonmem, subject_of
 from crs_sim.predictions import predict_prior
 from crs_sim.priors import load_population
 from crs_sim.problem import load_problem
+from crs_sim.simulation.ensemble import Sampling
 from crs_sim.storage import load_run
 
 ONE = load_model("one_compartment")

@@ -24,7 +24,7 @@ from crs_sim.posterior import SamplePlan
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
 from crs_sim.sampler import PosteriorMode, sample
-from crs_sim.workers import process_map
+from crs_sim.simulation.workers import process_map
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from crs_sim.errors import CrsSimError
+from crs_sim.simulation.workers import process_map
 from crs_sim.store.records import append_rows, read_rows
-from crs_sim.workers import process_map
 
 from .intervals import METHODS
 from .patients import jobs, recover

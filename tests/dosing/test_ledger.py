@@ -13,18 +13,18 @@ from scipy.integrate import solve_ivp
 from small_fits import DECAY, NOISE, asked, free
 from small_models import small
 
-from crs_sim.batches import plan_batches, run_batch, simulate_many
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.ledger import Ledger
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
 from crs_sim.export import petab_files
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model
 from crs_sim.objective import Objective
 from crs_sim.patient import load_patient
-from crs_sim.simulation import simulate, table_files
+from crs_sim.simulation.batches import plan_batches, run_batch, simulate_many
+from crs_sim.simulation.ensemble import Sampling
+from crs_sim.simulation.simulation import simulate, table_files
 from crs_sim.solver.integrate import METHODS
 from crs_sim.solver.kernel import compile_kernel
 from crs_sim.solver.settling import CompiledRunner, resolve_triggers

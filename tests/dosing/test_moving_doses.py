@@ -7,10 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim.batches import simulate_many
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError
 from crs_sim.experiments import regimen
 from crs_sim.fitting import fit
@@ -20,7 +18,9 @@ from crs_sim.objective import Objective
 from crs_sim.patient import Observation, Observations, Patient
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
-from crs_sim.simulation import simulate
+from crs_sim.simulation.batches import simulate_many
+from crs_sim.simulation.ensemble import Sampling
+from crs_sim.simulation.simulation import simulate
 
 ONE = load_model("one_compartment")
 ORAL = Scenario("oral", Schedule((Dose(0, "oral", 100, hours=0), Dose(0.5, "oral", 50, hours=0))))

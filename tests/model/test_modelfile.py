@@ -19,7 +19,7 @@ from crs_sim.model.codegen import compile_model
 from crs_sim.model.formula import evaluate
 from crs_sim.model.model import Model, Parameter, Quantity, State
 from crs_sim.model.modelfile import antimony_text, load_model, read_drugs, read_model, sbml
-from crs_sim.simulation import simulate
+from crs_sim.simulation.simulation import simulate
 
 
 @pytest.fixture(scope="module")

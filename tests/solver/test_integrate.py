@@ -14,7 +14,7 @@ from small_models import EXPLODING, LOOP, ONE, SATURABLE, TWO, WITH_DRUG, small
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, IntegrationError, UnknownNameError
-from crs_sim.simulation import simulate
+from crs_sim.simulation.simulation import simulate
 
 HOUR = 1 / 24
 METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]

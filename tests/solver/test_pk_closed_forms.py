@@ -18,7 +18,7 @@ from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.modelfile import load_model
 from crs_sim.nonmem import read_nonmem
-from crs_sim.simulation import simulate
+from crs_sim.simulation.simulation import simulate
 
 MODELS = {name: load_model(name) for name in ("one_compartment", "two_compartment")}
 ROUTES = {1: ("DEPOT", "oral"), 2: ("CENTRAL", "iv")}

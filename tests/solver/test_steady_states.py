@@ -15,7 +15,7 @@ from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.model.model import Drug, Parameter
-from crs_sim.simulation import simulate
+from crs_sim.simulation.simulation import simulate
 from crs_sim.solver.kernel import compile_kernel, gradient
 
 METHODS = ["Rosenbrock", "LSODA", "BDF", "Radau"]

@@ -23,10 +23,7 @@ from tiny_case import write_case
 from tiny_population import write_population_case
 from waiting import PATIENCE, wait_until
 
-from crs_sim import cluster as door
 from crs_sim.cli import cli
-from crs_sim.cluster import completed_on_cluster, parallel_map
-from crs_sim.endpoints import endpoint
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting import drop_one, fit
 from crs_sim.leaveout import leave_out
@@ -39,6 +36,9 @@ from crs_sim.rounds import fit_all
 from crs_sim.searching import search
 from crs_sim.searchspace import load_search
 from crs_sim.sensitivities import SensitivityPlan, sensitivity
+from crs_sim.simulation import cluster as door
+from crs_sim.simulation.cluster import completed_on_cluster, parallel_map
+from crs_sim.simulation.endpoints import endpoint
 from crs_sim.storage import save_run
 
 WORKERS = 3
@@ -285,7 +285,7 @@ def test_a_cluster_without_workers_is_said(monkeypatch):
 
 
 def test_another_version_on_a_worker_is_refused(cluster, monkeypatch):
-    monkeypatch.setattr("crs_sim.cluster.package_version", lambda: "99.0")
+    monkeypatch.setattr("crs_sim.simulation.cluster.package_version", lambda: "99.0")
     with pytest.raises(CrsSimError, match=r"has crs-sim .*, this is 99.0; install the same"):
         parallel_map(abs, [1], workers=cluster.scheduler_address)
 

@@ -15,13 +15,13 @@ import pytest
 from small_models import LOOP, WITH_DRUG, small
 
 import crs_sim
-from crs_sim import batches
-from crs_sim.batches import plan_batches, run_batch, simulate_batches, simulate_many
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.simulation import simulate
+from crs_sim.simulation import batches
+from crs_sim.simulation.batches import plan_batches, run_batch, simulate_batches, simulate_many
+from crs_sim.simulation.ensemble import Sampling
+from crs_sim.simulation.simulation import simulate
 
 CASE = Scenario(
     "case",

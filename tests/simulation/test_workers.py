@@ -12,7 +12,7 @@ from paths import child_environment
 from waiting import PATIENCE, wait_until
 
 from crs_sim.errors import CrsSimError, InputError
-from crs_sim.workers import process_map
+from crs_sim.simulation.workers import process_map
 
 JOB = """
 import os, time

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import InputError, unknown_name
+from ..model import GRADE, Array, Model
 from .ensemble import Ensemble
-from .errors import InputError, unknown_name
-from .model import GRADE, Array, Model
 
 Value = Any
 """A float for one run; (n_members,) for many."""

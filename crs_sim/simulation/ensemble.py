@@ -1,6 +1,6 @@
 """Results of many runs: which samples to keep, the curves by member, and the failed runs.
 
-The runs are made by `crs_sim.batches`.
+The runs are made by `crs_sim.simulation.batches`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dosing import Ledger, Scenario
-from .errors import InputError, unknown_name
-from .model import Array, Model
+from ..dosing import Ledger, Scenario
+from ..errors import InputError, unknown_name
+from ..model import Array, Model
 from .simulation import check_rtol, sample_days
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from small_models import LOOP
 
-from crs_sim.batches import simulate_many
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.ensemble import Sampling
 from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.simulation.batches import simulate_many
+from crs_sim.simulation.ensemble import Sampling
 
 CASE = Scenario("case", Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2))))
 SPARED = CASE.with_doses(CASE.doses.without("S"), "spared")

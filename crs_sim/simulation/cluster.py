@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .errors import CrsSimError
+from ..errors import CrsSimError
 from .workers import process_map, thread_map
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def parallel_map(
 
     Parameters
     ----------
-    work, items, finished : as in `crs_sim.workers.process_map`
+    work, items, finished : as in `crs_sim.simulation.process_map`
     workers : int, processes here (default: one for each core); or the address of a Dask scheduler
         (``tcp://host:8786``)
 
@@ -276,7 +276,7 @@ def _check_workers(address: str, client: Client) -> None:
 
 def version() -> str:
     """Version of this package in the process that runs this."""
-    from .store import package_version
+    from ..store import package_version
 
     return package_version()
 

@@ -25,7 +25,7 @@ from itertools import islice
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from .errors import CrsSimError, InputError
+from ..errors import CrsSimError, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .dosing import Ledger, Scenario, Timeline, build_timeline, check_days, check_rules, ledgers_of
+from ..dosing import Ledger, Scenario, Timeline, build_timeline, check_days, check_rules, ledgers_of
+from ..errors import InputError, unknown_name
+from ..model import Array, Indices, Model
+from ..solver import DONE, compile_kernel, explain, resolve_members
 from .ensemble import Ensemble, Failure, Sampling
-from .errors import InputError, unknown_name
-from .model import Array, Indices, Model
-from .solver import DONE, compile_kernel, explain, resolve_members
 from .workers import StoppedError, thread_map
 
 if TYPE_CHECKING:

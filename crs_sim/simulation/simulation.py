@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
-from .errors import RESEARCH_ONLY, InputError, unknown_name
-from .model import Array, Model, pretty
-from .solver import Counts, check_method, integrate_timeline, resolve_triggers
-from .store import json_file
+from ..dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
+from ..errors import RESEARCH_ONLY, InputError, unknown_name
+from ..model import Array, Model, pretty
+from ..solver import Counts, check_method, integrate_timeline, resolve_triggers
+from ..store import json_file
 
 if TYPE_CHECKING:
     import pandas as pd

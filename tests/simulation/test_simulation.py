@@ -8,9 +8,16 @@ from small_models import LOOP, ONE, small
 
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.endpoints import auc, day_of_peak, days_above, peak, vasopressor_days, worst_grade
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.simulation import sample_days, simulate
+from crs_sim.simulation.endpoints import (
+    auc,
+    day_of_peak,
+    days_above,
+    peak,
+    vasopressor_days,
+    worst_grade,
+)
+from crs_sim.simulation.simulation import sample_days, simulate
 
 TENT = small(
     "tent",
