@@ -50,15 +50,16 @@ from .model import (
     sbml as sbml,
 )
 from .noise import GradeScale as GradeScale, Noise as Noise, Spread as Spread
-from .nonmem import Study as Study, read_nonmem as read_nonmem
-from .patient import (
+from .patients import (
     Observation as Observation,
     Observations as Observations,
     Patient as Patient,
+    Study as Study,
     check_against as check_against,
     load_patient as load_patient,
+    new_patient as new_patient,
+    read_nonmem as read_nonmem,
 )
-from .patientfiles import new_patient as new_patient
 from .plots import plot_case as plot_case, plot_simulation as plot_simulation
 from .populationfile import PopulationStudy as PopulationStudy, load_study as load_study
 from .populationparts import Results as Results, Summary as Summary, load_results as load_results

@@ -33,7 +33,7 @@ from .panels import (
     rare_doses,
     unit_text,
 )
-from .patient import Observation, Observations
+from .patients import Observation, Observations
 from .plots import COURSE_HEIGHT, ROW_HEIGHT, Picture, courses_of, finish, key_below, stack, styled
 from .predictions import Band, Predictions
 from .simulation import Simulation

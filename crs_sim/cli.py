@@ -33,7 +33,7 @@ from .options import (
 if TYPE_CHECKING:
     from .export import Exported
     from .model import Model
-    from .patient import Patient
+    from .patients import Patient
     from .problem import FitProblem
     from .simulation import Simulation
     from .storage import Run
@@ -79,7 +79,7 @@ def show(model: str, as_sbml: bool) -> None:
 @click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
 def new(place: Path) -> None:
     """Create a folder with three commented files for a patient, or an Excel workbook."""
-    from .patientfiles import new_patient
+    from .patients import new_patient
 
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
@@ -239,7 +239,7 @@ def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
-    from .patient import check_against, load_patient
+    from .patients import check_against, load_patient
     from .simulation import simulate as run_model
     from .store import write_atomic
 
@@ -264,7 +264,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .patient import model_for_patient
+    from .patients import model_for_patient
 
     model = model_for_patient(patient)
     if run is None:

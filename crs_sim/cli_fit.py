@@ -25,7 +25,7 @@ from .options import (
 if TYPE_CHECKING:
     from .fitting import Dropped, Fit
     from .model import Model
-    from .patient import Patient
+    from .patients import Patient
     from .problem import FitProblem
     from .simulation import Workers
     from .verdict import Judged
@@ -82,7 +82,7 @@ def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> No
     """Fit a data set: a single subject as one problem, several with their population."""
     from .datasets import subject_problem, subjects_with_observations
     from .model import load_model
-    from .nonmem import read_nonmem
+    from .patients import read_nonmem
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
@@ -115,7 +115,7 @@ def fit_problem(
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
     from .fitting import drop_one, fit as run_fit
-    from .patient import model_for_patient
+    from .patients import model_for_patient
     from .problem import load_problem, patient_at
     from .report import write_report
     from .storage import save_run
@@ -194,7 +194,7 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
 
 def warn_example_rows(home: Path) -> None:
     """Warn of example rows of the template that were not replaced."""
-    from .patientfiles import template_rows
+    from .patients import template_rows
 
     for where in template_rows(home):
         click.secho(f"Warning: {where}: still example data (the note says EXAMPLE), used as this "

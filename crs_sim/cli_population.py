@@ -22,7 +22,7 @@ from .options import (
 if TYPE_CHECKING:
     from .cohort import Outcome, PopulationFit
     from .model import Model
-    from .patient import Patient
+    from .patients import Patient
     from .populationparts import Results
 
 
@@ -70,7 +70,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     --data names a data set. Parameters are tied (individual values, shrunk towards the population
     median), or --shared, or --own.
     """
-    from .patient import model_for_patient
+    from .patients import model_for_patient
 
     source = data_set("fit-all", patients, options)
     if source is not None:
@@ -85,7 +85,7 @@ def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
     from .datasets import subjects_with_observations
     from .model import load_model
-    from .nonmem import read_nonmem
+    from .patients import read_nonmem
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
@@ -139,7 +139,7 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
     InputError
         With one line for each patient that cannot be read.
     """
-    from .patient import load_patient
+    from .patients import load_patient
 
     people, errors = [], []
     for path in (path for name in names for path in patient_paths(Path(name))):
@@ -154,7 +154,7 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
 
 def patient_paths(path: Path) -> list[Path]:
     """The patients at a path: the path itself, or the folders and workbooks in it."""
-    from .patientfiles import FILES
+    from .patients import FILES
     from .store import SUFFIX
 
     if not path.is_dir() or (path / FILES["patient"]).exists():

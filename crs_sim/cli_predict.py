@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .draws import Draws
     from .fitting import Fit
     from .leaveout import Omission
-    from .patient import Observations, Patient
+    from .patients import Observations, Patient
     from .predictions import Predictions
     from .scenariofile import Questions
     from .simulation import Sampling, Simulation
@@ -88,15 +88,14 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 def one_subject(source: DataSetSource, id: str) -> Patient:
     """A subject of a data set: the only one, if no id is given."""
     from .model import load_model
-    from .nonmem import subject_of
+    from .patients import subject_of
 
     return subject_of(source.data, load_model(source.model), id, columns=source.columns)
 
 
 def patient_without_data(name: str, prior: str | None) -> Patient | None:
     """The patient to predict from a prior; None if ``name`` is a run or has observations."""
-    from .patient import load_patient
-    from .patientfiles import FILES
+    from .patients import FILES, load_patient
     from .problem import patient_at
     from .store import is_workbook
 
@@ -113,7 +112,7 @@ def predict_from_prior(
     patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
-    from .patient import check_against, model_for_patient
+    from .patients import check_against, model_for_patient
     from .predictions import predict_prior
     from .priors import load_population
     from .simulation import simulate

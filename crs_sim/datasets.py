@@ -18,8 +18,7 @@ import numpy as np
 
 from .errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
 from .model import Model, pretty
-from .nonmem import Study, read_nonmem
-from .patient import Patient
+from .patients import Patient, Study, read_nonmem
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
 from .simulation import Simulation, simulate
@@ -60,7 +59,7 @@ def run_study(
     Parameters
     ----------
     model : Model, the one the data set was read with
-    study : Study, from `crs_sim.nonmem.read_nonmem`
+    study : Study, from `crs_sim.patients.read_nonmem`
     method, rtol : as for `simulate`
 
     Raises
@@ -196,7 +195,7 @@ def subject_problem(
 
     Parameters
     ----------
-    study : Study, from `crs_sim.nonmem.read_nonmem`
+    study : Study, from `crs_sim.patients.read_nonmem`
     patient : Patient, one of its subjects
     model : Model with which the data set was read
     folder : created if needed

@@ -21,7 +21,7 @@ from .experiments import Period, Regimen, regimen, rests_on, word
 from .model import pretty, sbml
 from .noise import days_needed, predicted, residual_vector
 from .objective import curves
-from .patient import Observation
+from .patients import Observation
 from .problem import FitProblem
 from .simulation import Simulation
 from .store import check_folder, csv_file, write_atomic

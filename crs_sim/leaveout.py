@@ -26,7 +26,7 @@ from .fitting import DRAWS, Fit, assemble_fit
 from .model import Array
 from .noise import Noise, days_needed, predicted
 from .objective import ROUGH_RTOL, Objective, curves, logs, prior_vectors, values_by_name
-from .patient import Observation
+from .patients import Observation
 from .problem import FitProblem
 from .simulation import Workers, parallel_map
 from .verdict import SAME_OPTIMUM, agreeing, residual_slices, signed_norm, when

@@ -19,7 +19,7 @@ from scipy.special import log_ndtr, ndtr
 from .dosing import SAME_TIME
 from .errors import InputError, unknown_name
 from .model import Array
-from .patient import Observation
+from .patients import Observation
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from .dosing import Input
 from .model import Array, Model, pretty
 from .noise import NORMAL_95, Noise
-from .patient import Observation
+from .patients import Observation
 from .simulation import Simulation
 
 # the Okabe-Ito palette, distinguishable with colour-vision deficiency

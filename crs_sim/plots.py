@@ -30,7 +30,7 @@ from .panels import (
     observation_key,
     rare_doses,
 )
-from .patient import Observation, Observations, Patient
+from .patients import Observation, Observations, Patient
 from .simulation import Simulation
 
 P = ParamSpec("P")

@@ -16,7 +16,7 @@ import numpy as np
 from .dosing import AS_GIVEN, Condition, Scenario
 from .errors import InputError, error_location
 from .model import Model, convert
-from .patient import check_against, load_patient, model_for_patient
+from .patients import check_against, load_patient, model_for_patient
 from .priors import load_population
 from .scenariofile import SCENARIOS, load_scenarios
 from .simulation import EVERY_HOURS, Sampling, endpoint
@@ -24,7 +24,7 @@ from .store import CellError, Record, column, locate, place, read_toml
 from .virtual import Covariate, Filter, VirtualPopulation
 
 if TYPE_CHECKING:
-    from .patient import Patient
+    from .patients import Patient
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

@@ -21,7 +21,7 @@ from .errors import InputError, unknown_name
 from .fitting import Fit
 from .model import Array, Model
 from .noise import Noise
-from .patient import Patient, check_against
+from .patients import Patient, check_against
 from .priors import Population
 from .simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 

@@ -16,7 +16,7 @@ from .errors import InputError
 from .model import Array
 from .noise import Noise, days_needed, residuals
 from .objective import ROUGH_RTOL, Courses, Objective
-from .patient import Observation
+from .patients import Observation
 from .posterior import Posterior
 from .verdict import when
 

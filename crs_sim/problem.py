@@ -14,9 +14,7 @@ from pathlib import Path
 from .errors import InputError, unknown_name, with_location
 from .model import Model, evaluate, names
 from .noise import Noise
-from .nonmem import subject_of
-from .patient import Patient, check_against, load_patient
-from .patientfiles import FILES
+from .patients import FILES, Patient, check_against, load_patient, subject_of
 from .priors import (
     DATA_SET,
     PRIOR,
@@ -197,7 +195,7 @@ def patient_problem(
     >>> patient_problem(load_patient("ruemmele2025")).noise.spreads["crp"].sd
     0.1
     """
-    from .patient import model_for_patient
+    from .patients import model_for_patient
 
     model = model_for_patient(patient) if model is None else model
     population_prior = prior_of(model) if prior is None else read_prior(prior)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd
 
     from .fitting import Dropped, Fit
-    from .patient import Patient
+    from .patients import Patient
     from .problem import FitProblem
 
 RESULT = "result.json"
@@ -289,7 +289,7 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
     from .noise import GradeScale, Noise, Spread
-    from .patient import check_against, model_for_patient
+    from .patients import check_against, model_for_patient
     from .priors import Free
     from .problem import FitProblem
 

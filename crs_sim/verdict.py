@@ -24,7 +24,7 @@ from .fitting import Fit
 from .model import Array
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
 from .objective import Objective, logs
-from .patient import Observation
+from .patients import Observation
 from .problem import FitProblem
 from .simulation import Simulation
 

@@ -21,7 +21,7 @@ from .dosing import Condition, Scenario
 from .errors import InputError, unknown_name
 from .model import GRADE, Array, Model
 from .noise import Noise
-from .patient import Observation, Observations, Patient
+from .patients import Observation, Observations, Patient
 from .priors import Population
 from .simulation import Simulation, simulate
 from .solver import resolve_triggers

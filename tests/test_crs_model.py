@@ -18,7 +18,7 @@ from crs_sim.fitting import fit
 from crs_sim.model.model import Model
 from crs_sim.model.modelfile import load_model
 from crs_sim.noise import days_needed, predicted
-from crs_sim.patient import check_against, load_patient
+from crs_sim.patients.patient import check_against, load_patient
 from crs_sim.problem import load_problem
 from crs_sim.simulation.endpoints import peak, worst_grade
 from crs_sim.simulation.simulation import Simulation, simulate

@@ -29,8 +29,8 @@ from crs_sim.model.model import Drug
 from crs_sim.model.modelfile import read_model
 from crs_sim.noise import Noise, Spread, days_needed, residual_vector
 from crs_sim.objective import curves
-from crs_sim.patient import Observation, Observations, Patient
-from crs_sim.patientfiles import KINDS
+from crs_sim.patients.patient import Observation, Observations, Patient
+from crs_sim.patients.patientfiles import KINDS
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem, load_problem
 from crs_sim.storage import load_run

@@ -21,7 +21,7 @@ from crs_sim.noise import (
     residuals,
     sometime_residuals,
 )
-from crs_sim.patient import Observation
+from crs_sim.patients.patient import Observation
 
 NAN = math.nan
 SD = 0.3

@@ -10,7 +10,7 @@ import crs_sim.objective as objective_module
 from crs_sim.errors import IntegrationError
 from crs_sim.noise import Noise, Spread, residual_vector
 from crs_sim.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
-from crs_sim.patientfiles import KINDS
+from crs_sim.patients.patientfiles import KINDS
 from crs_sim.problem import load_problem
 from crs_sim.solver.kernel import LOG_STEP
 

@@ -18,7 +18,7 @@ from crs_sim.fitting import Fit, fit
 from crs_sim.model.modelfile import load_model
 from crs_sim.noise import Noise, Spread
 from crs_sim.panels import dose_ribbon, grade_ribbon
-from crs_sim.patient import Patient, check_against, load_patient
+from crs_sim.patients.patient import Patient, check_against, load_patient
 from crs_sim.plots import figure_file, plot_case, plot_simulation
 from crs_sim.problem import load_problem
 from crs_sim.report import acceptance_criteria, figures, report_text, summary

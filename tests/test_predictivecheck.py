@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from small_fits import GRADED, asked, free, seen
 
 from crs_sim.noise import Noise, Spread
-from crs_sim.patient import Observation
+from crs_sim.patients.patient import Observation
 from crs_sim.posterior import Posterior, SamplePlan
 from crs_sim.predictivecheck import outside_interval_text, predictive
 

@@ -18,7 +18,7 @@ from crs_sim.datasets import subject_problem, subjects_with_observations
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.export import export_petab
 from crs_sim.model.modelfile import load_model
-from crs_sim.nonmem import read_nonmem, subject_of
+from crs_sim.patients.nonmem import read_nonmem, subject_of
 from crs_sim.predictions import predict_prior
 from crs_sim.priors import load_population
 from crs_sim.problem import load_problem

@@ -21,7 +21,7 @@ from crs_sim.export import petab_files
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model
 from crs_sim.objective import Objective
-from crs_sim.patient import load_patient
+from crs_sim.patients.patient import load_patient
 from crs_sim.simulation.batches import plan_batches, run_batch, simulate_many
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate, table_files

@@ -15,7 +15,7 @@ from crs_sim.fitting import fit
 from crs_sim.model.modelfile import load_model
 from crs_sim.noise import Noise, Spread
 from crs_sim.objective import Objective
-from crs_sim.patient import Observation, Observations, Patient
+from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
 from crs_sim.simulation.batches import simulate_many

@@ -12,7 +12,7 @@ from scipy.linalg import expm
 
 from crs_sim.datasets import run_study
 from crs_sim.model.modelfile import load_model
-from crs_sim.nonmem import read_nonmem
+from crs_sim.patients.nonmem import read_nonmem
 
 TWO = load_model("two_compartment")
 COLUMNS = ("ID", "TIME", "EVID", "AMT", "RATE", "CMT", "II", "ADDL", "DV")

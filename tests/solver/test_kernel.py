@@ -19,7 +19,7 @@ from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError
 from crs_sim.model.codegen import compile_model
 from crs_sim.model.modelfile import load_model
-from crs_sim.patient import load_patient
+from crs_sim.patients.patient import load_patient
 from crs_sim.simulation.simulation import simulate
 from crs_sim.solver import kernel
 from crs_sim.solver.kernel import compile_kernel, gradient

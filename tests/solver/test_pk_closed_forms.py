@@ -17,7 +17,7 @@ from crs_sim.datasets import run_study
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.modelfile import load_model
-from crs_sim.nonmem import read_nonmem
+from crs_sim.patients.nonmem import read_nonmem
 from crs_sim.simulation.simulation import simulate
 
 MODELS = {name: load_model(name) for name in ("one_compartment", "two_compartment")}

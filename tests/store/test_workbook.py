@@ -11,8 +11,8 @@ import pytest
 
 from crs_sim.errors import CrsSimError, StorageError
 from crs_sim.model.modelfile import load_model
-from crs_sim.patient import check_against, load_patient
-from crs_sim.patientfiles import new_patient, template_rows
+from crs_sim.patients.patient import check_against, load_patient
+from crs_sim.patients.patientfiles import new_patient, template_rows
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from small_models import small
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.model.model import Model
 from crs_sim.noise import GradeScale, Noise, Spread
-from crs_sim.patient import Observation, Observations, Patient
+from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.priors import Free
 from crs_sim.problem import FitProblem
 

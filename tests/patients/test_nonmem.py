@@ -15,8 +15,8 @@ from crs_sim.datasets import run_study
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.model.model import Drug
 from crs_sim.model.modelfile import load_model
-from crs_sim.nonmem import read_nonmem
-from crs_sim.patient import check_against
+from crs_sim.patients.nonmem import read_nonmem
+from crs_sim.patients.patient import check_against
 
 ONE = load_model("one_compartment")
 TWO = load_model("two_compartment")

@@ -15,19 +15,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dosing import Change, Dose, Scenario, Schedule
-from .errors import FileError, InputError, UnitError, unknown_name, with_location
-from .model import Model, conversion_factor, convert, load_model, named_unit
-from .patientfiles import (
-    FILES,
-    RATIOS,
-    DoseRow,
-    ObservationRow,
-    PatientFile,
-    file_path,
-    read_patient_file,
-)
-from .store import (
+from ..dosing import Change, Dose, Scenario, Schedule
+from ..errors import FileError, InputError, UnitError, unknown_name, with_location
+from ..model import Model, conversion_factor, convert, load_model, named_unit
+from ..store import (
     EXAMPLE_TIME,
     R,
     Table,
@@ -39,6 +30,15 @@ from .store import (
     moment,
     place,
     read_table,
+)
+from .patientfiles import (
+    FILES,
+    RATIOS,
+    DoseRow,
+    ObservationRow,
+    PatientFile,
+    file_path,
+    read_patient_file,
 )
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .errors import CrsSimError, FileError, UnitError, unknown_name, with_location
-from .model import Drug, Model, conversion_factor, convert, named_unit
+from ..errors import CrsSimError, FileError, UnitError, unknown_name, with_location
+from ..model import Drug, Model, conversion_factor, convert, named_unit
+from ..store import EXAMPLE_TIME, number
 from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
-from .store import EXAMPLE_TIME, number
 
 
 def read_time(data: DataSet, row: int, record: DataRow) -> float | datetime:

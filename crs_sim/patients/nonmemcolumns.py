@@ -28,9 +28,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from .errors import FileError, unknown_name, with_location
-from .model import Model
-from .store import (
+from ..errors import FileError, unknown_name, with_location
+from ..model import Model
+from ..store import (
     CellError,
     NotNegative,
     Number,

@@ -1,0 +1,10 @@
+from .nonmem import Study as Study, read_nonmem as read_nonmem, subject_of as subject_of
+from .patient import (
+    Observation as Observation,
+    Observations as Observations,
+    Patient as Patient,
+    check_against as check_against,
+    load_patient as load_patient,
+    model_for_patient as model_for_patient,
+)
+from .patientfiles import FILES as FILES, new_patient as new_patient, template_rows as template_rows
