@@ -30,7 +30,28 @@ from .fitplots import (
     plot_residuals as plot_residuals,
     plot_starts as plot_starts,
 )
-from .fitting import Fit as Fit, drop_one as drop_one, fit as fit
+from .fitting import (
+    Fit as Fit,
+    FitProblem as FitProblem,
+    Free as Free,
+    GradeScale as GradeScale,
+    Noise as Noise,
+    Population as Population,
+    Run as Run,
+    Spread as Spread,
+    drop_one as drop_one,
+    fit as fit,
+    fit_warnings as fit_warnings,
+    influences as influences,
+    judge as judge,
+    judged_table as judged_table,
+    load_fit as load_fit,
+    load_population as load_population,
+    load_problem as load_problem,
+    load_run as load_run,
+    patient_problem as patient_problem,
+    save_run as save_run,
+)
 from .leaveout import (
     HeldOut as HeldOut,
     Omission as Omission,
@@ -49,7 +70,6 @@ from .model import (
     read_model as read_model,
     sbml as sbml,
 )
-from .noise import GradeScale as GradeScale, Noise as Noise, Spread as Spread
 from .patients import (
     Observation as Observation,
     Observations as Observations,
@@ -81,12 +101,6 @@ from .predictions import (
     predict_prior as predict_prior,
 )
 from .predictivecheck import Predicted as Predicted, predictive as predictive
-from .priors import Free as Free, Population as Population, load_population as load_population
-from .problem import (
-    FitProblem as FitProblem,
-    load_problem as load_problem,
-    patient_problem as patient_problem,
-)
 from .profiles import Profile as Profile
 from .profiling import profile as profile
 from .report import report_text as report_text, write_report as write_report
@@ -125,14 +139,7 @@ from .simulation import (
     worst_grade as worst_grade,
 )
 from .solver import resolve_triggers as resolve_triggers
-from .storage import Run as Run, load_fit as load_fit, load_run as load_run, save_run as save_run
 from .summaries import write_population as write_population, write_posterior as write_posterior
-from .verdict import (
-    fit_warnings as fit_warnings,
-    influences as influences,
-    judge as judge,
-    judged_table as judged_table,
-)
 from .virtual import (
     Covariate as Covariate,
     Design as Design,

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from .errors import RESEARCH_ONLY, unknown_name
-from .noise import NORMAL_95
+from .fitting import NORMAL_95
 from .panels import (
     BLUE,
     COURSES,

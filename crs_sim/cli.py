@@ -32,11 +32,10 @@ from .options import (
 
 if TYPE_CHECKING:
     from .export import Exported
+    from .fitting import FitProblem, Run
     from .model import Model
     from .patients import Patient
-    from .problem import FitProblem
     from .simulation import Simulation
-    from .storage import Run
 
 
 @click.command(short_help="Check a model for mistakes.")
@@ -97,8 +96,7 @@ def new(place: Path) -> None:
 def export(problem: str, out: Path, run: str | None) -> None:
     """Export PROBLEM as a PEtab v2 folder; observations PEtab cannot express are listed."""
     from .export import export_petab
-    from .problem import load_problem, patient_at
-    from .storage import load_run, problem_of
+    from .fitting import load_problem, load_run, patient_at, problem_of
 
     # a patient has no problem.toml, so the prior is that of the run
     from_run = run is not None and patient_at(problem) is not None
@@ -110,7 +108,7 @@ def export(problem: str, out: Path, run: str | None) -> None:
 
 def fitted_values(problem: FitProblem, run: str) -> dict[str, float]:
     """The estimates of a run for the parameters that are free in the problem."""
-    from .storage import load_run
+    from .fitting import load_run
 
     stored = load_run(run, problem.model)
     for name in problem.names:
@@ -221,7 +219,7 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 
 def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
-    from .datasets import failure_message, run_description, simulate_data_set, study_files, summary
+    from .fitting import failure_message, run_description, simulate_data_set, study_files, summary
     from .store import write_atomic
 
     run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
@@ -269,7 +267,7 @@ def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     model = model_for_patient(patient)
     if run is None:
         return model, None
-    from .storage import load_run
+    from .fitting import load_run
 
     stored = load_run(run, model)
     for name, (then, now) in stored.changed(model).items():
@@ -283,8 +281,8 @@ def simulation_files(
     """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
+        from .fitting import versions
         from .simulation import table_files
-        from .storage import versions
 
         recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
         about = {"versions": versions(), "options": recorded}

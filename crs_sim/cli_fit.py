@@ -23,12 +23,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .fitting import Dropped, Fit
+    from .fitting import Dropped, Fit, FitProblem, Judged
     from .model import Model
     from .patients import Patient
-    from .problem import FitProblem
     from .simulation import Workers
-    from .verdict import Judged
 
 
 @click.command(short_help="Fit a model to a patient, or to a data set.", epilog=RESEARCH_ONLY)
@@ -80,7 +78,7 @@ def fit(problem: str | None, subject: str, **options: Any) -> None:
 
 def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> None:
     """Fit a data set: a single subject as one problem, several with their population."""
-    from .datasets import subject_problem, subjects_with_observations
+    from .fitting import subject_problem, subjects_with_observations
     from .model import load_model
     from .patients import read_nonmem
 
@@ -114,13 +112,10 @@ def fit_problem(
     **options: Any,
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
-    from .fitting import drop_one, fit as run_fit
+    from .fitting import drop_one, fit as run_fit, judge, load_problem, patient_at, save_run
     from .patients import model_for_patient
-    from .problem import load_problem, patient_at
     from .report import write_report
-    from .storage import save_run
     from .store import check_folder
-    from .verdict import judge
 
     patient = patient_at(problem)
     if patient is not None:
@@ -158,8 +153,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
     A difference is an error: the model's equations, the doses, the observations or their noise
     model have changed since.
     """
-    from .fitting import fit as run_fit
-    from .storage import SAME_COST, load_fit, load_run
+    from .fitting import SAME_COST, fit as run_fit, load_fit, load_run
 
     stored = float(load_run(run).result["cost"])
     again = load_fit(run, problem)  # raises an error if the cost differs
@@ -178,7 +172,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
 
 def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
     """Print the prior of a patient without observations; ``arguments`` select the patient."""
-    from .priors import load_population
+    from .fitting import load_population
 
     population = load_population(model, name)
     own = patient.scenario.values
@@ -223,6 +217,7 @@ def run_parent(out: Path) -> Path:
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
+    from .fitting import agreement_text, condition_text, fit_warnings
     from .report import (
         acceptance_criteria,
         estimate_words,
@@ -231,7 +226,6 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         observed_words,
         summary,
     )
-    from .verdict import agreement_text, condition_text, fit_warnings
 
     for text in fit_warnings(result):
         click.secho(f"Warning: {text}.", bold=True)

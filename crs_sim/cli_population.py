@@ -83,7 +83,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
 
 def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
-    from .datasets import subjects_with_observations
+    from .fitting import subjects_with_observations
     from .model import load_model
     from .patients import read_nonmem
 
@@ -106,8 +106,7 @@ def fit_patients(
 
     from .cohort import Roles
     from .cohortfiles import IterationFiles, check_new, population_fit_warnings, save_population
-    from .priors import load_population
-    from .problem import patient_problem
+    from .fitting import load_population, patient_problem
     from .rounds import fit_all as run
     from .store import check_folder
 

@@ -75,8 +75,8 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
+    from .fitting import load_fit
     from .predictions import predict as run_predict
-    from .storage import load_fit
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
@@ -95,8 +95,8 @@ def one_subject(source: DataSetSource, id: str) -> Patient:
 
 def patient_without_data(name: str, prior: str | None) -> Patient | None:
     """The patient to predict from a prior; None if ``name`` is a run or has observations."""
+    from .fitting import patient_at
     from .patients import FILES, load_patient
-    from .problem import patient_at
     from .store import is_workbook
 
     if prior is not None:
@@ -112,9 +112,9 @@ def predict_from_prior(
     patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
+    from .fitting import load_population
     from .patients import check_against, model_for_patient
     from .predictions import predict_prior
-    from .priors import load_population
     from .simulation import simulate
 
     for name, option in (("table", "--from"), ("problem", "--problem")):
@@ -171,9 +171,9 @@ def compare(
     given.
     """
     from .comparison import compare as run_compare
+    from .fitting import load_fit
     from .scenariofile import SCENARIOS, load_scenarios
     from .simulation import EVERY_HOURS, Sampling
-    from .storage import load_fit
     from .store import check_folder
 
     if not 0 < level < 1:
@@ -301,8 +301,8 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
+    from .fitting import load_fit
     from .leaveout import compare_fits as compare
-    from .storage import load_fit
     from .store import csv_file, write_atomic
 
     fits = {name: load_fit(name) for name in runs}

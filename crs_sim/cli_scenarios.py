@@ -74,10 +74,10 @@ def search(
     of the parameters and compared with the treatment as given. Trials are saved as they are made;
     after an interruption, continue with --resume.
     """
+    from .fitting import load_fit
     from .searchfiles import CHOSEN
     from .searching import search as run_search
     from .searchspace import SEARCH, load_search
-    from .storage import load_fit
     from .store import check_folder
 
     for name in ("draws", "patients"):
@@ -203,9 +203,9 @@ def sensitivity(
     then one at a time for the tornado plot. Each run is saved; after an interruption, continue
     with --resume.
     """
+    from .fitting import load_fit
     from .sensitivities import SensitivityPlan, sensitivity as analyse
     from .simulation import endpoint
-    from .storage import load_fit
     from .store import check_folder
 
     result = load_fit(run, options["problem"])

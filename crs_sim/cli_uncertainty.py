@@ -21,14 +21,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .fitting import Fit
+    from .fitting import Fit, FitProblem, Run
     from .leaveout import Omission
     from .posterior import Posterior
-    from .problem import FitProblem
     from .profiles import Profile
     from .sampler import PosteriorMode
     from .simulation import Workers
-    from .storage import Run
 
 
 @click.command(short_help="Profile likelihood of each parameter.", epilog=RESEARCH_ONLY)
@@ -48,7 +46,7 @@ def profile(
     Each parameter is changed in steps and all others are refitted. Each profile is saved when
     finished: after an interruption, continue with --resume.
     """
-    from .storage import load_fit
+    from .fitting import load_fit
 
     result = load_fit(run, problem)
     folder = out or folder_of(run)
@@ -105,9 +103,9 @@ def leave_one_out(
     With --group or --after, only those groups are left out. Each refit is saved when finished:
     after an interruption, continue with --resume.
     """
+    from .fitting import load_fit
     from .leaveout import leave_out
     from .profiles import append_omission, read_omissions
-    from .storage import load_fit
     from .store import check_log
 
     result = load_fit(run, options["problem"])
@@ -148,10 +146,10 @@ def requested_groups(
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
     from .bandplots import plot_left_out
+    from .fitting import influence_table
     from .leaveout import leave_out_table
     from .plots import figure_files
     from .store import csv_file, write_atomic
-    from .verdict import influence_table
 
     table = leave_out_table(result, found)
     files = {folder / f"{name}.csv": csv_file(table),
@@ -217,8 +215,7 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     For a patient without a problem.toml the prior is that of the fit, else the model's.
     """
     from .errors import StorageError, UnknownNameError
-    from .problem import load_problem, patient_at
-    from .storage import load_run, problem_of
+    from .fitting import load_problem, load_run, patient_at, problem_of
 
     try:
         run = load_run(name)

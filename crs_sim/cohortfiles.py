@@ -15,9 +15,8 @@ import numpy as np
 
 from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 from .errors import RESEARCH_ONLY, StorageError
+from .fitting import FitProblem, versions
 from .model import pretty
-from .problem import FitProblem
-from .storage import versions
 from .store import check_resume, csv_file, json_file, markdown, write_atomic
 
 ITERATIONS = "rounds"

@@ -16,9 +16,8 @@ import pandas as pd
 from .dosing import AS_GIVEN, Scenario
 from .draws import Draws
 from .errors import InputError, unknown_name
-from .fitting import Fit
+from .fitting import METHOD, RTOL, Fit
 from .model import Array
-from .objective import METHOD, RTOL
 from .predictions import DRAWS, Predictions, observables, predict
 from .simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
 

@@ -33,9 +33,8 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from .errors import InputError, StorageError
-from .fitting import Fit
+from .fitting import Fit, Objective, logs, prior_vectors
 from .model import Array
-from .objective import Objective, logs, prior_vectors
 from .simulation import thread_map
 from .store import check_resume, check_same_job, json_file, write_atomic
 

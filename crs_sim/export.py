@@ -18,11 +18,9 @@ import pandas as pd
 from .dosing import SAME_TIME
 from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
 from .experiments import Period, Regimen, regimen, rests_on, word
+from .fitting import FitProblem, curves, days_needed, predicted, residual_vector
 from .model import pretty, sbml
-from .noise import days_needed, predicted, residual_vector
-from .objective import curves
 from .patients import Observation
-from .problem import FitProblem
 from .simulation import Simulation
 from .store import check_folder, csv_file, write_atomic
 

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .errors import RESEARCH_ONLY
-from .noise import NORMAL_95
+from .fitting import NORMAL_95
 from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, stack, styled
 from .profiles import PROFILE_LEVELS, Profile, limit

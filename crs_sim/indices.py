@@ -24,9 +24,8 @@ from scipy.special import ndtr, ndtri
 
 from .draws import Draws
 from .errors import InputError, unknown_name
-from .fitting import Fit
+from .fitting import Fit, Population
 from .model import Array
-from .priors import Population
 
 
 @dataclass(frozen=True)

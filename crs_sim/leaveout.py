@@ -19,17 +19,38 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .descents import MAX_STEPS, ROUGH_TOLERANCE, Start, minimize, optimise, polish, start_points
 from .draws import laplace_draws
 from .errors import InputError
-from .fitting import DRAWS, Fit, assemble_fit
+from .fitting import (
+    DRAWS,
+    MAX_STEPS,
+    ROUGH_RTOL,
+    ROUGH_TOLERANCE,
+    SAME_OPTIMUM,
+    Fit,
+    FitProblem,
+    Noise,
+    Objective,
+    Start,
+    agreeing,
+    assemble_fit,
+    curves,
+    days_needed,
+    logs,
+    minimize,
+    optimise,
+    polish,
+    predicted,
+    prior_vectors,
+    residual_slices,
+    signed_norm,
+    start_points,
+    values_by_name,
+    when,
+)
 from .model import Array
-from .noise import Noise, days_needed, predicted
-from .objective import ROUGH_RTOL, Objective, curves, logs, prior_vectors, values_by_name
 from .patients import Observation
-from .problem import FitProblem
 from .simulation import Workers, parallel_map
-from .verdict import SAME_OPTIMUM, agreeing, residual_slices, signed_norm, when
 
 WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""

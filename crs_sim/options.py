@@ -154,7 +154,7 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 def folder_of(run: str) -> Path:
     """The folder for files that are added to a run."""
-    from .storage import load_run
+    from .fitting import load_run
     from .store import results_folder
 
     return results_folder(load_run(run).path)
@@ -162,7 +162,7 @@ def folder_of(run: str) -> Path:
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
     """The path of a file beside a run or beside its problem, such as its scenarios.toml."""
-    from .storage import load_run, problem_of
+    from .fitting import load_run, problem_of
 
     stored = load_run(run)
     folder = stored.path

@@ -22,8 +22,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .dosing import Input
+from .fitting import NORMAL_95, Noise
 from .model import Array, Model, pretty
-from .noise import NORMAL_95, Noise
 from .patients import Observation
 from .simulation import Simulation
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .errors import RESEARCH_ONLY, InputError
-from .noise import Noise
+from .fitting import Noise
 from .panels import (
     COURSES,
     GREY,

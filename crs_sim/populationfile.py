@@ -15,9 +15,9 @@ import numpy as np
 
 from .dosing import AS_GIVEN, Condition, Scenario
 from .errors import InputError, error_location
+from .fitting import load_population
 from .model import Model, convert
 from .patients import check_against, load_patient, model_for_patient
-from .priors import load_population
 from .scenariofile import SCENARIOS, load_scenarios
 from .simulation import EVERY_HOURS, Sampling, endpoint
 from .store import CellError, Record, column, locate, place, read_toml

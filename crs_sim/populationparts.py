@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from .errors import RESEARCH_ONLY, StorageError
+from .fitting import versions
 from .populationfile import PopulationStudy
 from .simulation import endpoint
-from .storage import versions
 from .store import check_resume, read_metadata, read_parquet
 from .virtual import BLOCK, Filter
 

@@ -28,8 +28,8 @@ from .draws import (
     read,
 )
 from .errors import FileError, InputError, StorageError, unknown_name, with_location
+from .fitting import FitProblem
 from .model import Array
-from .problem import FitProblem
 from .store import number, place, read_cells
 
 if TYPE_CHECKING:

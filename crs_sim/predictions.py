@@ -18,11 +18,9 @@ from scipy.special import ndtr, ndtri
 from .dosing import Scenario
 from .draws import Draws, weighted_draws
 from .errors import InputError, unknown_name
-from .fitting import Fit
+from .fitting import Fit, Noise, Population
 from .model import Array, Model
-from .noise import Noise
 from .patients import Patient, check_against
-from .priors import Population
 from .simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 
 LEVELS = (0.5, 0.95)

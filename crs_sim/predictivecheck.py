@@ -13,12 +13,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from .errors import InputError
+from .fitting import ROUGH_RTOL, Courses, Noise, Objective, days_needed, residuals, when
 from .model import Array
-from .noise import Noise, days_needed, residuals
-from .objective import ROUGH_RTOL, Courses, Objective
 from .patients import Observation
 from .posterior import Posterior
-from .verdict import when
 
 GRADES = 5
 COUNT = 400

@@ -25,9 +25,8 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from .descents import Start
 from .errors import InputError, StorageError
-from .fitting import Fit
+from .fitting import Fit, Start
 from .leaveout import HeldOut, Omission
 from .model import Array
 from .store import append_rows, read_rows

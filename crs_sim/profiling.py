@@ -17,11 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from .descents import MAX_STEPS, minimize
 from .errors import InputError, unknown_name
-from .fitting import Fit
+from .fitting import FAILED, MAX_STEPS, Fit, Objective, logs, minimize
 from .model import Array
-from .objective import FAILED, Objective, logs
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
 from .simulation import Workers, parallel_map
 

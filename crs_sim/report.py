@@ -1,6 +1,6 @@
 """The report of a fit: Markdown text and figures.
 
-`write_report` writes it to a run folder, beside the tables of `crs_sim.storage`.
+`write_report` writes it to a run folder, beside the tables of `crs_sim.fitting.storage`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from matplotlib.figure import Figure
 
 from .errors import RESEARCH_ONLY
 from .fitplots import FAR, plot_estimates, plot_profiles, plot_residuals, plot_starts
-from .fitting import Dropped, Estimate, Fit, estimates_table
+from .fitting import (
+    GRADE_RULE,
+    Dropped,
+    Estimate,
+    Fit,
+    Judged,
+    agreement_text,
+    condition_text,
+    estimates_table,
+    fit_warnings,
+    judge,
+    judged_table,
+)
 from .model import pretty
 from .panels import format_number
 from .plots import figure_files, plot_case
 from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
 from .store import csv_file, markdown, write_atomic
-from .verdict import (
-    GRADE_RULE,
-    Judged,
-    agreement_text,
-    condition_text,
-    fit_warnings,
-    judge,
-    judged_table,
-)
 
 FIGURES = ("case", "estimates", "starts", "residuals")
 PROFILES, TABLE = "profiles.md", "profiles.csv"

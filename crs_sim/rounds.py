@@ -23,13 +23,9 @@ from .cohort import (
     Roles,
     two_stage,
 )
-from .descents import Start, polish
 from .errors import CrsSimError, InputError, unknown_name
-from .fitting import fit
+from .fitting import FitProblem, Free, Objective, Population, Start, fit, logs, polish
 from .model import Array, Model
-from .objective import Objective, logs
-from .priors import Free, Population
-from .problem import FitProblem
 from .simulation import Workers, parallel_map
 
 MAX_ITERATIONS = 30
@@ -60,7 +56,7 @@ def fit_all(
 
     Parameters
     ----------
-    problems : one for each patient (`crs_sim.problem.patient_problem`); ids must differ
+    problems : one for each patient (`crs_sim.fitting.patient_problem`); ids must differ
     population : Population, the prior, with the weight of ``population.patients`` patients
     roles : Roles, which parameters are shared or own
     workers : int, processes (default: one for each core), or the address of a Dask scheduler; the

@@ -22,11 +22,9 @@ import numpy as np
 
 from .draws import Part, append, begin, check_same_run, join, read
 from .errors import InputError
-from .fitting import Fit, fit
+from .fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, logs
 from .model import Array
-from .objective import ROUGH_RTOL, Objective, logs
 from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
-from .problem import FitProblem
 from .simulation import StoppedError, thread_map
 
 SAVE_EVERY = 10.0

@@ -29,9 +29,8 @@ from .comparison import Comparison, compare
 from .dosing import Scenario
 from .draws import Draws
 from .errors import InputError, IntegrationError, StorageError
-from .fitting import Fit
+from .fitting import METHOD, RTOL, Fit
 from .model import Array, Model
-from .objective import METHOD, RTOL
 from .posterior import problem_hash
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import EVERY_HOURS, Sampling, Workers, ordered_map, simulate

@@ -19,10 +19,9 @@ from scipy.special import ndtr, ndtri
 
 from .dosing import Condition, Scenario
 from .errors import InputError, unknown_name
+from .fitting import Noise, Population
 from .model import GRADE, Array, Model
-from .noise import Noise
 from .patients import Observation, Observations, Patient
-from .priors import Population
 from .simulation import Simulation, simulate
 from .solver import resolve_triggers
 

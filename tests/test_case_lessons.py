@@ -7,9 +7,9 @@ import pytest
 from paths import SHIPPED_RUN
 
 from crs_sim.comparison import Comparison, compare
+from crs_sim.fitting.storage import load_fit
 from crs_sim.scenariofile import load_scenarios
 from crs_sim.simulation.ensemble import Sampling
-from crs_sim.storage import load_fit
 from crs_sim.store.files import root
 
 IDEAL = "ideal IL-6R blockade from day 18, no emapalumab"

@@ -16,8 +16,8 @@ from tiny_case import write_case
 from waiting import PATIENCE
 
 from crs_sim.cli import cli
+from crs_sim.fitting.storage import load_run
 from crs_sim.model.modelfile import load_model
-from crs_sim.storage import load_run
 
 HEAVY = ("numpy", "pandas", "sympy", "antimony", "libsbml", "lmfit", "matplotlib", "numba", "pint",
          "scipy", "pydantic", "rich")  # fmt: skip

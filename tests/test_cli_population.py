@@ -13,8 +13,8 @@ from crs_sim.workbook_bytes import workbook_bytes
 from tiny_case import FILES, write_case
 
 from crs_sim.cli import cli
+from crs_sim.fitting.priors import load_population
 from crs_sim.model.modelfile import load_model
-from crs_sim.priors import load_population
 
 PRIOR = """\
 name = "tiny"

@@ -18,8 +18,8 @@ from tiny_case import write_case
 from waiting import PATIENCE, wait_until
 
 from crs_sim.cli import cli
+from crs_sim.fitting.problem import load_problem
 from crs_sim.posterior import read_draws
-from crs_sim.problem import load_problem
 
 
 def run(*words: str | Path) -> Result:

@@ -16,12 +16,12 @@ from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing.dosing import Dose
 from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.fitting import fit
-from crs_sim.problem import load_problem
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.problem import load_problem
+from crs_sim.fitting.storage import save_run
 from crs_sim.simulation import endpoints as ends
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate
-from crs_sim.storage import save_run
 
 NAMES = ("peak_amount", "day_of_peak_amount", "auc_amount", "worst_grade", "vasopressor_days",
          "amount_d9")  # fmt: skip

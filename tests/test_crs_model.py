@@ -14,16 +14,16 @@ from paths import SHIPPED_RUN
 
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.fitting import fit
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.noise import days_needed, predicted
+from crs_sim.fitting.problem import load_problem
+from crs_sim.fitting.storage import load_run
+from crs_sim.fitting.verdict import judge
 from crs_sim.model.model import Model
 from crs_sim.model.modelfile import load_model
-from crs_sim.noise import days_needed, predicted
 from crs_sim.patients.patient import check_against, load_patient
-from crs_sim.problem import load_problem
 from crs_sim.simulation.endpoints import peak, worst_grade
 from crs_sim.simulation.simulation import Simulation, simulate
-from crs_sim.storage import load_run
-from crs_sim.verdict import judge
 
 NOMINAL = load_model("crs")
 FITTED = NOMINAL.with_values(**load_run(SHIPPED_RUN, NOMINAL).values)

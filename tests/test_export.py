@@ -25,15 +25,15 @@ from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.experiments import regimen, rests_on
 from crs_sim.export import WHY_NOT, Exported, export_petab, petab_files
+from crs_sim.fitting.noise import Noise, Spread, days_needed, residual_vector
+from crs_sim.fitting.objective import curves
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.problem import FitProblem, load_problem
+from crs_sim.fitting.storage import load_run
 from crs_sim.model.model import Drug
 from crs_sim.model.modelfile import read_model
-from crs_sim.noise import Noise, Spread, days_needed, residual_vector
-from crs_sim.objective import curves
 from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.patients.patientfiles import KINDS
-from crs_sim.priors import Free
-from crs_sim.problem import FitProblem, load_problem
-from crs_sim.storage import load_run
 
 # petab 0.8 still says inplace=True to pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")

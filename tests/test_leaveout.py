@@ -10,13 +10,13 @@ from small_models import small
 
 from crs_sim.bandplots import plot_left_out
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.fitting import fit
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.noise import Noise, Spread
+from crs_sim.fitting.objective import Objective, logs
+from crs_sim.fitting.storage import load_run, problem_of, restore_fit
+from crs_sim.fitting.verdict import influence_table, influences
 from crs_sim.leaveout import compare_fits, leave_out, leave_out_table, minus_2_ln_likelihood
-from crs_sim.noise import Noise, Spread
-from crs_sim.objective import Objective, logs
 from crs_sim.profiles import append_omission, read_omissions
-from crs_sim.storage import load_run, problem_of, restore_fit
-from crs_sim.verdict import influence_table, influences
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from small_fits import DECAY, GRADED, free
 from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
+from crs_sim.fitting.noise import Spread
+from crs_sim.fitting.priors import Population, load_population, read_prior
 from crs_sim.model.modelfile import load_model
-from crs_sim.noise import Spread
-from crs_sim.priors import Population, load_population, read_prior
 from crs_sim.store.files import root
 
 CUTS = replace(GRADED.grade, source="a test")

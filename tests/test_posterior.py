@@ -17,6 +17,7 @@ from visible import texts
 
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
+from crs_sim.fitting.problem import load_problem
 from crs_sim.posterior import Posterior, SamplePlan, load_posterior
 from crs_sim.posteriorplots import (
     most_correlated,
@@ -27,7 +28,6 @@ from crs_sim.posteriorplots import (
     share_levels,
 )
 from crs_sim.predictivecheck import predictive
-from crs_sim.problem import load_problem
 from crs_sim.sampler import sample
 from crs_sim.summaries import posterior_text, predicted_table
 

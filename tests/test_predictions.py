@@ -12,8 +12,8 @@ from crs_sim.bandplots import plot_predictions
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.draws import costs, laplace_draws, weighted_draws
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.fitting import fit
-from crs_sim.objective import logs
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.objective import logs
 from crs_sim.predictions import predict
 from crs_sim.simulation.ensemble import Sampling
 

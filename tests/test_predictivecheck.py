@@ -10,7 +10,7 @@ import pytest
 from scipy.special import ndtr
 from small_fits import GRADED, asked, free, seen
 
-from crs_sim.noise import Noise, Spread
+from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.patients.patient import Observation
 from crs_sim.posterior import Posterior, SamplePlan
 from crs_sim.predictivecheck import outside_interval_text, predictive

@@ -9,12 +9,12 @@ from scipy import optimize
 from small_fits import LEVELS, asked, free, seen
 from small_models import small
 
-from crs_sim.descents import Start, polish
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.fitplots import plot_profiles
-from crs_sim.fitting import assemble_fit, fit
-from crs_sim.noise import Noise, Spread
-from crs_sim.objective import Objective, logs
+from crs_sim.fitting.descents import Start, polish
+from crs_sim.fitting.fitting import assemble_fit, fit
+from crs_sim.fitting.noise import Noise, Spread
+from crs_sim.fitting.objective import Objective, logs
 from crs_sim.profiles import append_profile, limit, profiles_table, read_profiles
 from crs_sim.profiling import profile
 

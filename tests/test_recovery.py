@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_fits import asked, free
 
-from crs_sim.fitting import fit
+from crs_sim.fitting.fitting import fit
 from studies.recovery import design
 from studies.recovery.intervals import METHODS, linear
 from studies.recovery.patients import ANALYSES, jobs, recover

@@ -14,9 +14,9 @@ from crs_sim.cohort import PatientFailure, Roles
 from crs_sim.cohortfiles import IterationFiles, check_new, save_population
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameError
-from crs_sim.objective import Objective
-from crs_sim.priors import Population
-from crs_sim.problem import FitProblem
+from crs_sim.fitting.objective import Objective
+from crs_sim.fitting.priors import Population
+from crs_sim.fitting.problem import FitProblem
 from crs_sim.rounds import fit_all
 
 DAYS = (0.0, 1.0, 3.0)

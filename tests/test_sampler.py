@@ -20,8 +20,8 @@ from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.draws import read
 from crs_sim.errors import InputError, StorageError
-from crs_sim.noise import Noise, Spread
-from crs_sim.objective import Objective
+from crs_sim.fitting.noise import Noise, Spread
+from crs_sim.fitting.objective import Objective
 from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
 from crs_sim.sampler import PosteriorMode, _moves, posterior_mode, sample
 

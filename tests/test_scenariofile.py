@@ -10,7 +10,7 @@ from paths import ROOT
 from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
-from crs_sim.problem import load_problem
+from crs_sim.fitting.problem import load_problem
 from crs_sim.scenariofile import load_scenarios
 
 HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'

@@ -16,14 +16,14 @@ from crs_sim import searching
 from crs_sim.cli import cli
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
-from crs_sim.fitting import fit
-from crs_sim.problem import load_problem
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.problem import load_problem
+from crs_sim.fitting.storage import save_run
 from crs_sim.scenariofile import load_scenarios
 from crs_sim.searchfiles import scenarios_text, search_files
 from crs_sim.searching import LOG, compare_trials, front_of, search, thin_front
 from crs_sim.searchspace import load_search
 from crs_sim.sensitivityplots import plot_front
-from crs_sim.storage import save_run
 
 HEAD = """
 until = 12

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from crs_sim.dosing.scenario import Scenario
+from crs_sim.fitting.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.problem import FitProblem
 from crs_sim.model.model import Model, Parameter, Quantity, State
-from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.posterior import SamplePlan
-from crs_sim.priors import Free
-from crs_sim.problem import FitProblem
 from crs_sim.sampler import PosteriorMode, sample
 from crs_sim.simulation.workers import process_map
 

@@ -18,9 +18,9 @@ from crs_sim.dosing.ledger import Ledger
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
 from crs_sim.export import petab_files
+from crs_sim.fitting.objective import Objective
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model
-from crs_sim.objective import Objective
 from crs_sim.patients.patient import load_patient
 from crs_sim.simulation.batches import plan_batches, run_batch, simulate_many
 from crs_sim.simulation.ensemble import Sampling

@@ -11,13 +11,13 @@ from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError
 from crs_sim.experiments import regimen
-from crs_sim.fitting import fit
+from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.noise import Noise, Spread
+from crs_sim.fitting.objective import Objective
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.problem import FitProblem
 from crs_sim.model.modelfile import load_model
-from crs_sim.noise import Noise, Spread
-from crs_sim.objective import Objective
 from crs_sim.patients.patient import Observation, Observations, Patient
-from crs_sim.priors import Free
-from crs_sim.problem import FitProblem
 from crs_sim.simulation.batches import simulate_many
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate

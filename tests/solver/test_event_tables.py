@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from crs_sim.datasets import run_study
+from crs_sim.fitting.datasets import run_study
 from crs_sim.model.modelfile import load_model
 from crs_sim.patients.nonmem import read_nonmem
 

@@ -7,11 +7,11 @@ import math
 from small_models import small
 
 from crs_sim.dosing.scenario import Scenario
+from crs_sim.fitting.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.problem import FitProblem
 from crs_sim.model.model import Model
-from crs_sim.noise import GradeScale, Noise, Spread
 from crs_sim.patients.patient import Observation, Observations, Patient
-from crs_sim.priors import Free
-from crs_sim.problem import FitProblem
 
 CUTS = {"grade_1": 1.0, "grade_2": 2.0, "grade_3": 4.0, "grade_4": 8.0}
 DECAY = small(

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
-from .model import Model, pretty
-from .patients import Patient, Study, read_nonmem
+from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
+from ..model import Model, pretty
+from ..patients import Patient, Study, read_nonmem
+from ..simulation import Simulation, simulate
+from ..store import csv_file, json_file, root, write_atomic
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
-from .simulation import Simulation, simulate
 from .storage import versions
-from .store import csv_file, json_file, root, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ def simulate_data_set(
     data: Path, model: str, columns: Path | None, values: Mapping[str, float], method: str
 ) -> StudyRun:
     """Read and simulate a data set, with a model by name and some parameter values changed."""
-    from .model import load_model
+    from ..model import load_model
 
     loaded = load_model(model).with_values(**values)
     return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)

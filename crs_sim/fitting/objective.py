@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .dosing import build_timeline
-from .errors import IntegrationError
-from .model import Array
+from ..dosing import build_timeline
+from ..errors import IntegrationError
+from ..model import Array
+from ..simulation import Simulation, raise_if_stopped, simulate
+from ..solver import LOG_STEP, Runs, compile_kernel, side_by_side
 from .noise import days_needed, residual_vector
 from .problem import FitProblem
-from .simulation import Simulation, raise_if_stopped, simulate
-from .solver import LOG_STEP, Runs, compile_kernel, side_by_side
 
 MIN_CURVATURE = 1e-12
 """Relative curvature along a step below which the secant update is skipped."""
@@ -141,7 +141,7 @@ def logs(problem: FitProblem, values: Mapping[str, float]) -> Array:
 
 @dataclass(frozen=True)
 class Courses:
-    """Many runs on the same days, as `crs_sim.noise.Curves`: curves are (n_runs, n_days)."""
+    """Many runs on the same days, as `crs_sim.fitting.Curves`: curves are (n_runs, n_days)."""
 
     days: Array
     values: Mapping[str, Array]
@@ -214,7 +214,7 @@ class Objective:
     def courses(self, points: Array) -> Courses:
         """The runs at log parameters (n, n_free), without those that fail.
 
-        As `crs_sim.noise` takes them.
+        As `crs_sim.fitting.noise` takes them.
         """
         runs = self._run_points(points, self.rtol)
         return self._courses(runs, self._values(points), runs.status == 0)

@@ -8,10 +8,10 @@ import pytest
 from small_fits import LEVELS, asked, free
 from small_models import small
 
-from crs_sim.fitting import covariance_of, fit
-from crs_sim.priors import Free
+from crs_sim.fitting.fitting import covariance_of, fit
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.verdict import agreeing, agreement_text, condition_text, fit_warnings
 from crs_sim.report import report_text
-from crs_sim.verdict import agreeing, agreement_text, condition_text, fit_warnings
 
 
 @pytest.fixture(scope="module")

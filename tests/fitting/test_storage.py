@@ -9,10 +9,10 @@ import pytest
 from small_fits import DECAY, asked, free
 from small_models import small
 
-import crs_sim.storage
+import crs_sim.fitting.storage
 from crs_sim.errors import StorageError, UnknownNameError
-from crs_sim.fitting import drop_one, fit
-from crs_sim.storage import load_run, save_run
+from crs_sim.fitting.fitting import drop_one, fit
+from crs_sim.fitting.storage import load_run, save_run
 from crs_sim.store.files import results_folder
 
 OTHER = small("decay", {"A": ("a0", "-k*A*A")}, {"k": 0.5, "a0": 10.0, "gain": 3.0})
@@ -98,7 +98,7 @@ def test_the_problem_stands_for_its_latest_run(answer, problem):
 
 
 def test_a_shipped_run_is_found_by_name(answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(crs_sim.storage, "root", lambda: tmp_path)
+    monkeypatch.setattr(crs_sim.fitting.storage, "root", lambda: tmp_path)
     path = save_run(answer, tmp_path / "fits" / "small")
     assert load_run("small").path == path
     assert load_run(f"small/{path.name}").path == path

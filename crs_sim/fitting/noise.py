@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from .dosing import SAME_TIME
-from .errors import InputError, unknown_name
-from .model import Array
-from .patients import Observation
+from ..dosing import SAME_TIME
+from ..errors import InputError, unknown_name
+from ..model import Array
+from ..patients import Observation
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9

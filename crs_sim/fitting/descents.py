@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from .model import Array
+from ..model import Array
 from .objective import (
     ROUGH_RTOL,
     RTOL,

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import InputError, unknown_name, with_location
-from .model import Model, evaluate, names
+from ..errors import InputError, unknown_name, with_location
+from ..model import Model, evaluate, names
+from ..patients import FILES, Patient, check_against, load_patient, subject_of
+from ..store import is_workbook, locate, place, read_toml
 from .noise import Noise
-from .patients import FILES, Patient, check_against, load_patient, subject_of
 from .priors import (
     DATA_SET,
     PRIOR,
@@ -28,7 +29,6 @@ from .priors import (
     prior_of,
     read_prior,
 )
-from .store import is_workbook, locate, place, read_toml
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     >>> load_problem("ruemmele2025").names[:2]
     ('engraftment', 'r_switch')
     """
-    from .model import load_model
+    from ..model import load_model
 
     patient = patient_at(name)
     if patient is not None:
@@ -195,7 +195,7 @@ def patient_problem(
     >>> patient_problem(load_patient("ruemmele2025")).noise.spreads["crp"].sd
     0.1
     """
-    from .patients import model_for_patient
+    from ..patients import model_for_patient
 
     model = model_for_patient(patient) if model is None else model
     population_prior = prior_of(model) if prior is None else read_prior(prior)

@@ -14,16 +14,16 @@ from click.testing import CliRunner, Result
 from petab_referee import minus_two_log_likelihood
 
 from crs_sim.cli import cli
-from crs_sim.datasets import subject_problem, subjects_with_observations
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.export import export_petab
+from crs_sim.fitting.datasets import subject_problem, subjects_with_observations
+from crs_sim.fitting.priors import load_population
+from crs_sim.fitting.problem import load_problem
+from crs_sim.fitting.storage import load_run
 from crs_sim.model.modelfile import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
 from crs_sim.predictions import predict_prior
-from crs_sim.priors import load_population
-from crs_sim.problem import load_problem
 from crs_sim.simulation.ensemble import Sampling
-from crs_sim.storage import load_run
 
 ONE = load_model("one_compartment")
 HOURS = (0.5, 1, 2, 4, 8, 12, 24.5, 25, 26, 28, 32, 36)

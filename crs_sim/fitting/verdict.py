@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..model import Array
+from ..patients import Observation
+from ..simulation import Simulation
 from .fitting import Fit
-from .model import Array
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
 from .objective import Objective, logs
-from .patients import Observation
 from .problem import FitProblem
-from .simulation import Simulation
 
 EXACT_SHARE = 0.9
 """Smallest share of exact grades with which the grades pass together."""

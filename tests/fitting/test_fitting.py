@@ -9,9 +9,9 @@ from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
 from crs_sim.errors import InputError, IntegrationError
-from crs_sim.fitting import drop_one, fit, start_points
-from crs_sim.noise import GradeScale, Noise, Spread
-from crs_sim.objective import Objective, curves, logs
+from crs_sim.fitting.fitting import drop_one, fit, start_points
+from crs_sim.fitting.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.objective import Objective, curves, logs
 
 CLOSE = 1e-4  # of a log parameter: hundreds of times under the smallest standard error here
 

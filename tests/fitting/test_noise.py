@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.noise import (
+from crs_sim.fitting.noise import (
     GradeScale,
     Noise,
     Spread,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from crs_sim.fitting.objective import SecantCorrection
 from crs_sim.model.codegen import Array
-from crs_sim.objective import SecantCorrection
 
 
 def residuals(x: Array) -> Array:

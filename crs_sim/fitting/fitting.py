@@ -1,6 +1,6 @@
 """`fit`: maximum a posteriori estimates of the free parameters, with their standard errors.
 
-Least squares on log parameters: the residuals of `crs_sim.noise` and, for each free parameter,
+Least squares on log parameters: the residuals of `crs_sim.fitting.noise` and, for each free parameter,
 (ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up to a
 constant, so estimate (MAP), standard errors and covariance come from one vector.
 """
@@ -15,6 +15,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from ..errors import InputError
+from ..model import Array, Model
+from ..simulation import Simulation, Workers, parallel_map
 from .descents import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
@@ -25,12 +28,9 @@ from .descents import (
     polish,
     start_points,
 )
-from .errors import InputError
-from .model import Array, Model
 from .noise import NORMAL_95, days_needed
 from .objective import METHOD, ROUGH_RTOL, RTOL, Objective, curves, logs, values_by_name
 from .problem import FitProblem
-from .simulation import Simulation, Workers, parallel_map
 
 DRAWS = 100
 """Points ranked for each start: in most prior draws the loop never ignites, or always does."""

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .errors import FileError, InputError, unknown_name, with_location
-from .model import Array, Model
+from ..errors import FileError, InputError, unknown_name, with_location
+from ..model import Array, Model
+from ..store import CellError, Record, column, locate, place, read_toml, root
 from .noise import NORMAL_95, GradeScale, Noise, Spread
-from .store import CellError, Record, column, locate, place, read_toml, root
 
 if TYPE_CHECKING:
     import pandas as pd

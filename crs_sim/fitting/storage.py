@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import StorageError, UnknownNameError, unknown_name
-from .model import Model
-from .store import csv_file, is_workbook, json_file, root
+from ..errors import StorageError, UnknownNameError, unknown_name
+from ..model import Model
+from ..store import csv_file, is_workbook, json_file, root
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd
 
+    from ..patients import Patient
     from .fitting import Dropped, Fit
-    from .patients import Patient
     from .problem import FitProblem
 
 RESULT = "result.json"
@@ -288,8 +288,8 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 
 def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
+    from ..patients import check_against, model_for_patient
     from .noise import GradeScale, Noise, Spread
-    from .patients import check_against, model_for_patient
     from .priors import Free
     from .problem import FitProblem
 

@@ -6,12 +6,12 @@ from small_fits import LEVELS, asked, free
 from small_models import small
 from tiny_case import write_case
 
-import crs_sim.objective as objective_module
+import crs_sim.fitting.objective as objective_module
 from crs_sim.errors import IntegrationError
-from crs_sim.noise import Noise, Spread, residual_vector
-from crs_sim.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
+from crs_sim.fitting.noise import Noise, Spread, residual_vector
+from crs_sim.fitting.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
+from crs_sim.fitting.problem import load_problem
 from crs_sim.patients.patientfiles import KINDS
-from crs_sim.problem import load_problem
 from crs_sim.solver.kernel import LOG_STEP
 
 STEP = 4e-4

@@ -9,10 +9,10 @@ from small_fits import DECAY, GRADED, LEVELS, NOISE, asked, free, seen
 
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.errors import CrsSimError, FileError, InputError, UnknownNameError
-from crs_sim.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.priors import Free
+from crs_sim.fitting.problem import load_problem, patient_problem
 from crs_sim.patients.patient import load_patient
-from crs_sim.priors import Free
-from crs_sim.problem import load_problem, patient_problem
 
 MODEL = """
 model decay

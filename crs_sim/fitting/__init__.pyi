@@ -1,0 +1,82 @@
+from .datasets import (
+    failure_message as failure_message,
+    run_description as run_description,
+    simulate_data_set as simulate_data_set,
+    study_files as study_files,
+    subject_problem as subject_problem,
+    subjects_with_observations as subjects_with_observations,
+    summary as summary,
+)
+from .descents import (
+    MAX_STEPS as MAX_STEPS,
+    ROUGH_TOLERANCE as ROUGH_TOLERANCE,
+    Start as Start,
+    minimize as minimize,
+    optimise as optimise,
+    polish as polish,
+    start_points as start_points,
+)
+from .fitting import (
+    DRAWS as DRAWS,
+    Dropped as Dropped,
+    Estimate as Estimate,
+    Fit as Fit,
+    assemble_fit as assemble_fit,
+    drop_one as drop_one,
+    estimates_table as estimates_table,
+    fit as fit,
+)
+from .noise import (
+    GradeScale as GradeScale,
+    NORMAL_95 as NORMAL_95,
+    Noise as Noise,
+    Spread as Spread,
+    days_needed as days_needed,
+    predicted as predicted,
+    residual_vector as residual_vector,
+    residuals as residuals,
+)
+from .objective import (
+    Courses as Courses,
+    FAILED as FAILED,
+    METHOD as METHOD,
+    Objective as Objective,
+    ROUGH_RTOL as ROUGH_RTOL,
+    RTOL as RTOL,
+    curves as curves,
+    logs as logs,
+    prior_vectors as prior_vectors,
+    values_by_name as values_by_name,
+)
+from .priors import Free as Free, Population as Population, load_population as load_population
+from .problem import (
+    FitProblem as FitProblem,
+    load_problem as load_problem,
+    patient_at as patient_at,
+    patient_problem as patient_problem,
+)
+from .storage import (
+    Run as Run,
+    SAME_COST as SAME_COST,
+    load_fit as load_fit,
+    load_run as load_run,
+    problem_of as problem_of,
+    save_run as save_run,
+    versions as versions,
+)
+from .verdict import (
+    GRADE_RULE as GRADE_RULE,
+    Judged as Judged,
+    SAME_OPTIMUM as SAME_OPTIMUM,
+    agreeing as agreeing,
+    agreement_text as agreement_text,
+    condition_text as condition_text,
+    fit_warnings as fit_warnings,
+    influence_table as influence_table,
+    influences as influences,
+    judge as judge,
+    judged_table as judged_table,
+    residual_slices as residual_slices,
+    signed_norm as signed_norm,
+    when as when,
+)
