@@ -21,7 +21,6 @@ from .dosing import (
     Schedule as Schedule,
     Trigger as Trigger,
 )
-from .draws import Draws as Draws, laplace_draws as laplace_draws, weighted_draws as weighted_draws
 from .errors import RESEARCH_ONLY as RESEARCH_ONLY, CrsSimError as CrsSimError
 from .export import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
 from .fitplots import (
@@ -52,12 +51,6 @@ from .fitting import (
     patient_problem as patient_problem,
     save_run as save_run,
 )
-from .leaveout import (
-    HeldOut as HeldOut,
-    Omission as Omission,
-    compare_fits as compare_fits,
-    leave_out as leave_out,
-)
 from .model import (
     Drug as Drug,
     Model as Model,
@@ -84,28 +77,14 @@ from .plots import plot_case as plot_case, plot_simulation as plot_simulation
 from .populationfile import PopulationStudy as PopulationStudy, load_study as load_study
 from .populationparts import Results as Results, Summary as Summary, load_results as load_results
 from .populationrun import run_population as run_population
-from .posterior import (
-    Posterior as Posterior,
-    SamplePlan as SamplePlan,
-    load_posterior as load_posterior,
-)
 from .posteriorplots import (
     plot_corner as plot_corner,
     plot_predictive as plot_predictive,
     plot_predictive_grades as plot_predictive_grades,
     plot_trace as plot_trace,
 )
-from .predictions import (
-    Predictions as Predictions,
-    predict as predict,
-    predict_prior as predict_prior,
-)
-from .predictivecheck import Predicted as Predicted, predictive as predictive
-from .profiles import Profile as Profile
-from .profiling import profile as profile
 from .report import report_text as report_text, write_report as write_report
 from .rounds import fit_all as fit_all
-from .sampler import PosteriorMode as PosteriorMode, sample as sample
 from .scenariofile import Questions as Questions, load_scenarios as load_scenarios
 from .searching import Search as Search, search as search
 from .searchspace import SearchQuestion as SearchQuestion, load_search as load_search
@@ -140,6 +119,27 @@ from .simulation import (
 )
 from .solver import resolve_triggers as resolve_triggers
 from .summaries import write_population as write_population, write_posterior as write_posterior
+from .uncertainty import (
+    Draws as Draws,
+    HeldOut as HeldOut,
+    Omission as Omission,
+    Posterior as Posterior,
+    PosteriorMode as PosteriorMode,
+    Predicted as Predicted,
+    Predictions as Predictions,
+    Profile as Profile,
+    SamplePlan as SamplePlan,
+    compare_fits as compare_fits,
+    laplace_draws as laplace_draws,
+    leave_out as leave_out,
+    load_posterior as load_posterior,
+    predict as predict,
+    predict_prior as predict_prior,
+    predictive as predictive,
+    profile as profile,
+    sample as sample,
+    weighted_draws as weighted_draws,
+)
 from .virtual import (
     Covariate as Covariate,
     Design as Design,

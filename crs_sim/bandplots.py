@@ -35,8 +35,8 @@ from .panels import (
 )
 from .patients import Observation, Observations
 from .plots import COURSE_HEIGHT, ROW_HEIGHT, Picture, courses_of, finish, key_below, stack, styled
-from .predictions import Band, Predictions
 from .simulation import Simulation
+from .uncertainty import Band, Predictions
 
 CURVE, READING = 0.38, 0.14
 """Opacity of the two bands."""
@@ -321,7 +321,7 @@ def plot_left_out(left_out: pd.DataFrame, *, title: str = "") -> Figure:
 
     Parameters
     ----------
-    left_out : the columns of `crs_sim.leaveout.leave_out_table`
+    left_out : the columns of `crs_sim.uncertainty.leave_out_table`
     title : str
     """
     title = title or "Leave-one-out prediction of each observation"

@@ -27,13 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .comparison import Comparison
-    from .draws import Draws
     from .fitting import Fit
-    from .leaveout import Omission
     from .patients import Observations, Patient
-    from .predictions import Predictions
     from .scenariofile import Questions
     from .simulation import Sampling, Simulation
+    from .uncertainty import Draws, Omission, Predictions
 
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
@@ -76,7 +74,7 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
         predict_from_prior(patient, prior, sampling, options)
         return
     from .fitting import load_fit
-    from .predictions import predict as run_predict
+    from .uncertainty import predict as run_predict
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
@@ -114,8 +112,8 @@ def predict_from_prior(
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
     from .fitting import load_population
     from .patients import check_against, model_for_patient
-    from .predictions import predict_prior
     from .simulation import simulate
+    from .uncertainty import predict_prior
 
     for name, option in (("table", "--from"), ("problem", "--problem")):
         if options[name] is not None:
@@ -199,8 +197,7 @@ def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | i
 
     A posterior of a different problem is reported and ignored.
     """
-    from .posterior import read_draws
-    from .predictions import DRAWS
+    from .uncertainty import DRAWS, read_draws
 
     table = options["table"]
     if table is not None:
@@ -220,7 +217,7 @@ def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | i
 
 def draw_count(options: dict[str, Any]) -> int:
     """The number of draws."""
-    from .predictions import DRAWS
+    from .uncertainty import DRAWS
 
     count = DRAWS if options["draws"] is None else int(options["draws"])
     if count < 1:
@@ -302,8 +299,8 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     density is shown too (held_out, -2 ln density: lower is better).
     """
     from .fitting import load_fit
-    from .leaveout import compare_fits as compare
     from .store import csv_file, write_atomic
+    from .uncertainty import compare_fits as compare
 
     fits = {name: load_fit(name) for name in runs}
     table = compare(fits, left_out_of(fits))
@@ -322,7 +319,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
 
 def left_out_of(fits: Mapping[str, Fit]) -> dict[str, Sequence[Omission]]:
     """The leave-one-out results beside each run, where available."""
-    from .profiles import read_omissions
+    from .uncertainty import read_omissions
 
     found = {name: read_omissions(folder_of(name) / "leave_one_out.jsonl", fit)
              for name, fit in fits.items()}  # fmt: skip

@@ -106,8 +106,8 @@ def _drawn(
 ) -> dict[str, Comparison]:  # fmt: skip
     """The front with draws of the fit and in virtual patients, as far as requested."""
     from .indices import prior_draws
-    from .posterior import read_draws
     from .searching import compare_trials, thin_front
+    from .uncertainty import read_draws
 
     trials = thin_front(found.front, chosen)
     samples: dict[str, Any] = {}

@@ -22,11 +22,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from .fitting import Fit, FitProblem, Run
-    from .leaveout import Omission
-    from .posterior import Posterior
-    from .profiles import Profile
-    from .sampler import PosteriorMode
     from .simulation import Workers
+    from .uncertainty import Omission, Posterior, PosteriorMode, Profile
 
 
 @click.command(short_help="Profile likelihood of each parameter.", epilog=RESEARCH_ONLY)
@@ -59,10 +56,9 @@ def write_profiles(
     workers: Workers = None,
 ) -> None:  # fmt: skip
     """Profile a fit, write the results to a folder, and print verdicts and files."""
-    from .profiles import FILE, append_profile, read_profiles
-    from .profiling import profile as run_profiles
     from .report import add_profiles, better_optima, profile_words
     from .store import check_log
+    from .uncertainty import FILE, append_profile, profile as run_profiles, read_profiles
 
     path = folder / FILE
     check_log(path, resume=resume)
@@ -104,9 +100,8 @@ def leave_one_out(
     after an interruption, continue with --resume.
     """
     from .fitting import load_fit
-    from .leaveout import leave_out
-    from .profiles import append_omission, read_omissions
     from .store import check_log
+    from .uncertainty import append_omission, leave_out, read_omissions
 
     result = load_fit(run, options["problem"])
     folder = options["out"] or folder_of(run)
@@ -147,9 +142,9 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     """Write the tables and the figure of the observations left out; print the table."""
     from .bandplots import plot_left_out
     from .fitting import influence_table
-    from .leaveout import leave_out_table
     from .plots import figure_files
     from .store import csv_file, write_atomic
+    from .uncertainty import leave_out_table
 
     table = leave_out_table(result, found)
     files = {folder / f"{name}.csv": csv_file(table),
@@ -190,10 +185,9 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
     with the same numbers as an uninterrupted run.
     """
-    from .posterior import CHAIN, SamplePlan
-    from .sampler import sample as draw
     from .store import check_folder
     from .summaries import write_posterior
+    from .uncertainty import CHAIN, SamplePlan, sample as draw
 
     loaded, run = problem_and_run(problem)
     seed = loaded.seed if size["seed"] is None else size["seed"]
@@ -237,7 +231,7 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
 
 def peak(problem: FitProblem, run: Run) -> PosteriorMode:
     """The optimum and covariance of a run, from which the walkers start."""
-    from .sampler import posterior_mode
+    from .uncertainty import posterior_mode
 
     starts = [(start["cost"], start["values"]) for start in run.result["starts"]]
     return posterior_mode(problem, run.values, run.covariance, starts)

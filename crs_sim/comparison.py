@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from .dosing import AS_GIVEN, Scenario
-from .draws import Draws
 from .errors import InputError, unknown_name
 from .fitting import METHOD, RTOL, Fit
 from .model import Array
-from .predictions import DRAWS, Predictions, observables, predict
 from .simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
+from .uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
 OUTSIDE = 1.1
@@ -156,7 +155,7 @@ def compare(
     result : Fit
     scenarios : the alternatives; the treatment as given is always added as the first
     endpoints : see `crs_sim.simulation.endpoint`
-    draws : as in `crs_sim.predictions.predict`; the same in every scenario
+    draws : as in `crs_sim.uncertainty.predict`; the same in every scenario
     sampling : Sampling, by default every 6 h until day 40; its outputs are set automatically
     workers, progress : as in `crs_sim.simulation.simulate_many`
 

@@ -23,8 +23,8 @@ from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .model import GRADE
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
 from .plots import Picture, styled
-from .predictions import Band
 from .simulation import Endpoint
+from .uncertainty import Band
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
 """Inches: a row, between rows, and the margins."""

@@ -24,7 +24,7 @@ from .errors import RESEARCH_ONLY
 from .fitting import NORMAL_95
 from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, stack, styled
-from .profiles import PROFILE_LEVELS, Profile, limit
+from .uncertainty import PROFILE_LEVELS, Profile, limit
 
 FAR = 2.0
 """Shift from the prior, in prior standard deviations, beyond which a reason is required."""

@@ -20,7 +20,7 @@ from .fitplots import list_figure, named_rows
 from .model import Array
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
-from .posterior import Posterior
+from .uncertainty import Posterior
 
 MOST_PAIRED = 6
 """Default number of parameters in a corner plot; more are not legible."""
@@ -264,7 +264,7 @@ def plot_predictive(predicted: pd.DataFrame, *, title: str = "") -> Figure:
 
     Parameters
     ----------
-    predicted : a row for each `crs_sim.predictivecheck.Predicted`; grades are ignored
+    predicted : a row for each `crs_sim.uncertainty.Predicted`; grades are ignored
     title : str
     """
     table = predicted[predicted["kind"] != "grade"]
@@ -286,7 +286,7 @@ def predictive_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
     Parameters
     ----------
     ax : Axes
-    predicted : columns as the fields of `crs_sim.predictivecheck.Predicted`
+    predicted : columns as the fields of `crs_sim.uncertainty.Predicted`
     """
     ax.axvline(1, color=GREY, lw=0.8, zorder=1)
     for row, p in enumerate(predicted.itertuples()):
@@ -316,7 +316,7 @@ def grades_panel(ax: Axes, predicted: pd.DataFrame) -> Axes:
     Parameters
     ----------
     ax : Axes
-    predicted : columns as the fields of `crs_sim.predictivecheck.Predicted`
+    predicted : columns as the fields of `crs_sim.uncertainty.Predicted`
     """
     for row, p in enumerate(predicted.itertuples()):
         low, high = float(p.low), float(p.high)  # type: ignore[arg-type]

@@ -29,9 +29,9 @@ from .fitting import (
 from .model import pretty
 from .panels import format_number
 from .plots import figure_files, plot_case
-from .profiles import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 from .simulation import sample_days
 from .store import csv_file, markdown, write_atomic
+from .uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
 PROFILES, TABLE = "profiles.md", "profiles.csv"

@@ -27,15 +27,14 @@ import pandas as pd
 
 from .comparison import Comparison, compare
 from .dosing import Scenario
-from .draws import Draws
 from .errors import InputError, IntegrationError, StorageError
 from .fitting import METHOD, RTOL, Fit
 from .model import Array, Model
-from .posterior import problem_hash
 from .searchspace import SearchPlan, SearchQuestion, Variable
 from .simulation import EVERY_HOURS, Sampling, Workers, ordered_map, simulate
 from .solver import compile_kernel
 from .store import append_rows, open_log
+from .uncertainty import Draws, problem_hash
 
 Point = tuple[float, ...]
 Values = tuple[float, float]

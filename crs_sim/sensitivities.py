@@ -30,7 +30,6 @@ from .indices import (
     prior_intervals,
 )
 from .model import Array
-from .posterior import problem_hash
 from .simulation import (
     BATCH,
     EVERY_HOURS,
@@ -47,6 +46,7 @@ from .simulation import (
 )
 from .solver import compile_kernel
 from .store import append_rows, open_log
+from .uncertainty import problem_hash
 
 TAIL = 0.05
 """Tornado and Morris grid span the quantiles from this probability to 1 minus it."""

@@ -12,15 +12,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .bandplots import figures_of
-from .draws import ESS_NEEDED, RHAT_LIMIT, WALKERS_LIMIT
 from .errors import RESEARCH_ONLY, InputError
 from .panels import format_number, unit_text
 from .plots import figure_files
 from .populationparts import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
-from .posterior import ABOUT, DRAWS_FILE, Posterior, run_header
 from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
-from .predictivecheck import Predicted, outside_interval_text, predictive
 from .store import csv_file, json_file, markdown, write_atomic
+from .uncertainty import (
+    ABOUT,
+    DRAWS_FILE,
+    ESS_NEEDED,
+    RHAT_LIMIT,
+    WALKERS_LIMIT,
+    Posterior,
+    Predicted,
+    outside_interval_text,
+    predictive,
+    run_header,
+)
 
 DRAWS_WRITTEN = 1000
 COLUMNS = ("parameter", "5 %", "50 %", "95 %", "prior median", "R-hat", "R-hat, walkers",

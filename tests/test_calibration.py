@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crs_sim.posterior import SamplePlan
+from crs_sim.uncertainty.posterior import SamplePlan
 from studies.calibration import design
 from studies.calibration.design import PRIORS, RANKS, asked, chance, run
 

@@ -19,7 +19,7 @@ from waiting import PATIENCE, wait_until
 
 from crs_sim.cli import cli
 from crs_sim.fitting.problem import load_problem
-from crs_sim.posterior import read_draws
+from crs_sim.uncertainty.posterior import read_draws
 
 
 def run(*words: str | Path) -> Result:

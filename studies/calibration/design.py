@@ -22,9 +22,9 @@ from crs_sim.fitting.priors import Free
 from crs_sim.fitting.problem import FitProblem
 from crs_sim.model.model import Model, Parameter, Quantity, State
 from crs_sim.patients.patient import Observation, Observations, Patient
-from crs_sim.posterior import SamplePlan
-from crs_sim.sampler import PosteriorMode, sample
 from crs_sim.simulation.workers import process_map
+from crs_sim.uncertainty.posterior import SamplePlan
+from crs_sim.uncertainty.sampler import PosteriorMode, sample
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from crs_sim import Fit, SamplePlan, sample
-from crs_sim.profiling import profile as profiles
+from crs_sim.uncertainty.profiling import profile as profiles
 
 PLAN = SamplePlan(draws=120, thin=3, groups=2, walkers=16)
 """Short, for 200 patients: some 150 effective draws, so that limits are off by 1/6 sd."""

@@ -22,8 +22,8 @@ from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.modelfile import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
-from crs_sim.predictions import predict_prior
 from crs_sim.simulation.ensemble import Sampling
+from crs_sim.uncertainty.predictions import predict_prior
 
 ONE = load_model("one_compartment")
 HOURS = (0.5, 1, 2, 4, 8, 12, 24.5, 25, 26, 28, 32, 36)

@@ -29,10 +29,8 @@ from crs_sim.fitting.fitting import drop_one, fit
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
-from crs_sim.leaveout import leave_out
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationrun import run_population
-from crs_sim.profiling import profile
 from crs_sim.rounds import fit_all
 from crs_sim.searching import search
 from crs_sim.searchspace import load_search
@@ -40,6 +38,8 @@ from crs_sim.sensitivities import SensitivityPlan, sensitivity
 from crs_sim.simulation import cluster as door
 from crs_sim.simulation.cluster import completed_on_cluster, parallel_map
 from crs_sim.simulation.endpoints import endpoint
+from crs_sim.uncertainty.leaveout import leave_out
+from crs_sim.uncertainty.profiling import profile
 
 WORKERS = 3
 

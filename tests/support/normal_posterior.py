@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from small_fits import asked, free, seen
 
-from crs_sim.posterior import SamplePlan
-from crs_sim.sampler import PosteriorMode
+from crs_sim.uncertainty.posterior import SamplePlan
+from crs_sim.uncertainty.sampler import PosteriorMode
 
 FREES = (free("a0", 10.0, 0.5), free("gain", 3.0, 0.4))
 READINGS = (

@@ -20,12 +20,12 @@ from typing import Any
 import emcee
 import numpy as np
 
+from ..errors import InputError
+from ..fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, logs
+from ..model import Array
+from ..simulation import StoppedError, thread_map
 from .draws import Part, append, begin, check_same_run, join, read
-from .errors import InputError
-from .fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, logs
-from .model import Array
 from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
-from .simulation import StoppedError, thread_map
 
 SAVE_EVERY = 10.0
 """Seconds between saves: what a killed run may lose."""

@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from .errors import InputError, StorageError
-from .fitting import Fit, Objective, logs, prior_vectors
-from .model import Array
-from .simulation import thread_map
-from .store import check_resume, check_same_job, json_file, write_atomic
+from ..errors import InputError, StorageError
+from ..fitting import Fit, Objective, logs, prior_vectors
+from ..model import Array
+from ..simulation import thread_map
+from ..store import check_resume, check_same_job, json_file, write_atomic
 
 TRIES = 1000
 """Limit of the draws attempted for each one inside the bounds."""

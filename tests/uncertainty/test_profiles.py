@@ -15,8 +15,8 @@ from crs_sim.fitting.descents import Start, polish
 from crs_sim.fitting.fitting import assemble_fit, fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
-from crs_sim.profiles import append_profile, limit, profiles_table, read_profiles
-from crs_sim.profiling import profile
+from crs_sim.uncertainty.profiles import append_profile, limit, profiles_table, read_profiles
+from crs_sim.uncertainty.profiling import profile
 
 Z = {0.5: 0.6744897501960817, 0.8: 1.2815515655446004, 0.95: 1.959963984540054}
 TWO = small("two", {"A": ("a0", "0")}, {"a0": 10.0, "m": 1.3}, {"signal": "A*(1 + 25*ln(m)^2)"})

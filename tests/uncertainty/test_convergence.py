@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim.draws import convergence, effective
+from crs_sim.uncertainty.draws import convergence, effective
 
 RNG_SHAPE = (400, 4, 12)
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from .errors import InputError, unknown_name
-from .fitting import FAILED, MAX_STEPS, Fit, Objective, logs, minimize
-from .model import Array
+from ..errors import InputError, unknown_name
+from ..fitting import FAILED, MAX_STEPS, Fit, Objective, logs, minimize
+from ..model import Array
+from ..simulation import Workers, parallel_map
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
-from .simulation import Workers, parallel_map
 
 RISE = 0.7
 """Target rise per step of the root of the cost above its minimum: 3 steps to the 95 % limit.

@@ -3,7 +3,7 @@
 A `Profile` is a curve: at each value of one parameter, the lowest cost (-2 ln posterior) over all
 others. The parameter's own prior is a constant at a fixed value and can be subtracted; what is left
 is the information in the *data* (and the priors of the others), and the verdict is based on that.
-`crs_sim.profiling` computes profiles.
+`crs_sim.uncertainty.profiling` computes profiles.
 
 Source: Raue et al. 2009, https://doi.org/10.1093/bioinformatics/btp358
 
@@ -25,11 +25,11 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from .errors import InputError, StorageError
-from .fitting import Fit, Start
+from ..errors import InputError, StorageError
+from ..fitting import Fit, Start
+from ..model import Array
+from ..store import append_rows, read_rows
 from .leaveout import HeldOut, Omission
-from .model import Array
-from .store import append_rows, read_rows
 
 PROFILE_LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""

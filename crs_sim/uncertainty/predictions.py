@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .dosing import Scenario
+from ..dosing import Scenario
+from ..errors import InputError, unknown_name
+from ..fitting import Fit, Noise, Population
+from ..model import Array, Model
+from ..patients import Patient, check_against
+from ..simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 from .draws import Draws, weighted_draws
-from .errors import InputError, unknown_name
-from .fitting import Fit, Noise, Population
-from .model import Array, Model
-from .patients import Patient, check_against
-from .simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 
 LEVELS = (0.5, 0.95)
 DRAWS = 400
@@ -173,7 +173,7 @@ def predict(
     scenarios : what to predict; None is the treatment as given. The patient's own values (body
         weight, ...) apply in each, unless the scenario sets them itself
     draws : DataFrame of parameter values, one column per free parameter (draws of a posterior); or
-        the number to take from the weighted Laplace approximation (`crs_sim.draws`); or `Draws`
+        the number to take from the weighted Laplace approximation (`crs_sim.uncertainty.draws`); or `Draws`
     sampling : Sampling; by default every 6 h until day 40, all that is observed or has noise
     workers, progress : as in `crs_sim.simulation.simulate_many`
 

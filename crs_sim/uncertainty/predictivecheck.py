@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from .errors import InputError
-from .fitting import ROUGH_RTOL, Courses, Noise, Objective, days_needed, residuals, when
-from .model import Array
-from .patients import Observation
+from ..errors import InputError
+from ..fitting import ROUGH_RTOL, Courses, Noise, Objective, days_needed, residuals, when
+from ..model import Array
+from ..patients import Observation
 from .posterior import Posterior
 
 GRADES = 5

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from .draws import laplace_draws
-from .errors import InputError
-from .fitting import (
+from ..errors import InputError
+from ..fitting import (
     DRAWS,
     MAX_STEPS,
     ROUGH_RTOL,
@@ -48,9 +47,10 @@ from .fitting import (
     values_by_name,
     when,
 )
-from .model import Array
-from .patients import Observation
-from .simulation import Workers, parallel_map
+from ..model import Array
+from ..patients import Observation
+from ..simulation import Workers, parallel_map
+from .draws import laplace_draws
 
 WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""

@@ -18,12 +18,12 @@ from waiting import PATIENCE, wait_until
 
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
-from crs_sim.draws import read
 from crs_sim.errors import InputError, StorageError
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective
-from crs_sim.posterior import SamplePlan, load_posterior, problem_hash
-from crs_sim.sampler import PosteriorMode, _moves, posterior_mode, sample
+from crs_sim.uncertainty.draws import read
+from crs_sim.uncertainty.posterior import SamplePlan, load_posterior, problem_hash
+from crs_sim.uncertainty.sampler import PosteriorMode, _moves, posterior_mode, sample
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_normal_posterior_is_met_within_monte_carlo_error(known):
 
 @pytest.mark.parametrize("dimensions", [2, 12])
 def test_the_moves_leave_a_normal_distribution_as_it_is(dimensions):
-    """emcee's own snooker move does not: see `crs_sim.sampler._moves`."""
+    """emcee's own snooker move does not: see `crs_sim.uncertainty.sampler._moves`."""
     rng = np.random.default_rng(1)
     walkers = 3 * dimensions + 4
     sampler = emcee.EnsembleSampler(

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import FileError, InputError, StorageError, unknown_name, with_location
+from ..fitting import FitProblem
+from ..model import Array
+from ..store import number, place, read_cells
 from .draws import (
     ESS_NEEDED,
     RHAT_LIMIT,
@@ -27,10 +31,6 @@ from .draws import (
     join,
     read,
 )
-from .errors import FileError, InputError, StorageError, unknown_name, with_location
-from .fitting import FitProblem
-from .model import Array
-from .store import number, place, read_cells
 
 if TYPE_CHECKING:
     import pandas as pd

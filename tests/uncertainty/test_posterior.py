@@ -18,7 +18,6 @@ from visible import texts
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.fitting.problem import load_problem
-from crs_sim.posterior import Posterior, SamplePlan, load_posterior
 from crs_sim.posteriorplots import (
     most_correlated,
     plot_corner,
@@ -27,9 +26,10 @@ from crs_sim.posteriorplots import (
     plot_trace,
     share_levels,
 )
-from crs_sim.predictivecheck import predictive
-from crs_sim.sampler import sample
 from crs_sim.summaries import posterior_text, predicted_table
+from crs_sim.uncertainty.posterior import Posterior, SamplePlan, load_posterior
+from crs_sim.uncertainty.predictivecheck import predictive
+from crs_sim.uncertainty.sampler import sample
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from small_fits import GRADED, LEVELS, asked, free, seen
 
 from crs_sim.bandplots import plot_predictions
 from crs_sim.dosing.scenario import Change, Scenario
-from crs_sim.draws import costs, laplace_draws, weighted_draws
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.objective import logs
-from crs_sim.predictions import predict
 from crs_sim.simulation.ensemble import Sampling
+from crs_sim.uncertainty.draws import costs, laplace_draws, weighted_draws
+from crs_sim.uncertainty.predictions import predict
 
 CORNER = (("a0", 10.0), ("gain", 3.0), ("k", 0.5))
 DAYS = Sampling(days=(0.0, 1.0, 3.0, 6.0))

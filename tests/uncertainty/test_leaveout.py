@@ -15,8 +15,13 @@ from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
 from crs_sim.fitting.storage import load_run, problem_of, restore_fit
 from crs_sim.fitting.verdict import influence_table, influences
-from crs_sim.leaveout import compare_fits, leave_out, leave_out_table, minus_2_ln_likelihood
-from crs_sim.profiles import append_omission, read_omissions
+from crs_sim.uncertainty.leaveout import (
+    compare_fits,
+    leave_out,
+    leave_out_table,
+    minus_2_ln_likelihood,
+)
+from crs_sim.uncertainty.profiles import append_omission, read_omissions
 
 
 @pytest.fixture(scope="module")
