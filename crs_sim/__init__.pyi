@@ -8,7 +8,6 @@ from .bandplots import (
 )
 from .cohort import PopulationFit as PopulationFit, Roles as Roles
 from .cohortfiles import save_population as save_population
-from .comparison import Comparison as Comparison, compare as compare
 from .comparisonplots import plot_comparison as plot_comparison
 from .dosing import (
     Change as Change,
@@ -85,12 +84,17 @@ from .posteriorplots import (
 )
 from .report import report_text as report_text, write_report as write_report
 from .rounds import fit_all as fit_all
-from .scenariofile import Questions as Questions, load_scenarios as load_scenarios
-from .searching import Search as Search, search as search
-from .searchspace import SearchQuestion as SearchQuestion, load_search as load_search
-from .sensitivities import (
+from .scenarios import (
+    Comparison as Comparison,
+    Questions as Questions,
+    Search as Search,
+    SearchQuestion as SearchQuestion,
     Sensitivity as Sensitivity,
     SensitivityPlan as SensitivityPlan,
+    compare as compare,
+    load_scenarios as load_scenarios,
+    load_search as load_search,
+    search as search,
     sensitivity as sensitivity,
 )
 from .sensitivityplots import (

@@ -26,10 +26,9 @@ from .options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .comparison import Comparison
     from .fitting import Fit
     from .patients import Observations, Patient
-    from .scenariofile import Questions
+    from .scenarios import Comparison, Questions
     from .simulation import Sampling, Simulation
     from .uncertainty import Draws, Omission, Predictions
 
@@ -168,9 +167,8 @@ def compare(
     parameter draws, so that differences are within one patient. The first row is the treatment as
     given.
     """
-    from .comparison import compare as run_compare
     from .fitting import load_fit
-    from .scenariofile import SCENARIOS, load_scenarios
+    from .scenarios import SCENARIOS, compare as run_compare, load_scenarios
     from .simulation import EVERY_HOURS, Sampling
     from .store import check_folder
 

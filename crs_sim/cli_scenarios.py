@@ -22,10 +22,8 @@ from .options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from .comparison import Comparison
     from .fitting import Fit
-    from .searching import Search
-    from .sensitivities import Sensitivity
+    from .scenarios import Comparison, Search, Sensitivity
     from .simulation import Workers
 
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
@@ -75,9 +73,7 @@ def search(
     after an interruption, continue with --resume.
     """
     from .fitting import load_fit
-    from .searchfiles import CHOSEN
-    from .searching import search as run_search
-    from .searchspace import SEARCH, load_search
+    from .scenarios import CHOSEN, SEARCH, load_search, search as run_search
     from .store import check_folder
 
     for name in ("draws", "patients"):
@@ -105,8 +101,7 @@ def _drawn(
     line: Progress,
 ) -> dict[str, Comparison]:  # fmt: skip
     """The front with draws of the fit and in virtual patients, as far as requested."""
-    from .indices import prior_draws
-    from .searching import compare_trials, thin_front
+    from .scenarios import compare_trials, prior_draws, thin_front
     from .uncertainty import read_draws
 
     trials = thin_front(found.front, chosen)
@@ -155,7 +150,7 @@ def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
     from .plots import figure_files
-    from .searchfiles import search_files
+    from .scenarios import search_files
     from .sensitivityplots import plot_front
     from .store import write_atomic
 
@@ -204,7 +199,7 @@ def sensitivity(
     with --resume.
     """
     from .fitting import load_fit
-    from .sensitivities import SensitivityPlan, sensitivity as analyse
+    from .scenarios import SensitivityPlan, sensitivity as analyse
     from .simulation import endpoint
     from .store import check_folder
 

@@ -17,12 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from .comparison import LEVEL, Comparison
 from .dosing import Input
 from .errors import RESEARCH_ONLY, InputError, unknown_name
 from .model import GRADE
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
 from .plots import Picture, styled
+from .scenarios import LEVEL, Comparison
 from .simulation import Endpoint
 from .uncertainty import Band
 

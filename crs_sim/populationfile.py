@@ -18,7 +18,7 @@ from .errors import InputError, error_location
 from .fitting import load_population
 from .model import Model, convert
 from .patients import check_against, load_patient, model_for_patient
-from .scenariofile import SCENARIOS, load_scenarios
+from .scenarios import SCENARIOS, load_scenarios
 from .simulation import EVERY_HOURS, Sampling, endpoint
 from .store import CellError, Record, column, locate, place, read_toml
 from .virtual import Covariate, Filter, VirtualPopulation

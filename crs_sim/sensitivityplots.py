@@ -20,13 +20,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from .comparison import LEVEL, Comparison
 from .errors import RESEARCH_ONLY, InputError
 from .model import pretty
 from .panels import BLUE, GREEN, GREY, HALO, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
-from .searching import Search
-from .sensitivities import TAIL, Sensitivity
+from .scenarios import LEVEL, TAIL, Comparison, Search, Sensitivity
 from .simulation import Endpoint
 
 SHOWN = 10
@@ -229,7 +227,7 @@ def plot_front(
     Parameters
     ----------
     found : Search
-    comparison : of trials on the front (`crs_sim.searching.compare_trials`): each gets error bars
+    comparison : of trials on the front (`crs_sim.scenarios.compare_trials`): each gets error bars
         that contain ``level`` of the draws
     chosen : a trial (default: `Search.best`)
     level : float

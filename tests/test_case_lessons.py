@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from paths import SHIPPED_RUN
 
-from crs_sim.comparison import Comparison, compare
 from crs_sim.fitting.storage import load_fit
-from crs_sim.scenariofile import load_scenarios
+from crs_sim.scenarios.comparison import Comparison, compare
+from crs_sim.scenarios.scenariofile import load_scenarios
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.store.files import root
 

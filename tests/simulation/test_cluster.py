@@ -32,9 +32,9 @@ from crs_sim.fitting.storage import save_run
 from crs_sim.populationfile import load_study, with_number
 from crs_sim.populationrun import run_population
 from crs_sim.rounds import fit_all
-from crs_sim.searching import search
-from crs_sim.searchspace import load_search
-from crs_sim.sensitivities import SensitivityPlan, sensitivity
+from crs_sim.scenarios.searching import search
+from crs_sim.scenarios.searchspace import load_search
+from crs_sim.scenarios.sensitivities import SensitivityPlan, sensitivity
 from crs_sim.simulation import cluster as door
 from crs_sim.simulation.cluster import completed_on_cluster, parallel_map
 from crs_sim.simulation.endpoints import endpoint

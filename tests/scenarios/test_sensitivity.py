@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from full_disk import fill_disk
 from tiny_case import write_case
 
-from crs_sim import sensitivities
 from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, InputError, StorageError
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
-from crs_sim.indices import (
+from crs_sim.scenarios import sensitivities
+from crs_sim.scenarios.indices import (
     ParameterInterval,
     block,
     design,
@@ -25,7 +25,7 @@ from crs_sim.indices import (
     prior_draws,
     prior_intervals,
 )
-from crs_sim.sensitivities import LOG, SensitivityPlan, sensitivity
+from crs_sim.scenarios.sensitivities import LOG, SensitivityPlan, sensitivity
 from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.simulation.endpoints import endpoint
 from crs_sim.store.records import append_rows, open_log

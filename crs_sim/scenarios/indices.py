@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .errors import InputError, unknown_name
-from .fitting import Fit, Population
-from .model import Array
-from .uncertainty import Draws
+from ..errors import InputError, unknown_name
+from ..fitting import Fit, Population
+from ..model import Array
+from ..uncertainty import Draws
 
 
 @dataclass(frozen=True)

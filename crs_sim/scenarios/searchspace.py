@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from .dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
-from .errors import CrsSimError, FileError, InputError, unknown_name, with_location
-from .model import Model
+from ..dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
+from ..errors import CrsSimError, FileError, InputError, unknown_name, with_location
+from ..model import Model
+from ..simulation import Endpoint, endpoint
+from ..store import CellError, Real, Record, column, place, read_toml
 from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
-from .simulation import Endpoint, endpoint
-from .store import CellError, Real, Record, column, place, read_toml
 
 
 @dataclass(frozen=True)

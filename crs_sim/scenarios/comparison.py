@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from .dosing import AS_GIVEN, Scenario
-from .errors import InputError, unknown_name
-from .fitting import METHOD, RTOL, Fit
-from .model import Array
-from .simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
-from .uncertainty import DRAWS, Draws, Predictions, observables, predict
+from ..dosing import AS_GIVEN, Scenario
+from ..errors import InputError, unknown_name
+from ..fitting import METHOD, RTOL, Fit
+from ..model import Array
+from ..simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
+from ..uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
 OUTSIDE = 1.1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from .dosing import (
+from ..dosing import (
     AS_GIVEN,
     Change,
     Condition,
@@ -32,10 +32,10 @@ from .dosing import (
     resized,
     scaled,
 )
-from .errors import InputError, error_location, unknown_name
-from .model import Model
-from .simulation import Endpoint, endpoint
-from .store import CellError, Record, checked, column, place, read_toml
+from ..errors import InputError, error_location, unknown_name
+from ..model import Model
+from ..simulation import Endpoint, endpoint
+from ..store import CellError, Record, checked, column, place, read_toml
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

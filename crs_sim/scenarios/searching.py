@@ -8,7 +8,7 @@ reported in order, so the same seed gives the same schedules on any number of wo
 search, the stored results are reported again, and the optimiser continues from the same state.
 
 A point is on the front if no other is better in one endpoint and no worse in the other. Each is
-then simulated with the same parameter draws as the treatment as given (`crs_sim.comparison`), which
+then simulated with the same parameter draws as the treatment as given (`crs_sim.scenarios.comparison`), which
 shows whether its advantage depends on one set of parameter values.
 """
 
@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..dosing import Scenario
+from ..errors import InputError, IntegrationError, StorageError
+from ..fitting import METHOD, RTOL, Fit
+from ..model import Array, Model
+from ..simulation import EVERY_HOURS, Sampling, Workers, ordered_map, simulate
+from ..solver import compile_kernel
+from ..store import append_rows, open_log
+from ..uncertainty import Draws, problem_hash
 from .comparison import Comparison, compare
-from .dosing import Scenario
-from .errors import InputError, IntegrationError, StorageError
-from .fitting import METHOD, RTOL, Fit
-from .model import Array, Model
 from .searchspace import SearchPlan, SearchQuestion, Variable
-from .simulation import EVERY_HOURS, Sampling, Workers, ordered_map, simulate
-from .solver import compile_kernel
-from .store import append_rows, open_log
-from .uncertainty import Draws, problem_hash
 
 Point = tuple[float, ...]
 Values = tuple[float, float]
@@ -275,7 +275,7 @@ def compare_trials(
     result : Fit
     found : Search
     trials : their numbers
-    draws, workers, progress : as in `crs_sim.comparison.compare`
+    draws, workers, progress : as in `crs_sim.scenarios.compare`
     """
     question = found.question
     ends = {e.name: e for e in (*question.objectives, *question.endpoints)}

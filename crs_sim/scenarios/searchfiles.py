@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..dosing import Change, Condition, Dose, Scenario, Trigger
+from ..errors import InputError
+from ..store import csv_file
 from .comparison import Comparison
-from .dosing import Change, Condition, Dose, Scenario, Trigger
-from .errors import InputError
 from .searching import Search
-from .store import csv_file
 
 UNSUPPORTED = {"rate": None, "modelled": "", "steady": "", "ordered": None}
 """Attributes of a dose that a scenarios.toml cannot express, with their defaults."""

@@ -18,19 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .errors import InputError
-from .fitting import Fit
-from .indices import (
-    LEADING,
-    ParameterInterval,
-    block,
-    design,
-    fit_intervals,
-    indices,
-    prior_intervals,
-)
-from .model import Array
-from .simulation import (
+from ..errors import InputError
+from ..fitting import Fit
+from ..model import Array
+from ..simulation import (
     BATCH,
     EVERY_HOURS,
     Batch,
@@ -44,9 +35,18 @@ from .simulation import (
     plan_batches,
     run_batch,
 )
-from .solver import compile_kernel
-from .store import append_rows, open_log
-from .uncertainty import problem_hash
+from ..solver import compile_kernel
+from ..store import append_rows, open_log
+from ..uncertainty import problem_hash
+from .indices import (
+    LEADING,
+    ParameterInterval,
+    block,
+    design,
+    fit_intervals,
+    indices,
+    prior_intervals,
+)
 
 TAIL = 0.05
 """Tornado and Morris grid span the quantiles from this probability to 1 minus it."""
@@ -67,7 +67,7 @@ class SensitivityPlan:
     ----------
     endpoints : tuple of Endpoint
     method : "sobol" or "morris"
-    samples : int, blocks of the design (see `crs_sim.indices.design`)
+    samples : int, blocks of the design (see `crs_sim.scenarios.design`)
     seed : int
     until : float, last day of each run
     within : None for the priors; or the level of the fit's confidence intervals

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from tiny_case import write_case
 
 from crs_sim.cli import cli
-from crs_sim.comparison import RESOLUTION, compare
 from crs_sim.comparisonplots import plot_comparison
 from crs_sim.dosing.dosing import Dose
 from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
@@ -19,6 +18,7 @@ from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
+from crs_sim.scenarios.comparison import RESOLUTION, compare
 from crs_sim.simulation import endpoints as ends
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate
