@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from crs_sim.populationfile import PopulationStudy, load_study, with_number
-from crs_sim.populationrun import run_population
+from crs_sim.population.populationfile import PopulationStudy, load_study, with_number
+from crs_sim.population.populationrun import run_population
 
 from . import machine, results
 from .timing import Timing

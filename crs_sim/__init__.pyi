@@ -6,8 +6,6 @@ from .bandplots import (
     plot_population_grades as plot_population_grades,
     plot_predictions as plot_predictions,
 )
-from .cohort import PopulationFit as PopulationFit, Roles as Roles
-from .cohortfiles import save_population as save_population
 from .comparisonplots import plot_comparison as plot_comparison
 from .dosing import (
     Change as Change,
@@ -73,9 +71,23 @@ from .patients import (
     read_nonmem as read_nonmem,
 )
 from .plots import plot_case as plot_case, plot_simulation as plot_simulation
-from .populationfile import PopulationStudy as PopulationStudy, load_study as load_study
-from .populationparts import Results as Results, Summary as Summary, load_results as load_results
-from .populationrun import run_population as run_population
+from .population import (
+    Covariate as Covariate,
+    Design as Design,
+    Filter as Filter,
+    PopulationFit as PopulationFit,
+    PopulationStudy as PopulationStudy,
+    Results as Results,
+    Roles as Roles,
+    Summary as Summary,
+    VirtualPopulation as VirtualPopulation,
+    fit_all as fit_all,
+    load_results as load_results,
+    load_study as load_study,
+    run_population as run_population,
+    save_population as save_population,
+    synthetic_patient as synthetic_patient,
+)
 from .posteriorplots import (
     plot_corner as plot_corner,
     plot_predictive as plot_predictive,
@@ -83,7 +95,6 @@ from .posteriorplots import (
     plot_trace as plot_trace,
 )
 from .report import report_text as report_text, write_report as write_report
-from .rounds import fit_all as fit_all
 from .scenarios import (
     Comparison as Comparison,
     Questions as Questions,
@@ -143,13 +154,6 @@ from .uncertainty import (
     profile as profile,
     sample as sample,
     weighted_draws as weighted_draws,
-)
-from .virtual import (
-    Covariate as Covariate,
-    Design as Design,
-    Filter as Filter,
-    VirtualPopulation as VirtualPopulation,
-    synthetic_patient as synthetic_patient,
 )
 
 __version__: str

@@ -20,10 +20,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .cohort import Outcome, PopulationFit
     from .model import Model
     from .patients import Patient
-    from .populationparts import Results
+    from .population import Outcome, PopulationFit, Results
 
 
 def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,10 +103,15 @@ def fit_patients(
     """Fit patients and their population, write the results to a folder, and print them."""
     from dataclasses import replace
 
-    from .cohort import Roles
-    from .cohortfiles import IterationFiles, check_new, population_fit_warnings, save_population
     from .fitting import load_population, patient_problem
-    from .rounds import fit_all as run
+    from .population import (
+        IterationFiles,
+        Roles,
+        check_new,
+        fit_all as run,
+        population_fit_warnings,
+        save_population,
+    )
     from .store import check_folder
 
     check_folder(out)
@@ -171,7 +175,7 @@ def patient_paths(path: Path) -> list[Path]:
 
 def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> None:
     """Print one line per patient."""
-    from .cohort import PatientFailure
+    from .population import PatientFailure
 
     words = f"failed: {outcome.reason}" if isinstance(outcome, PatientFailure) else (
         f"cost {outcome.cost:.4g}")  # fmt: skip
@@ -208,8 +212,7 @@ def population(population: str, out: Path, **options: Any) -> None:
     POPULATION is a population.toml, its folder, or a shipped name (crs). After an interruption,
     --resume continues, with the same numbers as an uninterrupted run.
     """
-    from .populationfile import load_study, with_number
-    from .populationrun import run_population
+    from .population import load_study, run_population, with_number
     from .summaries import write_population
 
     study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
@@ -223,7 +226,7 @@ def population(population: str, out: Path, **options: Any) -> None:
 
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
-    from .populationparts import Summary
+    from .population import Summary
     from .summaries import patient_counts
 
     summary = Summary(results)

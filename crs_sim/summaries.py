@@ -15,7 +15,7 @@ from .bandplots import figures_of
 from .errors import RESEARCH_ONLY, InputError
 from .panels import format_number, unit_text
 from .plots import figure_files
-from .populationparts import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
+from .population import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
 from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
 from .store import csv_file, json_file, markdown, write_atomic
 from .uncertainty import (

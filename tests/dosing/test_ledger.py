@@ -22,13 +22,13 @@ from crs_sim.fitting.objective import Objective
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model
 from crs_sim.patients.patient import load_patient
+from crs_sim.population.virtual import Design, synthetic_patient
 from crs_sim.simulation.batches import plan_batches, run_batch, simulate_many
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate, table_files
 from crs_sim.solver.integrate import METHODS
 from crs_sim.solver.kernel import compile_kernel
 from crs_sim.solver.settling import CompiledRunner, resolve_triggers
-from crs_sim.virtual import Design, synthetic_patient
 
 MINUTE = 1 / 1440
 TURNOVER = small(

@@ -29,9 +29,9 @@ from crs_sim.fitting.fitting import drop_one, fit
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
-from crs_sim.populationfile import load_study, with_number
-from crs_sim.populationrun import run_population
-from crs_sim.rounds import fit_all
+from crs_sim.population.populationfile import load_study, with_number
+from crs_sim.population.populationrun import run_population
+from crs_sim.population.rounds import fit_all
 from crs_sim.scenarios.searching import search
 from crs_sim.scenarios.searchspace import load_search
 from crs_sim.scenarios.sensitivities import SensitivityPlan, sensitivity

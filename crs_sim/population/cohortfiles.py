@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import RESEARCH_ONLY, StorageError
+from ..fitting import FitProblem, versions
+from ..model import pretty
+from ..store import check_resume, csv_file, json_file, markdown, write_atomic
 from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
-from .errors import RESEARCH_ONLY, StorageError
-from .fitting import FitProblem, versions
-from .model import pretty
-from .store import check_resume, csv_file, json_file, markdown, write_atomic
 
 ITERATIONS = "rounds"
 RESULT = "population.json"
@@ -25,7 +25,7 @@ RESULT = "population.json"
 
 @dataclass(frozen=True)
 class IterationFiles:
-    """A file per patient and iteration, under ``folder/rounds``; a `crs_sim.rounds.ResultStore`."""
+    """A file per patient and iteration, under ``folder/rounds``; a `crs_sim.population.ResultStore`."""
 
     folder: Path
 

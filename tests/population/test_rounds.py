@@ -10,14 +10,14 @@ import pytest
 from scipy.optimize import least_squares
 from small_fits import DECAY, NOISE, asked, free, seen
 
-from crs_sim.cohort import PatientFailure, Roles
-from crs_sim.cohortfiles import IterationFiles, check_new, save_population
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameError
 from crs_sim.fitting.objective import Objective
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import FitProblem
-from crs_sim.rounds import fit_all
+from crs_sim.population.cohort import PatientFailure, Roles
+from crs_sim.population.cohortfiles import IterationFiles, check_new, save_population
+from crs_sim.population.rounds import fit_all
 
 DAYS = (0.0, 1.0, 3.0)
 FREE = (free("k", 0.5, 0.5), free("a0", 10.0, 0.5))

@@ -12,6 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
+from ..errors import CrsSimError, InputError, unknown_name
+from ..fitting import FitProblem, Free, Objective, Population, Start, fit, logs, polish
+from ..model import Array, Model
+from ..simulation import Workers, parallel_map
 from .cohort import (
     Outcome,
     PatientFailure,
@@ -23,10 +27,6 @@ from .cohort import (
     Roles,
     two_stage,
 )
-from .errors import CrsSimError, InputError, unknown_name
-from .fitting import FitProblem, Free, Objective, Population, Start, fit, logs, polish
-from .model import Array, Model
-from .simulation import Workers, parallel_map
 
 MAX_ITERATIONS = 30
 TOLERANCE = 0.05
@@ -34,7 +34,7 @@ TOLERANCE = 0.05
 
 
 class ResultStore(Protocol):
-    """Storage of intermediate results, see `crs_sim.cohortfiles.IterationFiles`."""
+    """Storage of intermediate results, see `crs_sim.population.IterationFiles`."""
 
     def load(self, number: int, problem: FitProblem) -> PatientFit | None:
         """Load a patient's stored fit of an iteration; None if there is none."""

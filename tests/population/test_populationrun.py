@@ -20,9 +20,9 @@ from waiting import wait_until
 from crs_sim.bandplots import plot_population_bands, plot_population_grades
 from crs_sim.cli import cli
 from crs_sim.errors import StorageError
-from crs_sim.populationfile import load_study, with_number
-from crs_sim.populationparts import Summary, load_results
-from crs_sim.populationrun import run_population
+from crs_sim.population.populationfile import load_study, with_number
+from crs_sim.population.populationparts import Summary, load_results
+from crs_sim.population.populationrun import run_population
 from crs_sim.simulation.simulation import simulate
 from crs_sim.store.records import read_metadata, read_parquet
 from crs_sim.summaries import write_population

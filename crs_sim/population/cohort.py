@@ -6,7 +6,7 @@ weighted by their information: the global two-stage method (Steimer 1984, Drug M
 Repeated at the new estimates until convergence, it is the linearisation of Lindstrom and Bates
 (doi:10.2307/2532087).
 
-`crs_sim.rounds` computes the fit.
+`crs_sim.population.rounds` computes the fit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from .errors import InputError, unknown_name
-from .fitting import Population
-from .model import Array
+from ..errors import InputError, unknown_name
+from ..fitting import Population
+from ..model import Array
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""

@@ -16,8 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .dosing import COLUMNS, PLANNED
-from .errors import StorageError
+from ..dosing import COLUMNS, PLANNED
+from ..errors import StorageError
+from ..simulation import (
+    Ensemble,
+    Members,
+    Workers,
+    completed_on_cluster,
+    endpoint,
+    plan_batches,
+    run_batch,
+    thread_map,
+)
+from ..solver import LANES, compile_kernel
+from ..store import check_folder, json_file, parquet_bytes, write_atomic
 from .populationfile import PopulationStudy
 from .populationparts import (
     COURSES,
@@ -36,18 +48,6 @@ from .populationparts import (
     is_done,
     question_of,
 )
-from .simulation import (
-    Ensemble,
-    Members,
-    Workers,
-    completed_on_cluster,
-    endpoint,
-    plan_batches,
-    run_batch,
-    thread_map,
-)
-from .solver import LANES, compile_kernel
-from .store import check_folder, json_file, parquet_bytes, write_atomic
 
 WHOLE_DAY = 1e-9
 
@@ -66,7 +66,7 @@ def run_population(
 
     Parameters
     ----------
-    study : PopulationStudy, see `crs_sim.populationfile.load_study`
+    study : PopulationStudy, see `crs_sim.population.load_study`
     folder : where run.json and the parts go
     resume : resume an interrupted run, perhaps up to a larger number of patients
     workers : int, threads (default: one for each core); or the address of a Dask scheduler
@@ -84,7 +84,7 @@ def run_population(
     Examples
     --------
     >>> import tempfile
-    >>> from crs_sim.populationfile import load_study, with_number
+    >>> from crs_sim.population import load_study, with_number
     >>> few = with_number(load_study("crs"), 4, None)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     found = run_population(few, folder, workers=1)

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from .dosing import Condition, Scenario
-from .errors import InputError, unknown_name
-from .fitting import Noise, Population
-from .model import GRADE, Array, Model
-from .patients import Observation, Observations, Patient
-from .simulation import Simulation, simulate
-from .solver import resolve_triggers
+from ..dosing import Condition, Scenario
+from ..errors import InputError, unknown_name
+from ..fitting import Noise, Population
+from ..model import GRADE, Array, Model
+from ..patients import Observation, Observations, Patient
+from ..simulation import Simulation, simulate
+from ..solver import resolve_triggers
 
 BLOCK = 128
 """Patients drawn together; a multiple of the four simulated together in SIMD lanes."""

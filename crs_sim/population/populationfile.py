@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from .dosing import AS_GIVEN, Condition, Scenario
-from .errors import InputError, error_location
-from .fitting import load_population
-from .model import Model, convert
-from .patients import check_against, load_patient, model_for_patient
-from .scenarios import SCENARIOS, load_scenarios
-from .simulation import EVERY_HOURS, Sampling, endpoint
-from .store import CellError, Record, column, locate, place, read_toml
+from ..dosing import AS_GIVEN, Condition, Scenario
+from ..errors import InputError, error_location
+from ..fitting import load_population
+from ..model import Model, convert
+from ..patients import check_against, load_patient, model_for_patient
+from ..scenarios import SCENARIOS, load_scenarios
+from ..simulation import EVERY_HOURS, Sampling, endpoint
+from ..store import CellError, Record, column, locate, place, read_toml
 from .virtual import Covariate, Filter, VirtualPopulation
 
 if TYPE_CHECKING:
-    from .patients import Patient
+    from ..patients import Patient
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]

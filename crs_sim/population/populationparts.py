@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import RESEARCH_ONLY, StorageError
-from .fitting import versions
+from ..errors import RESEARCH_ONLY, StorageError
+from ..fitting import versions
+from ..simulation import endpoint
+from ..store import check_resume, read_metadata, read_parquet
 from .populationfile import PopulationStudy
-from .simulation import endpoint
-from .store import check_resume, read_metadata, read_parquet
 from .virtual import BLOCK, Filter
 
 HEADER, PARTS = "run.json", "parts"
