@@ -19,7 +19,7 @@ from .dosing import (
     Trigger as Trigger,
 )
 from .errors import RESEARCH_ONLY as RESEARCH_ONLY, CrsSimError as CrsSimError
-from .export import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
+from .exchange import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
 from .fitplots import (
     plot_estimates as plot_estimates,
     plot_profiles as plot_profiles,

@@ -31,7 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .export import Exported
+    from .exchange import Exported
     from .fitting import FitProblem, Run
     from .model import Model
     from .patients import Patient
@@ -95,7 +95,7 @@ def new(place: Path) -> None:
               help="Run with the nominal (fitted) values  [default: prior medians]")  # fmt: skip
 def export(problem: str, out: Path, run: str | None) -> None:
     """Export PROBLEM as a PEtab v2 folder; observations PEtab cannot express are listed."""
-    from .export import export_petab
+    from .exchange import export_petab
     from .fitting import load_problem, load_run, patient_at, problem_of
 
     # a patient has no problem.toml, so the prior is that of the run

@@ -17,7 +17,7 @@ from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.ledger import Ledger
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
-from crs_sim.export import petab_files
+from crs_sim.exchange.export import petab_files
 from crs_sim.fitting.objective import Objective
 from crs_sim.model.model import Drug, Model, Parameter, State
 from crs_sim.model.modelfile import load_model

@@ -10,7 +10,7 @@ import pytest
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError
-from crs_sim.experiments import regimen
+from crs_sim.exchange.experiments import regimen
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective

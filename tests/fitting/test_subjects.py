@@ -15,7 +15,7 @@ from petab_referee import minus_two_log_likelihood
 
 from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
-from crs_sim.export import export_petab
+from crs_sim.exchange.export import export_petab
 from crs_sim.fitting.datasets import subject_problem, subjects_with_observations
 from crs_sim.fitting.priors import load_population
 from crs_sim.fitting.problem import load_problem

@@ -23,8 +23,8 @@ from crs_sim.cli import cli
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.experiments import regimen, rests_on
-from crs_sim.export import WHY_NOT, Exported, export_petab, petab_files
+from crs_sim.exchange.experiments import regimen, rests_on
+from crs_sim.exchange.export import WHY_NOT, Exported, export_petab, petab_files
 from crs_sim.fitting.noise import Noise, Spread, days_needed, residual_vector
 from crs_sim.fitting.objective import curves
 from crs_sim.fitting.priors import Free

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .dosing import ONWARD, Timeline, build_timeline
-from .errors import InputError
-from .fitting import FitProblem
-from .model import Model, Parameter, declared_units, names, read_unit, replaced, same
+from ..dosing import ONWARD, Timeline, build_timeline
+from ..errors import InputError
+from ..fitting import FitProblem
+from ..model import Model, Parameter, declared_units, names, read_unit, replaced, same
 
 Changes = tuple[tuple[str, str], ...]
 """Pairs of (target of the change, formula of its new value)."""

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from .dosing import SAME_TIME
-from .errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
+from ..dosing import SAME_TIME
+from ..errors import RESEARCH_ONLY, InputError, StorageError, unknown_name
+from ..fitting import FitProblem, curves, days_needed, predicted, residual_vector
+from ..model import pretty, sbml
+from ..patients import Observation
+from ..simulation import Simulation
+from ..store import check_folder, csv_file, write_atomic
 from .experiments import Period, Regimen, regimen, rests_on, word
-from .fitting import FitProblem, curves, days_needed, predicted, residual_vector
-from .model import pretty, sbml
-from .patients import Observation
-from .simulation import Simulation
-from .store import check_folder, csv_file, write_atomic
 
 FORMAT = "2.0.0"
 COURSE = "course"
