@@ -1,12 +1,5 @@
 """The public names, imported when first used."""
 
-from .bandplots import (
-    plot_left_out as plot_left_out,
-    plot_population_bands as plot_population_bands,
-    plot_population_grades as plot_population_grades,
-    plot_predictions as plot_predictions,
-)
-from .comparisonplots import plot_comparison as plot_comparison
 from .dosing import (
     Change as Change,
     Condition as Condition,
@@ -20,11 +13,25 @@ from .dosing import (
 )
 from .errors import RESEARCH_ONLY as RESEARCH_ONLY, CrsSimError as CrsSimError
 from .exchange import Exported as Exported, LeftOut as LeftOut, export_petab as export_petab
-from .fitplots import (
+from .figures import (
+    plot_case as plot_case,
+    plot_comparison as plot_comparison,
+    plot_corner as plot_corner,
     plot_estimates as plot_estimates,
+    plot_front as plot_front,
+    plot_left_out as plot_left_out,
+    plot_population_bands as plot_population_bands,
+    plot_population_grades as plot_population_grades,
+    plot_predictions as plot_predictions,
+    plot_predictive as plot_predictive,
+    plot_predictive_grades as plot_predictive_grades,
     plot_profiles as plot_profiles,
     plot_residuals as plot_residuals,
+    plot_sensitivity as plot_sensitivity,
+    plot_simulation as plot_simulation,
     plot_starts as plot_starts,
+    plot_tornado as plot_tornado,
+    plot_trace as plot_trace,
 )
 from .fitting import (
     Fit as Fit,
@@ -70,7 +77,6 @@ from .patients import (
     new_patient as new_patient,
     read_nonmem as read_nonmem,
 )
-from .plots import plot_case as plot_case, plot_simulation as plot_simulation
 from .population import (
     Covariate as Covariate,
     Design as Design,
@@ -88,12 +94,6 @@ from .population import (
     save_population as save_population,
     synthetic_patient as synthetic_patient,
 )
-from .posteriorplots import (
-    plot_corner as plot_corner,
-    plot_predictive as plot_predictive,
-    plot_predictive_grades as plot_predictive_grades,
-    plot_trace as plot_trace,
-)
 from .report import report_text as report_text, write_report as write_report
 from .scenarios import (
     Comparison as Comparison,
@@ -107,11 +107,6 @@ from .scenarios import (
     load_search as load_search,
     search as search,
     sensitivity as sensitivity,
-)
-from .sensitivityplots import (
-    plot_front as plot_front,
-    plot_sensitivity as plot_sensitivity,
-    plot_tornado as plot_tornado,
 )
 from .simulation import (
     NO_TREATMENT as NO_TREATMENT,

@@ -244,7 +244,7 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     every = hours_between(options["every"])
     values = parameter_values(options["changes"])
     if options["plot"] is not None:
-        from .plots import check_format
+        from .figures import check_format
 
         check_format(options["plot"])
     loaded = load_patient(patient)
@@ -288,7 +288,7 @@ def simulation_files(
         about = {"versions": versions(), "options": recorded}
         files |= table_files(sim, options["out"], about)
     if options["plot"] is not None:
-        from .plots import figure_file, plot_simulation
+        from .figures import figure_file, plot_simulation
 
         with_data = " and observations" if len(patient.observations) else ""
         title = f"{patient.id}: model {sim.model.name}{with_data}"

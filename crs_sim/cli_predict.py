@@ -131,8 +131,7 @@ def write_bands(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write the table and the figure, and print the source of the bands."""
-    from .bandplots import plot_predictions
-    from .plots import figure_files
+    from .figures import figure_files, plot_predictions
     from .store import csv_file, write_atomic
 
     level, out = options["level"], options["out"]
@@ -225,7 +224,7 @@ def draw_count(options: dict[str, Any]) -> int:
 
 def print_comparison(found: Comparison, level: float) -> None:
     """Print one table per endpoint, the extrapolated scenarios, and the source of the draws."""
-    from .panels import unit_text
+    from .figures import unit_text
 
     table, percent = found.table(level), f"{100 * level:g} %"
     head = ["", "median", percent, f"minus {found.scenarios[0]}", percent, "lower in"]
@@ -264,8 +263,7 @@ def write_comparison(
     found: Comparison, questions: Questions, result: Fit, out: Path, level: float
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
-    from .comparisonplots import plot_comparison
-    from .plots import figure_files
+    from .figures import figure_files, plot_comparison
     from .store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"

@@ -149,9 +149,8 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
-    from .plots import figure_files
+    from .figures import figure_files, plot_front
     from .scenarios import search_files
-    from .sensitivityplots import plot_front
     from .store import write_atomic
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
@@ -236,8 +235,7 @@ def _print_sensitivity(found: Sensitivity) -> None:
 
 def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     """Write tables, verdicts and figures."""
-    from .plots import figure_files
-    from .sensitivityplots import plot_sensitivity, plot_tornado
+    from .figures import figure_files, plot_sensitivity, plot_tornado
     from .store import csv_file, write_atomic
 
     verdicts = [found.verdict(k) for k in range(len(found.plan.endpoints))]

@@ -12,7 +12,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from .errors import RESEARCH_ONLY
-from .fitplots import FAR, plot_estimates, plot_profiles, plot_residuals, plot_starts
+from .figures import (
+    FAR,
+    figure_files,
+    format_number,
+    plot_case,
+    plot_estimates,
+    plot_profiles,
+    plot_residuals,
+    plot_starts,
+)
 from .fitting import (
     GRADE_RULE,
     Dropped,
@@ -27,8 +36,6 @@ from .fitting import (
     judged_table,
 )
 from .model import pretty
-from .panels import format_number
-from .plots import figure_files, plot_case
 from .simulation import sample_days
 from .store import csv_file, markdown, write_atomic
 from .uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table

@@ -11,12 +11,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .bandplots import figures_of
 from .errors import RESEARCH_ONLY, InputError
-from .panels import format_number, unit_text
-from .plots import figure_files
+from .figures import (
+    figure_files,
+    figures_of,
+    format_number,
+    plot_corner,
+    plot_predictive,
+    plot_predictive_grades,
+    plot_trace,
+    unit_text,
+)
 from .population import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
-from .posteriorplots import plot_corner, plot_predictive, plot_predictive_grades, plot_trace
 from .store import csv_file, json_file, markdown, write_atomic
 from .uncertainty import (
     ABOUT,

@@ -17,9 +17,9 @@ from paths import child_environment
 from tiny_population import POPULATION, write_population_case
 from waiting import wait_until
 
-from crs_sim.bandplots import plot_population_bands, plot_population_grades
 from crs_sim.cli import cli
 from crs_sim.errors import StorageError
+from crs_sim.figures.bandplots import plot_population_bands, plot_population_grades
 from crs_sim.population.populationfile import load_study, with_number
 from crs_sim.population.populationparts import Summary, load_results
 from crs_sim.population.populationrun import run_population

@@ -15,6 +15,7 @@ from tiny_case import write_case
 from crs_sim.cli import cli
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
+from crs_sim.figures.sensitivityplots import plot_front
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
@@ -23,7 +24,6 @@ from crs_sim.scenarios.scenariofile import load_scenarios
 from crs_sim.scenarios.searchfiles import scenarios_text, search_files
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
 from crs_sim.scenarios.searchspace import load_search
-from crs_sim.sensitivityplots import plot_front
 
 HEAD = """
 until = 12

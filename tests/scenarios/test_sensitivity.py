@@ -12,6 +12,7 @@ from tiny_case import write_case
 
 from crs_sim.cli import cli
 from crs_sim.errors import CrsSimError, InputError, StorageError
+from crs_sim.figures.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
@@ -26,7 +27,6 @@ from crs_sim.scenarios.indices import (
     prior_intervals,
 )
 from crs_sim.scenarios.sensitivities import LOG, SensitivityPlan, sensitivity
-from crs_sim.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.simulation.endpoints import endpoint
 from crs_sim.store.records import append_rows, open_log
 

@@ -8,8 +8,8 @@ from paths import SHIPPED_RUN
 from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
-from crs_sim.bandplots import plot_left_out
 from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.figures.bandplots import plot_left_out
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs

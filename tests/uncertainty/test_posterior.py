@@ -17,8 +17,7 @@ from visible import texts
 
 from crs_sim.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.fitting.problem import load_problem
-from crs_sim.posteriorplots import (
+from crs_sim.figures.posteriorplots import (
     most_correlated,
     plot_corner,
     plot_predictive,
@@ -26,6 +25,7 @@ from crs_sim.posteriorplots import (
     plot_trace,
     share_levels,
 )
+from crs_sim.fitting.problem import load_problem
 from crs_sim.summaries import posterior_text, predicted_table
 from crs_sim.uncertainty.posterior import Posterior, SamplePlan, load_posterior
 from crs_sim.uncertainty.predictivecheck import predictive

@@ -10,7 +10,7 @@ from small_fits import LEVELS, asked, free, seen
 from small_models import small
 
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.fitplots import plot_profiles
+from crs_sim.figures.fitplots import plot_profiles
 from crs_sim.fitting.descents import Start, polish
 from crs_sim.fitting.fitting import assemble_fit, fit
 from crs_sim.fitting.noise import Noise, Spread

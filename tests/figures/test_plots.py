@@ -14,14 +14,14 @@ from visible import texts
 
 import crs_sim
 from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.figures.panels import dose_ribbon, grade_ribbon
+from crs_sim.figures.plots import figure_file, plot_case, plot_simulation
 from crs_sim.fitting.fitting import Fit, fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.verdict import judge
 from crs_sim.model.modelfile import load_model
-from crs_sim.panels import dose_ribbon, grade_ribbon
 from crs_sim.patients.patient import Patient, check_against, load_patient
-from crs_sim.plots import figure_file, plot_case, plot_simulation
 from crs_sim.report import acceptance_criteria, figures, report_text, summary
 from crs_sim.simulation.simulation import Simulation, simulate
 

@@ -1,7 +1,7 @@
 """Whole figures: a simulation with its observations, and the results of a fit.
 
 Each function returns a new matplotlib ``Figure`` (no pyplot, no global state); write it with
-`figure_file`. The panels are in `crs_sim.panels`.
+`figure_file`. The panels are in `crs_sim.figures.panels`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .errors import RESEARCH_ONLY, InputError
-from .fitting import Noise
+from ..errors import RESEARCH_ONLY, InputError
+from ..fitting import Noise
+from ..patients import Observation, Observations, Patient
+from ..simulation import Simulation
 from .panels import (
     COURSES,
     GREY,
@@ -30,8 +32,6 @@ from .panels import (
     observation_key,
     rare_doses,
 )
-from .patients import Observation, Observations, Patient
-from .simulation import Simulation
 
 P = ParamSpec("P")
 

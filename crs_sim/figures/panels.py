@@ -21,11 +21,11 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .dosing import Input
-from .fitting import NORMAL_95, Noise
-from .model import Array, Model, pretty
-from .patients import Observation
-from .simulation import Simulation
+from ..dosing import Input
+from ..fitting import NORMAL_95, Noise
+from ..model import Array, Model, pretty
+from ..patients import Observation
+from ..simulation import Simulation
 
 # the Okabe-Ito palette, distinguishable with colour-vision deficiency
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

@@ -20,12 +20,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from .errors import RESEARCH_ONLY, InputError
-from .model import pretty
+from ..errors import RESEARCH_ONLY, InputError
+from ..model import pretty
+from ..scenarios import LEVEL, TAIL, Comparison, Search, Sensitivity
+from ..simulation import Endpoint
 from .panels import BLUE, GREEN, GREY, HALO, INK, ORANGE, PURPLE, SKY, SMALL, VERMILION, unit_text
 from .plots import Picture, styled
-from .scenarios import LEVEL, TAIL, Comparison, Search, Sensitivity
-from .simulation import Endpoint
 
 SHOWN = 10
 """The number of leading parameters in a panel; the tables have all."""
@@ -104,7 +104,7 @@ def plot_tornado(found: Sensitivity, *, endpoints: Sequence[str] = (), title: st
 
 
 def _places(found: Sensitivity, names: Sequence[str]) -> list[int]:
-    from .errors import unknown_name
+    from ..errors import unknown_name
 
     available = [e.name for e in found.plan.endpoints]
     for name in names:

@@ -15,12 +15,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.ndimage import gaussian_filter
 
-from .errors import RESEARCH_ONLY, InputError, unknown_name
+from ..errors import RESEARCH_ONLY, InputError, unknown_name
+from ..model import Array
+from ..uncertainty import Posterior
 from .fitplots import list_figure, named_rows
-from .model import Array
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
-from .uncertainty import Posterior
 
 MOST_PAIRED = 6
 """Default number of parameters in a corner plot; more are not legible."""

@@ -2,7 +2,7 @@
 
 Each function takes an axes and one of the tables of a run folder, and returns the axes.
 
-Each function returns a figure, like those of `crs_sim.plots`.
+Each function returns a figure, like those of `crs_sim.figures.plots`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .errors import RESEARCH_ONLY
-from .fitting import NORMAL_95
+from ..errors import RESEARCH_ONLY
+from ..fitting import NORMAL_95
+from ..uncertainty import PROFILE_LEVELS, Profile, limit
 from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, stack, styled
-from .uncertainty import PROFILE_LEVELS, Profile, limit
 
 FAR = 2.0
 """Shift from the prior, in prior standard deviations, beyond which a reason is required."""

@@ -16,8 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from .errors import RESEARCH_ONLY, unknown_name
-from .fitting import NORMAL_95
+from ..errors import RESEARCH_ONLY, unknown_name
+from ..fitting import NORMAL_95
+from ..patients import Observation, Observations
+from ..simulation import Simulation
+from ..uncertainty import Band, Predictions
 from .panels import (
     BLUE,
     COURSES,
@@ -33,10 +36,7 @@ from .panels import (
     rare_doses,
     unit_text,
 )
-from .patients import Observation, Observations
 from .plots import COURSE_HEIGHT, ROW_HEIGHT, Picture, courses_of, finish, key_below, stack, styled
-from .simulation import Simulation
-from .uncertainty import Band, Predictions
 
 CURVE, READING = 0.38, 0.14
 """Opacity of the two bands."""

@@ -17,14 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from .dosing import Input
-from .errors import RESEARCH_ONLY, InputError, unknown_name
-from .model import GRADE
+from ..dosing import Input
+from ..errors import RESEARCH_ONLY, InputError, unknown_name
+from ..model import GRADE
+from ..scenarios import LEVEL, Comparison
+from ..simulation import Endpoint
+from ..uncertainty import Band
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
 from .plots import Picture, styled
-from .scenarios import LEVEL, Comparison
-from .simulation import Endpoint
-from .uncertainty import Band
 
 ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
 """Inches: a row, between rows, and the margins."""
