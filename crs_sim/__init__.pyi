@@ -94,7 +94,12 @@ from .population import (
     save_population as save_population,
     synthetic_patient as synthetic_patient,
 )
-from .report import report_text as report_text, write_report as write_report
+from .reports import (
+    report_text as report_text,
+    write_population as write_population,
+    write_posterior as write_posterior,
+    write_report as write_report,
+)
 from .scenarios import (
     Comparison as Comparison,
     Questions as Questions,
@@ -128,7 +133,6 @@ from .simulation import (
     worst_grade as worst_grade,
 )
 from .solver import resolve_triggers as resolve_triggers
-from .summaries import write_population as write_population, write_posterior as write_posterior
 from .uncertainty import (
     Draws as Draws,
     HeldOut as HeldOut,

@@ -114,7 +114,7 @@ def fit_problem(
     """Fit a problem or a patient; write a run folder and print the results."""
     from .fitting import drop_one, fit as run_fit, judge, load_problem, patient_at, save_run
     from .patients import model_for_patient
-    from .report import write_report
+    from .reports import write_report
     from .store import check_folder
 
     patient = patient_at(problem)
@@ -218,7 +218,7 @@ def run_parent(out: Path) -> Path:
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
     from .fitting import agreement_text, condition_text, fit_warnings
-    from .report import (
+    from .reports import (
         acceptance_criteria,
         estimate_words,
         fitted_words,

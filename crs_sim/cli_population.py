@@ -213,7 +213,7 @@ def population(population: str, out: Path, **options: Any) -> None:
     --resume continues, with the same numbers as an uninterrupted run.
     """
     from .population import load_study, run_population, with_number
-    from .summaries import write_population
+    from .reports import write_population
 
     study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
     with progress_line() as line:
@@ -227,7 +227,7 @@ def population(population: str, out: Path, **options: Any) -> None:
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
     from .population import Summary
-    from .summaries import patient_counts
+    from .reports import patient_counts
 
     summary = Summary(results)
     for text in patient_counts(summary):

@@ -56,7 +56,7 @@ def write_profiles(
     workers: Workers = None,
 ) -> None:  # fmt: skip
     """Profile a fit, write the results to a folder, and print verdicts and files."""
-    from .report import add_profiles, better_optima, profile_words
+    from .reports import add_profiles, better_optima, profile_words
     from .store import check_log
     from .uncertainty import FILE, append_profile, profile as run_profiles, read_profiles
 
@@ -184,8 +184,8 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
     with the same numbers as an uninterrupted run.
     """
+    from .reports import write_posterior
     from .store import check_folder
-    from .summaries import write_posterior
     from .uncertainty import CHAIN, SamplePlan, sample as draw
 
     loaded, run = problem_and_run(problem)
@@ -238,7 +238,7 @@ def peak(problem: FitProblem, run: Run) -> PosteriorMode:
 
 def print_posterior(found: Posterior) -> None:
     """Print quantiles, R-hat and effective draws of each parameter, then the verdict."""
-    from .summaries import COLUMNS, summary_words
+    from .reports import COLUMNS, summary_words
 
     rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]
     print_columns([COLUMNS[:-1], *rows], right=True)

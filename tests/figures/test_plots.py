@@ -22,7 +22,7 @@ from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.verdict import judge
 from crs_sim.model.modelfile import load_model
 from crs_sim.patients.patient import Patient, check_against, load_patient
-from crs_sim.report import acceptance_criteria, figures, report_text, summary
+from crs_sim.reports.report import acceptance_criteria, figures, report_text, summary
 from crs_sim.simulation.simulation import Simulation, simulate
 
 Case = tuple[Patient, Simulation]

@@ -23,9 +23,9 @@ from crs_sim.figures.bandplots import plot_population_bands, plot_population_gra
 from crs_sim.population.populationfile import load_study, with_number
 from crs_sim.population.populationparts import Summary, load_results
 from crs_sim.population.populationrun import run_population
+from crs_sim.reports.summaries import write_population
 from crs_sim.simulation.simulation import simulate
 from crs_sim.store.records import read_metadata, read_parquet
-from crs_sim.summaries import write_population
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from crs_sim.figures.posteriorplots import (
     share_levels,
 )
 from crs_sim.fitting.problem import load_problem
-from crs_sim.summaries import posterior_text, predicted_table
+from crs_sim.reports.summaries import posterior_text, predicted_table
 from crs_sim.uncertainty.posterior import Posterior, SamplePlan, load_posterior
 from crs_sim.uncertainty.predictivecheck import predictive
 from crs_sim.uncertainty.sampler import sample

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .errors import RESEARCH_ONLY, InputError
-from .figures import (
+from ..errors import RESEARCH_ONLY, InputError
+from ..figures import (
     figure_files,
     figures_of,
     format_number,
@@ -22,9 +22,9 @@ from .figures import (
     plot_trace,
     unit_text,
 )
-from .population import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
-from .store import csv_file, json_file, markdown, write_atomic
-from .uncertainty import (
+from ..population import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
+from ..store import csv_file, json_file, markdown, write_atomic
+from ..uncertainty import (
     ABOUT,
     DRAWS_FILE,
     ESS_NEEDED,

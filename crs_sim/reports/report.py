@@ -11,8 +11,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .errors import RESEARCH_ONLY
-from .figures import (
+from ..errors import RESEARCH_ONLY
+from ..figures import (
     FAR,
     figure_files,
     format_number,
@@ -22,7 +22,7 @@ from .figures import (
     plot_residuals,
     plot_starts,
 )
-from .fitting import (
+from ..fitting import (
     GRADE_RULE,
     Dropped,
     Estimate,
@@ -35,10 +35,10 @@ from .fitting import (
     judge,
     judged_table,
 )
-from .model import pretty
-from .simulation import sample_days
-from .store import csv_file, markdown, write_atomic
-from .uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table
+from ..model import pretty
+from ..simulation import sample_days
+from ..store import csv_file, markdown, write_atomic
+from ..uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
 PROFILES, TABLE = "profiles.md", "profiles.csv"
