@@ -8,8 +8,8 @@ import shutil
 import pytest
 from paths import ROOT, SHIPPED_RUN, tracked
 
+from crs_sim.cli.options import file_of_problem
 from crs_sim.fitting.storage import load_fit, load_run
-from crs_sim.options import file_of_problem
 
 NEWEST = re.compile(r"load_(run|fit)\(\W*ruemmele2025\W*[,)]")
 """A shipped name alone stands for the newest run, which may be a user's."""

@@ -19,7 +19,7 @@ from petab.v2.calculate import calculate_llh
 from petab_referee import minus_two_log_likelihood, predictions
 from tiny_case import write_case
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, StorageError, UnknownNameError

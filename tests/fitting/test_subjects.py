@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from petab_referee import minus_two_log_likelihood
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.exchange.export import export_petab
 from crs_sim.fitting.datasets import subject_problem, subjects_with_observations

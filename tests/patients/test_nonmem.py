@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from small_models import small
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.fitting.datasets import run_study
 from crs_sim.model.model import Drug

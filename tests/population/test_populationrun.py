@@ -17,7 +17,7 @@ from paths import child_environment
 from tiny_population import POPULATION, write_population_case
 from waiting import wait_until
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import StorageError
 from crs_sim.figures.bandplots import plot_population_bands, plot_population_grades
 from crs_sim.population.populationfile import load_study, with_number

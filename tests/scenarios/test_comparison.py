@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_case import write_case
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.dosing.dosing import Dose
 from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
 from crs_sim.errors import InputError, UnknownNameError

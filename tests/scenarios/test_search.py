@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from full_disk import fill_disk
 from tiny_case import write_case
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.dosing.dosing import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
 from crs_sim.figures.sensitivityplots import plot_front

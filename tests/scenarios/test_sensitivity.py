@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from full_disk import fill_disk
 from tiny_case import write_case
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import CrsSimError, InputError, StorageError
 from crs_sim.figures.sensitivityplots import plot_sensitivity, plot_tornado
 from crs_sim.fitting.fitting import fit

@@ -23,7 +23,7 @@ from tiny_case import write_case
 from tiny_population import write_population_case
 from waiting import PATIENCE, wait_until
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting.fitting import drop_one, fit
 from crs_sim.fitting.priors import Population

@@ -15,7 +15,7 @@ from normal_posterior import SHORT, around, linear
 from tiny_case import write_case
 from visible import texts
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
 from crs_sim.figures.posteriorplots import (
     most_correlated,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import RESEARCH_ONLY
+from ..errors import RESEARCH_ONLY
 from .options import (
     OUT_OPTION,
     PROBLEM_OPTION,
@@ -21,9 +21,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .fitting import Fit, FitProblem, Run
-    from .simulation import Workers
-    from .uncertainty import Omission, Posterior, PosteriorMode, Profile
+    from ..fitting import Fit, FitProblem, Run
+    from ..simulation import Workers
+    from ..uncertainty import Omission, Posterior, PosteriorMode, Profile
 
 
 @click.command(short_help="Profile likelihood of each parameter.", epilog=RESEARCH_ONLY)
@@ -43,7 +43,7 @@ def profile(
     Each parameter is changed in steps and all others are refitted. Each profile is saved when
     finished: after an interruption, continue with --resume.
     """
-    from .fitting import load_fit
+    from ..fitting import load_fit
 
     result = load_fit(run, problem)
     folder = out or folder_of(run)
@@ -56,9 +56,9 @@ def write_profiles(
     workers: Workers = None,
 ) -> None:  # fmt: skip
     """Profile a fit, write the results to a folder, and print verdicts and files."""
-    from .reports import add_profiles, better_optima, profile_words
-    from .store import check_log
-    from .uncertainty import FILE, append_profile, profile as run_profiles, read_profiles
+    from ..reports import add_profiles, better_optima, profile_words
+    from ..store import check_log
+    from ..uncertainty import FILE, append_profile, profile as run_profiles, read_profiles
 
     path = folder / FILE
     check_log(path, resume=resume)
@@ -99,9 +99,9 @@ def leave_one_out(
     With --group or --after, only those groups are left out. Each refit is saved when finished:
     after an interruption, continue with --resume.
     """
-    from .fitting import load_fit
-    from .store import check_log
-    from .uncertainty import append_omission, leave_out, read_omissions
+    from ..fitting import load_fit
+    from ..store import check_log
+    from ..uncertainty import append_omission, leave_out, read_omissions
 
     result = load_fit(run, options["problem"])
     folder = options["out"] or folder_of(run)
@@ -125,7 +125,7 @@ def requested_groups(
     result: Fit, groups: Sequence[str], after: float | None
 ) -> list[list[str]] | None:
     """The groups of ids to leave out together; None if no group is given."""
-    from .errors import InputError
+    from ..errors import InputError
 
     requested = [[name.strip() for name in text.split(",") if name.strip()] for text in groups]
     if after is not None:
@@ -140,10 +140,10 @@ def requested_groups(
 
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
-    from .figures import figure_files, plot_left_out
-    from .fitting import influence_table
-    from .store import csv_file, write_atomic
-    from .uncertainty import leave_out_table
+    from ..figures import figure_files, plot_left_out
+    from ..fitting import influence_table
+    from ..store import csv_file, write_atomic
+    from ..uncertainty import leave_out_table
 
     table = leave_out_table(result, found)
     files = {folder / f"{name}.csv": csv_file(table),
@@ -184,9 +184,9 @@ def sample(problem: str, out: Path, resume: bool, workers: int | None, **size: A
     Draws are saved to FOLDER/chain as they are made. After an interruption, --resume continues,
     with the same numbers as an uninterrupted run.
     """
-    from .reports import write_posterior
-    from .store import check_folder
-    from .uncertainty import CHAIN, SamplePlan, sample as draw
+    from ..reports import write_posterior
+    from ..store import check_folder
+    from ..uncertainty import CHAIN, SamplePlan, sample as draw
 
     loaded, run = problem_and_run(problem)
     seed = loaded.seed if size["seed"] is None else size["seed"]
@@ -207,8 +207,8 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
 
     For a patient without a problem.toml the prior is that of the fit, else the model's.
     """
-    from .errors import StorageError, UnknownNameError
-    from .fitting import load_problem, load_run, patient_at, problem_of
+    from ..errors import StorageError, UnknownNameError
+    from ..fitting import load_problem, load_run, patient_at, problem_of
 
     try:
         run = load_run(name)
@@ -230,7 +230,7 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
 
 def peak(problem: FitProblem, run: Run) -> PosteriorMode:
     """The optimum and covariance of a run, from which the walkers start."""
-    from .uncertainty import posterior_mode
+    from ..uncertainty import posterior_mode
 
     starts = [(start["cost"], start["values"]) for start in run.result["starts"]]
     return posterior_mode(problem, run.values, run.covariance, starts)
@@ -238,7 +238,7 @@ def peak(problem: FitProblem, run: Run) -> PosteriorMode:
 
 def print_posterior(found: Posterior) -> None:
     """Print quantiles, R-hat and effective draws of each parameter, then the verdict."""
-    from .reports import COLUMNS, summary_words
+    from ..reports import COLUMNS, summary_words
 
     rows = [summary_words(row)[:-1] for row in found.summary().to_dict("records")]
     print_columns([COLUMNS[:-1], *rows], right=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import RESEARCH_ONLY, InputError
 from .cli_population import data_set_options, fit_patients
 from .cli_uncertainty import write_profiles
-from .errors import RESEARCH_ONLY, InputError
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -23,10 +23,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .fitting import Dropped, Fit, FitProblem, Judged
-    from .model import Model
-    from .patients import Patient
-    from .simulation import Workers
+    from ..fitting import Dropped, Fit, FitProblem, Judged
+    from ..model import Model
+    from ..patients import Patient
+    from ..simulation import Workers
 
 
 @click.command(short_help="Fit a model to a patient, or to a data set.", epilog=RESEARCH_ONLY)
@@ -78,9 +78,9 @@ def fit(problem: str | None, subject: str, **options: Any) -> None:
 
 def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> None:
     """Fit a data set: a single subject as one problem, several with their population."""
-    from .fitting import subject_problem, subjects_with_observations
-    from .model import load_model
-    from .patients import read_nonmem
+    from ..fitting import subject_problem, subjects_with_observations
+    from ..model import load_model
+    from ..patients import read_nonmem
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
@@ -112,10 +112,10 @@ def fit_problem(
     **options: Any,
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
-    from .fitting import drop_one, fit as run_fit, judge, load_problem, patient_at, save_run
-    from .patients import model_for_patient
-    from .reports import write_report
-    from .store import check_folder
+    from ..fitting import drop_one, fit as run_fit, judge, load_problem, patient_at, save_run
+    from ..patients import model_for_patient
+    from ..reports import write_report
+    from ..store import check_folder
 
     patient = patient_at(problem)
     if patient is not None:
@@ -153,7 +153,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
     A difference is an error: the model's equations, the doses, the observations or their noise
     model have changed since.
     """
-    from .fitting import SAME_COST, fit as run_fit, load_fit, load_run
+    from ..fitting import SAME_COST, fit as run_fit, load_fit, load_run
 
     stored = float(load_run(run).result["cost"])
     again = load_fit(run, problem)  # raises an error if the cost differs
@@ -172,7 +172,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
 
 def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
     """Print the prior of a patient without observations; ``arguments`` select the patient."""
-    from .fitting import load_population
+    from ..fitting import load_population
 
     population = load_population(model, name)
     own = patient.scenario.values
@@ -188,7 +188,7 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
 
 def warn_example_rows(home: Path) -> None:
     """Warn of example rows of the template that were not replaced."""
-    from .patients import template_rows
+    from ..patients import template_rows
 
     for where in template_rows(home):
         click.secho(f"Warning: {where}: still example data (the note says EXAMPLE), used as this "
@@ -200,7 +200,7 @@ def run_folder(problem: FitProblem, out: Path | None) -> Path:
 
     For a shipped problem it is a folder below the current one.
     """
-    from .store import results_folder
+    from ..store import results_folder
 
     if out is not None:
         return run_parent(out)
@@ -217,8 +217,8 @@ def run_parent(out: Path) -> Path:
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
-    from .fitting import agreement_text, condition_text, fit_warnings
-    from .reports import (
+    from ..fitting import agreement_text, condition_text, fit_warnings
+    from ..reports import (
         acceptance_criteria,
         estimate_words,
         fitted_words,

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from crs_sim.workbook_bytes import workbook_bytes
 from tiny_case import FILES, write_case
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.fitting.priors import load_population
 from crs_sim.model.modelfile import load_model
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import RESEARCH_ONLY, CrsSimError
 from .cli_fit import fit, replay
 from .cli_population import data_set_options, fit_all, population
 from .cli_predict import compare, compare_fits, predict
 from .cli_scenarios import search, sensitivity
 from .cli_uncertainty import leave_one_out, profile, sample
-from .errors import RESEARCH_ONLY, CrsSimError
 from .options import (
     DataSetSource,
     data_set,
@@ -31,18 +31,18 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .exchange import Exported
-    from .fitting import FitProblem, Run
-    from .model import Model
-    from .patients import Patient
-    from .simulation import Simulation
+    from ..exchange import Exported
+    from ..fitting import FitProblem, Run
+    from ..model import Model
+    from ..patients import Patient
+    from ..simulation import Simulation
 
 
 @click.command(short_help="Check a model for mistakes.")
 @click.argument("model", default="crs")
 def check(model: str) -> None:
     """Check MODEL for wrong units, hidden factors, unused names and missing sources."""
-    from .model import check_model, load_model
+    from ..model import check_model, load_model
 
     loaded = load_model(model)
     issues = check_model(loaded)
@@ -61,15 +61,15 @@ def check(model: str) -> None:
 @click.option("--sbml", "as_sbml", is_flag=True, help="Print SBML instead, for other tools.")
 def show(model: str, as_sbml: bool) -> None:
     """List the equations of MODEL, and every number with unit and source."""
-    from .model import load_model
+    from ..model import load_model
 
     loaded = load_model(model)
     if as_sbml:
-        from .model import sbml
+        from ..model import sbml
 
         click.echo(sbml(loaded), nl=False)
         return
-    from .model import listing
+    from ..model import listing
 
     click.echo(listing(loaded), nl=False)
 
@@ -78,7 +78,7 @@ def show(model: str, as_sbml: bool) -> None:
 @click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
 def new(place: Path) -> None:
     """Create a folder with three commented files for a patient, or an Excel workbook."""
-    from .patients import new_patient
+    from ..patients import new_patient
 
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
@@ -95,8 +95,8 @@ def new(place: Path) -> None:
               help="Run with the nominal (fitted) values  [default: prior medians]")  # fmt: skip
 def export(problem: str, out: Path, run: str | None) -> None:
     """Export PROBLEM as a PEtab v2 folder; observations PEtab cannot express are listed."""
-    from .exchange import export_petab
-    from .fitting import load_problem, load_run, patient_at, problem_of
+    from ..exchange import export_petab
+    from ..fitting import load_problem, load_run, patient_at, problem_of
 
     # a patient has no problem.toml, so the prior is that of the run
     from_run = run is not None and patient_at(problem) is not None
@@ -108,7 +108,7 @@ def export(problem: str, out: Path, run: str | None) -> None:
 
 def fitted_values(problem: FitProblem, run: str) -> dict[str, float]:
     """The estimates of a run for the parameters that are free in the problem."""
-    from .fitting import load_run
+    from ..fitting import load_run
 
     stored = load_run(run, problem.model)
     for name in problem.names:
@@ -171,7 +171,7 @@ def cli() -> None:
 
 def print_version(ctx: click.Context) -> None:
     """Print the version and exit."""
-    from .store import package_version
+    from ..store import package_version
 
     click.echo(f"crs-sim {package_version()}")
     ctx.exit()
@@ -219,8 +219,8 @@ def simulate(ctx: click.Context, /, patient: str | None, **options: Any) -> None
 
 def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
     """Simulate a data set; print the prediction for each record, or write a table."""
-    from .fitting import failure_message, run_description, simulate_data_set, study_files, summary
-    from .store import write_atomic
+    from ..fitting import failure_message, run_description, simulate_data_set, study_files, summary
+    from ..store import write_atomic
 
     run = simulate_data_set(*source, parameter_values(options["changes"]), options["method"])
     files = {} if options["out"] is None else study_files(run, options["out"])
@@ -237,14 +237,14 @@ def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
-    from .patients import check_against, load_patient
-    from .simulation import simulate as run_model
-    from .store import write_atomic
+    from ..patients import check_against, load_patient
+    from ..simulation import simulate as run_model
+    from ..store import write_atomic
 
     every = hours_between(options["every"])
     values = parameter_values(options["changes"])
     if options["plot"] is not None:
-        from .figures import check_format
+        from ..figures import check_format
 
         check_format(options["plot"])
     loaded = load_patient(patient)
@@ -262,12 +262,12 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
 
 def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     """The patient's model, with the values of a run if one is named."""
-    from .patients import model_for_patient
+    from ..patients import model_for_patient
 
     model = model_for_patient(patient)
     if run is None:
         return model, None
-    from .fitting import load_run
+    from ..fitting import load_run
 
     stored = load_run(run, model)
     for name, (then, now) in stored.changed(model).items():
@@ -281,14 +281,14 @@ def simulation_files(
     """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
-        from .fitting import versions
-        from .simulation import table_files
+        from ..fitting import versions
+        from ..simulation import table_files
 
         recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
         about = {"versions": versions(), "options": recorded}
         files |= table_files(sim, options["out"], about)
     if options["plot"] is not None:
-        from .figures import figure_file, plot_simulation
+        from ..figures import figure_file, plot_simulation
 
         with_data = " and observations" if len(patient.observations) else ""
         title = f"{patient.id}: model {sim.model.name}{with_data}"
@@ -301,7 +301,7 @@ def print_courses(sim: Simulation) -> None:
     """Print the main quantities, one row per day."""
     from rich.table import Table
 
-    from .model import pretty
+    from ..model import pretty
 
     names = [name for name in MAIN if name in sim.units]
     names = names or [*sim.model.quantity_ids, *sim.model.state_ids][:COLUMNS]
@@ -322,7 +322,7 @@ def print_run(sim: Simulation, files: Sequence[Path]) -> None:
     click.echo(f"{sim.scenario.name}: {given}, day 0 to {sim.days[-1]:g}, model "
                f"{sim.model.name} {sim.model.hash}")  # fmt: skip
     if "crs_grade" in sim.units and len(sim.days) > 1:
-        from .simulation import vasopressor_days, worst_grade
+        from ..simulation import vasopressor_days, worst_grade
 
         click.echo(f"worst CRS grade {worst_grade(sim)}; days at grade 3 or above: "
                    f"{vasopressor_days(sim):.1f}")  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, InputError
 from .options import (
     PROBLEM_OPTION,
     file_of_problem,
@@ -22,9 +22,9 @@ from .options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from .fitting import Fit
-    from .scenarios import Comparison, Search, Sensitivity
-    from .simulation import Workers
+    from ..fitting import Fit
+    from ..scenarios import Comparison, Search, Sensitivity
+    from ..simulation import Workers
 
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 
@@ -72,9 +72,9 @@ def search(
     of the parameters and compared with the treatment as given. Trials are saved as they are made;
     after an interruption, continue with --resume.
     """
-    from .fitting import load_fit
-    from .scenarios import CHOSEN, SEARCH, load_search, search as run_search
-    from .store import check_folder
+    from ..fitting import load_fit
+    from ..scenarios import CHOSEN, SEARCH, load_search, search as run_search
+    from ..store import check_folder
 
     for name in ("draws", "patients"):
         if options[name] < 0:
@@ -101,8 +101,8 @@ def _drawn(
     line: Progress,
 ) -> dict[str, Comparison]:  # fmt: skip
     """The front with draws of the fit and in virtual patients, as far as requested."""
-    from .scenarios import compare_trials, prior_draws, thin_front
-    from .uncertainty import read_draws
+    from ..scenarios import compare_trials, prior_draws, thin_front
+    from ..uncertainty import read_draws
 
     trials = thin_front(found.front, chosen)
     samples: dict[str, Any] = {}
@@ -149,9 +149,9 @@ def _print_outside(comparisons: dict[str, Comparison], name: str) -> None:
 def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
-    from .figures import figure_files, plot_front
-    from .scenarios import search_files
-    from .store import write_atomic
+    from ..figures import figure_files, plot_front
+    from ..scenarios import search_files
+    from ..store import write_atomic
 
     files = search_files(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the Pareto front"
@@ -197,10 +197,10 @@ def sensitivity(
     then one at a time for the tornado plot. Each run is saved; after an interruption, continue
     with --resume.
     """
-    from .fitting import load_fit
-    from .scenarios import SensitivityPlan, sensitivity as analyse
-    from .simulation import endpoint
-    from .store import check_folder
+    from ..fitting import load_fit
+    from ..scenarios import SensitivityPlan, sensitivity as analyse
+    from ..simulation import endpoint
+    from ..store import check_folder
 
     result = load_fit(run, options["problem"])
     method, samples = options["method"], options["samples"]
@@ -235,8 +235,8 @@ def _print_sensitivity(found: Sensitivity) -> None:
 
 def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     """Write tables, verdicts and figures."""
-    from .figures import figure_files, plot_sensitivity, plot_tornado
-    from .store import csv_file, write_atomic
+    from ..figures import figure_files, plot_sensitivity, plot_tornado
+    from ..store import csv_file, write_atomic
 
     verdicts = [found.verdict(k) for k in range(len(found.plan.endpoints))]
     text = "\n".join([repr(found), *verdicts, *found.failures, RESEARCH_ONLY, ""])

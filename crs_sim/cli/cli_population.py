@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import RESEARCH_ONLY, CrsSimError, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError
 from .options import (
     DataSetSource,
     data_set,
@@ -20,9 +20,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from .model import Model
-    from .patients import Patient
-    from .population import Outcome, PopulationFit, Results
+    from ..model import Model
+    from ..patients import Patient
+    from ..population import Outcome, PopulationFit, Results
 
 
 def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,7 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
     --data names a data set. Parameters are tied (individual values, shrunk towards the population
     median), or --shared, or --own.
     """
-    from .patients import model_for_patient
+    from ..patients import model_for_patient
 
     source = data_set("fit-all", patients, options)
     if source is not None:
@@ -82,9 +82,9 @@ def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
 
 def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
     """All subjects of a data set that have observations, and the model."""
-    from .fitting import subjects_with_observations
-    from .model import load_model
-    from .patients import read_nonmem
+    from ..fitting import subjects_with_observations
+    from ..model import load_model
+    from ..patients import read_nonmem
 
     model = load_model(source.model)
     study = read_nonmem(source.data, model, columns=source.columns)
@@ -103,8 +103,8 @@ def fit_patients(
     """Fit patients and their population, write the results to a folder, and print them."""
     from dataclasses import replace
 
-    from .fitting import load_population, patient_problem
-    from .population import (
+    from ..fitting import load_population, patient_problem
+    from ..population import (
         IterationFiles,
         Roles,
         check_new,
@@ -112,7 +112,7 @@ def fit_patients(
         population_fit_warnings,
         save_population,
     )
-    from .store import check_folder
+    from ..store import check_folder
 
     check_folder(out)
     check_new(out, resume=resume)
@@ -142,7 +142,7 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
     InputError
         With one line for each patient that cannot be read.
     """
-    from .patients import load_patient
+    from ..patients import load_patient
 
     people, errors = [], []
     for path in (path for name in names for path in patient_paths(Path(name))):
@@ -157,8 +157,8 @@ def load_patients(names: tuple[str, ...]) -> list[Patient]:
 
 def patient_paths(path: Path) -> list[Path]:
     """The patients at a path: the path itself, or the folders and workbooks in it."""
-    from .patients import FILES
-    from .store import SUFFIX
+    from ..patients import FILES
+    from ..store import SUFFIX
 
     if not path.is_dir() or (path / FILES["patient"]).exists():
         return [path]
@@ -175,7 +175,7 @@ def patient_paths(path: Path) -> list[Path]:
 
 def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> None:
     """Print one line per patient."""
-    from .population import PatientFailure
+    from ..population import PatientFailure
 
     words = f"failed: {outcome.reason}" if isinstance(outcome, PatientFailure) else (
         f"cost {outcome.cost:.4g}")  # fmt: skip
@@ -212,8 +212,8 @@ def population(population: str, out: Path, **options: Any) -> None:
     POPULATION is a population.toml, its folder, or a shipped name (crs). After an interruption,
     --resume continues, with the same numbers as an uninterrupted run.
     """
-    from .population import load_study, run_population, with_number
-    from .reports import write_population
+    from ..population import load_study, run_population, with_number
+    from ..reports import write_population
 
     study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
     with progress_line() as line:
@@ -226,8 +226,8 @@ def population(population: str, out: Path, **options: Any) -> None:
 
 def print_summary(results: Results) -> None:
     """Print the patients kept, the share each filter rejects, and the worst grades."""
-    from .population import Summary
-    from .reports import patient_counts
+    from ..population import Summary
+    from ..reports import patient_counts
 
     summary = Summary(results)
     for text in patient_counts(summary):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import RESEARCH_ONLY, InputError, StorageError
 from .cli_population import data_set_options
-from .errors import RESEARCH_ONLY, InputError, StorageError
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -26,11 +26,11 @@ from .options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .fitting import Fit
-    from .patients import Observations, Patient
-    from .scenarios import Comparison, Questions
-    from .simulation import Sampling, Simulation
-    from .uncertainty import Draws, Omission, Predictions
+    from ..fitting import Fit
+    from ..patients import Observations, Patient
+    from ..scenarios import Comparison, Questions
+    from ..simulation import Sampling, Simulation
+    from ..uncertainty import Draws, Omission, Predictions
 
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
@@ -61,8 +61,8 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     For a PATIENT without observations, with --prior, and for a subject of --data, the bands are
     those of patients drawn from the prior.
     """
-    from .simulation import EVERY_HOURS, Sampling
-    from .store import check_folder
+    from ..simulation import EVERY_HOURS, Sampling
+    from ..store import check_folder
 
     source = data_set("predict", run, options)
     check_folder(options["out"])
@@ -72,8 +72,8 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
-    from .fitting import load_fit
-    from .uncertainty import predict as run_predict
+    from ..fitting import load_fit
+    from ..uncertainty import predict as run_predict
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
@@ -84,17 +84,17 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
 def one_subject(source: DataSetSource, id: str) -> Patient:
     """A subject of a data set: the only one, if no id is given."""
-    from .model import load_model
-    from .patients import subject_of
+    from ..model import load_model
+    from ..patients import subject_of
 
     return subject_of(source.data, load_model(source.model), id, columns=source.columns)
 
 
 def patient_without_data(name: str, prior: str | None) -> Patient | None:
     """The patient to predict from a prior; None if ``name`` is a run or has observations."""
-    from .fitting import patient_at
-    from .patients import FILES, load_patient
-    from .store import is_workbook
+    from ..fitting import patient_at
+    from ..patients import FILES, load_patient
+    from ..store import is_workbook
 
     if prior is not None:
         return load_patient(name)
@@ -109,10 +109,10 @@ def predict_from_prior(
     patient: Patient, prior: str | None, sampling: Sampling, options: dict[str, Any]
 ) -> None:
     """Write the bands of patients drawn from a prior, under the treatment of this patient."""
-    from .fitting import load_population
-    from .patients import check_against, model_for_patient
-    from .simulation import simulate
-    from .uncertainty import predict_prior
+    from ..fitting import load_population
+    from ..patients import check_against, model_for_patient
+    from ..simulation import simulate
+    from ..uncertainty import predict_prior
 
     for name, option in (("table", "--from"), ("problem", "--problem")):
         if options[name] is not None:
@@ -131,8 +131,8 @@ def write_bands(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write the table and the figure, and print the source of the bands."""
-    from .figures import figure_files, plot_predictions
-    from .store import csv_file, write_atomic
+    from ..figures import figure_files, plot_predictions
+    from ..store import csv_file, write_atomic
 
     level, out = options["level"], options["out"]
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
@@ -166,10 +166,10 @@ def compare(
     parameter draws, so that differences are within one patient. The first row is the treatment as
     given.
     """
-    from .fitting import load_fit
-    from .scenarios import SCENARIOS, compare as run_compare, load_scenarios
-    from .simulation import EVERY_HOURS, Sampling
-    from .store import check_folder
+    from ..fitting import load_fit
+    from ..scenarios import SCENARIOS, compare as run_compare, load_scenarios
+    from ..simulation import EVERY_HOURS, Sampling
+    from ..store import check_folder
 
     if not 0 < level < 1:
         raise InputError(f"--level is {level:g}; give a value between 0 and 1, such as 0.95")
@@ -194,7 +194,7 @@ def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | i
 
     A posterior of a different problem is reported and ignored.
     """
-    from .uncertainty import DRAWS, read_draws
+    from ..uncertainty import DRAWS, read_draws
 
     table = options["table"]
     if table is not None:
@@ -214,7 +214,7 @@ def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | i
 
 def draw_count(options: dict[str, Any]) -> int:
     """The number of draws."""
-    from .uncertainty import DRAWS
+    from ..uncertainty import DRAWS
 
     count = DRAWS if options["draws"] is None else int(options["draws"])
     if count < 1:
@@ -224,7 +224,7 @@ def draw_count(options: dict[str, Any]) -> int:
 
 def print_comparison(found: Comparison, level: float) -> None:
     """Print one table per endpoint, the extrapolated scenarios, and the source of the draws."""
-    from .figures import unit_text
+    from ..figures import unit_text
 
     table, percent = found.table(level), f"{100 * level:g} %"
     head = ["", "median", percent, f"minus {found.scenarios[0]}", percent, "lower in"]
@@ -263,8 +263,8 @@ def write_comparison(
     found: Comparison, questions: Questions, result: Fit, out: Path, level: float
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
-    from .figures import figure_files, plot_comparison
-    from .store import csv_file, write_atomic
+    from ..figures import figure_files, plot_comparison
+    from ..store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
     figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
@@ -294,9 +294,9 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
     If leave-one-out has written leave_one_out.jsonl beside a run, its cross-validated predictive
     density is shown too (held_out, -2 ln density: lower is better).
     """
-    from .fitting import load_fit
-    from .store import csv_file, write_atomic
-    from .uncertainty import compare_fits as compare
+    from ..fitting import load_fit
+    from ..store import csv_file, write_atomic
+    from ..uncertainty import compare_fits as compare
 
     fits = {name: load_fit(name) for name in runs}
     table = compare(fits, left_out_of(fits))
@@ -315,7 +315,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
 
 def left_out_of(fits: Mapping[str, Fit]) -> dict[str, Sequence[Omission]]:
     """The leave-one-out results beside each run, where available."""
-    from .uncertainty import read_omissions
+    from ..uncertainty import read_omissions
 
     found = {name: read_omissions(folder_of(name) / "leave_one_out.jsonl", fit)
              for name, fit in fits.items()}  # fmt: skip

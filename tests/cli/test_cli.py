@@ -15,7 +15,7 @@ from paths import child_environment
 from tiny_case import write_case
 from waiting import PATIENCE
 
-from crs_sim.cli import cli
+from crs_sim.cli.cli import cli
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.modelfile import load_model
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .errors import RESEARCH_ONLY, CrsSimError, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -154,15 +154,15 @@ def workers_options(what: str, on_cluster: str = "") -> Callable[..., Any]:
 
 def folder_of(run: str) -> Path:
     """The folder for files that are added to a run."""
-    from .fitting import load_run
-    from .store import results_folder
+    from ..fitting import load_run
+    from ..store import results_folder
 
     return results_folder(load_run(run).path)
 
 
 def file_of_problem(run: str, name: str, option: str) -> Path:
     """The path of a file beside a run or beside its problem, such as its scenarios.toml."""
-    from .fitting import load_run, problem_of
+    from ..fitting import load_run, problem_of
 
     stored = load_run(run)
     folder = stored.path
