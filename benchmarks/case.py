@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import scipy
-from crs_sim.build_timeline import Course, Timeline, build_timeline, course
+from crs_sim.dosing.timeline import InputTables, Timeline, build_timeline, input_tables
 from numpy.typing import NDArray
 
 from crs_sim import Model, Scenario, load_model, load_patient, simulate
-from crs_sim.store import files as codecache
+from crs_sim.store.files import fingerprint
 
 Array = NDArray[np.float64]
 
@@ -50,9 +50,9 @@ class Case:
         return build_timeline(self.model, self.scenario, self.days)[0]
 
     @cached_property
-    def tables(self) -> Course:
+    def tables(self) -> InputTables:
         """Boluses and inflows of each segment, as numbers."""
-        return course(self.line, self.values, len(self.model.states))
+        return input_tables(self.line, self.values, len(self.model.states))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def hourly(case: Case, rtol: float, method: str) -> Reference:
 def reference(case: Case, folder: Path) -> Reference:
     """The reference by Radau in plain Python (half a minute), cached in ``folder``."""
     inputs = (repr(case.model.values), repr(case.scenario), repr(case.days.tolist()))
-    key = codecache.fingerprint(case.model.hash, *inputs, scipy.__version__)
+    key = fingerprint(case.model.hash, *inputs, scipy.__version__)
     path = folder / f"radau_{key}.npz"
     if not path.is_file():
         computed = hourly(case, REFERENCE_RTOL, "Radau")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from crs_sim.workbook_bytes import workbook_bytes
+from crs_sim.store.workbook import workbook_bytes
 from tiny_case import FILES, write_case
 
 from crs_sim.cli.cli import cli

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from crs_sim.build_timeline import build_timeline
+from crs_sim.dosing.timeline import build_timeline
 from scipy.integrate import solve_ivp
 from small_fits import DECAY, NOISE, asked, free
 from small_models import small

@@ -146,7 +146,7 @@ def test_what_is_no_run_is_said(answer, problem, tmp_path):
 
 
 def test_nothing_is_written_into_a_wheel(tmp_path, monkeypatch):
-    monkeypatch.setattr("crs_sim.shipped.PACKAGE", tmp_path)
+    monkeypatch.setattr("crs_sim.store.files.PACKAGE", tmp_path)
     inside = tmp_path / "_shipped" / "fits" / "ruemmele2025" / "runs" / "one"
     assert results_folder(inside) == Path("fits/ruemmele2025/runs/one")
     assert results_folder(tmp_path / "p7") == tmp_path / "p7"

@@ -162,7 +162,7 @@ def test_cache_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_two_processes_generate_at_once(fresh):
     script = (
-        "from small_models import LOOP; from crs_sim.codegen import compile_model\n"
+        "from small_models import LOOP; from crs_sim.model.codegen import compile_model\n"
         "import numpy as np; print(compile_model(LOOP).rates(np.ones(4), "
         "np.array([p.value for p in LOOP.parameters])).tolist())"
     )

@@ -200,8 +200,8 @@ def test_doses_by_rule_are_kept_and_the_same_after_a_stop(tmp_path):
 def test_a_killed_run_goes_on(study, found, home, tmp_path):
     out = tmp_path / "out"
     script = (
-        "import time\nfrom crs_sim import populationrun as p\n"
-        "from crs_sim.populationfile import load_study\n"
+        "import time\nfrom crs_sim.population import populationrun as p\n"
+        "from crs_sim.population.populationfile import load_study\n"
         f"p.run_population(load_study({str(home)!r}), {str(out)!r}, workers=1,\n"
         "    progress=lambda done, total: time.sleep(60))\n"
     )

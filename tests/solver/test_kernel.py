@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from crs_sim.build_timeline import build_timeline, stretch
+from crs_sim.dosing.timeline import build_timeline, empty_timeline
 from hypothesis import given, settings, strategies as st
 from paths import child_environment
 from scipy.integrate import solve_ivp
@@ -46,7 +46,7 @@ def steps_over(last, count):
 )
 def test_order_of_convergence_is_five(model, start, fewest):
     engine, p, y = compile_kernel(model), nominal(model)[None], np.array([start])
-    line = stretch(0.0, 0.5)
+    line = empty_timeline(0.0, 0.5)
     true = engine.run(line, p, rtol=1e-13, start=y).final
     errors = [
         np.abs(engine.replay(line, p, steps_over(0.5, n), start=y).final / true - 1).max()
@@ -59,10 +59,10 @@ def test_order_of_convergence_is_five(model, start, fewest):
 def test_dense_output_is_of_order_four():
     engine, p, y = compile_kernel(SATURABLE), nominal(SATURABLE)[None], np.array([[9.0]])
     inside = np.linspace(0.01, 1.99, 57)
-    true = engine.run(stretch(0.0, 2.0).sampled(inside), p, rtol=1e-13, start=y).states
+    true = engine.run(empty_timeline(0.0, 2.0).sampled(inside), p, rtol=1e-13, start=y).states
     errors = []
     for n in (8, 16, 32):
-        again = engine.replay(stretch(0.0, 2.0).sampled(inside), p, steps_over(2.0, n), start=y)
+        again = engine.replay(empty_timeline(0.0, 2.0).sampled(inside), p, steps_over(2.0, n), start=y)
         errors.append(np.abs(again.states - true).max())
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert orders.min() > 3.6
@@ -162,7 +162,7 @@ def test_a_tighter_tolerance_asks_more_of_a_state_the_smaller_it_is():
 
 def test_samples_closer_than_the_clock_can_tell():
     days = 3.0 + 1e-15 * np.array([0, 1, 2, 5e3, 1e7])
-    states = compile_kernel(ONE).run(stretch(0.0, 4.0).sampled(days), nominal(ONE)[None],
+    states = compile_kernel(ONE).run(empty_timeline(0.0, 4.0).sampled(days), nominal(ONE)[None],
                                      start=np.array([[8.0, 0.0]])).states  # fmt: skip
     assert states[0, :, 0] == pytest.approx(8 * np.exp(-0.7 * days), rel=1e-6)
 
@@ -255,7 +255,7 @@ def test_machine_code_that_is_damaged_is_made_again(tmp_path, monkeypatch):
 def test_what_compiles_is_loaded_only_to_compile():
     compile_kernel(LOOP)
     script = (
-        "import sys; from small_models import LOOP; from crs_sim.simulation import simulate\n"
+        "import sys; from small_models import LOOP; from crs_sim import simulate\n"
         "simulate(LOOP, until=3); print('numba' in sys.modules, 'sympy' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
@@ -308,7 +308,7 @@ def test_kinds_of_arrays_are_those_declared():
 @pytest.mark.slow
 def test_two_processes_compile_everything_at_once(tmp_path):
     script = (
-        "from small_models import LOOP; from crs_sim.simulation import simulate\n"
+        "from small_models import LOOP; from crs_sim import simulate\n"
         "print(simulate(LOOP, until=3).states.tolist())"
     )
     environment = child_environment(CRS_SIM_CACHE=str(tmp_path), PATH="")

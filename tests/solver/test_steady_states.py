@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from crs_sim.build_timeline import build_timeline
+from crs_sim.dosing.timeline import build_timeline
 from scipy.optimize import brentq
 from small_models import LOOP, ONE, SATURABLE, small
 
