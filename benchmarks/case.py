@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import scipy
-from crs_sim.dosing.timeline import InputTables, Timeline, build_timeline, input_tables
 from numpy.typing import NDArray
 
 from crs_sim import Model, Scenario, load_model, load_patient, simulate
+from crs_sim.dosing.timeline import InputTables, Timeline, build_timeline, input_tables
 from crs_sim.store.files import fingerprint
 
 Array = NDArray[np.float64]

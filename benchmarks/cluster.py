@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from crs_sim.population.populationfile import PopulationStudy, load_study, with_number
-from crs_sim.population.populationrun import run_population
+from crs_sim.population.study_file import PopulationStudy, load_study, with_number
+from crs_sim.population.virtual_run import run_population
 
 from . import machine, results
 from .timing import Timing

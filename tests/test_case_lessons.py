@@ -8,7 +8,7 @@ from paths import SHIPPED_RUN
 
 from crs_sim.fitting.storage import load_fit
 from crs_sim.scenarios.comparison import Comparison, compare
-from crs_sim.scenarios.scenariofile import load_scenarios
+from crs_sim.scenarios.scenario_file import load_scenarios
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.store.files import root
 

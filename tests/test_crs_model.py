@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from paths import SHIPPED_RUN
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
+from crs_sim.fitting.diagnostics import judge
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import days_needed, predicted
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import load_run
-from crs_sim.fitting.verdict import judge
 from crs_sim.model.model import Model
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import check_against, load_patient
 from crs_sim.simulation.endpoints import peak, worst_grade
 from crs_sim.simulation.simulation import Simulation, simulate

@@ -13,9 +13,9 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.simulation.simulation import Simulation, simulate
 
 MODEL = load_model("crs")

@@ -1,1 +1,1 @@
-from .cli import main as main
+from .command_line import main as main

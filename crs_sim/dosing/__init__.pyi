@@ -1,4 +1,20 @@
-from .clock import (
+from .decisions import (
+    PLANNED as PLANNED,
+    DecisionLog as DecisionLog,
+    MonitoredLevels as MonitoredLevels,
+    Order as Order,
+    Rules as Rules,
+    check_rules as check_rules,
+    distinct as distinct,
+)
+from .doses import (
+    HOURS_PER_DAY as HOURS_PER_DAY,
+    Dose as Dose,
+    Input as Input,
+    Schedule as Schedule,
+    expand as expand,
+)
+from .event_times import (
     APART as APART,
     CYCLE as CYCLE,
     JOIN as JOIN,
@@ -7,22 +23,6 @@ from .clock import (
     SAME_TIME as SAME_TIME,
     just_after as just_after,
     parameters_by_day as parameters_by_day,
-)
-from .decisions import (
-    DecisionLog as DecisionLog,
-    MonitoredLevels as MonitoredLevels,
-    Order as Order,
-    PLANNED as PLANNED,
-    Rules as Rules,
-    check_rules as check_rules,
-    distinct as distinct,
-)
-from .dosing import (
-    Dose as Dose,
-    HOURS_PER_DAY as HOURS_PER_DAY,
-    Input as Input,
-    Schedule as Schedule,
-    expand as expand,
 )
 from .ledger import (
     COLUMNS as COLUMNS,

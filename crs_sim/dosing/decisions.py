@@ -1,6 +1,6 @@
 """Decisions of triggers and holds from given levels: when to evaluate them, and which doses result.
 
-Nothing is simulated here: `crs_sim.solver.settling` does that. `crs_sim.dosing.ledger` documents the rules.
+Nothing is simulated here: `crs_sim.solver.trigger_resolution` does that. `crs_sim.dosing.ledger` documents the rules.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, unknown_name
 from ..model import Array, Model, conversion_factor
-from .clock import SAME_TIME
-from .dosing import HOURS_PER_DAY, Dose, Schedule, expand
+from .doses import HOURS_PER_DAY, Dose, Schedule, expand
+from .event_times import SAME_TIME
 from .scenario import Condition, Scenario, Trigger
 
 PLANNED = "planned"

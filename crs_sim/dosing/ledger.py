@@ -18,7 +18,7 @@ Rules for triggers and holds (classes in `crs_sim.triggers`):
   towards ``at_most`` of its trigger.
 * Doses due after the last day of the run are not in the ledger.
 
-`crs_sim.solver.settling` resolves the rules into a scenario with fixed doses. It computes levels with a
+`crs_sim.solver.trigger_resolution` resolves the rules into a scenario with fixed doses. It computes levels with a
 relative tolerance of 1e-6 or finer, so that all solvers and ensembles give the same ledger. Where a
 level is within that tolerance of its threshold at an evaluation, solvers may differ; so may a
 member of an ensemble with other neighbours, since four members share their steps. The number of
@@ -32,9 +32,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model import Array, Model
-from .clock import SAME_TIME, parameters_by_day
 from .decisions import Order
-from .dosing import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
+from .doses import HOURS_PER_DAY, Dose, Schedule, expand, modelled, timing_parameters
+from .event_times import SAME_TIME, parameters_by_day
 from .scenario import Scenario
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ..errors import InputError, unknown_name
-from .dosing import Dose, Schedule
+from .doses import Dose, Schedule
 
 DAY_TOLERANCE = 1e-6
 

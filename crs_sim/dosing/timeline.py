@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import InputError, unknown_name
 from ..model import Array, Indices, Model, conversion_factor, plain_number
-from .clock import (
+from .doses import Dose, Input, timing_parameters
+from .event_times import (
     BEFORE,
     ONWARD,
     SAME_TIME,
@@ -29,7 +30,6 @@ from .clock import (
     build_segments,
     dosing_events,
 )
-from .dosing import Dose, Input, timing_parameters
 from .scenario import Change, Scenario
 
 NEARLY = 1e-13

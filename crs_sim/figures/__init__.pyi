@@ -1,12 +1,5 @@
-from .bandplots import (
-    figures_of as figures_of,
-    plot_left_out as plot_left_out,
-    plot_population_bands as plot_population_bands,
-    plot_population_grades as plot_population_grades,
-    plot_predictions as plot_predictions,
-)
-from .comparisonplots import plot_comparison as plot_comparison
-from .fitplots import (
+from .comparison_plots import plot_comparison as plot_comparison
+from .fit_plots import (
     FAR as FAR,
     plot_estimates as plot_estimates,
     plot_profiles as plot_profiles,
@@ -21,13 +14,20 @@ from .plots import (
     plot_case as plot_case,
     plot_simulation as plot_simulation,
 )
-from .posteriorplots import (
+from .posterior_plots import (
     plot_corner as plot_corner,
     plot_predictive as plot_predictive,
     plot_predictive_grades as plot_predictive_grades,
     plot_trace as plot_trace,
 )
-from .sensitivityplots import (
+from .prediction_plots import (
+    figures_of as figures_of,
+    plot_left_out as plot_left_out,
+    plot_population_bands as plot_population_bands,
+    plot_population_grades as plot_population_grades,
+    plot_predictions as plot_predictions,
+)
+from .sensitivity_plots import (
     plot_front as plot_front,
     plot_sensitivity as plot_sensitivity,
     plot_tornado as plot_tornado,

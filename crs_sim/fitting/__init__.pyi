@@ -7,14 +7,21 @@ from .datasets import (
     subjects_with_observations as subjects_with_observations,
     summary as summary,
 )
-from .descents import (
-    MAX_STEPS as MAX_STEPS,
-    ROUGH_TOLERANCE as ROUGH_TOLERANCE,
-    Start as Start,
-    minimize as minimize,
-    optimise as optimise,
-    polish as polish,
-    start_points as start_points,
+from .diagnostics import (
+    GRADE_RULE as GRADE_RULE,
+    SAME_OPTIMUM as SAME_OPTIMUM,
+    Judged as Judged,
+    agreeing as agreeing,
+    agreement_text as agreement_text,
+    condition_text as condition_text,
+    fit_warnings as fit_warnings,
+    influence_table as influence_table,
+    influences as influences,
+    judge as judge,
+    judged_table as judged_table,
+    residual_slices as residual_slices,
+    signed_norm as signed_norm,
+    when as when,
 )
 from .fitting import (
     DRAWS as DRAWS,
@@ -26,9 +33,18 @@ from .fitting import (
     estimates_table as estimates_table,
     fit as fit,
 )
+from .local_optimisation import (
+    MAX_STEPS as MAX_STEPS,
+    ROUGH_TOLERANCE as ROUGH_TOLERANCE,
+    Start as Start,
+    minimize as minimize,
+    optimise as optimise,
+    polish as polish,
+    start_points as start_points,
+)
 from .noise import (
-    GradeScale as GradeScale,
     NORMAL_95 as NORMAL_95,
+    GradeScale as GradeScale,
     Noise as Noise,
     Spread as Spread,
     days_needed as days_needed,
@@ -37,12 +53,12 @@ from .noise import (
     residuals as residuals,
 )
 from .objective import (
-    Courses as Courses,
     FAILED as FAILED,
     METHOD as METHOD,
-    Objective as Objective,
     ROUGH_RTOL as ROUGH_RTOL,
     RTOL as RTOL,
+    Courses as Courses,
+    Objective as Objective,
     curves as curves,
     logs as logs,
     prior_vectors as prior_vectors,
@@ -56,27 +72,11 @@ from .problem import (
     patient_problem as patient_problem,
 )
 from .storage import (
-    Run as Run,
     SAME_COST as SAME_COST,
+    Run as Run,
     load_fit as load_fit,
     load_run as load_run,
     problem_of as problem_of,
     save_run as save_run,
     versions as versions,
-)
-from .verdict import (
-    GRADE_RULE as GRADE_RULE,
-    Judged as Judged,
-    SAME_OPTIMUM as SAME_OPTIMUM,
-    agreeing as agreeing,
-    agreement_text as agreement_text,
-    condition_text as condition_text,
-    fit_warnings as fit_warnings,
-    influence_table as influence_table,
-    influences as influences,
-    judge as judge,
-    judged_table as judged_table,
-    residual_slices as residual_slices,
-    signed_norm as signed_norm,
-    when as when,
 )

@@ -18,7 +18,7 @@ import pandas as pd
 from ..errors import InputError
 from ..model import Array, Model
 from ..simulation import Simulation, Workers, parallel_map
-from .descents import (
+from .local_optimisation import (
     MAX_STEPS,
     ROUGH_TOLERANCE,
     TOLERANCE,

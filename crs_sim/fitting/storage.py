@@ -216,8 +216,8 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
             raise StorageError(f"{run.path}  the {name} of {problem.name} have changed since this "
                                f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
     same = replace(problem, model=problem.model.with_values(**run.fixed))
-    from .descents import Start
     from .fitting import Fit
+    from .local_optimisation import Start
     from .objective import Objective, logs
 
     observed = Objective(same).attempt(logs(same, run.values))
@@ -341,8 +341,8 @@ def _created(run: Path) -> str:
 
 
 def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
+    from .diagnostics import judged_table
     from .fitting import estimates_table
-    from .verdict import judged_table
 
     return {
         "estimates.csv": estimates_table(result, dropped),

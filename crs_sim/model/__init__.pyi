@@ -8,16 +8,16 @@ from .codegen import (
 )
 from .formula import evaluate as evaluate, names as names, replaced as replaced
 from .model import (
-    Drug as Drug,
     GRADE as GRADE,
+    Drug as Drug,
     Model as Model,
     Parameter as Parameter,
     Quantity as Quantity,
     State as State,
     listing as listing,
 )
-from .modelfile import load_model as load_model, read_model as read_model, sbml as sbml
-from .sourcecode import (
+from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
+from .source_code import (
     Elimination as Elimination,
     Function as Function,
     elimination as elimination,
@@ -28,11 +28,11 @@ from .sourcecode import (
     written as written,
 )
 from .symbolic import (
+    RESERVED as RESERVED,
     ConstantHoisting as ConstantHoisting,
     Equations as Equations,
     Expression as Expression,
     Line as Line,
-    RESERVED as RESERVED,
     equations as equations,
 )
 from .units import (

@@ -1,6 +1,6 @@
 """A model made runnable: its generated functions with arrays in and out, cached on disk.
 
-`crs_sim.model.sourcecode` writes them, and with sympy is loaded only when the cache lacks them.
+`crs_sim.model.source_code` writes them, and with sympy is loaded only when the cache lacks them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """The array types of the package; shapes stand in the docstrings."""
 
-WRITTEN_BY = ("model/symbolic", "model/sourcecode", "model/formula")
+WRITTEN_BY = ("model/symbolic", "model/source_code", "model/formula")
 """The modules that determine what is generated."""
 
 
@@ -110,6 +110,6 @@ def compile_model(model: Model) -> Code:
 
 def write_source(model: Model) -> str:
     """The generated module as text; sympy is loaded only here, when the cache has nothing."""
-    from .sourcecode import generate
+    from .source_code import generate
 
     return generate(model)

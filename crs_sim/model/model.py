@@ -1,7 +1,7 @@
 """The model as data: states, parameters, named quantities and drugs; names, units, sources.
 
 Immutable; it holds no doses, bounds or measurements, and ``with_values`` returns a new model.
-`crs_sim.model.modelfile` reads a model from text, `crs_sim.model.codegen` compiles it.
+`crs_sim.model.model_file` reads a model from text, `crs_sim.model.codegen` compiles it.
 """
 
 from __future__ import annotations

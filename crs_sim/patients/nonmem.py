@@ -29,8 +29,8 @@ from ..dosing import HOURS_PER_DAY, SAME_TIME, Change, Dose, Scenario, Schedule,
 from ..errors import FileError, InputError, unknown_name, with_location
 from ..model import Model
 from ..store import number
-from .nonmemcolumns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
-from .nonmemrecord import observables_by_default, read_drug, read_observation, read_time
+from .nonmem_columns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
+from .nonmem_records import observables_by_default, read_drug, read_observation, read_time
 from .patient import Observation, Observations, Patient
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
@@ -84,7 +84,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
 
     Parameters
     ----------
-    path : a comma-separated file with at least ID and TIME (see `crs_sim.patients.nonmemcolumns`)
+    path : a comma-separated file with at least ID and TIME (see `crs_sim.patients.nonmem_columns`)
     model : Model
     columns : path of a TOML file that maps columns, compartments and DVIDs, if any
 

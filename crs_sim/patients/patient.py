@@ -31,7 +31,7 @@ from ..store import (
     place,
     read_table,
 )
-from .patientfiles import (
+from .patient_files import (
     FILES,
     RATIOS,
     DoseRow,

@@ -1,4 +1,4 @@
-from .report import (
+from .fit_report import (
     acceptance_criteria as acceptance_criteria,
     add_profiles as add_profiles,
     better_optima as better_optima,

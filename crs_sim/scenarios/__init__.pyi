@@ -1,25 +1,25 @@
-from .comparison import Comparison as Comparison, LEVEL as LEVEL, compare as compare
+from .comparison import LEVEL as LEVEL, Comparison as Comparison, compare as compare
 from .indices import prior_draws as prior_draws
-from .scenariofile import (
-    Questions as Questions,
+from .scenario_file import (
     SCENARIOS as SCENARIOS,
+    Questions as Questions,
     load_scenarios as load_scenarios,
 )
-from .searchfiles import CHOSEN as CHOSEN, search_files as search_files
+from .search_files import CHOSEN as CHOSEN, search_files as search_files
+from .search_space import (
+    SEARCH as SEARCH,
+    SearchQuestion as SearchQuestion,
+    load_search as load_search,
+)
 from .searching import (
     Search as Search,
     compare_trials as compare_trials,
     search as search,
     thin_front as thin_front,
 )
-from .searchspace import (
-    SEARCH as SEARCH,
-    SearchQuestion as SearchQuestion,
-    load_search as load_search,
-)
 from .sensitivities import (
+    TAIL as TAIL,
     Sensitivity as Sensitivity,
     SensitivityPlan as SensitivityPlan,
-    TAIL as TAIL,
     sensitivity as sensitivity,
 )

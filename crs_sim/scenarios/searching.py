@@ -34,7 +34,7 @@ from ..solver import compile_kernel
 from ..store import append_rows, open_log
 from ..uncertainty import Draws, problem_hash
 from .comparison import Comparison, compare
-from .searchspace import SearchPlan, SearchQuestion, Variable
+from .search_space import SearchPlan, SearchQuestion, Variable
 
 Point = tuple[float, ...]
 Values = tuple[float, float]

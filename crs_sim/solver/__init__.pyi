@@ -1,4 +1,4 @@
-from .integrate import (
+from .integration import (
     Counts as Counts,
     check_method as check_method,
     explain as explain,
@@ -11,4 +11,7 @@ from .kernel import (
     side_by_side as side_by_side,
 )
 from .rosenbrock import DONE as DONE, LANES as LANES
-from .settling import resolve_members as resolve_members, resolve_triggers as resolve_triggers
+from .trigger_resolution import (
+    resolve_members as resolve_members,
+    resolve_triggers as resolve_triggers,
+)

@@ -32,7 +32,7 @@ from ..errors import CrsSimError
 from ..model import Array, Indices, Model, code_key
 from ..store import cached_text, fingerprint, load_generated, source_fingerprint
 from . import rosenbrock
-from .machinecode import Machine, object_file, processor
+from .machine_code import Machine, object_file, processor
 from .rosenbrock import (
     DAY,
     DONE,
@@ -48,16 +48,16 @@ from .rosenbrock import (
     USED,
     WORK,
 )
-from .walk import ARGUMENTS, Members, Plan, Room, Tables, kinds
+from .segment_loop import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
-MADE_OF = ("solver/rosenbrock", "solver/lanes", "solver/machinecode")
+MADE_OF = ("solver/rosenbrock", "solver/simd_code", "solver/machine_code")
 """The modules that determine what is compiled for a model, beside those of the plain code."""
 LOOP_MADE_OF = (
-    "dosing/clock",
+    "dosing/event_times",
     "solver/rosenbrock",
-    "solver/walk",
-    "solver/steploop",
-    "solver/machinecode",
+    "solver/segment_loop",
+    "solver/step_loop",
+    "solver/machine_code",
 )
 """The modules that determine the step loop."""
 MOST_KEPT = 100_000
@@ -324,26 +324,26 @@ def _compiled_loop(say: Callable[[str], None]) -> bytes:
     paths = (str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH"))
     ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NUMBA_OPT": "0"}
     with suppress(OSError):
-        command = [sys.executable, "-P", "-m", "crs_sim.solver.steploop"]
+        command = [sys.executable, "-P", "-m", "crs_sim.solver.step_loop"]
         environment = {**os.environ, **ours}
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if done.returncode == 0:
             return done.stdout
         if done.returncode < 0:
             raise CrsSimError(f"the compiler was stopped (signal {-done.returncode}): run it again")
-    from .steploop import machine_code
+    from .step_loop import machine_code
 
     return machine_code()
 
 
 def _write(model: Model) -> str:
-    from .lanes import generate
+    from .simd_code import generate
 
     return generate(model)
 
 
 def _instructions(module: Any) -> bytes:
-    from .lanes import machine_text
+    from .simd_code import machine_text
 
     return object_file(machine_text(module))
 

@@ -27,8 +27,8 @@ from .records import (
     read_rows as read_rows,
 )
 from .tables import (
-    CellError as CellError,
     EXAMPLE_TIME as EXAMPLE_TIME,
+    CellError as CellError,
     Moment as Moment,
     NotNegative as NotNegative,
     Number as Number,

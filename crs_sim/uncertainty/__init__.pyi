@@ -1,17 +1,17 @@
-from .draws import (
-    Draws as Draws,
-    ESS_NEEDED as ESS_NEEDED,
-    RHAT_LIMIT as RHAT_LIMIT,
-    WALKERS_LIMIT as WALKERS_LIMIT,
-    laplace_draws as laplace_draws,
-    weighted_draws as weighted_draws,
-)
-from .leaveout import (
+from .cross_validation import (
     HeldOut as HeldOut,
     Omission as Omission,
     compare_fits as compare_fits,
     leave_out as leave_out,
     leave_out_table as leave_out_table,
+)
+from .draws import (
+    ESS_NEEDED as ESS_NEEDED,
+    RHAT_LIMIT as RHAT_LIMIT,
+    WALKERS_LIMIT as WALKERS_LIMIT,
+    Draws as Draws,
+    laplace_draws as laplace_draws,
+    weighted_draws as weighted_draws,
 )
 from .posterior import (
     ABOUT as ABOUT,
@@ -25,24 +25,24 @@ from .posterior import (
     run_header as run_header,
 )
 from .predictions import (
-    Band as Band,
     DRAWS as DRAWS,
+    Band as Band,
     Predictions as Predictions,
     observables as observables,
     predict as predict,
     predict_prior as predict_prior,
 )
-from .predictivecheck import (
+from .predictive_check import (
     Predicted as Predicted,
     outside_interval_text as outside_interval_text,
     predictive as predictive,
 )
 from .profiles import (
     FILE as FILE,
-    Interval as Interval,
     PROFILE_LEVELS as PROFILE_LEVELS,
-    Profile as Profile,
     VERDICT_EXPLANATION as VERDICT_EXPLANATION,
+    Interval as Interval,
+    Profile as Profile,
     append_omission as append_omission,
     append_profile as append_profile,
     limit as limit,

@@ -29,7 +29,7 @@ from ..errors import InputError, StorageError
 from ..fitting import Fit, Start
 from ..model import Array
 from ..store import append_rows, read_rows
-from .leaveout import HeldOut, Omission
+from .cross_validation import HeldOut, Omission
 
 PROFILE_LEVELS = (0.5, 0.8, 0.95)
 """Confidence levels reported."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crs_sim import Dose, Population, Scenario, Schedule, load_model, load_population
-from crs_sim.population.virtual import Design
+from crs_sim.population.virtual_patients import Design
 
 FREE = ("engraftment", "r_switch", "d_mac", "k_ifng_car", "k_crp", "k_ferritin", "ferritin_0")
 """Cells, the loop, cytokine and markers; all other parameters are known in this study."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crs_sim import CrsSimError, FitProblem, Observations, Patient, Population, fit
-from crs_sim.population.virtual import synthetic_patient
+from crs_sim.population.virtual_patients import synthetic_patient
 
 from .design import HIGH_LIMIT, LEVELS, SEED, STARTS, design, population
 from .intervals import METHODS

@@ -15,9 +15,9 @@ from paths import child_environment
 from tiny_case import write_case
 from waiting import PATIENCE
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.fitting.storage import load_run
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 
 HEAVY = ("numpy", "pandas", "sympy", "antimony", "libsbml", "lmfit", "matplotlib", "numba", "pint",
          "scipy", "pydantic", "rich")  # fmt: skip

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from crs_sim.store.workbook import workbook_bytes
 from tiny_case import FILES, write_case
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.fitting.priors import load_population
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
+from crs_sim.store.workbook import workbook_bytes
 
 PRIOR = """\
 name = "tiny"

@@ -17,7 +17,7 @@ from paths import SHIPPED_RUN, child_environment
 from tiny_case import write_case
 from waiting import PATIENCE, wait_until
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.fitting.problem import load_problem
 from crs_sim.uncertainty.posterior import read_draws
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule, convert_amount, expand
+from crs_sim.dosing.doses import Dose, Schedule, convert_amount, expand
 from crs_sim.errors import InputError, UnitError, UnknownNameError
 from crs_sim.model.model import Drug, Model, Parameter, State
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import (
     DoseSelection,
     moved,

@@ -8,27 +8,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from crs_sim.dosing.timeline import build_timeline
 from scipy.integrate import solve_ivp
 from small_fits import DECAY, NOISE, asked, free
 from small_models import small
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.ledger import Ledger
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
+from crs_sim.dosing.timeline import build_timeline
 from crs_sim.errors import InputError, IntegrationError, UnitError, UnknownNameError
-from crs_sim.exchange.export import petab_files
+from crs_sim.exchange.petab_export import petab_files
 from crs_sim.fitting.objective import Objective
 from crs_sim.model.model import Drug, Model, Parameter, State
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import load_patient
-from crs_sim.population.virtual import Design, synthetic_patient
+from crs_sim.population.virtual_patients import Design, synthetic_patient
 from crs_sim.simulation.batches import plan_batches, run_batch, simulate_many
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate, table_files
-from crs_sim.solver.integrate import METHODS
+from crs_sim.solver.integration import METHODS
 from crs_sim.solver.kernel import compile_kernel
-from crs_sim.solver.settling import CompiledRunner, resolve_triggers
+from crs_sim.solver.trigger_resolution import CompiledRunner, resolve_triggers
 
 MINUTE = 1 / 1440
 TURNOVER = small(

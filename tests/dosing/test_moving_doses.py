@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError
-from crs_sim.exchange.experiments import regimen
+from crs_sim.exchange.petab_experiments import regimen
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective
 from crs_sim.fitting.priors import Free
 from crs_sim.fitting.problem import FitProblem
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.simulation.batches import simulate_many
 from crs_sim.simulation.ensemble import Sampling

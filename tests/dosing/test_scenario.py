@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError
 

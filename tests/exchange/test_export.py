@@ -19,21 +19,21 @@ from petab.v2.calculate import calculate_llh
 from petab_referee import minus_two_log_likelihood, predictions
 from tiny_case import write_case
 
-from crs_sim.cli.cli import cli
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.cli.command_line import cli
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.exchange.experiments import regimen, rests_on
-from crs_sim.exchange.export import WHY_NOT, Exported, export_petab, petab_files
+from crs_sim.exchange.petab_experiments import regimen, rests_on
+from crs_sim.exchange.petab_export import WHY_NOT, Exported, export_petab, petab_files
 from crs_sim.fitting.noise import Noise, Spread, days_needed, residual_vector
 from crs_sim.fitting.objective import curves
 from crs_sim.fitting.priors import Free
 from crs_sim.fitting.problem import FitProblem, load_problem
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.model import Drug
-from crs_sim.model.modelfile import read_model
+from crs_sim.model.model_file import read_model
 from crs_sim.patients.patient import Observation, Observations, Patient
-from crs_sim.patients.patientfiles import KINDS
+from crs_sim.patients.patient_files import KINDS
 
 # petab 0.8 still says inplace=True to pandas
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")

@@ -16,13 +16,13 @@ import crs_sim
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.panels import dose_ribbon, grade_ribbon
 from crs_sim.figures.plots import figure_file, plot_case, plot_simulation
+from crs_sim.fitting.diagnostics import judge
 from crs_sim.fitting.fitting import Fit, fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.problem import load_problem
-from crs_sim.fitting.verdict import judge
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import Patient, check_against, load_patient
-from crs_sim.reports.report import acceptance_criteria, figures, report_text, summary
+from crs_sim.reports.fit_report import acceptance_criteria, figures, report_text, summary
 from crs_sim.simulation.simulation import Simulation, simulate
 
 Case = tuple[Patient, Simulation]

@@ -11,7 +11,7 @@ from crs_sim.errors import IntegrationError
 from crs_sim.fitting.noise import Noise, Spread, residual_vector
 from crs_sim.fitting.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
 from crs_sim.fitting.problem import load_problem
-from crs_sim.patients.patientfiles import KINDS
+from crs_sim.patients.patient_files import KINDS
 from crs_sim.solver.kernel import LOG_STEP
 
 STEP = 4e-4

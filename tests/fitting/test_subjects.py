@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from petab_referee import minus_two_log_likelihood
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
-from crs_sim.exchange.export import export_petab
+from crs_sim.exchange.petab_export import export_petab
 from crs_sim.fitting.datasets import subject_problem, subjects_with_observations
 from crs_sim.fitting.priors import load_population
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import load_run
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.uncertainty.predictions import predict_prior

@@ -8,10 +8,10 @@ import pytest
 from small_fits import LEVELS, asked, free
 from small_models import small
 
+from crs_sim.fitting.diagnostics import agreeing, agreement_text, condition_text, fit_warnings
 from crs_sim.fitting.fitting import covariance_of, fit
 from crs_sim.fitting.priors import Free
-from crs_sim.fitting.verdict import agreeing, agreement_text, condition_text, fit_warnings
-from crs_sim.reports.report import report_text
+from crs_sim.reports.fit_report import report_text
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import math
 import pytest
 from small_fits import CUTS, GRADED, asked, free, seen
 
+from crs_sim.fitting.diagnostics import accepted, judge, judged_table, when
 from crs_sim.fitting.fitting import fit
-from crs_sim.fitting.verdict import accepted, judge, judged_table, when
 
 
 def judged(observations, **accept):

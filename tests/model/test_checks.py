@@ -12,7 +12,7 @@ from crs_sim.errors import UnitError
 from crs_sim.model import checks
 from crs_sim.model.checks import Issue, check_model
 from crs_sim.model.model import Model, listing
-from crs_sim.model.modelfile import load_model, read_drugs, read_model
+from crs_sim.model.model_file import load_model, read_drugs, read_model
 
 
 def issues(old: str, new: str) -> list[Issue]:

@@ -15,7 +15,7 @@ from waiting import PATIENCE
 from crs_sim.errors import ModelError, UnknownNameError
 from crs_sim.model import codegen, formula, formula as primitives
 from crs_sim.model.codegen import compile_model
-from crs_sim.model.sourcecode import generate
+from crs_sim.model.source_code import generate
 from crs_sim.store import files as codecache
 
 

@@ -11,7 +11,7 @@ from tiny_model import DRUGS, TINY, broken
 
 from crs_sim.errors import ModelError, UnknownNameError
 from crs_sim.model.model import Model, Parameter, Quantity, State
-from crs_sim.model.modelfile import read_drugs, read_model
+from crs_sim.model.model_file import read_drugs, read_model
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import roadrunner
 from scipy.integrate import solve_ivp
 from tiny_model import DRUGS, FUNCTIONS, TINY, broken, line_of
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.errors import CrsSimError, InputError, ModelError, UnitError, UnknownNameError
 from crs_sim.model.codegen import compile_model
 from crs_sim.model.formula import evaluate
 from crs_sim.model.model import Model, Parameter, Quantity, State
-from crs_sim.model.modelfile import antimony_text, load_model, read_drugs, read_model, sbml
+from crs_sim.model.model_file import antimony_text, load_model, read_drugs, read_model, sbml
 from crs_sim.simulation.simulation import simulate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crs_sim.model.sourcecode import elimination, factor_lines, solve_lines
+from crs_sim.model.source_code import elimination, factor_lines, solve_lines
 
 
 def written(array, k):

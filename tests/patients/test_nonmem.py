@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from small_models import small
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
 from crs_sim.fitting.datasets import run_study
 from crs_sim.model.model import Drug
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem
 from crs_sim.patients.patient import check_against
 

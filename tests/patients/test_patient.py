@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from crs_sim.dosing.dosing import Dose, Schedule, expand
+from crs_sim.dosing.doses import Dose, Schedule, expand
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.model.model import Drug, Model, Parameter, Quantity, State
 from crs_sim.patients.patient import Observations, Patient, check_against, load_patient
-from crs_sim.patients.patientfiles import KINDS, new_patient
+from crs_sim.patients.patient_files import KINDS, new_patient
 from crs_sim.store.files import root
 
 DOSES = "day,drug,amount,unit,hours,every,doses,note\n"

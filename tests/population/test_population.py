@@ -12,7 +12,7 @@ from tiny_case import write_case
 from crs_sim.errors import CrsSimError
 from crs_sim.fitting.noise import Spread
 from crs_sim.fitting.priors import Population, load_population, read_prior
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.store.files import root
 
 CUTS = replace(GRADED.grade, source="a test")

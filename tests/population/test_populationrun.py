@@ -17,12 +17,12 @@ from paths import child_environment
 from tiny_population import POPULATION, write_population_case
 from waiting import wait_until
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import StorageError
-from crs_sim.figures.bandplots import plot_population_bands, plot_population_grades
-from crs_sim.population.populationfile import load_study, with_number
-from crs_sim.population.populationparts import Summary, load_results
-from crs_sim.population.populationrun import run_population
+from crs_sim.figures.prediction_plots import plot_population_bands, plot_population_grades
+from crs_sim.population.results import Summary, load_results
+from crs_sim.population.study_file import load_study, with_number
+from crs_sim.population.virtual_run import run_population
 from crs_sim.reports.summaries import write_population
 from crs_sim.simulation.simulation import simulate
 from crs_sim.store.records import read_metadata, read_parquet
@@ -200,8 +200,8 @@ def test_doses_by_rule_are_kept_and_the_same_after_a_stop(tmp_path):
 def test_a_killed_run_goes_on(study, found, home, tmp_path):
     out = tmp_path / "out"
     script = (
-        "import time\nfrom crs_sim.population import populationrun as p\n"
-        "from crs_sim.population.populationfile import load_study\n"
+        "import time\nfrom crs_sim.population import virtual_run as p\n"
+        "from crs_sim.population.study_file import load_study\n"
         f"p.run_population(load_study({str(home)!r}), {str(out)!r}, workers=1,\n"
         "    progress=lambda done, total: time.sleep(60))\n"
     )

@@ -15,9 +15,9 @@ from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameErr
 from crs_sim.fitting.objective import Objective
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import FitProblem
-from crs_sim.population.cohort import PatientFailure, Roles
-from crs_sim.population.cohortfiles import IterationFiles, check_new, save_population
-from crs_sim.population.rounds import fit_all
+from crs_sim.population.fit_files import IterationFiles, check_new, save_population
+from crs_sim.population.iterative_two_stage import fit_all
+from crs_sim.population.two_stage import PatientFailure, Roles
 
 DAYS = (0.0, 1.0, 3.0)
 FREE = (free("k", 0.5, 0.5), free("a0", 10.0, 0.5))

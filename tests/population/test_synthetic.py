@@ -12,7 +12,7 @@ from small_fits import CUTS, DECAY, GRADED
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.errors import CrsSimError
 from crs_sim.fitting.noise import GradeScale, Noise
-from crs_sim.population.virtual import Design, synthetic_patient
+from crs_sim.population.virtual_patients import Design, synthetic_patient
 
 DESIGN = Design(Scenario("none"), {"A": (0.0, 1.0, 8.0), "signal": (1.0,), "crs_grade": (0.0, 8.0)},
                 {"A": (1.0, 11.0)})  # fmt: skip

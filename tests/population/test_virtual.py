@@ -11,8 +11,8 @@ from scipy import stats
 from tiny_population import POPULATION, write_population_case
 
 from crs_sim.errors import CrsSimError, InputError, UnknownNameError
-from crs_sim.population.populationfile import load_study, with_number
-from crs_sim.population.virtual import BLOCK, Covariate, VirtualPopulation
+from crs_sim.population.study_file import load_study, with_number
+from crs_sim.population.virtual_patients import BLOCK, Covariate, VirtualPopulation
 
 
 @pytest.fixture(scope="module")

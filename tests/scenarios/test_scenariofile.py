@@ -11,7 +11,7 @@ from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
 from crs_sim.fitting.problem import load_problem
-from crs_sim.scenarios.scenariofile import load_scenarios
+from crs_sim.scenarios.scenario_file import load_scenarios
 
 HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'
 

@@ -12,18 +12,18 @@ from click.testing import CliRunner
 from full_disk import fill_disk
 from tiny_case import write_case
 
-from crs_sim.cli.cli import cli
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.cli.command_line import cli
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.errors import CrsSimError, InputError, IntegrationError, StorageError
-from crs_sim.figures.sensitivityplots import plot_front
+from crs_sim.figures.sensitivity_plots import plot_front
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
 from crs_sim.scenarios import searching
-from crs_sim.scenarios.scenariofile import load_scenarios
-from crs_sim.scenarios.searchfiles import scenarios_text, search_files
+from crs_sim.scenarios.scenario_file import load_scenarios
+from crs_sim.scenarios.search_files import scenarios_text, search_files
+from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
-from crs_sim.scenarios.searchspace import load_search
 
 HEAD = """
 until = 12

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from full_disk import fill_disk
 from tiny_case import write_case
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, InputError, StorageError
-from crs_sim.figures.sensitivityplots import plot_sensitivity, plot_tornado
+from crs_sim.figures.sensitivity_plots import plot_sensitivity, plot_tornado
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run

@@ -15,7 +15,7 @@ import pytest
 from small_models import LOOP, WITH_DRUG, small
 
 import crs_sim
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.simulation import batches

@@ -23,22 +23,22 @@ from tiny_case import write_case
 from tiny_population import write_population_case
 from waiting import PATIENCE, wait_until
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, InputError
 from crs_sim.fitting.fitting import drop_one, fit
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
-from crs_sim.population.populationfile import load_study, with_number
-from crs_sim.population.populationrun import run_population
-from crs_sim.population.rounds import fit_all
+from crs_sim.population.iterative_two_stage import fit_all
+from crs_sim.population.study_file import load_study, with_number
+from crs_sim.population.virtual_run import run_population
+from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import search
-from crs_sim.scenarios.searchspace import load_search
 from crs_sim.scenarios.sensitivities import SensitivityPlan, sensitivity
 from crs_sim.simulation import cluster as door
 from crs_sim.simulation.cluster import completed_on_cluster, parallel_map
 from crs_sim.simulation.endpoints import endpoint
-from crs_sim.uncertainty.leaveout import leave_out
+from crs_sim.uncertainty.cross_validation import leave_out
 from crs_sim.uncertainty.profiling import profile
 
 WORKERS = 3

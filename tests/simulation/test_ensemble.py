@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_models import LOOP
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.simulation.batches import simulate_many

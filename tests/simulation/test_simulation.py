@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_models import LOOP, ONE, small
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.simulation.endpoints import (

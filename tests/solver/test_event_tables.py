@@ -11,7 +11,7 @@ import pytest
 from scipy.linalg import expm
 
 from crs_sim.fitting.datasets import run_study
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem
 
 TWO = load_model("two_compartment")

@@ -11,7 +11,7 @@ from scipy.linalg import expm
 from scipy.special import lambertw
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, TWO, WITH_DRUG, small
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, IntegrationError, UnknownNameError
 from crs_sim.simulation.simulation import simulate

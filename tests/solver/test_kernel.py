@@ -7,25 +7,25 @@ import sys
 
 import numpy as np
 import pytest
-from crs_sim.dosing.timeline import build_timeline, empty_timeline
 from hypothesis import given, settings, strategies as st
 from paths import child_environment
 from scipy.integrate import solve_ivp
 from small_models import EXPLODING, LOOP, ONE, SATURABLE, small
 from waiting import PATIENCE
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Scenario
+from crs_sim.dosing.timeline import build_timeline, empty_timeline
 from crs_sim.errors import CrsSimError
 from crs_sim.model.codegen import compile_model
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import load_patient
 from crs_sim.simulation.simulation import simulate
 from crs_sim.solver import kernel
 from crs_sim.solver.kernel import compile_kernel, gradient
-from crs_sim.solver.odesolver import Rosenbrock, Setup
+from crs_sim.solver.ode_solver import Rosenbrock, Setup
 from crs_sim.solver.rosenbrock import DONE, WORDS, fraction
-from crs_sim.solver.walk import ARGUMENTS, Kind, kinds
+from crs_sim.solver.segment_loop import ARGUMENTS, Kind, kinds
 from crs_sim.store import files as codecache
 
 DOSES = Schedule((Dose(0.5, "E", 3), Dose(1, "S", 2, hours=2), Dose(1.5, "S", 1)))
@@ -62,7 +62,9 @@ def test_dense_output_is_of_order_four():
     true = engine.run(empty_timeline(0.0, 2.0).sampled(inside), p, rtol=1e-13, start=y).states
     errors = []
     for n in (8, 16, 32):
-        again = engine.replay(empty_timeline(0.0, 2.0).sampled(inside), p, steps_over(2.0, n), start=y)
+        again = engine.replay(
+            empty_timeline(0.0, 2.0).sampled(inside), p, steps_over(2.0, n), start=y
+        )
         errors.append(np.abs(again.states - true).max())
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert orders.min() > 3.6

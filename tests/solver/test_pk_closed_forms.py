@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from superposed import Given, central
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
 from crs_sim.fitting.datasets import run_study
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem
 from crs_sim.simulation.simulation import simulate
 

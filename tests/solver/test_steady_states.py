@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from crs_sim.dosing.timeline import build_timeline
 from scipy.optimize import brentq
 from small_models import LOOP, ONE, SATURABLE, small
 
-from crs_sim.dosing.clock import just_after
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
+from crs_sim.dosing.event_times import just_after
 from crs_sim.dosing.scenario import Change, Scenario
+from crs_sim.dosing.timeline import build_timeline
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.model.model import Drug, Parameter
 from crs_sim.simulation.simulation import simulate

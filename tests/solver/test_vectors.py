@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from crs_sim.model import formula as primitives
-from crs_sim.solver import machinecode
-from crs_sim.solver.machinecode import Machine, object_file
+from crs_sim.solver import machine_code as machinecode
+from crs_sim.solver.machine_code import Machine, object_file
 
 
 def run(function, columns, tmp_path, monkeypatch):

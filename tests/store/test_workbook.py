@@ -10,9 +10,9 @@ import openpyxl
 import pytest
 
 from crs_sim.errors import CrsSimError, StorageError
-from crs_sim.model.modelfile import load_model
+from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import check_against, load_patient
-from crs_sim.patients.patientfiles import new_patient, template_rows
+from crs_sim.patients.patient_files import new_patient, template_rows
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from small_fits import DECAY, GRADED, LEVELS, asked, free, seen
 from small_models import small
 
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.figures.bandplots import plot_left_out
+from crs_sim.figures.prediction_plots import plot_left_out
+from crs_sim.fitting.diagnostics import influence_table, influences
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
 from crs_sim.fitting.storage import load_run, problem_of, restore_fit
-from crs_sim.fitting.verdict import influence_table, influences
-from crs_sim.uncertainty.leaveout import (
+from crs_sim.uncertainty.cross_validation import (
     compare_fits,
     leave_out,
     leave_out_table,

@@ -15,9 +15,9 @@ from normal_posterior import SHORT, around, linear
 from tiny_case import write_case
 from visible import texts
 
-from crs_sim.cli.cli import cli
+from crs_sim.cli.command_line import cli
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.figures.posteriorplots import (
+from crs_sim.figures.posterior_plots import (
     most_correlated,
     plot_corner,
     plot_predictive,
@@ -28,7 +28,7 @@ from crs_sim.figures.posteriorplots import (
 from crs_sim.fitting.problem import load_problem
 from crs_sim.reports.summaries import posterior_text, predicted_table
 from crs_sim.uncertainty.posterior import Posterior, SamplePlan, load_posterior
-from crs_sim.uncertainty.predictivecheck import predictive
+from crs_sim.uncertainty.predictive_check import predictive
 from crs_sim.uncertainty.sampler import sample
 
 

@@ -10,7 +10,7 @@ from small_fits import GRADED, LEVELS, asked, free, seen
 
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, UnknownNameError
-from crs_sim.figures.bandplots import plot_predictions
+from crs_sim.figures.prediction_plots import plot_predictions
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.objective import logs
 from crs_sim.simulation.ensemble import Sampling

@@ -13,7 +13,7 @@ from small_fits import GRADED, asked, free, seen
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.patients.patient import Observation
 from crs_sim.uncertainty.posterior import Posterior, SamplePlan
-from crs_sim.uncertainty.predictivecheck import outside_interval_text, predictive
+from crs_sim.uncertainty.predictive_check import outside_interval_text, predictive
 
 WIDE = Noise({"A": Spread(0.2), "signal": Spread(0.1)}, GRADED.grade)
 

@@ -10,9 +10,9 @@ from small_fits import LEVELS, asked, free, seen
 from small_models import small
 
 from crs_sim.errors import InputError, StorageError, UnknownNameError
-from crs_sim.figures.fitplots import plot_profiles
-from crs_sim.fitting.descents import Start, polish
+from crs_sim.figures.fit_plots import plot_profiles
 from crs_sim.fitting.fitting import assemble_fit, fit
+from crs_sim.fitting.local_optimisation import Start, polish
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
 from crs_sim.uncertainty.profiles import append_profile, limit, profiles_table, read_profiles

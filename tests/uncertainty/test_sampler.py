@@ -16,7 +16,7 @@ from paths import child_environment
 from small_fits import DECAY, NOISE, asked, free
 from waiting import PATIENCE, wait_until
 
-from crs_sim.dosing.dosing import Dose, Schedule
+from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Change, Condition, Hold, Scenario, Trigger
 from crs_sim.errors import InputError, StorageError
 from crs_sim.fitting.noise import Noise, Spread

@@ -17,7 +17,7 @@ from ..errors import RESEARCH_ONLY, StorageError
 from ..fitting import FitProblem, versions
 from ..model import pretty
 from ..store import check_resume, csv_file, json_file, markdown, write_atomic
-from .cohort import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
+from .two_stage import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 
 ITERATIONS = "rounds"
 RESULT = "population.json"

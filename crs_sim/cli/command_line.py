@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RESEARCH_ONLY, CrsSimError
-from .cli_fit import fit, replay
-from .cli_population import data_set_options, fit_all, population
-from .cli_predict import compare, compare_fits, predict
-from .cli_scenarios import search, sensitivity
-from .cli_uncertainty import leave_one_out, profile, sample
+from .fit import fit, replay
 from .options import (
     DataSetSource,
     data_set,
@@ -29,6 +25,10 @@ from .options import (
     print_written,
     screen,
 )
+from .population import data_set_options, fit_all, population
+from .predict import compare, compare_fits, predict
+from .scenarios import search, sensitivity
+from .uncertainty import leave_one_out, profile, sample
 
 if TYPE_CHECKING:
     from ..exchange import Exported

@@ -22,7 +22,7 @@ from ..model import pretty, sbml
 from ..patients import Observation
 from ..simulation import Simulation
 from ..store import check_folder, csv_file, write_atomic
-from .experiments import Period, Regimen, regimen, rests_on, word
+from .petab_experiments import Period, Regimen, regimen, rests_on, word
 
 FORMAT = "2.0.0"
 COURSE = "course"

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RESEARCH_ONLY, InputError
-from .cli_population import data_set_options, fit_patients
-from .cli_uncertainty import write_profiles
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -21,6 +19,8 @@ from .options import (
     progress_of,
     workers_options,
 )
+from .population import data_set_options, fit_patients
+from .uncertainty import write_profiles
 
 if TYPE_CHECKING:
     from ..fitting import Dropped, Fit, FitProblem, Judged

@@ -6,7 +6,7 @@ weighted by their information: the global two-stage method (Steimer 1984, Drug M
 Repeated at the new estimates until convergence, it is the linearisation of Lindstrom and Bates
 (doi:10.2307/2532087).
 
-`crs_sim.population.rounds` computes the fit.
+`crs_sim.population.iterative_two_stage` computes the fit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Doses and changes are applied as a segment starts; `crs_sim.solver.rosenbrock` steps through it. On the
 way to a steady state the same segments are repeated until the states no longer change from one
-repetition to the next. `crs_sim.solver.steploop` compiles these loops too.
+repetition to the next. `crs_sim.solver.step_loop` compiles these loops too.
 """
 
 from __future__ import annotations

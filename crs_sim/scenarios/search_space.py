@@ -17,7 +17,7 @@ from ..errors import CrsSimError, FileError, InputError, unknown_name, with_loca
 from ..model import Model
 from ..simulation import Endpoint, endpoint
 from ..store import CellError, Real, Record, column, place, read_toml
-from .scenariofile import DoseSelectionTable, LastDay, check_course, scenario_of
+from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of
 
 
 @dataclass(frozen=True)

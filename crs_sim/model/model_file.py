@@ -341,7 +341,7 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
-READERS = ("model/dialect", "model/formula", "model/model", "model/modelfile", "model/units")
+READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units")
 """The modules whose source determines how a model file is parsed."""
 
 

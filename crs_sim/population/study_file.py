@@ -21,7 +21,7 @@ from ..patients import check_against, load_patient, model_for_patient
 from ..scenarios import SCENARIOS, load_scenarios
 from ..simulation import EVERY_HOURS, Sampling, endpoint
 from ..store import CellError, Record, column, locate, place, read_toml
-from .virtual import Covariate, Filter, VirtualPopulation
+from .virtual_patients import Covariate, Filter, VirtualPopulation
 
 if TYPE_CHECKING:
     from ..patients import Patient

@@ -23,8 +23,8 @@ from ..errors import RESEARCH_ONLY, StorageError
 from ..fitting import versions
 from ..simulation import endpoint
 from ..store import check_resume, read_metadata, read_parquet
-from .populationfile import PopulationStudy
-from .virtual import BLOCK, Filter
+from .study_file import PopulationStudy
+from .virtual_patients import BLOCK, Filter
 
 HEADER, PARTS = "run.json", "parts"
 MEMBERS, COURSES, ENDPOINTS, DOSES = TABLES = ("members", "courses", "endpoints", "doses")

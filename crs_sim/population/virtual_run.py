@@ -30,8 +30,7 @@ from ..simulation import (
 )
 from ..solver import LANES, compile_kernel
 from ..store import check_folder, json_file, parquet_bytes, write_atomic
-from .populationfile import PopulationStudy
-from .populationparts import (
+from .results import (
     COURSES,
     DOSES,
     ENDPOINTS,
@@ -48,6 +47,7 @@ from .populationparts import (
     is_done,
     question_of,
 )
+from .study_file import PopulationStudy
 
 WHOLE_DAY = 1e-9
 

@@ -37,7 +37,7 @@ from ..dosing import (
     timed_by_parameters,
 )
 from ..model import Array, Indices, Model
-from .integrate import COMPILED, integrate_timeline
+from .integration import COMPILED, integrate_timeline
 from .kernel import compile_kernel
 from .rosenbrock import DONE
 

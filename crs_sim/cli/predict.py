@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RESEARCH_ONLY, InputError, StorageError
-from .cli_population import data_set_options
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -22,6 +21,7 @@ from .options import (
     progress_line,
     throttled_progress,
 )
+from .population import data_set_options
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ Warnings (`fit_warnings`) come first in every report, together with `agreement_t
 `condition_text`.
 
 To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
-exact change, refit without it (`crs_sim.uncertainty.leaveout`).
+exact change, refit without it (`crs_sim.uncertainty.cross_validation`).
 
 Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """

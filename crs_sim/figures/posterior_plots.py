@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from ..errors import RESEARCH_ONLY, InputError, unknown_name
 from ..model import Array
 from ..uncertainty import Posterior
-from .fitplots import list_figure, named_rows
+from .fit_plots import list_figure, named_rows
 from .panels import BLUE, GREY, INK, LINES, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, WIDTH, Picture, stack, styled
 

@@ -16,7 +16,7 @@ from ..errors import CrsSimError, InputError, unknown_name
 from ..fitting import FitProblem, Free, Objective, Population, Start, fit, logs, polish
 from ..model import Array, Model
 from ..simulation import Workers, parallel_map
-from .cohort import (
+from .two_stage import (
     Outcome,
     PatientFailure,
     PatientFit,

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..model import Array, Indices, Model
-from .dosing import HOURS_PER_DAY, Dose, Input, Values, expand
+from .doses import HOURS_PER_DAY, Dose, Input, Values, expand
 from .scenario import Scenario
 
 SAME_TIME = 1e-9

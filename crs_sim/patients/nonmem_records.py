@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ..errors import CrsSimError, FileError, UnitError, unknown_name, with_location
 from ..model import Drug, Model, conversion_factor, convert, named_unit
 from ..store import EXAMPLE_TIME, number
-from .nonmemcolumns import OBSERVATION, DataRow, DataSet, ObservableEntry
+from .nonmem_columns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
 
 

@@ -1,4 +1,4 @@
-"""The loops of `crs_sim.solver.rosenbrock` and `crs_sim.solver.walk` made into machine code.
+"""The loops of `crs_sim.solver.rosenbrock` and `crs_sim.solver.segment_loop` made into machine code.
 
 The only door to numba, which is loaded only when there is no machine code yet: the first run ever
 on a machine compiles. As a program it writes the machine code to standard output; numba need not
@@ -21,9 +21,9 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from . import rosenbrock, walk
-from .machinecode import object_file
-from .walk import run_many
+from . import rosenbrock, segment_loop as walk
+from .machine_code import object_file
+from .segment_loop import run_many
 
 OPTIONS = {
     "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False, "no_cpython_wrapper": True,

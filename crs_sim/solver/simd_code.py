@@ -1,7 +1,7 @@
 """A model's equations written for speed: four parameter sets side by side in one flat array.
 
 Everything that depends on parameters alone is computed once. Every function is straight-line code,
-which `crs_sim.solver.machinecode` makes into vector instructions.
+which `crs_sim.solver.machine_code` makes into vector instructions.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..model import (
     solve_lines,
     written,
 )
-from .machinecode import Memory, Vector, assemble
+from .machine_code import Memory, Vector, assemble
 from .rosenbrock import DENSE, GAMMA, LANES, STAGES, A, C
 
 IMPORTED = (
     "exp", "hill", "hill_slope", "larger", "log", "log_ratio", "magnitude", "positive", "power",
     "power_slope", "reached", "square", "unless",
 )  # fmt: skip
-"""What a generated file imports from `crs_sim.solver.machinecode`."""
+"""What a generated file imports from `crs_sim.solver.machine_code`."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def generate(model: Model) -> str:
     ]
     head = [
         f'"""Generated from the model {model.name!r} (hash {model.hash})."""',
-        f"from crs_sim.solver.machinecode import {', '.join(IMPORTED)}",
+        f"from crs_sim.solver.machine_code import {', '.join(IMPORTED)}",
         f"PLACES = {layout.places(len(write.constants.parts))}",
     ]
     return "\n\n\n".join(["\n".join(head), *functions])
