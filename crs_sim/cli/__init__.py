@@ -1,4 +1,17 @@
-"""The command line."""
+"""The command line; it reads options, calls the package and prints.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+===============  ==========================================================
+options.py       what commands share: option values, progress, tables
+fit.py           fit, replay
+population.py    fit-all, population
+predict.py       predict, compare, compare-fits
+uncertainty.py   profile, leave-one-out, sample
+scenarios.py     search, sensitivity
+command_line.py  simulate, check, show, new, export, and the commands above
+===============  ==========================================================
+"""
 
 from lazy_loader import attach_stub
 

@@ -150,10 +150,10 @@ def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
     from ..figures import figure_files, plot_front
-    from ..scenarios import search_files
+    from ..scenarios import files_of_search
     from ..store import write_atomic
 
-    files = search_files(found, chosen, comparisons=comparisons, folder=out)
+    files = files_of_search(found, chosen, comparisons=comparisons, folder=out)
     title = f"{result.problem.name}: schedules tried, and the Pareto front"
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)

@@ -1,6 +1,7 @@
 """Decisions of triggers and holds from given levels: when to evaluate them, and which doses result.
 
-Nothing is simulated here: `crs_sim.solver.trigger_resolution` does that. `crs_sim.dosing.ledger` documents the rules.
+Nothing is simulated here: `crs_sim.solver.trigger_resolution` does that. `crs_sim.dosing.ledger`
+documents the rules.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ Rules for triggers and holds (classes in `crs_sim.triggers`):
   towards ``at_most`` of its trigger.
 * Doses due after the last day of the run are not in the ledger.
 
-`crs_sim.solver.trigger_resolution` resolves the rules into a scenario with fixed doses. It computes levels with a
-relative tolerance of 1e-6 or finer, so that all solvers and ensembles give the same ledger. Where a
-level is within that tolerance of its threshold at an evaluation, solvers may differ; so may a
-member of an ensemble with other neighbours, since four members share their steps. The number of
-workers never matters.
+`crs_sim.solver.trigger_resolution` resolves the rules into a scenario with fixed doses. It computes
+levels with a relative tolerance of 1e-6 or finer, so that all solvers and ensembles give the same
+ledger. Where a level is within that tolerance of its threshold at an evaluation, solvers may
+differ; so may a member of an ensemble with other neighbours, since four members share their steps.
+The number of workers never matters.
 """
 
 from __future__ import annotations

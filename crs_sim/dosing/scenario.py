@@ -1,8 +1,8 @@
 """What is done to a patient: doses, edits of them, changes of parameters, and reactive rules.
 
-A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one; `crs_sim.dosing.ledger`
-has their exact meaning. An edit selects doses by drug and optionally by day; selecting none is an
-error, so that an edit never silently has no effect.
+A `Trigger` gives a dose when a condition holds; a `Hold` leaves out a planned one;
+`crs_sim.dosing.ledger` has their exact meaning. An edit selects doses by drug and optionally by
+day; selecting none is an error, so that an edit never silently has no effect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,19 @@
-"""The question, the fit, how it is stored and judged."""
+"""The question asked of data, the observation model, the fit, and how it is stored and judged.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+=====================  ==========================================================================
+noise.py               what a measurement says of a course: residuals, censoring, grades
+priors.py              prior.toml and problem.toml: free parameters and the Population they state
+problem.py             FitProblem, load_problem
+objective.py           the residuals that a fit minimises, their slopes, the secant correction
+local_optimisation.py  one local optimisation from a start; the only door to lmfit
+fitting.py             fit: estimates with standard errors
+diagnostics.py         warnings, reported beside fitted levels, influence
+storage.py             a fit on disk and back
+datasets.py            a data set simulated, or its subjects as problems
+=====================  ==========================================================================
+"""
 
 from lazy_loader import attach_stub
 

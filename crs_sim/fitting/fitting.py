@@ -1,8 +1,8 @@
 """`fit`: maximum a posteriori estimates of the free parameters, with their standard errors.
 
-Least squares on log parameters: the residuals of `crs_sim.fitting.noise` and, for each free parameter,
-(ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up to a
-constant, so estimate (MAP), standard errors and covariance come from one vector.
+Least squares on log parameters: the residuals of `crs_sim.fitting.noise` and, for each free
+parameter, (ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up
+to a constant, so estimate (MAP), standard errors and covariance come from one vector.
 """
 
 from __future__ import annotations

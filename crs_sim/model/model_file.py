@@ -1,7 +1,8 @@
 """A model's folder to a `Model`, cached once parsed; a `Model` to SBML.
 
-The only module that imports antimony and libsbml. `crs_sim.model.dialect` splits the text into statements
-and validates them; antimony converts it to SBML, from which values and formulas are taken.
+The only module that imports antimony and libsbml. `crs_sim.model.dialect` splits the text into
+statements and validates them; antimony converts it to SBML, from which values and formulas are
+taken.
 
 It is parsed again when its text or the parsing code changes.
 """

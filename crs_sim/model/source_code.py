@@ -1,9 +1,9 @@
 """A model's equations written out as a Python module: one function for each thing a solver needs.
 
-Straight-line scalar code that reads like the model. `crs_sim.solver.simd_code` writes the same for speed, and
-solves linear systems with the sparse LU written out here: a model's Jacobian has the same few
-non-zero entries at every step, so elimination without pivoting can be spelled out once, as KPP does
-for atmospheric chemistry (Damian et al. 2002, doi:10.1016/S0098-1354(02)00128-X).
+Straight-line scalar code that reads like the model. `crs_sim.solver.simd_code` writes the same for
+speed, and solves linear systems with the sparse LU written out here: a model's Jacobian has the
+same few non-zero entries at every step, so elimination without pivoting can be spelled out once, as
+KPP does for atmospheric chemistry (Damian et al. 2002, doi:10.1016/S0098-1354(02)00128-X).
 """
 
 from __future__ import annotations

@@ -1,4 +1,15 @@
-"""Who was treated and what was seen."""
+"""Who was treated with what, and what was seen: patient folders, NONMEM and Monolix data sets.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+=================  =================================================================
+patient_files.py   the columns of a patient's files, and templates for a new patient
+patient.py         Observation, Patient, load_patient
+nonmem_columns.py  the columns of a data set, and the map to a model
+nonmem_records.py  what one record means for a model
+nonmem.py          a data set as patients, in NONMEM's meaning
+=================  =================================================================
+"""
 
 from lazy_loader import attach_stub
 

@@ -2,8 +2,6 @@
 
 They are in a folder, or are the sheets of an Excel workbook. The column descriptions here are also
 written into the files of a new patient.
-
-The column descriptions are those of `crs_sim.patients.patient_files`, which reads the files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,17 @@
-"""Several patients, and virtual ones."""
+"""Several patients fitted at once, and virtual patients.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+======================  =========================================================================
+two_stage.py            the population behind several patients, from what their data say
+iterative_two_stage.py  fit_all: patients given the population, the population given the patients
+fit_files.py            such a fit on disk, as it runs and when it is done
+virtual_patients.py     virtual patients drawn, synthetic patients measured
+study_file.py           population.toml: virtual patients under scenarios
+results.py              parts on disk, and summary tables
+virtual_run.py          run_population: chunk by chunk, resumed after a stop
+======================  =========================================================================
+"""
 
 from lazy_loader import attach_stub
 

@@ -25,7 +25,7 @@ RESULT = "population.json"
 
 @dataclass(frozen=True)
 class IterationFiles:
-    """A file per patient and iteration, under ``folder/rounds``; a `crs_sim.population.ResultStore`."""
+    """A file per patient and iteration, under ``folder/rounds``; a `ResultStore`."""
 
     folder: Path
 

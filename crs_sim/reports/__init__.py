@@ -1,4 +1,12 @@
-"""The words around figures."""
+"""The words around figures.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+=============  =================================
+fit_report.py  a fit: text, tables, figures
+summaries.py   a posterior; a virtual population
+=============  =================================
+"""
 
 from lazy_loader import attach_stub
 

@@ -1,4 +1,17 @@
-"""Comparison, search, sensitivity."""
+"""Alternative scenarios: compared, searched, and asked what drives them.
+
+In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
+
+================  ======================================================================
+scenario_file.py  scenarios.toml: edits of the treatment as given
+comparison.py     compare: endpoints under scenarios, paired differences
+search_space.py   variables, bounds, and search.toml
+searching.py      search: grid or NSGA-II, and the Pareto front; the only door to optuna
+search_files.py   a search on disk, and scenarios written as a scenarios.toml
+indices.py        parameter intervals, Sobol' and Morris indices; the only door to SALib
+sensitivities.py  sensitivity: which parameters drive an endpoint
+================  ======================================================================
+"""
 
 from lazy_loader import attach_stub
 

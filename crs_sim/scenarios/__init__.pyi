@@ -5,7 +5,7 @@ from .scenario_file import (
     Questions as Questions,
     load_scenarios as load_scenarios,
 )
-from .search_files import CHOSEN as CHOSEN, search_files as search_files
+from .search_files import CHOSEN as CHOSEN, files_of_search as files_of_search
 from .search_space import (
     SEARCH as SEARCH,
     SearchQuestion as SearchQuestion,

@@ -131,7 +131,7 @@ CHOSEN = "chosen.toml"
 DIGITS = 6
 
 
-def search_files(
+def files_of_search(
     found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path
 ) -> dict[Path, bytes]:
     """Format the files of a search, for `crs_sim.output.write_atomic`.

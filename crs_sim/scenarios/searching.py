@@ -8,8 +8,9 @@ reported in order, so the same seed gives the same schedules on any number of wo
 search, the stored results are reported again, and the optimiser continues from the same state.
 
 A point is on the front if no other is better in one endpoint and no worse in the other. Each is
-then simulated with the same parameter draws as the treatment as given (`crs_sim.scenarios.comparison`), which
-shows whether its advantage depends on one set of parameter values.
+then simulated with the same parameter draws as the treatment as given
+(`crs_sim.scenarios.comparison`), which shows whether its advantage depends on one set of parameter
+values.
 """
 
 from __future__ import annotations

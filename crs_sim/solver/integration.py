@@ -1,7 +1,7 @@
 """One run, segment by segment, so that no solver steps across a dose, an infusion or a change.
 
-The compiled method runs all segments in one ``solve_ivp`` (see `crs_sim.solver.ode_solver`). The plain
-path, which serves to verify it, makes one call a segment. There each state has an absolute
+The compiled method runs all segments in one ``solve_ivp`` (see `crs_sim.solver.ode_solver`). The
+plain path, which serves to verify it, makes one call a segment. There each state has an absolute
 tolerance of its own: a hundredth of ``rtol`` times its typical size, which is the largest of its
 values so far, a dose into it, and what its rate at the start of the segment adds in an hour.
 """
@@ -184,7 +184,7 @@ class Cycles:
         self.number, self.change = 0, np.inf
 
     def start(self, y: Array, begins: int, parameters: Array) -> Array:
-        """The states as a segment with these parameters starts; see `crs_sim.dosing.event_times`."""
+        """The states as a segment with these parameters starts (`crs_sim.dosing.event_times`)."""
         if self.number == 0:
             y = self._arranged(y, begins, parameters)
         if begins & CYCLE:

@@ -52,13 +52,8 @@ from .segment_loop import ARGUMENTS, Members, Plan, Room, Tables, kinds
 
 MADE_OF = ("solver/rosenbrock", "solver/simd_code", "solver/machine_code")
 """The modules that determine what is compiled for a model, beside those of the plain code."""
-LOOP_MADE_OF = (
-    "dosing/event_times",
-    "solver/rosenbrock",
-    "solver/segment_loop",
-    "solver/step_loop",
-    "solver/machine_code",
-)
+LOOP_MADE_OF = ("dosing/event_times", *(f"solver/{name}" for name in (
+    "rosenbrock", "segment_loop", "step_loop", "machine_code")))  # fmt: skip
 """The modules that determine the step loop."""
 MOST_KEPT = 100_000
 """Steps stored for a replay."""
@@ -71,14 +66,14 @@ ONE_AT_A_TIME = threading.RLock()
 """Held while compiling, so that threads that need the same kernel compile it once."""
 
 ADDRESSES = np.ctypeslib.ndpointer(np.int64, 1, flags="C_CONTIGUOUS")
-"""Addresses of arrays, or their lengths, as `crs_sim.solver.enter` takes them."""
+"""Addresses of arrays, or their lengths, as `step_loop.enter` takes them."""
 TAKEN = [named for group in ARGUMENTS for named in kinds(group).items()]
 """Name and kind of every array that goes with them, in order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """The compiled `walk.run_many`."""
+    """The compiled `segment_loop.run_many`."""
 
     machine: Machine
     function: Callable[..., int]

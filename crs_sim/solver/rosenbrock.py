@@ -3,7 +3,7 @@
 Rodas5P (Steinebach 2023, doi:10.1007/s10543-023-00967-x): eight stages, stiffly accurate, embedded
 order 4, dense output of order 4; one Jacobian and one LU a step, no Newton iteration.
 
-`crs_sim.solver.segment_loop` goes from segment to segment. `crs_sim.solver.step_loop` compiles both, once for all models;
+`segment_loop` goes from segment to segment. `step_loop` compiles both, once for all models;
 what belongs to one model is machine code, called by its address in ``m``. All numbers are in one
 flat array ``w``, in rows of four SIMD lanes, one lane for each of four runs. The four take the
 same steps, as small as the least accurate of them needs.
@@ -105,7 +105,7 @@ FUNCTIONS = (
     "constants", "initial", "rates", "jacobian", "quantities", "take_step", "lane_errors", "bend",
     "between", "move",
 )  # fmt: skip
-"""The functions of a model (see `crs_sim.solver.simd_code`), in the order of their addresses in ``m``."""
+"""The functions of a model (see `simd_code`), in the order of their addresses in ``m``."""
 CONSTANTS, INITIAL, RATES, JACOBIAN, QUANTITIES, TAKE_STEP, ERRORS, BENDS, BETWEENS, MOVE = range(
     10
 )

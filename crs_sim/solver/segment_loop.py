@@ -1,7 +1,7 @@
 """The segments of a timeline in their order, for four parameter sets side by side.
 
-Doses and changes are applied as a segment starts; `crs_sim.solver.rosenbrock` steps through it. On the
-way to a steady state the same segments are repeated until the states no longer change from one
+Doses and changes are applied as a segment starts; `crs_sim.solver.rosenbrock` steps through it. On
+the way to a steady state the same segments are repeated until the states no longer change from one
 repetition to the next. `crs_sim.solver.step_loop` compiles these loops too.
 """
 

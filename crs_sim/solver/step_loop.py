@@ -1,4 +1,4 @@
-"""The loops of `crs_sim.solver.rosenbrock` and `crs_sim.solver.segment_loop` made into machine code.
+"""The loops of `rosenbrock` and `segment_loop` made into machine code.
 
 The only door to numba, which is loaded only when there is no machine code yet: the first run ever
 on a machine compiles. As a program it writes the machine code to standard output; numba need not

@@ -173,7 +173,8 @@ def predict(
     scenarios : what to predict; None is the treatment as given. The patient's own values (body
         weight, ...) apply in each, unless the scenario sets them itself
     draws : DataFrame of parameter values, one column per free parameter (draws of a posterior); or
-        the number to take from the weighted Laplace approximation (`crs_sim.uncertainty.draws`); or `Draws`
+        the number to take from the weighted Laplace approximation (`crs_sim.uncertainty.draws`); or
+        `Draws`
     sampling : Sampling; by default every 6 h until day 40, all that is observed or has noise
     workers, progress : as in `crs_sim.simulation.simulate_many`
 

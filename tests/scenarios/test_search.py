@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from crs_sim.scenarios.files_of_search import files_of_search, scenarios_text
 from full_disk import fill_disk
 from tiny_case import write_case
 
@@ -21,7 +22,6 @@ from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
 from crs_sim.scenarios import searching
 from crs_sim.scenarios.scenario_file import load_scenarios
-from crs_sim.scenarios.search_files import scenarios_text, search_files
 from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
 
@@ -165,7 +165,7 @@ def test_a_trial_that_was_stored_must_be_the_one_that_is_tried_again(best, tmp_p
 def test_the_chosen_schedule_is_a_scenario_with_the_same_numbers(best, grid, tmp_path):
     chosen = grid.best
     assert chosen in grid.front
-    files = search_files(grid, chosen, comparisons={}, folder=tmp_path)
+    files = files_of_search(grid, chosen, comparisons={}, folder=tmp_path)
     path = tmp_path / "chosen.toml"
     path.write_bytes(files[path])
     again = load_scenarios(path, best.problem.patient.scenario, best.model)
