@@ -4,16 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint bench recovery calibration sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
 	$(BIN)/crs-sim simulate ruemmele2025 --out build/case/as_given.csv --plot build/case/as_given.png
 	$(BIN)/crs-sim fit ruemmele2025 --out build/case
 
-test: $(VENV)/.installed-test
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes minutes: everything compiled anew, and the calibration of the sampler.
@@ -24,6 +22,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Writes anew what every install of a checkout is pinned to, for all Pythons and systems at once;
+# the ranges in pyproject.toml are for those who install the package.
+lock: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-annotate --no-emit-index-url --custom-compile-command 'make lock' \
+		pyproject.toml --output-file constraints.txt
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
@@ -54,16 +61,16 @@ population: $(VENV)/.installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 clean:

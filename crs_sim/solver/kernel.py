@@ -295,7 +295,7 @@ def _functions(model: Model, key: str) -> tuple[Machine, Indices]:
 
 
 def step_loop(say: Callable[[str], None] | None = None) -> Loop:
-    """The compiled `walk.run_many`, from the cache if it is there and undamaged."""
+    """The compiled `segment_loop.run_many`, from the cache if it is there and undamaged."""
     ours = source_fingerprint(LOOP_MADE_OF, ("numba", "llvmlite"))
     key = fingerprint(ours, processor())
     if key not in LOOPS:

@@ -79,7 +79,7 @@ def call_with(typing: Any, address: Any, w: Any, number: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def arguments(typing: Any, addresses: Any, lengths: Any) -> Any:
-    """The `walk.ARGUMENTS` whose arrays begin at these addresses, with these lengths."""
+    """The `segment_loop.ARGUMENTS` whose arrays begin at these addresses, with these lengths."""
     groups = [_tuple_type(group) for group in walk.ARGUMENTS]
     return types.Tuple(groups)(addresses, lengths), _arguments
 
@@ -130,7 +130,7 @@ def _view(
 
 
 def enter(addresses: int, lengths: int, following: int) -> None:
-    """`walk.run_many` of arrays given by their addresses, and by all their lengths in order."""
+    """`segment_loop.run_many` of arrays given by their addresses, and by all their lengths in order."""
     plan, members, tables, room = arguments(addresses, lengths)
     run_many(plan, members, tables, room, following != 0)
 

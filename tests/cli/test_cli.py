@@ -42,7 +42,8 @@ def fitted(tiny: Path) -> tuple[Result, Path]:
 
 
 def test_help_names_the_commands_and_imports_nothing_heavy():
-    code = ("import sys\nfrom crs_sim.cli.command_line import cli\ncli(['--help'], standalone_mode=False)\n"
+    code = ("import sys\nfrom crs_sim.cli.command_line import cli\n"
+            "cli(['--help'], standalone_mode=False)\n"
             f"print([m for m in {HEAVY} if m in sys.modules])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=child_environment(), check=True)  # fmt: skip
