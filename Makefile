@@ -35,8 +35,8 @@ lock: $(VENV)/bin/python
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
-# 200 synthetic patients fitted: do the estimates and intervals hold the truth? Some twenty minutes
-# on two cores; goes on where it was stopped.
+# 200 synthetic patients fitted: do estimates and intervals recover the truth? About twenty minutes
+# on two cores; resumes where it was stopped.
 recovery: $(VENV)/.installed
 	$(BIN)/python -m studies.recovery
 
@@ -44,7 +44,7 @@ recovery: $(VENV)/.installed
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
 
-# What drives the case's endpoints, over the priors; a minute or two on two cores, goes on where
+# What drives the case's endpoints, over the priors; a minute or two on two cores, resumes where
 # it was stopped. The runs themselves are not kept.
 SENSITIVITY := fits/ruemmele2025/sensitivity
 sensitivity: $(VENV)/.installed

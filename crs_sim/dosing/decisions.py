@@ -50,13 +50,13 @@ class DecisionLog:
     fired : for each trigger the days on which it fired
     ordered : tuple of Order, the doses of the triggers, in the order they fired
     held : (index in the plan, the hold in words), planned doses that were not given
-    settled : float, the day up to which decisions are made
+    decided_until : float, the day up to which decisions are made
     """
 
     fired: tuple[tuple[float, ...], ...]
     ordered: tuple[Order, ...] = ()
     held: tuple[tuple[int, str], ...] = ()
-    settled: float = -math.inf
+    decided_until: float = -math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class Rules:
         """Whether no trigger or hold remains to be evaluated."""
         for trigger, fired in zip(self.scenario.triggers, book.fired, strict=True):
             last = min(trigger.last, self.until) + SAME_TIME
-            earliest = max(_next_allowed(trigger, fired), book.settled + 2 * SAME_TIME)
+            earliest = max(_next_allowed(trigger, fired), book.decided_until + 2 * SAME_TIME)
             if len(fired) < trigger.at_most and earliest <= last:
                 return False
         return not self._due(book)
@@ -194,14 +194,14 @@ class Rules:
             rounds = (last - trigger.first + SAME_TIME) * HOURS_PER_DAY / trigger.every_hours
             counted = np.arange(math.floor(rounds) + 1)
             days = np.minimum(trigger.first + counted * trigger.every_hours / HOURS_PER_DAY, last)
-        after = max(earliest, book.settled + 2 * SAME_TIME)
+        after = max(earliest, book.decided_until + 2 * SAME_TIME)
         return np.asarray(days[(days >= after - SAME_TIME) & (days <= last + SAME_TIME)])
 
     def _due(self, book: DecisionLog) -> list[Dose]:
         """The doses still to come that a hold may leave out."""
         doses = [dose for _, dose in self._may_be_held]
         doses += [order.dose for order in book.ordered if order.dose.drug in self._on_hold]
-        first, last = book.settled + SAME_TIME, self.until + SAME_TIME
+        first, last = book.decided_until + SAME_TIME, self.until + SAME_TIME
         return [dose for dose in doses if first < dose.day <= last]
 
     def _reason(self, dose: Dose, levels: MonitoredLevels) -> str:
@@ -222,7 +222,7 @@ class Rules:
             if len(holding) == 0:
                 continue
             index, at = int(holding[0]), float(days[int(holding[0])])
-            before = float(days[index - 1]) if index else book.settled
+            before = float(days[index - 1]) if index else book.decided_until
             earliest = _next_allowed(trigger, book.fired[k])
             if trigger.every_hours is not None or before < earliest - SAME_TIME:
                 before = at  # no minutes to evaluate in between
@@ -250,7 +250,7 @@ class Rules:
             for order in book.ordered
         )  # fmt: skip
         kept = tuple((i, reason) for i, reason in held if reason)
-        return replace(book, ordered=ordered, held=book.held + kept, settled=now)
+        return replace(book, ordered=ordered, held=book.held + kept, decided_until=now)
 
 
 def _next_allowed(trigger: Trigger, fired: tuple[float, ...]) -> float:

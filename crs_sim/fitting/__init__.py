@@ -1,4 +1,4 @@
-"""The question asked of data, the observation model, the fit, and how it is stored and judged.
+"""The fit problem, the observation model, the fit, and how it is stored and judged.
 
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 

@@ -236,7 +236,7 @@ def subject_problem(
 
 
 def _text(study: Study, patient: Patient, model: Model, prior: Prior, home: Path) -> str:
-    stated = [name for name in prior.says.free if name in patient.scenario.values]
+    stated = [name for name in prior.content.free if name in patient.scenario.values]
     data = Path(study.path)
     entries = {
         "name": f"{data.stem}, subject {patient.id}",

@@ -178,7 +178,7 @@ def condition_text(result: Fit) -> str:
         return "the covariance is singular"
     text = f"condition number of the correlations {result.condition:.3g}"
     if result.condition > ILL_CONDITIONED:
-        text += f" (above {ILL_CONDITIONED:g}: some parameters can hardly be told apart)"
+        text += f" (above {ILL_CONDITIONED:g}: some parameters can hardly be distinguished)"
     return text
 
 

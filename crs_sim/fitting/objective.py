@@ -44,27 +44,27 @@ class SecantCorrection:
     x : (n,) current point; empty before the first
     residuals : (m,) at x
     slopes : (m, n) Jacobian at x
-    learnt : (n, n) approximation of S
-    trusted : bool, whether J'J + S predicted the last step better than J'J alone
+    secant : (n, n) approximation of S
+    reliable : bool, whether J'J + S predicted the last step better than J'J alone
     """
 
     x: Array = field(default_factory=lambda: np.empty(0))
     residuals: Array = field(default_factory=lambda: np.empty(0))
     slopes: Array = field(default_factory=lambda: np.empty((0, 0)))
-    learnt: Array = field(default_factory=lambda: np.empty((0, 0)))
-    trusted: bool = False
+    secant: Array = field(default_factory=lambda: np.empty((0, 0)))
+    reliable: bool = False
 
     def after(self, x: Array, residuals: Array, slopes: Array) -> SecantCorrection:
         """Update at the next point x, with its residuals and Jacobian ``slopes``."""
         step = x - self.x if len(self.x) else np.zeros_like(x)
         if not step.any():
-            secant = self.learnt if len(self.x) else np.zeros((len(x), len(x)))
-            return SecantCorrection(x, residuals, slopes, secant, self.trusted)
+            same = self.secant if len(self.x) else np.zeros((len(x), len(x)))
+            return SecantCorrection(x, residuals, slopes, same, self.reliable)
         change = slopes.T @ residuals - self.slopes.T @ self.residuals
         target = (slopes - self.slopes).T @ residuals
-        trusted = self._predicts(step, 0.5 * float(residuals @ residuals))
-        secant = _secant_update(self.learnt, step, change, target)
-        return SecantCorrection(x, residuals, slopes, secant, trusted)
+        reliable = self._predicts(step, 0.5 * float(residuals @ residuals))
+        secant = _secant_update(self.secant, step, change, target)
+        return SecantCorrection(x, residuals, slopes, secant, reliable)
 
     @property
     def rows(self) -> Array:
@@ -72,15 +72,15 @@ class SecantCorrection:
 
         Directions in which S is negative are left to J'J, whose steps are then merely short.
         """
-        sizes, directions = np.linalg.eigh(self.learnt)
-        kept = np.sqrt(np.maximum(sizes, 0.0)) if self.trusted else np.zeros_like(sizes)
+        sizes, directions = np.linalg.eigh(self.secant)
+        kept = np.sqrt(np.maximum(sizes, 0.0)) if self.reliable else np.zeros_like(sizes)
         return np.asarray(kept[:, None] * directions.T)
 
     def _predicts(self, step: Array, cost: float) -> bool:
         """Whether J'J + S predicts half the sum of squares after a step better than J'J."""
         linear = self.residuals + self.slopes @ step
         without = 0.5 * (linear @ linear)
-        sizes, directions = np.linalg.eigh(self.learnt)
+        sizes, directions = np.linalg.eigh(self.secant)
         correction = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
         return bool(abs(cost - without - correction) <= abs(cost - without))
 

@@ -116,7 +116,7 @@ class Prior:
     """A prior.toml: its path and its contents."""
 
     path: Path
-    says: PriorFile
+    content: PriorFile
 
 
 def read_prior(name: str | Path) -> Prior:
@@ -165,7 +165,7 @@ def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise
     """The noise given in a file, completed from the prior it names."""
     noise, grade = file.noise, file.grade
     if prior is not None:
-        noise, grade = override(noise, prior.says.noise), grade or prior.says.grade
+        noise, grade = override(noise, prior.content.noise), grade or prior.content.grade
     spreads = {name: Spread(table.sd, table.source) for name, table in noise.items()}
     if grade is None:
         return Noise(spreads)
@@ -244,14 +244,14 @@ def _all_free(model: Model, path: Path, file: ProblemFile, prior: Prior | None) 
     own = [_free(model, path, name, table) for name, table in file.free.items()]
     if prior is None:
         return tuple(own)
-    others = without(prior.says.free, file.fixed, path)
+    others = without(prior.content.free, file.fixed, path)
     more = [_free(model, prior.path, n, t) for n, t in others.items() if n not in file.free]
     return (*own, *more)
 
 
 def free_of(model: Model, prior: Prior) -> tuple[Free, ...]:
     """The free parameters of a prior; medians it does not give are the model's values."""
-    tables = prior.says.free.items()
+    tables = prior.content.free.items()
     return tuple(_free(model, prior.path, name, table) for name, table in tables)
 
 
@@ -354,7 +354,7 @@ def load_population(model: Model, name: str | Path | None = None) -> Population:
         Naming file and key, and the closest match of a misspelt name.
     """
     prior = prior_of(model) if name is None else read_prior(name)
-    free, table = free_of(model, prior), prior.says
+    free, table = free_of(model, prior), prior.content
     return Population(table.name, model, free, noise_of(table), table.patients)
 
 

@@ -205,7 +205,7 @@ def patient_problem(
         model=model,
         patient=check_against(patient, model),
         free=tuple(free for free in free_of(model, population_prior) if free.name not in own),
-        noise=noise_of(population_prior.says),
+        noise=noise_of(population_prior.content),
         path=patient.path,
     )
 

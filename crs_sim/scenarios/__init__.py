@@ -1,4 +1,4 @@
-"""Alternative scenarios: compared, searched, and asked what drives them.
+"""Alternative scenarios: comparison, search, and sensitivity.
 
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 

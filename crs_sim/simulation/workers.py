@@ -5,7 +5,7 @@ Ctrl-C each stops at its next `raise_if_stopped`; if the parent is killed they e
 for work that releases the GIL, as the compiled kernel does.
 """
 
-# Ours round concurrent.futures, since workers of loky (3.7) outlive a parent that was killed, and
+# Ours, around concurrent.futures, since workers of loky (3.7) outlive a parent that was killed, and
 # joblib's generator runs ahead of a slow reader without bound.
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from . import rosenbrock, segment_loop as walk
+from . import rosenbrock, segment_loop
 from .machine_code import object_file
 from .segment_loop import run_many
 
@@ -41,18 +41,18 @@ DRIVERS = (
     rosenbrock.next_step,
     rosenbrock.finite,
     rosenbrock.advance,
-    walk.clear,
-    walk.keep,
-    walk.load_parameters,
-    walk.arrange,
-    walk.largest_change,
-    walk.steady,
-    walk.cycle_ends,
-    walk.apply_doses,
-    walk.initialize,
-    walk.fill_quantities,
-    walk.run_four,
-    walk.run_many,
+    segment_loop.clear,
+    segment_loop.keep,
+    segment_loop.load_parameters,
+    segment_loop.arrange,
+    segment_loop.largest_change,
+    segment_loop.steady,
+    segment_loop.cycle_ends,
+    segment_loop.apply_doses,
+    segment_loop.initialize,
+    segment_loop.fill_quantities,
+    segment_loop.run_four,
+    segment_loop.run_many,
 )
 NUMBERS = types.CPointer(types.int64)
 
@@ -80,13 +80,13 @@ def call_with(typing: Any, address: Any, w: Any, number: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def arguments(typing: Any, addresses: Any, lengths: Any) -> Any:
     """The `segment_loop.ARGUMENTS` whose arrays begin at these addresses, with these lengths."""
-    groups = [_tuple_type(group) for group in walk.ARGUMENTS]
+    groups = [_tuple_type(group) for group in segment_loop.ARGUMENTS]
     return types.Tuple(groups)(addresses, lengths), _arguments
 
 
 def _tuple_type(group: type[tuple[Any, ...]]) -> Any:
     arrays = []
-    for kind in walk.kinds(group).values():
+    for kind in segment_loop.kinds(group).values():
         entry = getattr(types, kind.dtype)
         whole = types.Array(entry, kind.dimensions, "C")
         arrays.append(types.CPointer(entry) if kind.bare else whole)
@@ -130,7 +130,7 @@ def _view(
 
 
 def enter(addresses: int, lengths: int, following: int) -> None:
-    """`segment_loop.run_many` of arrays given by their addresses, and by all their lengths in order."""
+    """`segment_loop.run_many` of arrays given by their addresses, and all lengths in order."""
     plan, members, tables, room = arguments(addresses, lengths)
     run_many(plan, members, tables, room, following != 0)
 
@@ -138,7 +138,7 @@ def enter(addresses: int, lengths: int, following: int) -> None:
 def machine_code() -> bytes:
     """The object file of the loops, with `enter` as ``step_loop``."""
     ours = {"call": call, "call_with": call_with, "arguments": arguments}
-    known = {**vars(rosenbrock), **vars(walk), **ours}
+    known = {**vars(rosenbrock), **vars(segment_loop), **ours}
     for driver in DRIVERS:
         known[driver.__name__] = compiled(FunctionType(driver.__code__, known))
     whole = compiled(FunctionType(enter.__code__, known))

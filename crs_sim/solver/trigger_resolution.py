@@ -202,7 +202,7 @@ class CompiledRunner:
 
     def interval(self, book: DecisionLog) -> Interval:
         """The next window or the rest of one; the whole run where windows cannot be used."""
-        until, first = self.rules.until, book.settled
+        until, first = self.rules.until, book.decided_until
         if not self.in_windows:
             return Interval(-math.inf, until, _doses_given(self.rules, book))
         windows = math.floor((max(first, 0.0) + SAME_TIME) / WINDOW) + 1
@@ -279,7 +279,7 @@ def _resolve(rules: Rules, n_members: int, runner: Runner) -> list[MemberGroup]:
         by_interval: dict[Interval, list[Member]] = {}
         for member in waiting:
             if rules.over(member.book):
-                book = replace(member.book, settled=rules.until)
+                book = replace(member.book, decided_until=rules.until)
                 finished.setdefault(book, []).append(member.row)
             else:
                 by_interval.setdefault(runner.interval(member.book), []).append(member)
@@ -317,11 +317,11 @@ def _advance(
         book = rules.decide(member.book, levels[i], by_minute[i][0] if i in by_minute else None)
         if book is None:
             end = math.inf if samples.failed[i] else interval.last
-            book, states = replace(member.book, settled=end), samples.states[i, -1]
-        elif levels[i].cover(book.settled):
-            states = samples.states[i, np.searchsorted(days, book.settled - SAME_TIME)]
+            book, states = replace(member.book, decided_until=end), samples.states[i, -1]
+        elif levels[i].cover(book.decided_until):
+            states = samples.states[i, np.searchsorted(days, book.decided_until - SAME_TIME)]
         else:
-            at = np.searchsorted(by_minute[i][0].days, book.settled - SAME_TIME)
+            at = np.searchsorted(by_minute[i][0].days, book.decided_until - SAME_TIME)
             states = by_minute[i][1][at]
         following.append(Member(member.row, book, states))
     return following

@@ -9,7 +9,7 @@ The folder is the user's cache folder, or the one named by the environment varia
 # Ours, since atomicwrites is archived and safer writes one file at a time: neither removes, when
 # the disk is full, the other files and folders it made.
 # Ours, since joblib.Memory and diskcache keep pickled results: neither keeps a source file to be
-# imported, or checks what it reads against a checksum. Where the folder is, platformdirs says.
+# imported, or checks what it reads against a checksum. The folder is that of platformdirs.
 
 from __future__ import annotations
 

@@ -178,13 +178,13 @@ def _short(value: Any) -> str:
 METADATA_KEY = b"crs_sim"
 
 
-def parquet_bytes(columns: Mapping[str, Any], says: Mapping[str, object]) -> bytes:
+def parquet_bytes(columns: Mapping[str, Any], metadata: Mapping[str, object]) -> bytes:
     """A table as the content of a Parquet file.
 
     Parameters
     ----------
     columns : name to (n_rows,) numbers or strings; strings are dictionary encoded
-    says : metadata, must be JSON serialisable
+    metadata : metadata, must be JSON serialisable
 
     Examples
     --------
@@ -200,7 +200,7 @@ def parquet_bytes(columns: Mapping[str, Any], says: Mapping[str, object]) -> byt
         array = pa.array(np.asarray(values).tolist(), pa.string()) if _texts(values) else pa.array(
             np.asarray(values))  # fmt: skip
         arrays[name] = array.dictionary_encode() if _texts(values) else array
-    table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: json.dumps(says).encode()})
+    table = pa.table(arrays).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     stream = pa.BufferOutputStream()
     pq.write_table(table, stream, compression="zstd")
     return bytes(stream.getvalue().to_pybytes())

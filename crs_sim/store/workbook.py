@@ -4,7 +4,7 @@ A sheet has a path inside the workbook, ``patient7.xlsx/doses``. Its cells are c
 a CSV file.
 """
 
-# Ours round openpyxl, since pandas.read_excel and calamine give values only: a formula that was
+# Ours, around openpyxl, since pandas.read_excel and calamine give values only: a formula that was
 # saved without its value is to them an empty cell.
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Gauss-Newton leaves out, learnt: on a problem whose S is known in closed form.
+"""What Gauss-Newton leaves out, secant: on a problem whose S is known in closed form.
 
 Two residuals, 10 (x - 1) and 5 - 3 x^2 + y, beside one for each of x and y: at the optimum the
 bent one is large, so S is far from nothing.
@@ -28,7 +28,7 @@ def left_out(x: Array) -> Array:
 
 
 def descend(curved: bool) -> tuple[int, Array, SecantCorrection]:
-    """How many slopes were asked for, where it ended, and what was learnt."""
+    """How many slopes were asked for, where it ended, and what was secant."""
     known, asked = SecantCorrection(), 0
 
     def both(x: Array) -> Array:
@@ -65,9 +65,9 @@ def test_steps_closing_in_on_the_optimum_teach_what_is_left_out(closer: float, s
     for k in range(steps):
         x = there + closer**k * around[k % 3]
         known = known.after(x, residuals(x), slopes(x))
-        off.append(np.abs(known.learnt - left_out(there)).max())
+        off.append(np.abs(known.secant - left_out(there)).max())
     assert off[-1] < 1e-3 * off[0]
-    assert known.trusted
+    assert known.reliable
     assert known.rows.T @ known.rows == pytest.approx(left_out(there), abs=0.02)
 
 
@@ -76,17 +76,17 @@ def test_a_step_is_explained_exactly() -> None:
     known = SecantCorrection().after(first, residuals(first), slopes(first))
     known = known.after(second, residuals(second), slopes(second))
     own = (slopes(second) - slopes(first)).T @ residuals(second)
-    assert known.learnt @ (second - first) == pytest.approx(own, rel=1e-12)
+    assert known.secant @ (second - first) == pytest.approx(own, rel=1e-12)
 
 
 def test_rows_leave_the_gradient_alone_and_hold_only_what_is_positive() -> None:
     known = SecantCorrection(np.zeros(2), np.zeros(4), np.zeros((4, 2)), np.diag([4.0, -9.0]), True)
     assert known.rows.T @ known.rows == pytest.approx(np.diag([4.0, 0.0]))
-    assert not SecantCorrection(learnt=np.eye(2)).rows.any()
+    assert not SecantCorrection(secant=np.eye(2)).rows.any()
 
 
 def test_standing_still_teaches_nothing() -> None:
     here = np.array([1.0, 0.5])
     known = SecantCorrection().after(here, residuals(here), slopes(here))
     again = known.after(here, residuals(here), slopes(here))
-    assert not again.learnt.any() and not again.trusted
+    assert not again.secant.any() and not again.reliable

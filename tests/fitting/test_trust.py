@@ -88,4 +88,4 @@ def test_the_condition_number_is_that_of_the_correlations(good):
     assert condition_text(good) == f"condition number of the correlations {good.condition:.3g}"
     tight = 1 - 1e-5
     close = replace(good, covariance=np.array([[1.0, tight], [tight, 1.0]]))
-    assert "can hardly be told apart" in condition_text(close)
+    assert "can hardly be distinguished" in condition_text(close)
