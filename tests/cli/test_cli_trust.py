@@ -163,14 +163,15 @@ def test_each_observation_is_left_out(problem, whole):
 HELD = """
 # with two of them kept it waits to be killed
 import sys, time
-from crs_sim import cli, profilefiles
-plain = profilefiles.append_omission
+from crs_sim.cli import main
+from crs_sim.uncertainty import profiles
+plain = profiles.append_omission
 def held(path, *rest):
     if path.exists() and path.read_bytes().count(b"\\n") == 2:
         time.sleep(1e4)
     plain(path, *rest)
-profilefiles.append_omission = held
-cli.main()
+profiles.append_omission = held
+main()
 """
 
 

@@ -17,18 +17,18 @@ from crs_sim.simulation.workers import process_map
 JOB = """
 import os, time
 from pathlib import Path
-from crs_sim.workers import stop_if_asked
+from crs_sim.simulation.workers import raise_if_stopped
 
 def job(folder):
     Path(folder, str(os.getpid())).touch()
     while True:
-        stop_if_asked()
+        raise_if_stopped()
         time.sleep(0.02)
 """
 SCRIPT = """
 from job import job
-from crs_sim.workers import each
-each(job, ["pids", "pids"], workers=2)
+from crs_sim.simulation.workers import process_map
+process_map(job, ["pids", "pids"], workers=2)
 """
 
 

@@ -137,7 +137,7 @@ KILLED = """
 # at the fourth draw it waits to be killed
 import sys, time
 from normal_posterior import SHORT, around, linear
-from crs_sim import sampler
+from crs_sim.uncertainty import sampler
 sampler.SAVE_EVERY = 0.0
 sampler.sample(around(linear()), SHORT, folder=sys.argv[1],
                progress=lambda done, *_: time.sleep(1e4 if done > 3 else 0))
