@@ -33,7 +33,7 @@ from typing import Any
 
 from lazy_loader import attach_stub
 
-_public, __dir__, __all__ = attach_stub(__name__, __file__)
+_public, _, __all__ = attach_stub(__name__, __file__)
 __all__ += ["__version__"]
 
 
@@ -44,3 +44,7 @@ def __getattr__(name: str) -> Any:
 
         return package_version()
     return _public(name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,10 +4,10 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 
 ===============  ==========================================================
 options.py       what commands share: option values, progress, tables
-fit.py           fit, replay
 population.py    fit-all, population
-predict.py       predict, compare, compare-fits
 uncertainty.py   profile, leave-one-out, sample
+fit.py           fit, replay
+predict.py       predict, compare, compare-fits
 scenarios.py     search, sensitivity
 command_line.py  simulate, check, show, new, export, and the commands above
 ===============  ==========================================================

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import CrsSimError
+from ..store import package_version
 from .workers import process_map, thread_map
 
 if TYPE_CHECKING:
@@ -259,9 +260,9 @@ def _check_workers(address: str, client: Client) -> None:
         raise CrsSimError(
             f"cluster {address}  has no workers; start some with: dask worker {address}"
         ) from None
-    ours = version()
+    ours = package_version()
     try:
-        theirs = client.run(version)
+        theirs = client.run(package_version)
     except (ImportError, AttributeError):
         raise CrsSimError(
             f"cluster {address}: its workers have no crs-sim; install version {ours} there"
@@ -272,13 +273,6 @@ def _check_workers(address: str, client: Client) -> None:
                 f"cluster {address}: worker {worker} has crs-sim {found}, this is {ours}; install "
                 "the same version everywhere, or the numbers may differ"
             )
-
-
-def version() -> str:
-    """Version of this package in the process that runs this."""
-    from ..store import package_version
-
-    return package_version()
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 
 ===================  ========================================================================
+draws.py             Laplace draws, chains on disk, convergence; the only door to arviz-stats
+cross_validation.py  fits without some observations; model structures compared
 profiles.py          Profile: the cost as one parameter is moved; its log on disk
 profiling.py         profiles computed
-draws.py             Laplace draws, chains on disk, convergence; the only door to arviz-stats
 posterior.py         Posterior: draws, and whether they have converged
 sampler.py           sample; the only door to emcee
 predictions.py       predict: bands of every observable under any scenario
 predictive_check.py  observations beside the posterior's predictions of them
-cross_validation.py  fits without some observations; model structures compared
 ===================  ========================================================================
 """
 

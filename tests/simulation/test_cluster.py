@@ -285,7 +285,7 @@ def test_a_cluster_without_workers_is_said(monkeypatch):
 
 
 def test_another_version_on_a_worker_is_refused(cluster, monkeypatch):
-    monkeypatch.setattr(door, "version", lambda: "99.0")
+    monkeypatch.setattr("crs_sim.store.files.version", lambda _: "99.0")
     with pytest.raises(CrsSimError, match=r"has crs-sim .*, this is 99.0; install the same"):
         parallel_map(abs, [1], workers=cluster.scheduler_address)
 
