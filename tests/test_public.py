@@ -50,7 +50,7 @@ def test_import_does_nothing():
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="attribute simulat$"):
+    with pytest.raises(AttributeError, match=r"attribute simulat$"):
         crs_sim.simulat  # noqa: B018
 
 
