@@ -120,7 +120,7 @@ def test_the_committed_tables_parse():
 
 
 def test_the_csv_of_a_run_is_that_of_its_table():
-    from crs_sim.store.files import csv_text
+    from crs_sim.simulation.simulation import csv_text
 
     run = simulate(load_model("crs"), load_patient("ruemmele2025").scenario, until=2)
     assert csv_text(run) == run.table().to_csv(index=False, lineterminator="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from crs_sim.scenarios.files_of_search import files_of_search, scenarios_text
+from crs_sim.scenarios.search_files import files_of_search, scenarios_text
 from full_disk import fill_disk
 from tiny_case import write_case
 
