@@ -103,7 +103,7 @@ def test_the_shipped_prior_is_honest_about_every_number():
 
 
 def test_the_case_and_the_prior_share_no_number():
-    prior = read_prior("crs").says
+    prior = read_prior("crs").content
     text = (root() / "fits/ruemmele2025/problem.toml").read_text(encoding="utf-8")
     assert "[grade]" not in text
     assert [n for n in prior.noise if f"[noise.{n}]" in text] == ["cxcl10", "crp"]

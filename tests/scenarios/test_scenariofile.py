@@ -144,7 +144,8 @@ def test_endpoints_are_checked_too(problem, tmp_path):
 @pytest.mark.parametrize(("head", "words"), [
     (HEAD.replace("12", "1e9"), "key until"),
     (HEAD.replace("worst_grade", "peak_amount"), "'peak_amount' is listed twice"),
-    (HEAD.replace("worst_grade", "amount_d13"), "endpoints: amount_d13 is after the end of the runs on day 12"),
+    (HEAD.replace("worst_grade", "amount_d13"),
+     "endpoints: amount_d13 is after the end of the runs on day 12"),
 ])  # fmt: skip
 def test_what_the_runs_cannot_answer_is_refused(problem, tmp_path, head, words):
     with pytest.raises(CrsSimError, match=f"scenarios.toml, {words}" if "key" in words else words):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from crs_sim.scenarios.search_files import files_of_search, scenarios_text
 from full_disk import fill_disk
 from tiny_case import write_case
 
@@ -22,6 +21,7 @@ from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
 from crs_sim.scenarios import searching
 from crs_sim.scenarios.scenario_file import load_scenarios
+from crs_sim.scenarios.search_files import files_of_search, scenarios_text
 from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
 
