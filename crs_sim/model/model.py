@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..errors import ModelError, unknown_name
+from ..store import markdown
 from .units import pretty
 
 
@@ -219,18 +220,18 @@ def listing(model: Model) -> str:
         "## Equations",
         "```\n" + "\n".join(_equations(model)) + "\n```",
         "## States",
-        _table(("state", "at day 0", "unit", "meaning", "source"),
+        markdown(("state", "at day 0", "unit", "meaning", "source"),
                [(s.id, s.initial, *_tail(s)) for s in model.states]),
         "## Quantities",
-        _table(("quantity", "unit", "meaning", "source"),
+        markdown(("quantity", "unit", "meaning", "source"),
                [(q.id, *_tail(q)) for q in model.quantities]),
         "## Parameters",
-        _table(("parameter", "value", "unit", "meaning", "source"),
+        markdown(("parameter", "value", "unit", "meaning", "source"),
                [(p.id, _number(p), *_tail(p)) for p in model.parameters]),
     ]  # fmt: skip
     if model.drugs:
         columns = ("drug", "enters", "unit", "hours", "molar mass, g/mol", "bioavailability", "")
-        parts += ["## Drugs", _table(columns, [_drug(d) for d in model.drugs])]
+        parts += ["## Drugs", markdown(columns, [_drug(d) for d in model.drugs])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -262,8 +263,3 @@ def _drug(drug: Drug) -> tuple[str, ...]:
     hours = drug.duration or (f"at {drug.rate}" if drug.rate else f"{drug.hours:g}")
     hours += f", after {drug.lag}" if drug.lag else ""
     return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

@@ -347,7 +347,7 @@ def _failed(model: Model, segment: Segment, day: float, states: Array, words: st
     )
 
 
-def check_method(method: str, known: tuple[str, ...] = METHODS) -> None:
-    """Refuse a method that is not one of the known."""
-    if method not in known:
-        raise InputError(f"method {method!r} is not known: choose {', '.join(known)}")
+def check_method(method: str) -> None:
+    """Refuse a method that is not one of `METHODS`."""
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is not known: choose {', '.join(METHODS)}")
