@@ -2,7 +2,10 @@
 
 - **Records are processed in order.** A sample written before a dose at the same time is taken
   before it, one written after it, after; one at the time of an ADDL dose, after that dose; one at
-  the arrival of a lagged dose, before it. Day 0 is a subject's first record.
+  the arrival of a lagged bolus, after it (``lagged_doses = "after samples"`` in the map: before
+  it). Day 0 is a subject's first record.
+- **Values travel with their record.** Its dose, its sample and its steady state have the covariates
+  of their own row, whatever a later row of the same time says.
 - **Times ascend** within a subject. Only a reset (EVID 3, 4) may go back; days then count on from
   the previous record.
 - **The records of a subject are contiguous.** NONMEM takes a repeated ID as a new subject; here it
@@ -12,8 +15,8 @@
   reset, or SS = 1, stops running infusions and cancels doses in their lag time.
 - **SS = 2 adds** the steady state to the current states: exact for a linear model, as in NONMEM for
   any. A constant infusion (SS, AMT = 0, RATE > 0) ends at its record.
-- **Covariates** are carried forward: a value holds until the next one (last observation carried
-  forward; NONMEM carries the next one backward).
+- **Between records covariates** are carried forward: a value holds until the next one. With
+  ``covariates_between = "backward"`` in the map a value holds from the record before, as in NONMEM.
 
 An invalid column or cell is an error with file, row and column; unused ones are reported in notes.
 """
@@ -21,7 +24,7 @@ An invalid column or cell is an error with file, row and column; unused ones are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +33,13 @@ from ..errors import FileError, InputError, unknown_name, with_location
 from ..model import Model
 from ..store import number
 from .nonmem_columns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
-from .nonmem_records import observables_by_default, read_drug, read_observation, read_time
+from .nonmem_records import (
+    covariate_rows,
+    observables_by_default,
+    read_drug,
+    read_observation,
+    read_time,
+)
 from .patient import Observation, Observations, Patient
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
@@ -113,8 +122,8 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     patients, samples = [], []
     for id, rows in _subjects(data):
         subject = Subject(data, model, id)
-        for row, record, cells in rows:
-            subject.add(row, record, cells)
+        for (row, record, _), values in zip(rows, covariate_rows(data, id, rows), strict=True):
+            subject.add(row, record, values)
         patients.append(subject.patient())
         samples += subject.samples
         notes += subject.notes
@@ -203,6 +212,7 @@ class Subject:
         self.samples: list[Sample] = []
         self.notes: list[str] = []
         self.courses: dict[str, list[tuple[float, float]]] = {p: [] for p in data.covariates}
+        """Of each covariate its values, each with the day from which it holds."""
         self.start: float | datetime | None = None
         self.shift, self.last, self.row = 0.0, 0.0, 0
         self.now, self.stage = 0.0, BEFORE
@@ -254,21 +264,37 @@ class Subject:
         self.stage = stage
         return just_after(self.now) if stage == AFTER else self.now
 
-    # --- records
+    def _move(self, day: float, values: Mapping[str, float]) -> None:
+        """Move to the next record's place in time, and to its covariates.
 
-    def add(self, row: int, record: DataRow, cells: Mapping[str, str]) -> None:
-        """Add the next record."""
-        day = self._day(row, record)
+        Values that differ within one time begin clearly after all that precedes them there, so that
+        no dose or sample sees another record's.
+        """
+        beyond = just_after(just_after(self.now))
+        backward = self.data.map.covariates_between == "backward"
+        changed = [p for p, v in values.items() if self.courses[p] and self.courses[p][-1][1] != v]
         if day > self.last:
             given = any(abs(day - other) <= SAME_TIME for other in self.additional)
             self.now, self.stage = day, GIVING if given else BEFORE
-        self._covariates(row, cells, day)
+        if changed and (day <= self.last or (backward and beyond > self.now)):
+            self.now, self.stage = beyond, BEFORE
+        for parameter, value in values.items():
+            if parameter in changed or not self.courses[parameter]:
+                since = beyond if backward and self.samples else self.now
+                self.courses[parameter].append((since, value))
+
+    # --- records
+
+    def add(self, row: int, record: DataRow, values: Mapping[str, float]) -> None:
+        """Add the next record; ``values`` are its covariates."""
+        day = self._day(row, record)
+        self._move(day, values)
         observable = ""
         if record.event in (RESET, RESET_DOSE):
             self.resets.append(self._at(RESETTING))
             self.additional = []
         if record.event in (DOSE, RESET_DOSE):
-            sampled = just_after(self._dose(row, record))
+            sampled = just_after(self._dose(row, record, day))
         elif record.event == RESET:
             sampled = just_after(self.now)
         else:
@@ -291,28 +317,14 @@ class Subject:
         )
         self.last, self.row = day, row
 
-    def _covariates(self, row: int, cells: Mapping[str, str], day: float) -> None:
-        for parameter, col in self.data.covariates.items():
-            if col not in cells:
-                continue
-            try:
-                value = number(cells[col])
-            except ValueError as error:
-                raise FileError(f"{self.data.where(row, col)}: {error}") from None
-            course = self.courses[parameter]
-            if not course and self.row:
-                raise FileError(
-                    f"{self.data.where(row, col)}: is the first value of {parameter} for subject "
-                    f"{self.id}; give one on the subject's first record, to be carried forward"
-                )
-            if not course or course[-1][1] != value:
-                course.append((day, value))
-
-    def _dose(self, row: int, record: DataRow) -> float:
+    def _dose(self, row: int, record: DataRow, day: float) -> float:
         """Add a dose and its ADDL doses; return the day it is given."""
         drug, unit = read_drug(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
         self.additional = [] if record.SS == 1 else self.additional
+        early = when - day
+        if self.data.map.lagged_doses == "before samples":
+            early = just_after(early)
         first = Dose(
             when, drug.name, record.AMT, unit,
             hours=0.0 if record.RATE == 0 else None,
@@ -320,16 +332,14 @@ class Subject:
             modelled={-1: "rate", -2: "duration"}.get(int(record.RATE), ""),  # type: ignore[arg-type]
             steady=("", "alone", "added")[record.SS],  # type: ignore[arg-type]
             every=record.II * self.hours if record.SS else 0.0,
+            early=early if drug.lag else 0.0,
         )  # fmt: skip
         self.doses.append(first)
         every = record.II * self.hours
         for k in range(1, record.ADDL + 1):
             later = when + k * every / HOURS_PER_DAY
             self.additional.append(later)
-            self.doses.append(
-                Dose(later, drug.name, first.amount, unit, first.hours, first.rate, first.modelled,
-                     ordered=when)
-            )  # fmt: skip
+            self.doses.append(replace(first, day=later, steady="", every=0.0, ordered=when))
         return when
 
     # --- result
@@ -337,13 +347,10 @@ class Subject:
     def patient(self) -> Patient:
         """The patient, after all records are added."""
         values, changes = {}, []
+        holds = {"forward": "each value holds until the next (carried forward; NONMEM's rule is "
+                 'covariates_between = "backward")',
+                 "backward": "each value holds from the record before (NONMEM's rule)"}  # fmt: skip
         for parameter, course in self.courses.items():
-            if not course:
-                col = self.data.covariates[parameter]
-                raise FileError(
-                    f"{self.data.where(self.row, col)}: subject {self.id} has no {parameter}; "
-                    "fill it in on its first record, or leave the column out"
-                )
             values[parameter] = course[0][1]
             ends = [day for day, _ in course[2:]] + [float("inf")]
             changes += [
@@ -352,7 +359,8 @@ class Subject:
                 if day < end
             ]
             if len(course) > 1:
-                self.notes.append(f"{self.id}|{parameter} changes; each value holds until the next")
+                self.notes.append(f"{self.id}|{parameter} changes; "
+                                  f"{holds[self.data.map.covariates_between]}")  # fmt: skip
         if not self.observations:
             self.notes.append(f"{self.id}|no observation: only the prior is informative")
         elif len(self.observations) == 1:

@@ -8,6 +8,10 @@ Standard names need no map. A small TOML file maps other names, compartment numb
     drug = "oral"                      # if there is no CMT
     observable = "c_central"           # if DVID is empty, and CMT is not mapped
     ignore = ["COMMENT"]               # columns not to report as unused
+    covariates_between = "forward"     # or "backward", NONMEM's rule: a value holds from the
+                                       # record before its own
+    lagged_doses = "before samples"    # of the instant at which they arrive, as in NONMEM; or
+                                       # "after samples"
 
     [columns]                          # standard name = name in the data set
     DV = "CONC"
@@ -70,6 +74,8 @@ class ColumnMap(Record):
     drug: str = ""
     observable: str = ""
     ignore: tuple[str, ...] = column(default=(), strict=False)
+    covariates_between: Literal["forward", "backward"] = "forward"
+    lagged_doses: Literal["before samples", "after samples"] = "before samples"
     columns: dict[str, str] = column(default_factory=dict)
     drugs: dict[str, str] = column(default_factory=dict)
     observables: dict[str, str | ObservableEntry] = column(default_factory=dict)

@@ -7,7 +7,7 @@ a time zone is an error with its location.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -50,6 +50,49 @@ def _zoned(time: datetime, text: str, zone: str, where: str) -> datetime:
         return time.replace(tzinfo=ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError):
         raise FileError(f"{where}: time_zone {zone!r} of the map is unknown") from None
+
+
+def covariate_rows(
+    data: DataSet, id: str, rows: Sequence[tuple[int, DataRow, Mapping[str, str]]]
+) -> list[dict[str, float]]:
+    """The covariates of each record of a subject, by parameter; empty cells are filled.
+
+    An empty cell has the value of the record above it; where the map carries covariates backward,
+    that of the next record which has one.
+
+    Raises
+    ------
+    FileError
+        For a cell that is not a number, a subject without any value, or, carried forward, without
+        one on its first record.
+    """
+    filled: list[dict[str, float]] = [{} for _ in rows]
+    backward = data.map.covariates_between == "backward"
+    for parameter, col in data.covariates.items():
+        own = [(n, row, cells[col]) for n, (row, _, cells) in enumerate(rows) if col in cells]
+        if not own:
+            raise FileError(
+                f"{data.where(rows[-1][0], col)}: subject {id} has no {parameter}; "
+                "fill it in on its first record, or leave the column out"
+            )
+        if own[0][0] and not backward:
+            raise FileError(
+                f"{data.where(own[0][1], col)}: is the first value of {parameter} for subject "
+                f"{id}; give one on the subject's first record, to be carried forward"
+            )
+        values = {n: _covariate(data, row, col, cell) for n, row, cell in own}
+        value = values[own[-1][0] if backward else 0]
+        for n in range(len(rows))[:: -1 if backward else 1]:
+            value = values.get(n, value)
+            filled[n][parameter] = value
+    return filled
+
+
+def _covariate(data: DataSet, row: int, col: str, cell: str) -> float:
+    try:
+        return number(cell)
+    except ValueError as error:
+        raise FileError(f"{data.where(row, col)}: {error}") from None
 
 
 def read_drug(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:

@@ -110,10 +110,115 @@ def test_a_sample_at_the_time_of_an_additional_dose_follows_it(study):
     assert predicted(study(rows))[1] == pytest.approx(100 * np.exp(-12 * K), rel=1e-7)
 
 
-def test_a_sample_at_the_moment_a_lagged_dose_arrives_precedes_it(study):
-    rows = "ID,TIME,DV,AMT,EVID,CMT,II,ADDL\n1,0,.,100,1,2,6,1\n1,3,9,.,0,2,.,.\n1,9,9,.,0,2,.,.\n"
-    found = predicted(study(rows), ONE.with_values(lag_iv=3 / 24))
-    assert found == pytest.approx([0, 0, 100 * np.exp(-6 * K)], rel=1e-7)
+def test_a_lagged_dose_arrives_before_the_samples_of_that_instant(study):
+    """As in NONMEM 7.4.3 and 7.5.1; the map may say otherwise."""
+    rows = """
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL
+1,0,.,100,1,2,6,1
+1,3,9,.,0,2,.,.
+1,9,9,.,0,2,.,.
+1,9,.,50,1,2,.,.
+1,9,9,.,0,2,.,.
+"""
+    lagged, left = ONE.with_values(lag_iv=3 / 24), 100 * np.exp(-6 * K)
+    found = predicted(study(rows), lagged)
+    assert found == pytest.approx([0, 100, left + 100, left + 100, left + 100], rel=1e-7)
+    found = predicted(study(rows, 'lagged_doses = "after samples"\n'), lagged)
+    assert found[:3] == pytest.approx([0, 0, left], rel=1e-7)
+
+
+@pytest.mark.parametrize("lag", [4, 24, 28])
+@pytest.mark.parametrize("ss", [1, 2])
+def test_the_lag_of_a_steady_state_whatever_its_length(study, lag, ss):
+    """Samples at and around the arrival, against the doses written out one by one."""
+    times = (3, lag % 24, lag % 24 + 1, lag, lag + 1, lag + 24)
+    samples = "".join(f"1,{t + 1},9,.,0,2,.,.\n" for t in sorted({t for t in times if t}))
+    head = "ID,TIME,DV,AMT,EVID,CMT,II,SS\n1,0,9,.,0,2,.,.\n"
+    lagged = ONE.with_values(lag_iv=lag / 24)
+    found = predicted(study(f"{head}1,1,.,100,1,2,24,{ss}\n{samples}"), lagged)[1:]
+
+    def level(t):
+        last = lag if t >= lag else lag - 24 * (1 + (lag - t - 1e-9) // 24)
+        return 100 * np.exp(-K * (t - last)) / (1 - np.exp(-24 * K)) if t < lag + 24 else 0
+
+    expected = [level(t) for t in sorted({t for t in times if t})]
+    beyond = 100 * np.exp(-24 * K) / (1 - np.exp(-24 * K))
+    expected = [e if e else beyond for e in expected]
+    assert found[1:] == pytest.approx(expected, rel=1e-6)
+
+
+def superposed(t, doses):
+    """Amount after boluses (hour, amount), each there from its own hour on."""
+    return sum(amount * np.exp(-K * (t - hour)) for hour, amount in doses if t >= hour)
+
+
+def test_two_doses_at_one_time_have_the_values_of_their_own_records(study):
+    """Share, lag, duration and rate; in either order, and with samples between."""
+    head = "ID,TIME,DV,AMT,RATE,EVID,CMT,f_iv,lag_iv,d_iv\n"
+    after = "".join(f"1,{t},3,.,.,0,2,0.9,0,0.3\n" for t in (0, 1, 2, 4))
+    one, two = "1,0,.,100,0,1,2,0.5,0.125,0.1\n", "1,0,.,60,0,1,2,0.25,0,0.2\n"
+    between = "1,0,9,.,.,0,2,0.7,0.5,0.4\n"
+    expected = [15, *(superposed(t, ((0, 15), (3, 50))) for t in (1, 2, 4))]
+    for rows in (one + two, two + one, one + between + two, between + two + one):
+        assert predicted(study(head + rows + after))[-4:] == pytest.approx(expected, rel=1e-6)
+    drips = "1,0,.,100,-2,1,2,0.5,0,0.25\n1,0,.,100,-2,1,2,0.5,0,0.125\n"
+    found = predicted(study(head + drips + "1,9,3,.,.,0,2,1,0,0\n"))[-1]
+    e = lambda hours: np.exp(-K * hours)  # noqa: E731
+    assert found == pytest.approx(50 / 6 / K * (1 - e(6)) * e(3) + 50 / 3 / K * (1 - e(3)) * e(6),
+                                  rel=1e-6)  # fmt: skip
+
+
+def test_a_sample_has_the_covariates_of_its_own_record(study):
+    """Volume 30 for the sample, 60 for the dose of the same time; samples after it have theirs."""
+    found = study("""
+ID,TIME,EVID,AMT,CMT,DV,v
+1,0,1,300,2,.,30
+1,5,0,.,2,9,30
+1,5,1,300,2,.,60
+1,5,0,.,2,9,30
+1,5,0,.,2,9,60
+1,5,0,.,2,9,15
+""")
+    level = predicted(found) / 30
+    left = 300 * np.exp(-5 * K)
+    assert level[1:] == pytest.approx(
+        [left / 30, (left + 300) / 60, (left + 300) / 30, (left + 300) / 60, (left + 300) / 15],
+        rel=1e-6)  # fmt: skip
+
+
+def test_covariates_carried_backward_as_nonmem_does(study):
+    rows = """
+ID,TIME,DV,AMT,EVID,CMT,cl
+1,0,.,100,1,2,72
+1,4,3,.,0,2,24
+1,8,3,.,0,2,.
+1,10,3,.,0,2,96
+1,10,.,50,1,2,48
+1,12,3,.,0,2,36
+"""
+    found = study(rows, 'covariates_between = "backward"\n')
+    sums = np.array([4 * 24, 4 * 96, 2 * 96])
+    expected = 100 * np.exp(-np.cumsum(sums) / 24 / 30)
+    last = (expected[-1] + 50) * np.exp(-2 * 36 / 24 / 30)
+    assert predicted(found)[1:] == pytest.approx([*expected, expected[-1] + 50, last], rel=1e-6)
+    assert any("cl changes; each value holds from the record before" in n for n in found.notes)
+    late = "ID,TIME,AMT,CMT,DV,cl\n1,0,100,2,.,.\n1,3,.,2,3,48\n"
+    found = predicted(study(late, 'covariates_between = "backward"\n'))
+    assert found[1] == pytest.approx(100 * np.exp(-3 * 48 / 24 / 30), rel=1e-6)
+
+
+def test_additional_doses_keep_the_values_of_their_record(study):
+    """Whatever a record at the time of one of them says."""
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL,f_iv
+1,0,.,100,1,2,6,2,0.5
+1,6,9,.,0,2,.,.,1.0
+1,6,.,10,1,2,.,.,0.1
+1,13,9,.,0,2,.,.,1.0
+""")
+    doses = ((0, 50), (6, 50), (6, 1), (12, 50))
+    assert predicted(found)[[1, 3]] == pytest.approx(
+        [superposed(6, doses) - 1, superposed(13, doses)], rel=1e-6)  # fmt: skip
 
 
 def test_time_may_go_back_at_a_reset(study):
