@@ -141,8 +141,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     for rows in by_subject(data):
         subject = Subject(data, model, rows[0][1].ID)
         subjects.append(subject)
-        with mistakes.kept():
-            subject.add_all(rows)
+        subject.add_all(rows)
     mistakes.report()
     patients = tuple(subject.patient() for subject in subjects)
     notes += [note for subject in subjects for note in subject.notes]
@@ -274,12 +273,12 @@ class Subject:
                 self.courses[parameter].append((since, value))
 
     def add_all(self, rows: Rows) -> None:
-        """Add all records; what is wrong with some of them is raised together.
+        """Add all records; what is wrong with some is kept with the data set's other mistakes.
 
         If a row is missing because it could not be read, its covariates may be: then they are not
         judged.
         """
-        mistakes = Mistakes()
+        mistakes = self.data.mistakes
         try:
             values = covariate_rows(self.data, self.model, rows)
         except CrsSimError as error:
@@ -289,7 +288,6 @@ class Subject:
         for (row, record, _), own in zip(rows, values, strict=True):
             with mistakes.kept():
                 self.add(row, record, own)
-        mistakes.report()
 
     def add(self, row: int, record: DataRow, values: Mapping[str, float]) -> None:
         """Add the next record; ``values`` are its covariates."""

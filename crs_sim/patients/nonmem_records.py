@@ -279,6 +279,10 @@ def _advice(data: DataSet, model: Model, column: str, key: str) -> str:
     leave = f'leave_out = ["{key}"] leaves the rows of {column} {key} out'
     if not free and taken:
         return f"{column} {key} is not in the map: {leave}"
+    observed = (r for _, r, _ in data.rows if r.event == OBSERVATION and not r.MDV)
+    if len({_key(getattr(record, column)) for record in observed}) > 1:  # which is it?
+        which = f'write {key} = "..." under [observables] in the map if it is one of'
+        return f"{which} {', '.join(free)}; {leave}"
     return f'write {key} = "{example}" under [observables] in the map, or {leave}'
 
 
@@ -302,6 +306,9 @@ def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
         If there is a second number in CMT: it may be another observable.
     """
     name = _only_observable(data, model)
+    for col in data.map.ignore if name else ():
+        if col.upper() in ("DVID", "YTYPE"):
+            yield f"column {col} is ignored, so that every DV is taken as {name}"
     first: tuple[str, int] | None = None
     for row, record, _ in data.rows if name else ():
         key = _key(record.CMT)
