@@ -43,6 +43,8 @@ class Dose:
     every : float, dosing interval of the steady state in hours
     ordered : float or None, the day whose parameter values give lag, bioavailability and infusion
         time, if not ``day``; a reset after it cancels the dose
+    early : float, days by which a lagged bolus arrives before ``day`` plus its lag: a nanoday or
+        so, where it is to precede whatever else happens at that instant
     """
 
     day: float
@@ -55,9 +57,10 @@ class Dose:
     steady: Literal["", "alone", "added"] = ""
     every: float = 0.0
     ordered: float | None = None
+    early: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("day", "amount", "hours", "rate", "every", "ordered"):
+        for name in ("day", "amount", "hours", "rate", "every", "ordered", "early"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"dose of {self.drug}: {name} is {value}; give a finite number")
@@ -223,6 +226,8 @@ def expand(
             amount *= _bioavailability(drug.bioavailability, values, dose)
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
         length, start = _length(model, dose, drug, amount, values), dose.day + lag
+        if dose.early and lag > dose.early and not length:
+            start -= dose.early
         inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
     return tuple(inputs)
 

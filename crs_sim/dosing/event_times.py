@@ -148,8 +148,10 @@ def _tails(item: Input) -> Iterable[Input]:
         return
     for k in range(_whole(item.lag + item.length, cycle), 0, -1):
         start = item.start - k * cycle
+        if day - SAME_TIME - item.dose.early <= start < day:  # the one that arrives on the day
+            start = day
         earlier = replace(item, start=start, stop=start + item.length)
-        if start >= day - SAME_TIME:
+        if start >= day:
             yield earlier
         elif earlier.stop > day + SAME_TIME:
             yield earlier.between(day, earlier.stop)

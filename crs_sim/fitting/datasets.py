@@ -175,7 +175,10 @@ def subjects_with_observations(study: Study, id: str = "") -> tuple[Patient, ...
     ------
     UnknownNameError
         If no subject has that id.
+    FileError
+        If one of their observations has no logarithm.
     """
+    study.check_fitted(*(id,) * bool(id))
     if not id:
         return tuple(patient for patient in study if len(patient.observations))
     subjects = {patient.id: patient for patient in study}

@@ -17,18 +17,18 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dosing import build_timeline
-from ..errors import IntegrationError
-from ..model import Array
+from ..errors import InputError, IntegrationError
+from ..model import Array, pretty
 from ..simulation import Simulation, raise_if_stopped, simulate
 from ..solver import LOG_STEP, Runs, compile_kernel, side_by_side
-from .noise import days_needed, residual_vector
+from .noise import days_needed, predicted, residual_vector
 from .problem import FitProblem
 
 MIN_CURVATURE = 1e-12
@@ -121,6 +121,58 @@ def curves(problem: FitProblem, values: Mapping[str, float], days: Array) -> Sim
     """Simulate the patient's scenario with these parameter values, at the accuracy of a fit."""
     model = problem.model.with_values(**values)
     return simulate(model, problem.patient.scenario, days=days, method=METHOD, rtol=RTOL)
+
+
+UNREACHABLE = 1e-5
+"""A prediction below this share of the reading is below the range of any assay that gave it."""
+TRIES = 16
+
+
+def check_reachable(problem: FitProblem) -> None:
+    """Refuse readings that the model stays below by orders of magnitude under its whole prior.
+
+    A level at the moment of the first dose, say: the fit would take absorption or another rate to
+    any height for it. Looked at are the prior's centre and, only if a reading is far above it,
+    ``TRIES`` draws of the prior, and lags at their lower bounds.
+
+    Raises
+    ------
+    InputError
+        Naming each reading.
+    """
+    kinds = ("value", "peak", "sometime", "above")
+    far = [o for o in problem.patient.observations if o.kind in kinds]
+    days = days_needed(problem.patient.observations)
+    for number, values in enumerate(_prior_points(problem)):
+        if not far:
+            return
+        try:
+            run = curves(problem, values, days)
+        except IntegrationError:  # at the centre: the fit will say why
+            if number == 0:
+                return
+            continue
+        far = [o for o in far if not predicted(o, run) >= UNREACHABLE * o.value]
+    if far:
+        readings = ", ".join(
+            f"{o.id} (day {round(o.day, 6):g}): {o.value:g} {pretty(o.value_unit)}" for o in far
+        )
+        raise InputError(
+            f"{problem.where('data')}: the model has next to nothing where this was read: "
+            f"{readings}. No parameter values of the prior come near it, and a fit would be drawn "
+            "to extremes; correct the time of the reading or of the dose before it, or leave the "
+            "reading out (in a data set: MDV = 1), or mark it as below its limit (CENS = 1)"
+        )
+
+
+def _prior_points(problem: FitProblem) -> Iterator[dict[str, float]]:
+    """The centre of the prior, draws within its bounds, and the centre with lags at their least."""
+    centre, sd, lower, upper = prior_vectors(problem)
+    normal = np.random.default_rng(problem.seed).standard_normal((TRIES, len(centre)))
+    lags = np.isin(problem.names, [drug.lag for drug in problem.model.drugs])
+    points = [centre, *np.clip(centre + sd * normal, lower, upper), np.where(lags, lower, centre)]
+    for point in points:
+        yield dict(zip(problem.names, np.exp(point).tolist(), strict=True))
 
 
 def prior_vectors(problem: FitProblem) -> tuple[Array, Array, Array, Array]:

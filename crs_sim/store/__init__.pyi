@@ -44,6 +44,7 @@ from .tables import (
     column_comments as column_comments,
     moment as moment,
     number as number,
+    number_or_text as number_or_text,
     read_table as read_table,
     read_toml as read_toml,
 )

@@ -161,6 +161,7 @@ def _place(path: Path) -> str:
 
 
 COMMENT_LINE = re.compile(r'\s*"?\s*#')
+HASHED_HEADER = re.compile(r'\s*"?#\s*"?ID"?\s*[,;\t]', re.IGNORECASE)
 
 
 def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
@@ -179,20 +180,76 @@ def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
 
 
 def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
-    """A comma-separated file of any columns: the header's row, the columns, the cells by row.
+    """A file of any columns: the header's row, the columns, the cells by row.
 
-    Rows are recognised as in `read_table`; empty cells are left out.
+    Rows are recognised as in `read_table`; empty cells are left out. Columns may also be separated
+    by semicolons or tabs, then with decimal commas if all numbers have them; the header may begin
+    with ``#ID``.
 
     Raises
     ------
     FileError
         Naming file and row.
     """
-    row, header, rows = header_and_rows(path)
+    if is_sheet(path):
+        row, header, rows = header_and_rows(path)
+    else:
+        text = _named_header(file_text(path))
+        separator = _separator(text)
+        cells = _csv_rows(path, text, separator)
+        if separator != ",":
+            cells = _decimal_points(path, list(cells))
+        row, header, rows = _header_and_rows(path, cells)
     table = tuple((n, cells_by_column(path, n, header, cells)) for n, cells in rows)
     if not table:
         raise FileError(f"{place(path)}: has a header but no rows")
     return row, [name for name in header if name], table
+
+
+def _named_header(text: str) -> str:
+    """The text, without the sign of a comment before a header that begins with ``#ID``."""
+    lines = text.splitlines(keepends=True)
+    for k, line in enumerate(lines):
+        if HASHED_HEADER.match(line):
+            return "".join([*lines[:k], line.replace(COMMENT, "", 1), *lines[k + 1 :]])
+        if line.strip() and not COMMENT_LINE.match(line):
+            break
+    return text
+
+
+def _separator(text: str) -> str:
+    """What separates the columns: of comma, semicolon and tab the most frequent in the header."""
+    lines = (li for li in text.splitlines() if li.strip() and not COMMENT_LINE.match(li))
+    header = next(lines, "")
+    return max(",;\t", key=header.count)
+
+
+def _decimal_points(
+    path: Path, rows: list[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a file without commas between columns, its numbers with decimal points.
+
+    Refused if numbers have commas and points, or if all might be thousands: 21.033, 3,000.
+    """
+    signs: dict[str, list[tuple[int, str]]] = {
+        sign: [(row, cell) for row, cells in rows for cell in cells
+               if re.fullmatch(rf"[+-]?\d*[{sign}]\d+([eE][+-]?\d+)?", cell)] for sign in ",."
+    }  # fmt: skip
+    if signs[","] and signs["."]:
+        (row, comma), (other, point) = signs[","][0], signs["."][0]
+        raise FileError(
+            f"{place(path, row)}: {comma!r} has a comma, and {point!r} in row {other} a point; "
+            "write all numbers in one way"
+        )
+    for found in signs.values():
+        if found and all(re.fullmatch(r"[+-]?[1-9]\d{0,2}[,.]\d{3}", cell) for _, cell in found):
+            raise FileError(
+                f"{place(path, found[0][0])}: {found[0][1]!r} may be a decimal number or "
+                "thousands; save the file with commas between columns and points in numbers"
+            )
+    decimal = {cell for _, cell in signs[","]}
+    for row, cells in rows:
+        yield row, [cell.replace(",", ".") if cell in decimal else cell for cell in cells]
 
 
 def file_text(path: Path) -> str:
@@ -216,10 +273,10 @@ def file_text(path: Path) -> str:
     return text
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path, text: str, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Row number and stripped cells of every row that is neither blank nor a comment."""
     lines = ("\n" if COMMENT_LINE.match(line) else line for line in io.StringIO(text, newline=""))
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     row = 0
     try:
         for row, cells in enumerate(reader, start=1):
@@ -235,6 +292,12 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def header_and_rows(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """The header's row number, the columns, and the rows below."""
     rows = iter(sheet_rows(path)) if is_sheet(path) else _csv_rows(path, file_text(path))
+    return _header_and_rows(path, rows)
+
+
+def _header_and_rows(
+    path: Path, rows: Iterator[tuple[int, list[str]]]
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     row, cells = next(rows, (0, []))
     if not cells:
         raise FileError(f"{place(path)}: has comments only; the first row names the columns")
