@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dosing import Change, Dose, Scenario, Schedule
+from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
 from ..errors import FileError, InputError, UnitError, unknown_name, with_location
 from ..model import Model, conversion_factor, convert, load_model, named_unit
 from ..store import (
@@ -224,6 +224,7 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
         last = math.inf if table.last is None else _day(table.last, infusion, where)
         try:
             changes.append(Change(table.parameter, first, last, table.factor, table.value))
+            check_overlap(changes)
         except InputError as error:
             raise FileError(f"{where}: {error}") from None
     return tuple(changes)

@@ -234,6 +234,9 @@ def test_bad_observations(tmp_path: Path, words: str, row: str) -> None:
         ("changes 1: change of k: give either factor or value", "[[changes]]\nparameter = 'k'\n"),
         ("changes 1: change of k: it ends (day 2) before",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=3\nlast=2\n"),
+        ("changes 2: k = 2 from day 2 to inf overlaps with k x 0.5 from day 1 to 3; end one before",
+         "[[changes]]\nparameter='k'\nfactor=0.5\nfirst=1\nlast=3\n"
+         "[[changes]]\nparameter='k'\nvalue=2\nfirst=2\n"),
         ("changes 1: day -1 is before", "[[changes]]\nparameter='k'\nfactor=1\nfirst=-1\n"),
         ("changes 1: the day is not a number",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=nan\n"),
