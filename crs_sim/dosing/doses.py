@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..model import Drug, Model, conversion_factor, days_in, plain_number
 
 HOURS_PER_DAY = 24.0
+DAY_TOLERANCE = 1e-6
 Values = Mapping[str, float]
 
 
@@ -145,6 +146,53 @@ class Schedule:
     def between(self, first: float, last: float) -> Schedule:
         """The doses with first <= day < last."""
         return Schedule(tuple(d for d in self.doses if first <= d.day < last))
+
+
+@dataclass(frozen=True)
+class DoseSelection:
+    """A selection of the doses of a schedule.
+
+    Parameters
+    ----------
+    drug : str
+    day : float or None, the day on which the doses begin
+    first, last : float, instead of ``day``: the window in which they begin, both ends included
+
+    Examples
+    --------
+    >>> DoseSelection("rimiducid", day=18).describe()
+    'rimiducid on day 18'
+    """
+
+    drug: str
+    day: float | None = None
+    first: float = -math.inf
+    last: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.day is not None and (self.first, self.last) != (-math.inf, math.inf):
+            raise InputError(f"doses of {self.drug}: give either a day, or first and last")
+        if not self.first <= self.last:
+            raise InputError(
+                f"doses of {self.drug}: the window ends (day {self.last:g}) before it begins "
+                f"(day {self.first:g})"
+            )
+
+    def meets(self, dose: Dose) -> bool:
+        """Whether a dose is selected."""
+        if dose.drug != self.drug:
+            return False
+        if self.day is not None:
+            return abs(dose.day - self.day) < DAY_TOLERANCE
+        return self.first - DAY_TOLERANCE < dose.day < self.last + DAY_TOLERANCE
+
+    def describe(self) -> str:
+        """The selection in words."""
+        if self.day is not None:
+            return f"{self.drug} on day {self.day:g}"
+        if math.isinf(self.first) and math.isinf(self.last):
+            return self.drug
+        return f"{self.drug} from day {self.first:g} to {self.last:g}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from .model import (
     Parameter as Parameter,
     Quantity as Quantity,
     State as State,
+    days_in as days_in,
+    declared_units as declared_units,
     listing as listing,
+    named_unit as named_unit,
+    plain_number as plain_number,
 )
 from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
 from .source_code import (
@@ -38,10 +42,6 @@ from .symbolic import (
 from .units import (
     conversion_factor as conversion_factor,
     convert as convert,
-    days_in as days_in,
-    declared_units as declared_units,
-    named_unit as named_unit,
-    plain_number as plain_number,
     pretty as pretty,
     read_unit as read_unit,
     same as same,

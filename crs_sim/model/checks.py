@@ -24,8 +24,8 @@ import numpy as np
 from ..errors import CrsSimError, UnitError
 from .codegen import Code, compile_model
 from .formula import evaluate, names, numbers, parse
-from .model import Model, Quantity, State, Symbol
-from .units import ONE, Unit, declared_units, difference, named_unit, read_unit, same, show
+from .model import Model, Quantity, State, Symbol, declared_units, named_unit
+from .units import ONE, Unit, difference, read_unit, same, show
 
 
 def terms(text: str) -> list[str]:

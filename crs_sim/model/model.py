@@ -10,10 +10,10 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from ..errors import ModelError, unknown_name
-from .units import pretty
+from ..errors import ModelError, UnitError, unknown_name
+from .units import Unit, pretty, ratio, read_unit, same
 
 
 @dataclass(frozen=True)
@@ -267,3 +267,67 @@ def _drug(drug: Drug) -> tuple[str, ...]:
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [columns, tuple("---" for _ in columns), *rows]
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+
+
+# --- units of a model -----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
+    """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
+
+    If neither has a unit, days are assumed.
+
+    Parameters
+    ----------
+    amount, rate : units, as named in the model
+    declared : the model's own units, as (name, definition) pairs
+
+    Raises
+    ------
+    UnitError
+        If their quotient is not a time.
+
+    Examples
+    --------
+    >>> days_in("hour", "1", ()), days_in("mg", "mg/hour", ())
+    (0.041666666666666664, 0.041666666666666664)
+    """
+    known = declared_units(declared)
+    time = read_unit(amount, "", known) / read_unit(rate, "", known)
+    days = 1.0 if time.unitless else ratio(time, read_unit("day"))
+    if days is None:
+        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is not a time")
+    return days
+
+
+@lru_cache(maxsize=4096)
+def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a model's unit is dimensionless: a fraction, not a conversion between units."""
+    return bool(read_unit(unit, "", declared_units(declared)).to_root_units().unitless)
+
+
+def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
+    """The units of a model file by name, from (name, definition) pairs.
+
+    Raises
+    ------
+    UnitError
+        If a definition cannot be read.
+    """
+    units: dict[str, Unit] = {}
+    for name, definition in pairs:
+        unit = read_unit(definition, f"{name}:", units)
+        named = named_unit(name)
+        # the name ("pg/mL") makes a better message than 1e-12 gram / 1e-3 litre
+        units[name] = named if named is not None and same(named, unit) else unit
+    return units
+
+
+@lru_cache(maxsize=1024)
+def named_unit(name: str) -> Unit | None:
+    """The unit parsed from its name (``pg_per_mL`` is pg/mL); None if the name is not a unit."""
+    try:
+        return read_unit(name)
+    except UnitError:
+        return None

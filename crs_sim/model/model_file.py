@@ -27,8 +27,8 @@ from ..errors import InputError, ModelError, UnitError, unknown_name
 from ..store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .dialect import FUNCTIONS, Scan, raise_problems, scan
 from .formula import names, parse
-from .model import Drug, Model, Parameter, Quantity, State
-from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
+from .model import Drug, Model, Parameter, Quantity, State, declared_units
+from .units import Unit, difference, pretty, ratio, read_unit, same, show
 
 if TYPE_CHECKING:
     pass
@@ -342,7 +342,8 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
-READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units")
+READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units",
+           "model/units.toml")  # fmt: skip
 """The modules whose source determines how a model file is parsed."""
 
 

@@ -11,11 +11,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dosing import Change, Dose, Scenario, Schedule
+from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
 from ..errors import FileError, InputError, UnitError, unknown_name, with_location
 from ..model import Model, conversion_factor, convert, load_model, named_unit
 from ..store import (
@@ -23,7 +22,6 @@ from ..store import (
     R,
     Table,
     check_duplicates,
-    has_sheet,
     is_sheet,
     is_workbook,
     locate,
@@ -38,6 +36,7 @@ from .patient_files import (
     ObservationRow,
     PatientFile,
     file_path,
+    is_there,
     read_patient_file,
 )
 
@@ -177,6 +176,7 @@ def load_patient(name: str | Path) -> Patient:
         raise InputError(f"{home}  is a file; give the folder that holds patient.toml")
     path, about = file_path(home, "patient"), read_patient_file(home)
     infusion = _infusion(about, path)
+    _check_treated(about, path, file_path(home, "doses"))
     doses, dose_rows = _doses(file_path(home, "doses"), infusion)
     scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
     observations = _observations(file_path(home, "observations"), infusion)
@@ -224,27 +224,32 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
         last = math.inf if table.last is None else _day(table.last, infusion, where)
         try:
             changes.append(Change(table.parameter, first, last, table.factor, table.value))
+            check_overlap(changes)
         except InputError as error:
             raise FileError(f"{where}: {error}") from None
     return tuple(changes)
 
 
 def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
-    """The rows of an optional table; a file with a similar, misspelt name is an error."""
-    if is_sheet(path):
-        if not has_sheet(path):
-            return ()
-    elif not path.exists():
-        others = {p.name.lower(): p.name for p in path.parent.iterdir() if p.name != path.name}
-        close = get_close_matches(path.name, others, n=1, cutoff=0.8)
-        if close:
-            raise FileError(
-                f"{place(path)}: does not exist, but {others[close[0]]!r} does; rename or remove it"
-            )
+    """The rows of a table; none, if it is not there."""
+    if not is_there(path):
         return ()
     table = read_table(path, record)
     check_duplicates(path, table, ignoring)
     return table
+
+
+def _check_treated(about: PatientFile, path: Path, doses: Path) -> None:
+    """Refuse doses that are not there: a table may be lost, so that none must be stated."""
+    given, where = is_there(doses), place(path, key="key untreated")
+    if given and about.untreated:
+        raise FileError(f"{where}: is true, but there is {place(doses)}; remove one of them")
+    if not (given or about.untreated):
+        raise FileError(
+            f"{place(doses)}: does not exist; add the doses, or state that there were none: "
+            f"{'the key untreated with the value' if is_sheet(path) else 'untreated ='} true in "
+            f"{place(path)}"
+        )
 
 
 def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, int]]:

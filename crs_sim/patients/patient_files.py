@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +28,7 @@ from ..store import (
     column,
     column_comments,
     has_sheet,
+    is_sheet,
     is_workbook,
     number,
     place,
@@ -46,8 +48,12 @@ MAX_DOSES = 10_000
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
 SHEETS = (*FILES, "changes")
 """Sheets of a workbook; ``changes`` is optional, like ``[[changes]]`` in patient.toml."""
-KEYS = ("id", "model", "infusion")
+KEYS = ("id", "model", "infusion", "untreated")
 """Keys of the sheet ``patient``; any other key is a parameter."""
+WORDS = {"true": True, "false": False}
+LIKE = 0.8  # of 0 to 1, of two names
+TABLES = (".csv", ".tsv", ".txt", ".tab", ".dat", ".xls", ".xlsx", ".xlsm", ".ods", ".gz", ".zip")
+"""Endings of files that may hold a table."""
 
 
 def file_path(home: Path, name: str) -> Path:
@@ -57,6 +63,38 @@ def file_path(home: Path, name: str) -> Path:
     ['p7/doses.csv', 'p7.xlsx/doses']
     """
     return home / (name if is_workbook(home) else FILES[name])
+
+
+def is_there(path: Path) -> bool:
+    """Whether one of a patient's tables is there, as a file or a sheet.
+
+    Raises
+    ------
+    FileError
+        If it is a link to nothing; or if it is not there, but a file of a similar name is, which
+        would be passed over.
+    """
+    if is_sheet(path):
+        return has_sheet(path)
+    if path.exists():
+        return True
+    if path.is_symlink():
+        raise FileError(f"{place(path)}: is a link to nothing; correct the link, or remove it")
+    near = [name for name in sorted(p.name for p in path.parent.iterdir()) if _alike(name, path)]
+    if near:
+        raise FileError(
+            f"{place(path)}: does not exist, but {near[0]!r} does; save it as {path.name}, or "
+            "rename or remove it"
+        )
+    return False
+
+
+def _alike(name: str, path: Path) -> bool:
+    """Whether a file's name is that of this table misspelt, longer, or with another ending."""
+    stem = Path(name.lower()).name.partition(".")[0]
+    likeness = SequenceMatcher(None, stem, path.stem).ratio()
+    table = Path(name).suffix.lower() in TABLES
+    return (likeness > LIKE and (table or stem == path.stem)) or (table and path.stem in stem)
 
 
 class ChangeTable(Record):
@@ -75,6 +113,7 @@ class PatientFile(Record):
     id: str = column(min_length=1)
     model: str = "crs"
     infusion: Any = None
+    untreated: bool = False
     values: dict[str, Real] = column(default_factory=dict)
     changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
 
@@ -96,7 +135,7 @@ class KeyRow(Record):
         min_length=1,
         description="its value; infusion is the time of day 0 with its time zone, "
         "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
-        "date-times instead of days",
+        "date-times instead of days; untreated is true for a patient without doses",
     )
     note: str = column("", description="a comment; not used")
 
@@ -225,6 +264,8 @@ def read_patient_file(home: Path) -> PatientFile:
             raise FileError(f"{place(path, row, 'key')}: {record.key!r} appears twice; keep one")
         if record.key in KEYS:
             content[record.key] = record.value
+            if record.key == "untreated":
+                content[record.key] = WORDS.get(record.value.lower(), record.value)
             continue
         try:
             values[record.key] = number(record.value)
@@ -238,67 +279,9 @@ def read_patient_file(home: Path) -> PatientFile:
 EXAMPLE = "EXAMPLE"
 """The start of the note of an example row."""
 
+TEMPLATES = Path(__file__).with_name("templates")
 SEPARATE = "Separate columns by commas"
 SAVE = "Save as CSV UTF-8."
-
-TOML = """\
-# The patient. A line that starts with # is a comment and is not read.
-# EXAMPLE: every number in these three files is made up; replace it by your patient's.
-
-id = {id}
-model = "crs"    # a shipped model, or the path of your own
-
-# The time of the CAR-T infusion, with its time zone. Only needed if doses.csv or
-# observations.csv give date-times instead of days; then day = (time - infusion) / 24 h.
-# infusion = 2024-03-11T08:30:00+01:00
-
-# The patient's own values of model parameters; body weight in kg is needed for doses per kg.
-[values]
-weight = 70
-
-# A parameter that is scaled (factor) or set (value) between two days. As many as needed.
-# [[changes]]
-# parameter = "k_il6"
-# first = 13
-# last = 20
-# factor = 0.5
-"""
-
-DOSES = """\
-# Doses given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
-# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
-# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
-#
-{columns}#
-day,drug,amount,unit,hours,every,doses,note
-0,cart,5e6,cells/kg,,,,EXAMPLE: the CAR-T infusion
-2.5,tocilizumab,8,mg/kg,1,,,EXAMPLE: one dose over an hour
-3,dexamethasone,10,mg,,6,4,EXAMPLE: four doses six hours apart
-"""
-
-OBSERVATIONS = """\
-# Measurements. EXAMPLE: the rows are made up; replace them, or delete this file.
-# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
-# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
-#
-{columns}#
-id,observable,kind,day,until,reference,value,unit,sd,note
-ferritin_d3,ferritin,value,3,,,900,ng/mL,,EXAMPLE: a level
-ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: below the limit of quantification
-crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
-grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
-"""
-
-PATIENT = """\
-# The patient. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
-# Blank rows and rows that start with # are skipped.
-#
-{columns}#
-key,value,note
-id,{id},
-model,crs,"a shipped model, or the path of your own"
-weight,70,EXAMPLE: in kg
-"""
 
 
 def new_patient(place: str | Path) -> Path:
@@ -362,7 +345,7 @@ def new_sheets(id: str) -> dict[str, list[list[str]]]:
     files = new_files(id)
     texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
     quoted = '"' + id.replace('"', '""') + '"'
-    texts["patient"] = PATIENT.format(id=quoted, columns=column_comments(KeyRow))
+    texts["patient"] = _template("patient.csv").format(id=quoted, columns=column_comments(KeyRow))
     return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
 
 
@@ -385,10 +368,16 @@ def new_files(id: str) -> dict[str, str]:
     ['doses.csv', 'observations.csv', 'patient.toml']
     """
     return {
-        "patient.toml": TOML.format(id=json.dumps(id, ensure_ascii=False)),
-        "doses.csv": DOSES.format(columns=column_comments(DoseRow)),
-        "observations.csv": OBSERVATIONS.format(columns=column_comments(ObservationRow)),
+        "patient.toml": _template("patient.toml").format(id=json.dumps(id, ensure_ascii=False)),
+        "doses.csv": _template("doses.csv").format(columns=column_comments(DoseRow)),
+        "observations.csv": _template("observations.csv").format(
+            columns=column_comments(ObservationRow)
+        ),
     }
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

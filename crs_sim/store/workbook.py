@@ -13,7 +13,6 @@ import codecs
 import csv
 import io
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -79,6 +78,8 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
         For merged cells, an error value, or a formula whose value was not saved.
     """
     values, formulas = (_open(path.parent, values=v)[path.name] for v in (True, False))
+    if not hasattr(values, "rows"):
+        raise FileError(f"{_place(path)}: is a chart, not a table")
     if formulas.merged_cells.ranges:
         first = min(merged.coord for merged in formulas.merged_cells.ranges)
         raise FileError(f"{_place(path)}: cells {first} are merged; unmerge them")
@@ -116,19 +117,23 @@ def workbook_bytes(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
 
 
 def _open(path: Path, *, values: bool) -> Any:
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
+    from openpyxl.reader.excel import ExcelReader
 
     try:
-        with path.open("rb") as file:
-            return load_workbook(io.BytesIO(file.read()), data_only=values)
+        reader = ExcelReader(io.BytesIO(path.read_bytes()), data_only=values)
+        reader.read()
+        listed = [sheet.name for sheet in reader.parser.sheets]
     except OSError as error:
         raise FileError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError):
+    except Exception:  # openpyxl raises many exception types for a damaged file
         raise FileError(
             f"{path.name}: is not a readable Excel workbook; open it in a spreadsheet and "
             f"save it again as {SUFFIX}, without a password"
         ) from None
+    for name in listed:
+        if name not in reader.wb.sheetnames:  # openpyxl leaves out what it does not find
+            raise FileError(f"{path.name}, sheet {name}: is damaged; save the workbook again")
+    return reader.wb
 
 
 def _text(path: Path, cell: Any, written: Any) -> str:

@@ -46,7 +46,8 @@ MODEL = Model(
 
 def folder(at: Path, doses: str = "", observations: str = "", about: str = "") -> Path:
     """A patient folder with these rows under the usual headers."""
-    (at / "patient.toml").write_text('id = "p"\n' + about, encoding="utf-8")
+    treated = "" if doses else "untreated = true\n"
+    (at / "patient.toml").write_text('id = "p"\n' + treated + about, encoding="utf-8")
     if doses:
         (at / "doses.csv").write_text(DOSES + doses, encoding="utf-8")
     if observations:
@@ -234,6 +235,9 @@ def test_bad_observations(tmp_path: Path, words: str, row: str) -> None:
         ("changes 1: change of k: give either factor or value", "[[changes]]\nparameter = 'k'\n"),
         ("changes 1: change of k: it ends (day 2) before",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=3\nlast=2\n"),
+        ("changes 2: k = 2 from day 2 to inf overlaps with k x 0.5 from day 1 to 3; end one before",
+         "[[changes]]\nparameter='k'\nfactor=0.5\nfirst=1\nlast=3\n"
+         "[[changes]]\nparameter='k'\nvalue=2\nfirst=2\n"),
         ("changes 1: day -1 is before", "[[changes]]\nparameter='k'\nfactor=1\nfirst=-1\n"),
         ("changes 1: the day is not a number",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=nan\n"),
@@ -261,7 +265,7 @@ def test_bad_patient_files(tmp_path: Path, words: str, about: str) -> None:
 )
 def test_bad_tables(tmp_path: Path, name: str, words: str, content: bytes) -> None:
     header = DOSES if name == "doses.csv" else OBSERVATIONS
-    folder(tmp_path)
+    folder(tmp_path, "0,cart,1,cells,,,,\n")
     (tmp_path / name).write_bytes(content.replace(b"HEADER", header.encode()))
     with pytest.raises(CrsSimError, match=name) as caught:
         load_patient(tmp_path)
@@ -274,10 +278,61 @@ def test_an_empty_id_is_refused(tmp_path: Path) -> None:
         load_patient(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["dose.csv", "DOSES.CSV.txt", "doses.csv.txt", "observation.csv"])
-def test_a_misnamed_table_is_not_passed_over(tmp_path: Path, name: str) -> None:
-    (folder(tmp_path) / name).write_text("x", encoding="utf-8")
-    with pytest.raises(FileError, match=f"does not exist, but '{name}' does; rename or remove it"):
+TREATED = "0,cart,1,cells,,,,\n"
+
+
+@pytest.mark.parametrize("about", ["untreated = true\n", ""])
+@pytest.mark.parametrize("name", ["dose.csv", "DOSES.CSV.txt", "doses.csv.txt", "doses.txt",
+                                  "doses.xlsx", "Doses.tsv", "doses (1).csv", "old_doses.ods",
+                                  "doses.csv.gz", "doses"])  # fmt: skip
+def test_misnamed_doses_are_not_passed_over(tmp_path: Path, name: str, about: str) -> None:
+    (tmp_path / "patient.toml").write_text(f'id = "p"\n{about}', encoding="utf-8")
+    (tmp_path / name).write_text("x", encoding="utf-8")
+    words = f"doses.csv: does not exist, but '{name}' does; save it as doses.csv, or rename"
+    with pytest.raises(FileError, match=re.escape(words)):
+        load_patient(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["observation.csv", "observations.txt", "Observations.xlsx",
+                                  "observations_day3.csv", "observations.parquet"])  # fmt: skip
+def test_misnamed_observations_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    (folder(tmp_path, TREATED) / name).write_text("x", encoding="utf-8")
+    with pytest.raises(FileError, match=re.escape(f"does not exist, but '{name}' does; save it")):
+        load_patient(tmp_path)
+
+
+def test_other_files_are_nobodys_tables(tmp_path: Path) -> None:
+    folder(tmp_path, TREATED, "a,ferritin,value,3,,,900,ng/mL,,\n")
+    for name in ("source.md", "doses_of_2023.csv", ".doses.csv.swp", "doses.png", "problem.toml"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    patient = load_patient(tmp_path)
+    assert (len(patient.scenario.doses), len(patient.observations)) == (1, 1)
+    (tmp_path / "observations.csv").unlink()
+    assert len(load_patient(tmp_path).observations) == 0
+
+
+@pytest.mark.parametrize("name", ["doses.csv", "observations.csv"])
+@pytest.mark.parametrize("about", ["untreated = true\n", ""])
+def test_a_link_to_nothing_is_named(tmp_path: Path, name: str, about: str) -> None:
+    if name == "observations.csv":
+        folder(tmp_path, "" if about else TREATED)
+    else:
+        (tmp_path / "patient.toml").write_text(f'id = "p"\n{about}', encoding="utf-8")
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(FileError, match=f"{name}: is a link to nothing"):
+        load_patient(tmp_path)
+
+
+def test_no_doses_has_to_be_stated(tmp_path: Path) -> None:
+    toml = tmp_path / "patient.toml"
+    for stated in ("", "untreated = false\n"):
+        toml.write_text(f'id = "p"\n{stated}', encoding="utf-8")
+        with pytest.raises(FileError, match=r"doses.csv: does not exist; .* untreated = true in "):
+            load_patient(tmp_path)
+    toml.write_text('id = "p"\nuntreated = true\n', encoding="utf-8")
+    assert len(load_patient(tmp_path).scenario.doses) == 0
+    (tmp_path / "doses.csv").write_text(DOSES + TREATED, encoding="utf-8")
+    with pytest.raises(FileError, match=r"key untreated: is true, but there is .*doses.csv"):
         load_patient(tmp_path)
 
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from tiny_case import write_case
 
 from crs_sim.cli.command_line import cli
-from crs_sim.dosing.doses import Dose
-from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
+from crs_sim.dosing.doses import Dose, DoseSelection
+from crs_sim.dosing.scenario import Change, moved, scaled
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.comparison_plots import plot_comparison
 from crs_sim.fitting.fitting import fit

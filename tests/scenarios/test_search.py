@@ -183,7 +183,7 @@ def test_the_chosen_schedule_is_a_scenario_with_the_same_numbers(best, grid, tmp
 TRIGGER = """
 [base]
 change = [{ parameter = "k", first = 3, last = 5, factor = 0.5 }]
-hold = [{ drug = "pill", when = "amount > 3,000" }]
+hold = [{ drug = "pill", when = "amount > 3000" }]
 values = { weight = 81.5 }
 [[base.trigger]]
 name = "rescue"
