@@ -18,6 +18,7 @@ from .model import (
 )
 from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
 from .source_code import (
+    ConstantHoisting as ConstantHoisting,
     Elimination as Elimination,
     Function as Function,
     elimination as elimination,
@@ -29,7 +30,6 @@ from .source_code import (
 )
 from .symbolic import (
     RESERVED as RESERVED,
-    ConstantHoisting as ConstantHoisting,
     Equations as Equations,
     Expression as Expression,
     Line as Line,

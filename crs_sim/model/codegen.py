@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """The array types of the package; shapes stand in the docstrings."""
 
-WRITTEN_BY = ("model/symbolic", "model/source_code", "model/formula")
+WRITTEN_BY = ("model/dialect", "model/symbolic", "model/source_code", "model/formula")
 """The modules that determine what is generated."""
 
 
