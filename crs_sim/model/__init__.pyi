@@ -1,4 +1,4 @@
-from .checks import check_model as check_model
+from .checks import check_model as check_model, no_value as no_value
 from .codegen import (
     Array as Array,
     Code as Code,

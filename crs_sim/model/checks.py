@@ -13,6 +13,7 @@ model: every name with value, unit and source, and the equations.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,7 @@ def _call_unit(part: Tree, units: Mapping[str, Unit]) -> Unit | None:
 
 DOI = re.compile(r"(https://doi\.org/|doi:)10\.\d{4,9}/\S+")
 ASSUMED = "assumption: "
+CORRECT = "Correct the formula."
 ALLOWED_NUMBERS = frozenset({0.0, 1.0, 2.0})
 # read by dosing and by the grade, even if no equation uses them
 USED_ELSEWHERE = frozenset({"weight", "grade_1", "grade_2", "grade_3", "grade_4"})
@@ -309,8 +311,10 @@ def zero_state(model: Model) -> list[Issue]:
     try:
         code = compile_model(model)
     except CrsSimError as error:
-        text = str(error).removeprefix(f"{model.path or model.name}  ")
-        return [Issue(model.path or model.name, 0, model.name, text, "Correct the formula.")]
+        file = model.path or model.name
+        at = re.fullmatch(rf"{re.escape(file)}:(\d+)  (\w+): (.*)", str(error))
+        line, symbol, text = at.groups() if at else ("0", model.name, str(error))
+        return [Issue(file, int(line), symbol, text.removeprefix(f"{file}  "), CORRECT)]
     zero = np.zeros(len(model.states))
     p = np.array([parameter.value for parameter in model.parameters])
     return list(_not_finite(model, code, zero, p))
@@ -320,7 +324,6 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
     advice = "Write x/(K + x) as hill(x, K, 1), or keep a divisor above zero."
     try:
         with np.errstate(all="ignore"):
-            quantities = code.quantities(y[None, :], p)[0]
             rates, jacobian = code.rates(y, p), code.jacobian(y, p)
     except (ArithmeticError, ValueError) as error:
         symbol = _fails_at_zero(model)
@@ -330,9 +333,9 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
         else:
             yield Issue(model.path or model.name, 0, model.name, f"Jacobian {text}", advice)
         return
-    for symbol, value in zip(model.quantities, quantities, strict=True):
-        if not np.isfinite(value):
-            yield _issue(model, symbol, "is not finite where every state is zero", advice)
+    name = no_value(model, y)
+    if name is not None:
+        yield _issue(model, model[name], "is not finite where every state is zero", advice)
     for state, rate, row in zip(model.states, rates, jacobian, strict=True):
         by = [n for n, v in zip(model.state_ids, row, strict=True) if not np.isfinite(v)]
         if not np.isfinite(rate):
@@ -344,16 +347,32 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
 
 def _fails_at_zero(model: Model) -> Quantity | State | None:
     # the generated code does not report which formula failed: evaluate them one by one
-    known = {**model.values, **dict.fromkeys(model.state_ids, 0.0)}
-    symbol: Quantity | State
-    try:
-        for symbol in model.quantities:
-            known[symbol.id] = evaluate(symbol.formula, known)
-        for symbol in model.states:
-            evaluate(symbol.rate, known)
-    except (ArithmeticError, ValueError):
-        return symbol
+    name = no_value(model, np.zeros(len(model.states)))
+    if name is not None:
+        return model.symbols[name]  # type: ignore[return-value]
+    known = _known(model, np.zeros(len(model.states)))
+    for state in model.states:
+        try:
+            evaluate(state.rate, known)
+        except (ArithmeticError, ValueError):
+            return state
     return None
+
+
+def no_value(model: Model, y: np.ndarray) -> str | None:
+    """The first quantity that has no finite value at these states (n_states,), if there is one."""
+    known = _known(model, y)
+    return next((q for q in model.quantity_ids if not math.isfinite(known[q])), None)
+
+
+def _known(model: Model, y: np.ndarray) -> dict[str, float]:
+    known = {**model.values, **dict(zip(model.state_ids, map(float, y), strict=True))}
+    for quantity in model.quantities:
+        try:
+            known[quantity.id] = evaluate(quantity.formula, known)
+        except (ArithmeticError, ValueError):
+            known[quantity.id] = math.nan
+    return known
 
 
 # --- the listing ----------------------------------------------------------------------------------

@@ -202,7 +202,8 @@ def polynomial(terms: Sequence[float], x: Vector) -> Vector:
 
 
 def exp(x: Vector) -> Vector:
-    """e^x within 2 ulp: x = k ln 2 + r, Taylor to r^13; held at its values at -708 and 709."""
+    """e^x within 2 ulp: x = k ln 2 + r, Taylor to r^13; held below -708, infinite above 709."""
+    given = x
     x = choose(x, "<", -708.0, -708.0, x)
     x = choose(x, ">", 709.0, 709.0, x)
     shifted = x * 1.4426950408889634 + 6755399441055744.0
@@ -211,7 +212,8 @@ def exp(x: Vector) -> Vector:
     p = polynomial(EXP_TERMS, r)
     builder = x.builder
     exponent = builder.add(shifted.integer(), ir.Constant(WHOLE, [1023] * LANES))
-    return p * x.from_integer(builder.shl(exponent, ir.Constant(WHOLE, [52] * LANES)))
+    value = p * x.from_integer(builder.shl(exponent, ir.Constant(WHOLE, [52] * LANES)))
+    return choose(given, ">", 709.0, math.inf, value)
 
 
 def log(x: Vector) -> Vector:
@@ -235,8 +237,7 @@ def log(x: Vector) -> Vector:
 @of_vectors
 def hill(x: Vector, K: Vector, n: Vector) -> Vector:
     """As `crs_sim.model.hill`."""
-    z = exp(n * log(x / K))
-    return choose(x, "<=", 0.0, 0.0, z / (1.0 + z))
+    return choose(x, "<=", 0.0, 0.0, 1.0 / (1.0 + exp(n * log(K / x))))
 
 
 @of_vectors
