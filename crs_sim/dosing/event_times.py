@@ -67,8 +67,19 @@ class DosingEvents:
 
 
 def parameters_by_day(model: Model, scenario: Scenario) -> Callable[[float], Values]:
-    """A function of the day that returns the parameter values under the scenario's changes."""
+    """A function of the day that returns the parameter values under the scenario's changes.
+
+    Raises
+    ------
+    ModelError
+        For a value of the scenario, or after a change, outside the parameter's bounds.
+    """
     nominal = model.values
+    model.refuse_outside(scenario.values, f"{scenario.name}:")
+    for c in scenario.changes:
+        if c.parameter in nominal:
+            value = c.apply({**nominal, **scenario.values}[c.parameter])
+            model.refuse_outside({c.parameter: value}, f"{scenario.name}: {c.describe()}:")
 
     def on(day: float) -> Values:
         changes = [

@@ -114,6 +114,7 @@ def simulate_data_set(
     from ..model import load_model
 
     loaded = load_model(model).with_values(**values)
+    loaded.refuse_outside(values, "--set")
     return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)
 
 

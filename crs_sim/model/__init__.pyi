@@ -1,4 +1,4 @@
-from .checks import check_model as check_model
+from .checks import check_model as check_model, no_value as no_value
 from .codegen import (
     Array as Array,
     Code as Code,
@@ -22,6 +22,7 @@ from .model import (
 )
 from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
 from .source_code import (
+    ConstantHoisting as ConstantHoisting,
     Elimination as Elimination,
     Function as Function,
     elimination as elimination,
@@ -33,7 +34,6 @@ from .source_code import (
 )
 from .symbolic import (
     RESERVED as RESERVED,
-    ConstantHoisting as ConstantHoisting,
     Equations as Equations,
     Expression as Expression,
     Line as Line,

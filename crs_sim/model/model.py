@@ -1,6 +1,6 @@
 """The model as data: states, parameters, named quantities and drugs; names, units, sources.
 
-Immutable; it holds no doses, bounds or measurements, and ``with_values`` returns a new model.
+Immutable; it holds no doses or measurements, and ``with_values`` returns a new model.
 `crs_sim.model.model_file` reads a model from text, `crs_sim.model.codegen` compiles it.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ..errors import ModelError, UnitError, unknown_name
+from .formula import Tree, parse
 from .units import Unit, pretty, ratio, read_unit, same
 
 
@@ -85,6 +87,23 @@ class Drug:
 
 
 Symbol = Parameter | State | Quantity
+UNBOUNDED = (-math.inf, math.inf)
+PLAIN = ("", "1", "dimensionless")
+_END = r"(-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf))"
+RANGE = re.compile(rf"\({_END}(?:-| to ){_END}\)\s*$")
+"""A range at the end of a label."""
+SHARE = re.compile(r"^(share|fraction)\b|\bbioavailability\b", re.IGNORECASE)
+
+
+def _taken_from_one(tree: Tree) -> Iterator[str]:
+    """Names p in ``1 - p`` and ``1 - p*...``."""
+    for part in tree.everything():
+        if part.kind == "sign" and part.head == "-" and part.parts[0] == parse("1"):
+            first = part.parts[1]
+            while first.kind == "sign" and first.head in "*/":
+                first = first.parts[0]
+            if first.kind == "name":
+                yield first.head
 
 
 @dataclass(frozen=True)
@@ -178,6 +197,50 @@ class Model:
             return Drug(name, into=name, unit=self[name].unit, label=self[name].label)
         raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)
 
+    @cached_property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest value that makes sense, by parameter.
+
+        A label that ends in a range states it: ``"Slope (-1 to 1)"``, ``"Signal (0-1)"``. Else a
+        share, which is 0 to 1, is a plain number whose label begins with Share or Fraction or holds
+        "bioavailability", or that is taken from 1 (``1 - f``, ``1 - f*x``); what has a unit or
+        scales a dose is not below 0. A value of the model file outside such bounds lifts them.
+        """
+        texts = [q.formula for q in self.quantities] + [s.rate for s in self.states]
+        shares = {name for text in texts for name in _taken_from_one(parse(text))}
+        bounds = {p.id: self._bounds(p, shares) for p in self.parameters}
+        inside = {p.id for p in self.parameters if bounds[p.id][0] <= p.value <= bounds[p.id][1]}
+        return {name: pair if name in inside else UNBOUNDED for name, pair in bounds.items()}
+
+    def _bounds(self, parameter: Parameter, shares: set[str]) -> tuple[float, float]:
+        stated = RANGE.search(parameter.label)
+        if stated:
+            return float(stated[1]), float(stated[2])
+        if dict(self.units).get(parameter.unit, parameter.unit) not in PLAIN:
+            return 0.0, math.inf
+        if SHARE.search(parameter.label) or parameter.id in shares:
+            return 0.0, 1.0
+        scales = any(parameter.id == drug.bioavailability for drug in self.drugs)
+        return (0.0, math.inf) if scales else UNBOUNDED
+
+    def refuse_outside(self, values: Mapping[str, float], where: str) -> None:
+        """Refuse a value outside its parameter's `bounds`; names of no parameter are passed over.
+
+        Raises
+        ------
+        ModelError
+            Naming the parameter, its bounds, and how to state wider ones.
+        """
+        for name in values.keys() & self.bounds.keys():
+            low, high = self.bounds[name]
+            if not low <= values[name] <= high:
+                at = f"{self.path}:{self[name].line}" if self.path else self.name
+                raise ModelError(
+                    f"{where}  {name} = {values[name]:g} is outside {low:g} to {high:g}, what "
+                    f"makes sense for it: correct it, or end its label in a wider range, as "
+                    f'"... (-inf to inf)" ({at})'
+                )
+
     def with_values(self, **values: float) -> Model:
         """A new model with these parameter values and, as the equations are equal, the same hash.
 
@@ -196,6 +259,7 @@ class Model:
         )
         model = replace(self, parameters=changed)
         model.__dict__["hash"] = self.hash  # same equations; a fit calls this 10,000 times
+        model.__dict__["bounds"] = self.bounds  # they are those of the model file's values
         return model
 
     def __repr__(self) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
-from ..errors import RESEARCH_ONLY, InputError, unknown_name
-from ..model import Array, Model, pretty
+from ..errors import RESEARCH_ONLY, InputError, IntegrationError, unknown_name
+from ..model import Array, Model, no_value, pretty
 from ..solver import Counts, check_method, integrate_timeline, resolve_triggers
 from ..store import json_file
 
@@ -166,7 +166,22 @@ def simulate(
     decided, ledger = resolve_triggers(patient, scenario, until=until, method=method, rtol=rtol)
     line, inputs = build_timeline(patient, decided, sampled)
     states, quantities, counts = integrate_timeline(patient, line, method=method, rtol=rtol)
+    _refuse_no_number(patient, sampled, states, quantities)
     return Simulation(patient, scenario, sampled, states, quantities, inputs, ledger, counts)
+
+
+def _refuse_no_number(model: Model, days: Array, states: Array, quantities: Array) -> None:
+    """Refuse a quantity that is infinite or no number on some day, as ensembles do."""
+    bad = ~np.isfinite(quantities)
+    if not bad.any():
+        return
+    row = int(bad.any(axis=1).argmax())
+    name = no_value(model, states[row]) or model.quantity_ids[int(bad[row].argmax())]
+    where = f"{model.path}:{model[name].line}" if model.path else model.name
+    raise IntegrationError(
+        f"{where}  {name} is not a finite number on day {days[row]:.6g}, though every state is: "
+        "its formula is outside its domain; check the values of the parameters in it"
+    )
 
 
 def check_rtol(rtol: float) -> None:

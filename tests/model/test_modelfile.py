@@ -55,7 +55,8 @@ def test_everything_is_read(model: Model) -> None:
     "text",
     ["(k_il6^2)^3", "k_il6^2^3", "-k_il6^2", "(-k_il6)^2", "2 - (3 - k_il6)", "k_il6/(2/3)/4",
      "2*-k_il6", "k_il6^-2", "1.25e-7*k_il6 + 123456789", "sqrt(exp(-k_il6)) + ln(k_il6)",
-     "-(k_il6 - 1) - -k_il6"],
+     "-(k_il6 - 1) - -k_il6", "(-2)^2*k_il6", "(-(2))^2*k_il6", "(0 - 2)^3*k_il6", "--k_il6",
+     "2^-k_il6", "k_il6*(k_il6/3)", "1e5*k_il6", "12345678901*k_il6", "+k_il6^+2"],
 )  # fmt: skip
 def test_formulas_mean_what_they_say(text: str) -> None:
     read = read_model(broken("k_il6*effect*(1 +", text + "*(1 + 0*effect +"), "tiny.ant")
@@ -131,6 +132,23 @@ MISTAKES = {
     "other hill": ("x^n/(K^n + x^n)", "x/(K + x)", "hill must be written: function hill(x, K, n)"),
     "other function": ("function hill(", "function f(x) x end function hill(", "function f: only"),
     "function missing": (FUNCTIONS, "", "IL6 uses hill: put above the model"),
+    "digits with _": ("- d_il6*IL6", "- 1_000*IL6", "IL6: 'k_il6*effect*(1 + 2*hill(IL6, K_il6, "
+                      "n_il6)) - 1_000*IL6' holds '1_000', not a number"),
+    "hexadecimal": ("- d_il6*IL6", "- 0x10*IL6", "holds '0x10', not a number"),
+    "octal": ("c_drug := DRUG/v", "c_drug := DRUG/0o17", "c_drug: 'DRUG/0o17' holds '0o17'"),
+    "too large": ("c_drug := DRUG/v", "c_drug := 1e400*DRUG", "1e400 is not a finite number"),
+    "too small": ("k_il6 = 300", "k_il6 = 1e-400", "k_il6 = 1e-400 is so small a number"),
+    "initial value": ("IL6 = il6_0", "IL6 = 1_000", "IL6: '1_000' holds '1_000', not a number"),
+    "initial value too large": ("IL6 = il6_0", "IL6 = 1e400", "1e400 is not a finite number"),
+    "initial value in a formula": ("IL6 = il6_0", "IL6 = 2*0x10", "holds '0x10', not a number"),
+    "parameter": ("k_il6 = 300", "k_il6 = 3_00", "k_il6 = 3_00 pg_per_mL_per_day: a parameter is"),
+    "digits of another script": ("k_il6 = 300", "k_il6 = \u0663", "a parameter is one number"),
+    "constant of Python": ("- d_il6*IL6", "- True*IL6", "unknown name 'True'"),
+    "power of Python": ("- d_il6*IL6", "- d_il6**2*IL6", "'*' stands where a number"),
+    "logarithm": ("- d_il6*IL6", "- ln(-1)*IL6", "IL6: ln(-1) has no real value"),
+    "power": ("- d_il6*IL6", "- 2^1100*IL6", "IL6: 2^1100 is too large for a number"),
+    "hill at 0": ("c_drug := DRUG/v", "c_drug := hill(DRUG, 0, 3)", "argument of hill must be abo"),
+    "division": ("c_drug := DRUG/v", "c_drug := DRUG/(2 - 2)", "DRUG / 0 divides by zero"),
     "second model": ("end\nmodel tiny", "end\nmodel a end model tiny", "a second model"),
     "text after": ("is high\";\nend", "is high\";\nend\nk = 3;", "text after the model's end"),
     "no end": ("is high\";\nend", "is high\";\n", "model tiny has no 'end'"),

@@ -8,7 +8,7 @@ from small_models import LOOP, ONE, small
 
 from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.errors import InputError, IntegrationError, UnknownNameError
 from crs_sim.simulation.endpoints import (
     auc,
     day_of_peak,
@@ -97,3 +97,26 @@ def test_days_above_and_grades():
     assert days_above(sim, "A", 7) == 0
     assert worst_grade(sim) == 3
     assert vasopressor_days(sim) == 1
+
+
+NO_NUMBER = {
+    "A/(k - 1)": 0.0,
+    "ln(A - 0.5)": 0.75,
+    "1/hill(A - 0.5, 1, 2)": 0.75,
+    "exp(k*800*(1.5 - A))": 0.5,
+    "(A - A0)^-1.5": 0.0,
+    "1/reached(A, 0.5)": 0.75,
+}
+
+
+@pytest.mark.parametrize("formula", NO_NUMBER)
+@pytest.mark.parametrize("method", ["Rosenbrock", "LSODA"])
+def test_a_quantity_that_is_no_number_is_an_error_with_its_day(formula, method):
+    """Neither inf nor nan is written; the first day and the first quantity are named."""
+    quantities = {"fine": "2*A", "bad": formula, "after": "bad + 1"}
+    model = small("m", {"A": ("1", "-k*A")}, {"k": 1.0, "A0": 1.0}, quantities)
+    days = [0.0, 0.25, 0.5, 0.75, 1.0]
+    with pytest.raises(IntegrationError) as caught:
+        simulate(model, days=days, method=method)
+    day = NO_NUMBER[formula]
+    assert str(caught.value).startswith(f"m  bad is not a finite number on day {day:g}, though")
