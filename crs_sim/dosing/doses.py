@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import InputError
-from ..model import Drug, Model, conversion_factor, days_in, plain_number
+from ..model import Drug, Model, days_in, plain_number
 
 HOURS_PER_DAY = 24.0
 DAY_TOLERANCE = 1e-6
@@ -238,11 +238,10 @@ def convert_amount(model: Model, dose: Dose, drug: Drug, values: Values | None =
     InputError
         If the dose is per kg and the model has no ``weight`` parameter.
     """
-    unit = dose.unit or drug.unit
     where = f"dose of {dose.drug} on day {dose.day:g}"
-    factor, weight_power = conversion_factor(unit, drug.unit, where)
+    factor, weight_power = drug.conversion(dose.unit, where)
     if weight_power and "weight" not in model.values:
-        raise InputError(f"{where}: {unit} needs a body weight, and the model has no 'weight'")
+        raise InputError(f"{where}: {dose.unit} needs a body weight, and the model has no 'weight'")
     weight = (values or model.values)["weight"] if weight_power else 1.0
     return dose.amount * factor * weight**weight_power
 

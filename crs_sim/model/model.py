@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 
 from ..errors import ModelError, UnitError, unknown_name
 from .formula import Tree, parse
-from .units import Unit, pretty, ratio, read_unit, same
+from .units import Unit, conversion_factor, pretty, ratio, read_unit, same
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Drug:
     default infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
     ("": 1), ``molar_mass`` in g/mol (0 where not applicable). ``lag`` is the parameter for the
     absorption lag time; ``duration`` or ``rate`` the one for the infusion duration or rate, where
-    the dose itself gives neither.
+    the dose itself gives neither. ``level`` is the quantity in which its level is read.
     """
 
     name: str
@@ -79,6 +79,15 @@ class Drug:
     lag: str = ""
     duration: str = ""
     rate: str = ""
+    level: str = ""
+
+    def conversion(self, unit: str, where: str = "", target: str = "") -> tuple[float, int]:
+        """Factor from a dose's unit ("": the drug's) to that of the drug, and power of body weight.
+
+        ``target`` is the drug's unit in words that can be read, if its name cannot.
+        """
+        needed = target or self.unit
+        return conversion_factor(unit or needed, needed, where, molar_mass=self.molar_mass)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -172,6 +181,10 @@ class Model:
             for d in self.drugs
         ]
         return hashlib.sha256(repr((text, self.units, drugs)).encode()).hexdigest()[:12]
+
+    def molar_mass(self, name: str) -> float:
+        """Molar mass in g/mol of what a quantity is a level of; 0 if it is no drug's."""
+        return next((drug.molar_mass for drug in self.drugs if drug.level == name), 0.0)
 
     def __getitem__(self, name: str) -> Symbol:
         """The parameter, state or quantity of that id.

@@ -31,6 +31,7 @@ from .units import Unit, difference, pretty, ratio, read_unit, same, show
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
 DRUG_KEYS = (
     "into", "unit", "hours", "bioavailability", "molar_mass", "label", "lag", "duration", "rate",
+    "level",
 )  # fmt: skip
 
 
@@ -213,6 +214,8 @@ def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: s
     for parameter in drug.parameters:
         if parameter not in model.values:
             raise unknown_name("parameter", parameter, model.values, where)
+    if drug.level and drug.level not in model.quantity_ids:
+        raise unknown_name("quantity", drug.level, model.quantity_ids, where)
     _check_times(model, drug, declared, where)
     unit = read_unit(drug.unit, where, declared)
     if drug.bioavailability:

@@ -2,8 +2,7 @@
 
 The only module that imports pint. The known units and their spellings are listed in ``units.toml``,
 so a typing error cannot turn into an exotic unit; counts (item, copies, cells) are one dimension,
-international units another, units of an assay (U) a third. What has two readings is refused with
-both of them: a product of bare numbers, ``mg/kg day``, ``109/L``, ``Mg``.
+international units another, units of an assay (U) a third. What has two readings is refused.
 """
 
 # Our own reader: to pint, 1e-12 gram / 1e-3 litre is gram times litre, and unknown signs nothing.
@@ -35,7 +34,6 @@ _TOKEN = re.compile(
 )
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SAME_SIGN = str.maketrans("×✕X⋅∙•−–", "xxx···--")
-_SBML_WORDS = ("litre", "gram", "metre", "second")
 _BELOW = "what is below the / has two readings; use brackets: mg/(kg day)"
 _BARE = "numbers beside numbers have two readings"
 _LOST = re.compile(r"10[2-9]|101[0-5]")  # 10⁹ pasted without its superscript
@@ -91,7 +89,7 @@ def pretty(name: str) -> str:
         parts = [_product(part) for part in (top or "1", *below)]
     except UnitError:
         return name
-    # every _per_ divides: mg_per_L_per_day is mg/L/day, and a_per_b_c is a/b/c
+    # every _per_ divides: a_per_b_c is a/b/c
     return "/".join([parts[0], *(p.replace("*", "/") for p in parts[1:])])
 
 
@@ -105,7 +103,8 @@ def _product(part: str) -> str:
             words.append("1")
             continue
         unit = _named(match[1])
-        symbol = f"{unit.units:~}" if match[1] in _SBML_WORDS else match[1]
+        sbml = match[1] in ("litre", "gram", "metre", "second")
+        symbol = f"{unit.units:~}" if sbml else match[1]
         words.append(symbol + (f"^{match[2]}" if match[2] else ""))
     return "*".join(words)
 
@@ -138,8 +137,7 @@ def _unknown(name: str) -> UnitError:
 class _Parser:
     """Parses ``1e6 cells/kg``: a number binds to the unit after it, then * and / left to right.
 
-    Refuses what has two readings: numbers that multiply numbers, a number after a unit, and a
-    product after a quotient (``mg/kg day`` may be ``mg day/kg``) without brackets.
+    Refuses numbers beside numbers or after a unit, and products below a / without brackets.
     """
 
     def __init__(self, text: str, declared: Mapping[str, Unit]) -> None:
@@ -279,24 +277,27 @@ def ratio(unit: Unit, target: Unit) -> float | None:
     quotient = (unit / target).to_root_units()
     if not quotient.unitless:
         return None
-    # 0.001/1e-3 may miss 1 by a bit: round to a short decimal within rounding error
+    # 0.001/1e-3 may miss 1 by a bit
     factor = float(quotient.magnitude)
     short = float(f"{factor:.12g}")
     return short if math.isclose(factor, short, rel_tol=4e-15) else factor
 
 
-def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, int]:
+def conversion_factor(
+    unit: str, target: str, where: str = "", *, molar_mass: float = 0.0
+) -> tuple[float, int]:
     """Factor from ``unit`` to ``target``, and the power of body weight (kg) to multiply by.
 
     Parameters
     ----------
     unit, target : in common notation ("mg/kg") or as named in a model ("pg_per_mL")
     where : location, put at the start of an error message
+    molar_mass : g/mol, to get from moles to grams and back; 0 if there is none
 
     Raises
     ------
     UnitError
-        If either is not understood, or they differ by more than a body weight.
+        If either is not understood, or they differ by more than a body weight and a molar mass.
 
     Examples
     --------
@@ -304,23 +305,25 @@ def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, i
     ((1000.0, 0), (1.0, 1))
     """
     try:
-        return _conversion_factor(unit, target)
+        return _conversion_factor(unit, target, molar_mass)
     except UnitError as error:
         raise UnitError(f"{_at(where)}{error}") from None
 
 
 @lru_cache(maxsize=4096)
-def _conversion_factor(unit: str, target: str) -> tuple[float, int]:
+def _conversion_factor(unit: str, target: str, molar_mass: float) -> tuple[float, int]:
     source, required = read_unit(unit), read_unit(target)
     candidates = [(0, required)]
     if _divides_by_kg(source):
         candidates.append((1, required * PER_KG))
     if _divides_by_kg(required):
         candidates.append((-1, required / PER_KG))
-    for power, candidate in candidates:
-        factor = ratio(source, candidate)
-        if factor is not None:
-            return factor, power
+    mass = _REGISTRY.Quantity(molar_mass, "gram / mole")
+    for masses in (ONE, mass, 1.0 / mass) if molar_mass else (ONE,):
+        for power, candidate in candidates:
+            factor = ratio(source * masses, candidate)
+            if factor is not None:
+                return factor, power
     raise UnitError(
         f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
         f"one is {_dimension(source)}, the other {_dimension(required)}{_advice(source, required)}"
@@ -345,15 +348,17 @@ def _dimension(unit: Unit) -> str:
     return _fraction(powers) if powers else "a plain number"
 
 
-def convert(value: float, unit: str, target: str, where: str = "") -> float:
-    """A value in another unit of the same dimension.
+def convert(
+    value: float, unit: str, target: str, where: str = "", *, molar_mass: float = 0.0
+) -> float:
+    """A value in another unit; ``molar_mass`` as in `conversion_factor`.
 
     Raises
     ------
     UnitError
         If the units cannot be converted, or only with a body weight.
     """
-    factor, weight_power = conversion_factor(unit, target, where)
+    factor, weight_power = conversion_factor(unit, target, where, molar_mass=molar_mass)
     if weight_power:
         raise UnitError(
             f"{_at(where)}{unit!r} into {target!r} needs a body weight: give one of them without kg"
@@ -365,11 +370,7 @@ def convert(value: float, unit: str, target: str, where: str = "") -> float:
 
 
 def show(unit: Unit) -> str:
-    """A unit as text, with time last: ``pg/mL/day``.
-
-    >>> show(read_unit("1/day") * read_unit("pg/mL"))
-    'pg/mL/day'
-    """
+    """A unit as text, with time last: ``pg/mL/day``."""
     powers = {_REGISTRY.get_symbol(str(k)): v for k, v in unit.unit_items()}
     factor = "" if math.isclose(unit.magnitude, 1.0) else f"{unit.magnitude:g} "
     return factor + _fraction(powers)

@@ -20,7 +20,7 @@ from ..errors import (
     unknown_name,
     with_location,
 )
-from ..model import Drug, Model, conversion_factor, convert, named_unit, pretty
+from ..model import Drug, Model, convert, named_unit, pretty
 from ..store import EXAMPLE_TIME, number, number_or_text
 from .nonmem_columns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
@@ -240,7 +240,7 @@ def _entering(model: Model, key: str, where: str) -> str:
 def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) -> None:
     where = data.where(row, "AMTUNIT" if "AMTUNIT" in data.named else "AMT")
     try:
-        _, power = conversion_factor(unit or drug.unit, _readable(model, drug.unit))
+        _, power = drug.conversion(unit, target=_readable(model, drug.unit))
     except UnitError as error:
         raise with_location(where, error) from None
     if power and "weight" not in model.values:
@@ -343,7 +343,10 @@ def read_observation(
     model_unit = model[name].unit
     where = data.where(row, "DVUNIT" if "DVUNIT" in data.named else "DV")
     try:
-        value = convert(value, record.DVUNIT or unit or model_unit, _readable(model, model_unit))
+        value = convert(
+            value, record.DVUNIT or unit or model_unit, _readable(model, model_unit),
+            molar_mass=model.molar_mass(name),
+        )  # fmt: skip
     except UnitError as error:
         raise with_location(where, error) from None
     return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
 from ..errors import FileError, InputError, UnitError, unknown_name, with_location
-from ..model import Model, conversion_factor, convert, load_model, named_unit
+from ..model import Model, convert, load_model, named_unit
 from ..store import (
     EXAMPLE_TIME,
     R,
@@ -346,9 +346,9 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
     known = [drug.name for drug in model.drugs]
     if dose.drug not in known and dose.drug not in model.state_ids:
         raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
-    unit = model.drug(dose.drug).unit
+    drug = model.drug(dose.drug)
     try:
-        _, weight_power = conversion_factor(dose.unit or unit, _readable(model, unit))
+        _, weight_power = drug.conversion(dose.unit, target=_readable(model, drug.unit))
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     if weight_power and "weight" not in patient.scenario.values:
@@ -374,7 +374,10 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
         return observation
     unit = units[observation.observable]
     try:
-        value = convert(observation.value, observation.unit, _readable(model, unit))
+        value = convert(
+            observation.value, observation.unit, _readable(model, unit),
+            molar_mass=model.molar_mass(observation.observable),
+        )  # fmt: skip
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     return replace(observation, value=value, unit=unit)

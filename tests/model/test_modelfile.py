@@ -209,6 +209,7 @@ def test_bad_content(tmp_path: Path, content: bytes, words: str) -> None:
         ('"mg"', '"IU"', UnitError, "a dose arrives in IU, but DRUG is in mg (another dimension)"),
         ('"mg"', '"g"', UnitError, "a dose arrives in g, but DRUG is in mg (factor 1000)"),
         ('"mg"', '"mgg"', UnitError, "unit 'mgg' is not understood"),
+        ("hours = 1", 'level = "c_drog"', UnknownNameError, "did you mean 'c_drug'"),
         ('into = "DRUG"\n', "", InputError, 'has no into: write into = "..."'),
         ("hours = 1", "hours = -1", InputError, "hours = -1: give a finite number, zero or more"),
         ("hours = 1", "hours = nan", InputError, "give a finite number"),

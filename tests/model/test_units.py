@@ -110,6 +110,28 @@ def test_convert_needs_no_weight() -> None:
         convert(8.0, "mg/kg", "mg", "observations.csv row 2")
 
 
+@pytest.mark.parametrize(
+    ("unit", "target", "factor", "weight_power"),
+    [
+        ("nmol/L", "ng/mL", 0.5, 0),
+        ("pM", "pg_per_mL", 0.5, 0),
+        ("ug/mL", "uM", 2.0, 0),
+        ("umol", "mg", 0.5, 0),
+        ("umol/kg", "mg", 0.5, 1),
+        ("mg/kg", "mg", 1.0, 1),
+        ("mg", "ug", 1000.0, 0),
+    ],
+)
+def test_a_molar_mass_takes_moles_to_grams(
+    unit: str, target: str, factor: float, weight_power: int
+) -> None:
+    found = conversion_factor(unit, target, molar_mass=500.0)
+    assert found == (pytest.approx(factor, rel=1e-14), weight_power)
+    for other in ("U/mL", "cells"):
+        with pytest.raises(UnitError, match="cannot be converted"):
+            conversion_factor(other, target, molar_mass=500.0)
+
+
 @given(st.sampled_from(COMMON), st.sampled_from(COMMON))
 def test_there_and_back(unit: str, target: str) -> None:
     try:

@@ -40,7 +40,10 @@ MODEL = Model(
         Parameter("k_il6", 1.0, "1/day", "rate", WHY),
     ),
     quantities=tuple(Quantity(name, "A", unit, name, WHY) for name, unit in LEVELS.items()),
-    drugs=(*(Drug(name, "A", "mg") for name in DRUGS), Drug("cart", "B", "cells/kg")),
+    drugs=(
+        *(Drug(name, "A", "mg", molar_mass=500.0, level="ferritin") for name in DRUGS),
+        Drug("cart", "B", "cells/kg"),
+    ),
 )
 
 
@@ -358,6 +361,18 @@ def test_observations_are_put_into_the_models_units(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert patient.observations["d"].sd == 0.2 and patient.observations["d"].note == "n"
     assert check_against(patient, MODEL) == patient
+
+
+def test_moles_are_masses_by_the_molar_mass_of_the_drug(tmp_path: Path) -> None:
+    patient = load_patient(
+        folder(tmp_path, "1,tocilizumab,4,umol,,,,\n", "a,ferritin,value,3,,,2,nM,,\n")
+    )
+    checked = check_against(patient, MODEL)
+    assert checked.observations["a"].value == pytest.approx(1.0)  # 2 nM of 500 g/mol in ng/mL
+    assert expand(MODEL, checked.scenario.doses)[0].amount == pytest.approx(2.0)
+    other = load_patient(folder(tmp_path, "1,cart,1,cells/kg,,,,\n", "a,il6,value,3,,,2,nM,,\n"))
+    with pytest.raises(CrsSimError, match=r"row 2, column unit: .*this needs a molar mass"):
+        check_against(other, MODEL)
 
 
 def test_a_models_own_unit_is_read_by_its_definition(tmp_path: Path) -> None:
