@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ..errors import ModelError, UnitError, unknown_name
+from ..store import markdown
 from .formula import Tree, parse
 from .units import Unit, conversion_factor, pretty, ratio, read_unit, same
 
@@ -296,18 +297,18 @@ def listing(model: Model) -> str:
         "## Equations",
         "```\n" + "\n".join(_equations(model)) + "\n```",
         "## States",
-        _table(("state", "at day 0", "unit", "meaning", "source"),
+        markdown(("state", "at day 0", "unit", "meaning", "source"),
                [(s.id, s.initial, *_tail(s)) for s in model.states]),
         "## Quantities",
-        _table(("quantity", "unit", "meaning", "source"),
+        markdown(("quantity", "unit", "meaning", "source"),
                [(q.id, *_tail(q)) for q in model.quantities]),
         "## Parameters",
-        _table(("parameter", "value", "unit", "meaning", "source"),
-               [(p.id, _number(p), *_tail(p)) for p in model.parameters]),
+        markdown(("parameter", "value", "unit", "meaning", "source"),
+               [(p.id, f"{p.value:.6g}", *_tail(p)) for p in model.parameters]),
     ]  # fmt: skip
     if model.drugs:
         columns = ("drug", "enters", "unit", "hours", "molar mass, g/mol", "bioavailability", "")
-        parts += ["## Drugs", _table(columns, [_drug(d) for d in model.drugs])]
+        parts += ["## Drugs", markdown(columns, [_drug(d) for d in model.drugs])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -326,10 +327,6 @@ def _equations(model: Model) -> Iterator[str]:
         yield f"d {state.id}/dt = {state.rate}"
 
 
-def _number(parameter: Parameter) -> str:
-    return f"{parameter.value:.6g}"
-
-
 def _tail(symbol: Symbol) -> tuple[str, str, str]:
     return pretty(symbol.unit), symbol.label, symbol.source
 
@@ -341,11 +338,6 @@ def _drug(drug: Drug) -> tuple[str, ...]:
     return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
-
-
 # --- units of a model -----------------------------------------------------------------------------
 
 
@@ -353,12 +345,8 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
     """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
 
-    If neither has a unit, days are assumed.
-
-    Parameters
-    ----------
-    amount, rate : units, as named in the model
-    declared : the model's own units, as (name, definition) pairs
+    If neither has a unit, days are assumed. ``declared`` are the model's own units, as (name,
+    definition) pairs.
 
     Raises
     ------
