@@ -17,7 +17,7 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from ..dosing import build_timeline
 from ..errors import InputError, IntegrationError
 from ..model import Array, pretty
-from ..simulation import Simulation, raise_if_stopped, simulate
-from ..solver import LOG_STEP, Runs, compile_kernel, side_by_side
-from .noise import days_needed, predicted, residual_vector
+from ..simulation import Dense, Simulation, raise_if_stopped, simulate
+from ..solver import LOG_STEP, Course, Runs, compile_kernel, side_by_side
+from .noise import days_needed, predicted, residual_vector, watched_states
 from .problem import FitProblem
 
 MIN_CURVATURE = 1e-12
@@ -198,6 +198,7 @@ class Courses:
     days: Array
     values: Mapping[str, Array]
     columns: Mapping[str, Array]
+    dense: Callable[[str], Course] | None = None
 
     def __getitem__(self, name: str) -> Array:
         """The time courses of a state or quantity, (n_runs, n_days)."""
@@ -218,6 +219,8 @@ class Objective:
         self.model = problem.model.with_values(**problem.patient.scenario.values)
         self.kernel = compile_kernel(self.model)
         self.line, _ = build_timeline(self.model, problem.patient.scenario, self.days)
+        observed, noise = problem.patient.observations, problem.noise
+        self.watched = watched_states(self.model, observed, noise)
         self.free = [self.model.parameter_ids.index(name) for name in problem.names]
         self.runs = self.failed = 0
         self.first_failure = ""
@@ -314,7 +317,7 @@ class Objective:
         self.runs += x.size
         values = self._values(x[None])[0]
         line = self.line.at(values)
-        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step)
+        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step, self.watched)
         perturbed = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
         return np.asarray((perturbed - here).T / log_step)
@@ -338,7 +341,8 @@ class Objective:
         """Run and count the log parameters (n, n_free); the only runs with step-size control."""
         raise_if_stopped()
         self.runs += len(points)
-        return self.kernel.run(self.line, self._values(points), rtol=rtol)
+        values = self._values(points)
+        return self.kernel.run(self.line, values, rtol=rtol, watched=self.watched)
 
     def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
         """Residuals of each run (n_runs, n_observed); ``otherwise`` for failed runs."""
@@ -358,7 +362,21 @@ class Objective:
         states = dict(zip(self.model.state_ids, by_state, strict=True))
         quantities = dict(zip(self.model.quantity_ids, by_quantity, strict=True))
         parameters = dict(zip(self.model.parameter_ids, values[rows].T, strict=True))
-        return Courses(self.days, parameters, {**states, **quantities})
+        dense = None
+        if self.watched:
+            dense = self._between(runs.of(np.flatnonzero(chosen)), values[rows])
+        return Courses(self.days, parameters, {**states, **quantities}, dense)
+
+    def _between(self, runs: Runs, values: Array) -> Callable[[str], Course]:
+        """The courses between samples by name; one by one where values move doses."""
+        names = [self.model.state_ids[k] for k in self.watched]
+        if not len(self.line.moving):
+            return Dense.compiled(self.model, names, self.line, runs, values).dense
+        each = [
+            Dense.compiled(self.model, names, self.line.at(own), runs.of(np.array([i])), own[None])
+            for i, own in enumerate(values)
+        ]
+        return lambda name: Course.joined([one.dense(name) for one in each])
 
     def _values(self, points: Array) -> Array:
         """The parameter vectors (n, n_parameters) of log parameters (n, n_free)."""

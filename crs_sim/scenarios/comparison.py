@@ -17,7 +17,7 @@ from ..dosing import AS_GIVEN, Scenario
 from ..errors import InputError, unknown_name
 from ..fitting import METHOD, RTOL, Fit
 from ..model import Array
-from ..simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
+from ..simulation import EVERY_HOURS, Endpoint, Sampling, Simulation, simulate
 from ..uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
@@ -177,17 +177,17 @@ def compare(
     base_sampling = sampling or Sampling(every_hours=EVERY_HOURS)
     shown = observables(problem.model, problem.noise, problem.patient)
     outputs = dict.fromkeys((*shown, *(e.needs for e in endpoints)))
+    sampling = replace(base_sampling, outputs=tuple(outputs), endpoints=endpoints)
     predictions = predict(
-        result, several, draws=draws, sampling=replace(base_sampling, outputs=tuple(outputs)),
-        workers=workers, progress=progress,
+        result, several, draws=draws, sampling=sampling, workers=workers, progress=progress
     )  # fmt: skip
     runs = tuple(
         simulate(result.model, s, days=predictions.days, method=METHOD, rtol=RTOL)
         for s in predictions.ensemble.scenarios  # with the patient's own values
     )
     estimates = np.array([[float(e.of(run)) for e in endpoints] for run in runs])
-    members = [Members(predictions.ensemble, name) for name in predictions.scenarios]
-    drawn = np.array([[e.of(m) for e in endpoints] for m in members], dtype=np.float64)
+    many, names = predictions.ensemble, predictions.scenarios
+    drawn = np.array([[many.endpoint(e.name, s) for e in endpoints] for s in names])
     outside = ("", *(_outside(run, runs[0]) for run in runs[1:]))
     return Comparison(predictions, runs, tuple(endpoints), estimates, drawn, outside)
 

@@ -1,4 +1,4 @@
-"""The compiled step loop as a method of SciPy's ``solve_ivp``.
+"""The compiled step loop as a method of SciPy's ``solve_ivp``, and courses as pieces of its steps.
 
 The only door to scipy.integrate. One step of this solver goes to the next edge of a timeline; the
 steps in between are the kernel's. States on days given beforehand are computed on the way, all
@@ -7,18 +7,255 @@ others by replaying the same steps.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from math import comb
 from typing import Any
 
 import numpy as np
 from scipy.integrate import DenseOutput, OdeSolver, solve_ivp
 
-from ..dosing import Timeline, empty_timeline
-from ..model import Array
-from .kernel import Kernel, Runs
-from .rosenbrock import DONE, STAGES, WORDS
+from ..dosing import SAME_TIME, Timeline, empty_timeline
+from ..errors import InputError
+from ..model import Array, Indices
+from .kernel import Kernel
+from .rosenbrock import CURVE, DONE, HEAD, STAGES, WORDS
+from .segment_loop import Runs
 
-__all__ = ["Rosenbrock", "Setup", "solve_ivp"]
+__all__ = [
+    "NODES", "Course", "Pieces", "Rosenbrock", "Setup", "cuts", "roots", "solve_ivp", "values_at",
+]  # fmt: skip
+
+NODES = np.array([0.0, 0.5 - 21**0.5 / 14, 0.5, 0.5 + 21**0.5 / 14, 1.0])
+"""The shares of a step at which its polynomial is kept: those of Lobatto's rule of order 8."""
+AT_NODES = np.array([
+    1 - NODES, NODES, *(NODES ** (n + 1) * (1 - NODES) for n in range(3)),
+])  # fmt: skip
+"""(CURVE, 5) from the ends and bends of a step to its nodes (`rosenbrock.DENSE`)."""
+WEIGHTS = np.array([9.0, 49.0, 64.0, 49.0, 9.0]) / 180.0
+"""Of `NODES` in Lobatto's rule, which is exact up to degree 7."""
+POWERS = np.linalg.inv(np.vander(NODES, increasing=True))
+"""From values at the nodes to coefficients of powers."""
+BERNSTEIN = (
+    np.array([[comb(j, i) / comb(4, i) if i <= j else 0.0 for i in range(5)] for j in range(5)])
+    @ POWERS
+)
+"""From values at the nodes to Bernstein coefficients, whose hull holds the polynomial."""
+HULL = 0.5 * float(np.abs(BERNSTEIN).sum(axis=1).max() - 1.0)
+"""By which share of their range the values at the nodes may be exceeded between them."""
+REAL = 1e-7
+"""Relative size of an imaginary part that is rounding: a double root."""
+SAME_PEAK = 1e-13
+"""Relative difference of two peaks that is rounding: the first is the day of the peak."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The courses of some states step by step, each step a polynomial of degree 4.
+
+    ``days`` (2, n_pieces) are its ends, ``segment`` (n_pieces,) the one it is in, and ``nodes``
+    (n_states, 5, n_pieces) the states at shares `NODES` of it, for runs one after the other;
+    ``first`` (n_runs,) is each run's first piece, which is day 0 before any dose.
+    """
+
+    days: Array
+    segment: Indices
+    nodes: Array
+    first: Indices
+
+    @classmethod
+    def of(cls, line: Timeline, ends: Array, segment: Indices, nodes: Array) -> Pieces:
+        """From ``ends`` (2, n_pieces) on the clock, without those before a steady state."""
+        begun = np.maximum(segment, 0)
+        after = np.minimum(begun + 1, len(line.edges) - 1)
+        day, until = line.day[begun], line.day[after]
+        days = day + (ends - line.edges[begun])
+        days[1] = np.where(ends[1] == line.edges[after], until, days[1])
+        days[:, segment < 0] = line.day[0]
+        kept = (segment < 0) | (until > day)
+        if not kept.all():
+            days, segment, nodes = days[:, kept], segment[kept], nodes[..., kept]
+        return cls(days, segment, nodes, np.flatnonzero(segment < 0))
+
+    @classmethod
+    def compiled(cls, line: Timeline, tables: Sequence[Array]) -> Pieces:
+        """From the pieces of some compiled runs (`rosenbrock.HEAD`)."""
+        table = np.concatenate(tables, axis=1)
+        curves = table[HEAD:].reshape(-1, CURVE, table.shape[1])
+        return cls.of(line, table[:2], table[2].astype(np.int64), AT_NODES.T @ curves)
+
+
+def roots(nodes: Array, level: float | Array = 0.0) -> tuple[Indices, Array]:
+    """Where polynomials cross a level inside their pieces: the pieces, and the shares of them.
+
+    ``nodes`` (5, n_pieces); the level is a number or (n_pieces,).
+    """
+    top, bottom = nodes.max(axis=0), nodes.min(axis=0)
+    slack = HULL * (top - bottom)
+    near = np.flatnonzero((bottom - slack < level) & (top + slack > level))
+    some = level if np.ndim(level) == 0 else np.asarray(level)[near]
+    rows, shares = _zeros((BERNSTEIN @ (nodes[:, near] - some)).T)
+    return near[rows], shares
+
+
+def _zeros(bernstein: Array) -> tuple[Indices, Array]:
+    """The zeros between 0 and 1 of polynomials, (n, degree + 1): which one's, and where."""
+    rows = np.flatnonzero((bernstein.min(axis=1) < 0) & (bernstein.max(axis=1) > 0))
+    b, degree = bernstein[rows], bernstein.shape[1] - 1
+    terms = b * [comb(degree, j) for j in range(degree + 1)]  # in t = x/(1 - x), from 0 to infinity
+    least = 1e-14 * np.abs(terms).max(axis=1, initial=1e-300)
+    terms[:, -1] = np.where(np.abs(terms[:, -1]) > least, terms[:, -1], least)
+    companion = np.zeros((len(rows), degree, degree))
+    companion[:, np.arange(1, degree), np.arange(degree - 1)] = 1.0
+    companion[:, :, -1] = -terms[:, :-1] / terms[:, -1:]
+    found = np.linalg.eigvals(companion)
+    which, at = np.nonzero((np.abs(found.imag) <= REAL * np.abs(found)) & (found.real > 0))
+    t = found.real[which, at]
+    return rows[which], t / (1.0 + t)
+
+
+def cuts(rows: Indices, shares: Array) -> tuple[Indices, Array, Array]:
+    """Pieces cut at some shares of them: the pieces of the parts, and where these begin and end."""
+    ascending = np.sort(rows)
+    whole = ascending[np.diff(ascending, prepend=-1) > 0]
+    row = np.concatenate([whole, rows, whole])
+    share = np.concatenate([np.zeros(len(whole)), shares, np.ones(len(whole))])
+    order = np.lexsort((share, row))
+    row, share = row[order], share[order]
+    same = row[1:] == row[:-1]
+    return row[:-1][same], share[:-1][same], share[1:][same]
+
+
+def values_at(nodes: Array, shares: Array) -> Array:
+    """Polynomials (..., 5, n) at shares of them, (n,) or (m, n)."""
+    powers = POWERS @ nodes
+    value = powers[..., 4, :] if shares.ndim == 1 else powers[..., 4, None, :]
+    for k in (3, 2, 1, 0):
+        value = value * shares + (
+            powers[..., k, :] if shares.ndim == 1 else powers[..., k, None, :]
+        )
+    return np.asarray(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The courses of one output in some runs, piece by piece.
+
+    Parameters
+    ----------
+    days : (2, n_pieces), start and end of each piece; those of a run follow each other
+    nodes : (5, n_pieces), values at shares `NODES` of a piece
+    first : (n_runs,), each run's first piece
+    several : bool, whether results are arrays; else the only run's number
+    """
+
+    days: Array
+    nodes: Array
+    first: Indices
+    several: bool
+
+    @classmethod
+    def sampled(cls, days: Array, values: Array) -> Course:
+        """Linear between samples, (n_days,) or (n_runs, n_days)."""
+        table, n = np.atleast_2d(values), max(1, len(days) - 1)
+        left, right = table[:, :n].ravel(), table[:, -n:].ravel()
+        ends = np.tile(np.array([days[:n], days[-n:]]), (1, len(table)))
+        nodes = left + NODES[:, None] * (right - left)
+        return cls(ends, nodes, np.arange(len(table)) * n, np.ndim(values) > 1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Course]) -> Course:
+        """The runs of several courses side by side."""
+        sizes = [0, *(part.days.shape[1] for part in parts)]
+        first = [part.first + at for part, at in zip(parts, np.cumsum(sizes), strict=False)]
+        days, nodes = np.hstack([p.days for p in parts]), np.hstack([p.nodes for p in parts])
+        return cls(days, nodes, np.concatenate(first), True)
+
+    @cached_property
+    def run(self) -> Indices:
+        """The run of each piece, (n_pieces,)."""
+        return np.repeat(np.arange(len(self.first)), np.diff([*self.first, self.days.shape[1]]))
+
+    def within(self, name: str, first: float, last: float) -> Course:
+        """The part from one day to another, each before the doses of its day; ends may be infinite.
+
+        Raises
+        ------
+        InputError
+            If the run does not cover these days.
+        """
+        if first == -math.inf and last == math.inf:
+            return self
+        begun, ended = float(self.days[0, 0]), float(self.days[1, -1])
+        first = begun if first == -math.inf else first
+        last = ended if last == math.inf else last
+        if not begun - SAME_TIME <= first <= last <= ended + SAME_TIME:
+            raise InputError(
+                f"{name}: day {first:g} to {last:g} is asked for, but the run covers day "
+                f"{begun:g} to {ended:g}; run longer, or ask for days inside"
+            )
+        start, end = self.days
+        inside = (start < last - SAME_TIME) & (end > first + SAME_TIME)
+        rows = np.flatnonzero(inside | (np.abs(end - first) <= SAME_TIME))
+        width = np.where(end > start, end - start, 1.0)[rows]
+        low = np.clip((first - start[rows]) / width, 0.0, 1.0)
+        high = np.clip((last - start[rows]) / width, low, 1.0)
+        return self._cut(rows, low, high)
+
+    def _cut(self, rows: Indices, low: Array, high: Array) -> Course:
+        """Parts of pieces, from one share to another; each run keeps at least one."""
+        part = np.flatnonzero((low > 0.0) | (high < 1.0))
+        nodes, days = self.nodes[:, rows], self.days[:, rows]
+        shares = low[part] + NODES[:, None] * (high - low)[part]
+        nodes[:, part] = values_at(nodes[:, part], shares)
+        start, end = days[:, part]
+        days[:, part] = start + np.array([low[part], high[part]]) * (end - start)
+        first = np.searchsorted(self.run[rows], np.arange(len(self.first)))
+        return Course(days, nodes, first, self.several)
+
+    def peak(self) -> tuple[Array, Array]:
+        """The largest value of each run, and the first day on which it is reached."""
+        top, bottom = self.nodes.max(axis=0), self.nodes.min(axis=0)
+        largest = np.maximum.reduceat(top, self.first)
+        near = np.flatnonzero(top + HULL * (top - bottom) > largest[self.run])
+        rows, shares = _zeros(np.diff(BERNSTEIN @ self.nodes[:, near], axis=0).T)
+        rows = near[rows]
+        inner = values_at(self.nodes[:, rows], shares)
+        np.maximum.at(largest, self.run[rows], inner)
+        least = (largest - SAME_PEAK * np.abs(largest))[self.run]
+        days = np.full(len(largest), np.inf)
+        high = np.flatnonzero(top >= least)
+        share = NODES[(self.nodes[:, high] >= least[high]).argmax(axis=0)]
+        good = inner >= least[rows]
+        for row, x in ((high, share), (rows[good], shares[good])):
+            start, end = self.days[:, row]
+            np.minimum.at(days, self.run[row], start + x * (end - start))
+        return largest, days
+
+    def area(self) -> Array:
+        """The integral over the days of each run."""
+        pieces = (self.days[1] - self.days[0]) * (WEIGHTS @ self.nodes)
+        return np.asarray(np.add.reduceat(pieces, self.first))
+
+    def time_above(self, level: float) -> Array:
+        """Days of each run at or above a level."""
+        width = self.days[1] - self.days[0]
+        above = np.where(self.nodes[2] >= level, width, 0.0)
+        rows, low, high = cuts(*roots(self.nodes, level))
+        above[rows] = 0.0
+        middle = values_at(self.nodes[:, rows], 0.5 * (low + high))
+        np.add.at(above, rows, np.where(middle >= level, (high - low) * width[rows], 0.0))
+        return np.asarray(np.add.reduceat(above, self.first))
+
+    def at(self, day: float) -> Array:
+        """Each run's value on a day, before the doses of that day."""
+        late = (self.days[1] < day - SAME_TIME).astype(np.int64)
+        rows = self.first + np.add.reduceat(late, self.first)
+        start, end = self.days[:, rows]
+        width = np.where(end > start, end - start, 1.0)
+        return values_at(self.nodes[:, rows], np.clip((day - start) / width, 0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +331,8 @@ class Rosenbrock(OdeSolver):  # type: ignore[misc]
 
     def _run(self) -> Runs:
         setup = self.setup
-        runs = setup.kernel.run(self.line, self.values, rtol=setup.rtol, start=self.start)
+        runs = setup.kernel.run(self.line, self.values, rtol=setup.rtol, start=self.start,
+                                watched=range(setup.kernel.n_states))  # fmt: skip
         setup.runs.append(runs)
         tried = int(runs.accepted[0] + runs.rejected[0])
         self.nfev, self.nlu, self.njev = STAGES * tried, tried, int(runs.accepted[0])
