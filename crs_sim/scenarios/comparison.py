@@ -200,7 +200,7 @@ def _outside(run: Simulation, given: Simulation) -> str:
     """States that exceed their range under the treatment as given, the furthest first."""
     found = []
     for name in run.model.state_ids:
-        far, label = _extrapolation(run[name], given[name]), run.model[name].label
+        far, label = _extrapolation(_range(run, name), _range(given, name)), run.model[name].label
         if far > OUTSIDE:
             beyond = "never above 0 as given" if np.isinf(far) else f"{far:.1f} x its range"
             found.append((far, f"{label} {beyond}"))
@@ -211,11 +211,17 @@ def _outside(run: Simulation, given: Simulation) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _extrapolation(course: Array, given: Array) -> float:
+def _range(run: Simulation, name: str) -> tuple[float, float]:
+    """The smallest and the largest value of a state, just after doses and between samples too."""
+    course = run.dense(name)
+    below = replace(course, nodes=-course.nodes)
+    return -float(below.peak()[0][0]), float(course.peak()[0][0])
+
+
+def _extrapolation(course: tuple[float, float], given: tuple[float, float]) -> float:
     """Factor beyond the range as given: 1 inside, infinite if it was always 0 as given."""
-    top, most = float(course.max()), float(given.max())
+    (low, top), (least, most) = course, given
     if most <= 0.0:
         return float("inf") if top > 0.0 else 1.0
-    low, least = float(course.min()), float(given.min())
     down = least / low if least > VANISHED * most and low > 0.0 else 1.0
     return max(top / most, down, 1.0)

@@ -32,7 +32,7 @@ Found = tuple[Array, Array]
 """Curves (n_outputs, n_scenarios, n_members, n_days), endpoints (n_endpoints, n_scenarios,
 n_members)."""
 
-BATCH = 32
+BATCH = 64
 """Members in a batch: a multiple of the four SIMD lanes."""
 
 
@@ -201,9 +201,9 @@ def simulate_batches(
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 1.0, "1/day", "", ""),))
     >>> from crs_sim import Scenario
-    >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 50})
+    >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 100})
     >>> [len(batch.members) for batch in batches]
-    [32, 18]
+    [64, 36]
     """
     return _run(plan_batches(model, scenarios, values, sampling), workers, progress)
 

@@ -141,25 +141,22 @@ class Dense:
             return Course(pieces.days, nodes, pieces.first, self.several)
         if name not in self.formulas:
             raise unknown_name("state or quantity", name, self.model.course_ids)
-        shape, crossings = pieces.nodes.shape[1:], list[tuple[Indices, Array]]()
+        shape, thresholds = pieces.nodes.shape[1:], list[tuple[Array, Array]]()
 
         def reached(x: Array, level: Array) -> Array:
-            if np.ndim(level) < 2:
-                crossings.append(roots(np.broadcast_to(x, shape), level))
-            else:
-                crossings.append(roots(np.broadcast_to(x - level, shape)))
+            thresholds.append((x, level))
             return np.asarray(x >= level, dtype=float)
 
         values = Levels(self, pieces.nodes, slice(None), reached)[name]
         nodes = np.broadcast_to(np.asarray(values, dtype=float), shape)
         course = Course(pieces.days, nodes, pieces.first, self.several)
-        return self._stepped(name, course, crossings) if crossings else course
+        return self._stepped(name, course, thresholds) if thresholds else course
 
     def _stepped(
-        self, name: str, course: Course, crossings: Sequence[tuple[Indices, Array]]
+        self, name: str, course: Course, thresholds: Sequence[tuple[Array, Array]]
     ) -> Course:
         """A quantity that steps where something crosses a threshold: its pieces cut there."""
-        rows, low, high = cuts(*(np.concatenate(c) for c in zip(*crossings, strict=True)))
+        rows, low, high = cuts(*roots(thresholds, course.nodes.shape))
         shares = low + NODES[:, None] * (high - low)
         states = values_at(self.pieces.nodes[..., rows], shares)
 
@@ -168,17 +165,14 @@ class Dense:
             return np.asarray(above, dtype=float)
 
         values = Levels(self, states, rows, reached)[name]
-        start, end = self.pieces.days[:, rows]
-        days = start + np.array([low, high]) * (end - start)
-        uncut = np.ones(len(self.pieces.segment), dtype=bool)
-        uncut[rows] = False
-        kept = np.flatnonzero(uncut)
-        order = np.argsort(np.concatenate([kept, rows]), kind="stable")
-        nodes = np.hstack([course.nodes[:, kept], np.broadcast_to(values, shares.shape)])
-        run = course.run[np.concatenate([kept, rows])[order]]
-        first = np.searchsorted(run, np.arange(len(course.first)))
-        days = np.hstack([course.days[:, kept], days])[:, order]
-        return Course(days, nodes[:, order], first, self.several)
+        parts = np.bincount(rows, minlength=course.days.shape[1])
+        piece = np.repeat(np.arange(len(parts)), np.maximum(parts, 1))
+        cut = np.flatnonzero(parts[piece])
+        nodes, days = (np.take(a, piece, axis=1) for a in (course.nodes, course.days))
+        nodes[:, cut] = values
+        start, end = days[:, cut]
+        days[:, cut] = start + np.array([low, high]) * (end - start)
+        return Course(days, nodes, np.searchsorted(piece, course.first), self.several)
 
     def parameter(self, name: str, rows: Indices | slice) -> Array:
         """The value of a parameter in some pieces, (n,)."""

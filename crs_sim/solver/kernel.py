@@ -34,7 +34,6 @@ from ..store import cached_text, fingerprint, load_generated, source_fingerprint
 from . import rosenbrock
 from .machine_code import Machine, object_file, processor
 from .rosenbrock import (
-    CURVE,
     DAY,
     DONE,
     ENTRIES,
@@ -42,6 +41,7 @@ from .rosenbrock import (
     LANES,
     MOVING,
     NL,
+    NODES,
     OTHER_ORDER,
     PIECES,
     REJECTED,
@@ -216,7 +216,9 @@ class Kernel:
         longest = int(counts[:, PIECES].max(initial=0))
         if asked.watched and longest > most:
             return self._call(line, values, asked, longest)
-        pieces = [own[:, :n] for own, n in zip(tables.pieces, counts[:, PIECES], strict=True)]
+        pieces = [
+            tables.pieces[i // LANES, :n, :, i % LANES].T for i, n in enumerate(counts[:, PIECES])
+        ]
         return Runs(
             tables.states, tables.named, tables.final, counts[:, STATUS], clock[:, DAY],
             counts[:, SEGMENT], counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
@@ -230,8 +232,8 @@ class Kernel:
         clock[:, RTOL] = asked.rtol
         states = np.full((n_runs, n_days, self.n_states), np.nan)
         named = np.full((n_runs, n_days, self.n_quantities), np.nan)
-        rows = HEAD + CURVE * len(asked.watched)
-        pieces = np.empty((n_runs, rows, n_pieces if asked.watched else 0))
+        groups, rows = -(-n_runs // LANES), HEAD + NODES * len(asked.watched)
+        pieces = np.empty((groups, n_pieces if asked.watched else 0, rows, LANES))
         final = np.zeros((n_runs, self.n_states))
         return Tables(states, named, final, asked.steps, counts, clock, pieces)
 

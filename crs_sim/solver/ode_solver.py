@@ -21,34 +21,33 @@ from ..dosing import SAME_TIME, Timeline, empty_timeline
 from ..errors import InputError
 from ..model import Array, Indices
 from .kernel import Kernel
-from .rosenbrock import CURVE, DONE, HEAD, STAGES, WORDS
+from .rosenbrock import DONE, HEAD, SHARES, STAGES, WORDS
 from .segment_loop import Runs
 
 __all__ = [
     "NODES", "Course", "Pieces", "Rosenbrock", "Setup", "cuts", "roots", "solve_ivp", "values_at",
 ]  # fmt: skip
 
-NODES = np.array([0.0, 0.5 - 21**0.5 / 14, 0.5, 0.5 + 21**0.5 / 14, 1.0])
-"""The shares of a step at which its polynomial is kept: those of Lobatto's rule of order 8."""
-AT_NODES = np.array([
-    1 - NODES, NODES, *(NODES ** (n + 1) * (1 - NODES) for n in range(3)),
-])  # fmt: skip
-"""(CURVE, 5) from the ends and bends of a step to its nodes (`rosenbrock.DENSE`)."""
+NODES = np.array(SHARES)
+"""The shares of a step at which its polynomial is known."""
 WEIGHTS = np.array([9.0, 49.0, 64.0, 49.0, 9.0]) / 180.0
 """Of `NODES` in Lobatto's rule, which is exact up to degree 7."""
 POWERS = np.linalg.inv(np.vander(NODES, increasing=True))
 """From values at the nodes to coefficients of powers."""
-BERNSTEIN = (
-    np.array([[comb(j, i) / comb(4, i) if i <= j else 0.0 for i in range(5)] for j in range(5)])
-    @ POWERS
-)
+BERNSTEIN = np.array([[comb(j, i) / comb(4, i) for i in range(5)] for j in range(5)]) @ POWERS
 """From values at the nodes to Bernstein coefficients, whose hull holds the polynomial."""
+SIGNED = {n + 1: np.array([[comb(n, k) * comb(k, j) * (-1) ** (j + k) for k in range(n + 1)]
+                           for j in range(n + 1)], dtype=float) for n in (3, 4)}  # fmt: skip
+"""By their number, from Bernstein coefficients to those of powers."""
+HALF = {n + 1: np.array([[comb(k, j) / 2**k for k in range(n + 1)] for j in range(n + 1)])
+        for n in (3, 4)}  # fmt: skip
+"""By their number, from Bernstein coefficients to those of the first half."""
 HULL = 0.5 * float(np.abs(BERNSTEIN).sum(axis=1).max() - 1.0)
 """By which share of their range the values at the nodes may be exceeded between them."""
-REAL = 1e-7
-"""Relative size of an imaginary part that is rounding: a double root."""
-SAME_PEAK = 1e-13
-"""Relative difference of two peaks that is rounding: the first is the day of the peak."""
+MOST_STEPS, MOST_HALVED = 60, 40
+"""Of Newton's method; halvings before two zeros are one that is no crossing."""
+ROUNDING = 1e-13
+"""Of a share of a step, and of peaks: of two that differ less, the first is the day of the peak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,44 +75,83 @@ class Pieces:
         days[:, segment < 0] = line.day[0]
         kept = (segment < 0) | (until > day)
         if not kept.all():
-            days, segment, nodes = days[:, kept], segment[kept], nodes[..., kept]
+            days, segment, nodes = (a.compress(kept, axis=-1) for a in (days, segment, nodes))
         return cls(days, segment, nodes, np.flatnonzero(segment < 0))
 
     @classmethod
     def compiled(cls, line: Timeline, tables: Sequence[Array]) -> Pieces:
         """From the pieces of some compiled runs (`rosenbrock.HEAD`)."""
-        table = np.concatenate(tables, axis=1)
-        curves = table[HEAD:].reshape(-1, CURVE, table.shape[1])
-        return cls.of(line, table[:2], table[2].astype(np.int64), AT_NODES.T @ curves)
+        table = np.empty((len(tables[0]), sum(one.shape[1] for one in tables)))
+        np.concatenate(tables, axis=1, out=table)
+        nodes = table[HEAD:].reshape(-1, len(NODES), table.shape[1])
+        return cls.of(line, table[:2], table[2].astype(np.int64), nodes)
 
 
-def roots(nodes: Array, level: float | Array = 0.0) -> tuple[Indices, Array]:
-    """Where polynomials cross a level inside their pieces: the pieces, and the shares of them.
-
-    ``nodes`` (5, n_pieces); the level is a number or (n_pieces,).
-    """
+def extremes(nodes: Array) -> tuple[Array, Array]:
+    """Between which levels polynomials (5, n_pieces) are sure to stay, each (n_pieces,)."""
     top, bottom = nodes.max(axis=0), nodes.min(axis=0)
     slack = HULL * (top - bottom)
-    near = np.flatnonzero((bottom - slack < level) & (top + slack > level))
-    some = level if np.ndim(level) == 0 else np.asarray(level)[near]
-    rows, shares = _zeros((BERNSTEIN @ (nodes[:, near] - some)).T)
-    return near[rows], shares
+    return bottom - slack, top + slack
 
 
-def _zeros(bernstein: Array) -> tuple[Indices, Array]:
-    """The zeros between 0 and 1 of polynomials, (n, degree + 1): which one's, and where."""
-    rows = np.flatnonzero((bernstein.min(axis=1) < 0) & (bernstein.max(axis=1) > 0))
-    b, degree = bernstein[rows], bernstein.shape[1] - 1
-    terms = b * [comb(degree, j) for j in range(degree + 1)]  # in t = x/(1 - x), from 0 to infinity
-    least = 1e-14 * np.abs(terms).max(axis=1, initial=1e-300)
-    terms[:, -1] = np.where(np.abs(terms[:, -1]) > least, terms[:, -1], least)
-    companion = np.zeros((len(rows), degree, degree))
-    companion[:, np.arange(1, degree), np.arange(degree - 1)] = 1.0
-    companion[:, :, -1] = -terms[:, :-1] / terms[:, -1:]
-    found = np.linalg.eigvals(companion)
-    which, at = np.nonzero((np.abs(found.imag) <= REAL * np.abs(found)) & (found.real > 0))
-    t = found.real[which, at]
-    return rows[which], t / (1.0 + t)
+def roots(
+    thresholds: Sequence[tuple[Array, Array | float]], shape: tuple[int, ...]
+) -> tuple[Indices, Array]:
+    """Where polynomials cross levels inside their pieces: the pieces, and the shares of them.
+
+    ``thresholds`` are nodes and levels that broadcast to ``shape`` (5, n_pieces).
+    """
+    rows, shifted, known = list[Indices](), list[Array](), dict[int, tuple[Array, Array]]()
+    for x, given in thresholds:
+        nodes, level = np.broadcast_to(x, shape), np.asarray(given)
+        if level.ndim > 1:  # itself a course: where their difference is 0
+            nodes, level = np.broadcast_to(x - level, shape), np.zeros(())
+            bottom, top = extremes(nodes)
+        else:
+            bottom, top = known[id(x)] = known.get(id(x)) or extremes(nodes)
+        rows.append(np.flatnonzero((bottom < level) & (top > level)))
+        shifted.append(nodes[:, rows[-1]] - (level[rows[-1]] if level.ndim else level))
+    which, shares = _zeros((BERNSTEIN @ np.hstack(shifted)).T)
+    return np.concatenate(rows)[which], shares
+
+
+def _zeros(bernstein: Array, halved: int = 0) -> tuple[Indices, Array]:
+    """The zeros between 0 and 1 of polynomials, (n, degree + 1): which one's, and where.
+
+    As many as changes of sign, or fewer by an even number; so those of several are halved.
+    """
+    changes = np.diff(bernstein > 0.0, axis=1).sum(axis=1)
+    single, several = np.flatnonzero(changes == 1), np.flatnonzero(changes > 1)
+    rows, shares = [single], [_single_zero(bernstein[single])]
+    if len(several) and halved < MOST_HALVED:
+        b, half = bernstein[several], HALF[bernstein.shape[1]]
+        for share, part in ((0.0, b @ half), (0.5, (b[:, ::-1] @ half)[:, ::-1])):
+            which, places = _zeros(part, halved + 1)
+            rows.append(several[which])
+            shares.append(share + 0.5 * places)
+    return np.concatenate(rows), np.concatenate(shares)
+
+
+def _single_zero(b: Array) -> Array:
+    """The zero of polynomials of one change of sign: Newton's steps, halved where they go astray.
+
+    By Descartes' rule there is no other zero between 0 and 1.
+    """
+    c, degree = (b @ SIGNED[b.shape[1]]).T, b.shape[1] - 1
+    low, high, x = np.zeros(len(b)), np.ones(len(b)), np.full(len(b), 0.5)
+    for _ in range(MOST_STEPS):
+        value, slope = c[degree], np.zeros(len(b))
+        for k in range(degree - 1, -1, -1):
+            value, slope = value * x + c[k], slope * x + value
+        after = (value > 0.0) == (b[:, -1] > 0.0)
+        low, high = np.where(after, low, x), np.where(after, x, high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = x - value / slope
+        step = np.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+        moved, x = np.abs(step - x), step
+        if moved.max(initial=0.0) <= ROUNDING:
+            break
+    return x
 
 
 def cuts(rows: Indices, shares: Array) -> tuple[Indices, Array, Array]:
@@ -130,13 +168,11 @@ def cuts(rows: Indices, shares: Array) -> tuple[Indices, Array, Array]:
 
 def values_at(nodes: Array, shares: Array) -> Array:
     """Polynomials (..., 5, n) at shares of them, (n,) or (m, n)."""
-    powers = POWERS @ nodes
-    value = powers[..., 4, :] if shares.ndim == 1 else powers[..., 4, None, :]
-    for k in (3, 2, 1, 0):
-        value = value * shares + (
-            powers[..., k, :] if shares.ndim == 1 else powers[..., k, None, :]
-        )
-    return np.asarray(value)
+    powers = np.moveaxis(POWERS @ nodes, -2, 0)
+    if shares.ndim > 1:
+        powers = powers[..., None, :]
+    p0, p1, p2, p3, p4 = powers
+    return np.asarray(p0 + shares * (p1 + shares * (p2 + shares * (p3 + shares * p4))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,21 +253,19 @@ class Course:
 
     def peak(self) -> tuple[Array, Array]:
         """The largest value of each run, and the first day on which it is reached."""
-        top, bottom = self.nodes.max(axis=0), self.nodes.min(axis=0)
-        largest = np.maximum.reduceat(top, self.first)
-        near = np.flatnonzero(top + HULL * (top - bottom) > largest[self.run])
-        rows, shares = _zeros(np.diff(BERNSTEIN @ self.nodes[:, near], axis=0).T)
-        rows = near[rows]
-        inner = values_at(self.nodes[:, rows], shares)
-        np.maximum.at(largest, self.run[rows], inner)
-        least = (largest - SAME_PEAK * np.abs(largest))[self.run]
+        _, top = extremes(self.nodes)
+        largest = np.maximum.reduceat(np.maximum(self.nodes[0], self.nodes[-1]), self.first)
+        near = np.flatnonzero(top >= largest[self.run])
+        nodes, run = self.nodes[:, near], self.run[near]
+        rows, shares = _zeros(np.diff(BERNSTEIN @ nodes, axis=0).T)
+        which = np.concatenate([np.arange(len(near)), rows])
+        share = np.concatenate([NODES[nodes.argmax(axis=0)], shares])
+        values = np.concatenate([nodes.max(axis=0), values_at(nodes[:, rows], shares)])
+        np.maximum.at(largest, run[which], values)
+        high = values >= (largest - ROUNDING * np.abs(largest))[run[which]]
+        start, end = self.days[:, near[which[high]]]
         days = np.full(len(largest), np.inf)
-        high = np.flatnonzero(top >= least)
-        share = NODES[(self.nodes[:, high] >= least[high]).argmax(axis=0)]
-        good = inner >= least[rows]
-        for row, x in ((high, share), (rows[good], shares[good])):
-            start, end = self.days[:, row]
-            np.minimum.at(days, self.run[row], start + x * (end - start))
+        np.minimum.at(days, run[which[high]], start + share[high] * (end - start))
         return largest, days
 
     def area(self) -> Array:
@@ -243,7 +277,7 @@ class Course:
         """Days of each run at or above a level."""
         width = self.days[1] - self.days[0]
         above = np.where(self.nodes[2] >= level, width, 0.0)
-        rows, low, high = cuts(*roots(self.nodes, level))
+        rows, low, high = cuts(*roots([(self.nodes, level)], self.nodes.shape))
         above[rows] = 0.0
         middle = values_at(self.nodes[:, rows], 0.5 * (low + high))
         np.add.at(above, rows, np.where(middle >= level, (high - low) * width[rows], 0.0))

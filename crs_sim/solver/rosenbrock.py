@@ -120,9 +120,11 @@ PLACES = (
 n_states rows, WORK of all."""
 NL, RATE, NEW, BETWEEN, SIZE, EASE, NOW, INFLOW, WORST, STEP, Q, P, BEND, WORK = range(10, 24)
 
-HEAD, CURVE = 3, 5
+SHARES = (0.0, 0.5 - 21**0.5 / 14, 0.5, 0.5 + 21**0.5 / 14, 1.0)
+"""The shares of a step at which its polynomial is kept: those of Lobatto's rule of order 8."""
+HEAD, NODES = 3, 5
 """Rows of a piece of the courses: start, end and segment; then, for each state that is watched,
-its values at both ends and its three bends."""
+its values at `SHARES` of the step."""
 
 
 class Record(NamedTuple):
@@ -139,7 +141,7 @@ class Record(NamedTuple):
         ``following``, the steps to take
     following : whether ``steps`` are taken as they are, without error control
     watched : (n_watched,) states whose courses between the samples are kept
-    pieces : (n_runs, HEAD + CURVE * n_watched, n_most), of all runs; a column for each step
+    pieces : (n_most, HEAD + NODES * n_watched, LANES), of the four runs, filled step by step
     """
 
     group: int
@@ -202,22 +204,24 @@ def write_down(m: Counters, w: Array, place: int, table: Array, group: int, row:
 
 def note_piece(m: Counters, w: Array, first: float, last: float, record: Record) -> None:
     """Keep the step just taken as a piece of each lane's courses, if there is room for it."""
-    pieces, watched, group = record.pieces, record.watched, record.group
-    k = record.counts[PIECES]
+    pieces, watched, k = record.pieces, record.watched, record.counts[PIECES]
     record.counts[PIECES] = k + 1
-    if k >= pieces.shape[2]:
+    if k >= len(pieces):
         return
     call(m[BENDS], w)
-    for lane in range(min(LANES, len(pieces) - group)):
-        pieces[group + lane, 0, k] = first
-        pieces[group + lane, 1, k] = last
-        pieces[group + lane, 2, k] = record.counts[SEGMENT]
-        for i in range((pieces.shape[1] - HEAD) // CURVE):
-            q, at = watched[i] * LANES + lane, HEAD + CURVE * i
-            pieces[group + lane, at, k] = w[m[NOW] + q]
-            pieces[group + lane, at + 1, k] = w[m[NEW] + q]
-            for d in range(3):
-                pieces[group + lane, at + 2 + d, k] = w[m[BEND] + d * m[NL] + q]
+    for lane in range(LANES):
+        pieces[k, 0, lane] = first
+        pieces[k, 1, lane] = last
+        pieces[k, 2, lane] = record.counts[SEGMENT]
+    for i in range(len(watched)):
+        at, q = HEAD + NODES * i, watched[i] * LANES
+        for lane in range(LANES):
+            start, end, bend = w[m[NOW] + q + lane], w[m[NEW] + q + lane], m[BEND] + q + lane
+            b, c, d = w[bend], w[bend + m[NL]], w[bend + 2 * m[NL]]
+            for node in range(NODES):
+                x = SHARES[node]
+                curve = end + (1.0 - x) * (b + x * (c + x * d))
+                pieces[k, at + node, lane] = start + x * (curve - start)
 
 
 def first_step(m: Counters, w: Array, length: float, rtol: float) -> float:

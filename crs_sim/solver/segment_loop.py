@@ -67,6 +67,8 @@ class Kind(NamedTuple):
 Floats = Annotated[Array, Kind("float64", 1)]
 FloatTable = Annotated[Array, Kind("float64", 2)]
 FloatBlock = Annotated[Array, Kind("float64", 3)]
+FloatBlocks = Annotated[Array, Kind("float64", 4)]
+Integers = Annotated[Counters, Kind("int64", 1)]
 IntegerTable = Annotated[Counters, Kind("int64", 2)]
 BareFloats = Annotated[Array, Kind("float64", 1, bare=True)]
 BareIntegers = Annotated[Counters, Kind("int64", 1, bare=True)]
@@ -90,7 +92,7 @@ class Plan(NamedTuple):
     version_at: BareIntegers
     given: IntegerTable
     duration: BareFloats
-    watched: BareIntegers
+    watched: Integers
 
 
 class Members(NamedTuple):
@@ -120,7 +122,7 @@ class Tables(NamedTuple):
     steps: Floats
     counts: IntegerTable
     clock: FloatTable
-    pieces: FloatBlock
+    pieces: FloatBlocks
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Runs:
     steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
         state was reached
     moving : (n_runs,) the state that moved most in the last cycle before a steady state
-    pieces : for each run the courses of the states that were watched, (HEAD + CURVE *
+    pieces : for each run the courses of the states that were watched, (HEAD + NODES *
         n_watched, n_pieces), a column for each step (see `rosenbrock.HEAD`), on the clock
     """
 
@@ -382,7 +384,7 @@ def run_many(plan: Plan, members: Members, tables: Tables, room: Room, following
         counts, clock = tables.counts[group], tables.clock[group]
         record = Record(
             group, plan.days, tables.states, counts, clock, tables.steps, following, plan.watched,
-            tables.pieces,
+            tables.pieces[group // LANES],
         )  # fmt: skip
         counts[STATUS] = run_four(plan, members, room, record)
         for lane in range(min(LANES, len(final) - group)):
