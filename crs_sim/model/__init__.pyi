@@ -19,6 +19,7 @@ from .model import (
     listing as listing,
     named_unit as named_unit,
     plain_number as plain_number,
+    readable_unit as readable_unit,
 )
 from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
 from .source_code import (
@@ -45,4 +46,5 @@ from .units import (
     pretty as pretty,
     read_unit as read_unit,
     same as same,
+    show as show,
 )

@@ -338,9 +338,6 @@ def _drug(drug: Drug) -> tuple[str, ...]:
     return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
 
 
-# --- units of a model -----------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=4096)
 def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
     """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
@@ -364,6 +361,11 @@ def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> fl
     if days is None:
         raise UnitError(f"{pretty(amount)} over {pretty(rate)} is not a time")
     return days
+
+
+def readable_unit(model: Model, unit: str) -> str:
+    """A unit of the model as text: its definition if the name alone cannot be parsed."""
+    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
 
 
 @lru_cache(maxsize=4096)

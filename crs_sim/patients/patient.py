@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
 from ..errors import FileError, InputError, UnitError, unknown_name, with_location
-from ..model import Model, convert, load_model, named_unit
+from ..model import Model, convert, load_model, readable_unit
 from ..store import (
     EXAMPLE_TIME,
     R,
     Table,
     check_duplicates,
     is_sheet,
+    is_there,
     is_workbook,
     locate,
     moment,
@@ -36,7 +37,6 @@ from .patient_files import (
     ObservationRow,
     PatientFile,
     file_path,
-    is_there,
     read_patient_file,
 )
 
@@ -177,9 +177,14 @@ def load_patient(name: str | Path) -> Patient:
     path, about = file_path(home, "patient"), read_patient_file(home)
     infusion = _infusion(about, path)
     _check_treated(about, path, file_path(home, "doses"))
-    doses, dose_rows = _doses(file_path(home, "doses"), infusion)
+    doses, dose_rows = _doses(file_path(home, "doses"), infusion, about)
     scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
-    observations = _observations(file_path(home, "observations"), infusion)
+    observations = _observations(file_path(home, "observations"), infusion, about)
+    names = {*doses.drugs, *(o.observable for o in observations)}
+    for entry in about.conversions:
+        if entry.of not in names:  # it would do nothing
+            where = place(path, key="conversions")
+            raise with_location(where, unknown_name("drug or observable", entry.of, names))
     return Patient(about.id, about.model, scenario, observations, infusion, str(home), dose_rows)
 
 
@@ -252,11 +257,14 @@ def _check_treated(about: PatientFile, path: Path, doses: Path) -> None:
         )
 
 
-def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, int]]:
+def _doses(
+    path: Path, infusion: datetime | None, about: PatientFile
+) -> tuple[Schedule, dict[Dose, int]]:
     schedule, rows = Schedule(), {}
     for row, record in _table(path, DoseRow, ignoring=("note",)):
         day = _day(record.day, infusion, place(path, row, "day"))
-        first = Dose(day, record.drug, record.amount, record.unit, record.hours)
+        amount, unit = about.stated(record.drug, record.amount, record.unit)
+        first = Dose(day, record.drug, amount, unit, record.hours)
         doses = Schedule((first,))
         if record.every is not None and record.doses is not None:
             doses = first.repeated(record.every, record.doses)
@@ -265,13 +273,15 @@ def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, 
     return schedule, rows
 
 
-def _observations(path: Path, infusion: datetime | None) -> Observations:
+def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> Observations:
     found: dict[str, Observation] = {}
     for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
         if record.id in found:
             where, other = place(path, row, "id"), found[record.id].row
             raise FileError(f"{where}: {record.id!r} is also the id of row {other}; rename one")
-        found[record.id] = _observation(path, row, record, infusion)
+        seen = _observation(path, row, record, infusion)
+        value, unit = about.stated(seen.observable, seen.value, seen.unit)
+        found[record.id] = replace(seen, value=value, unit=unit)
     return Observations(tuple(found.values()))
 
 
@@ -348,7 +358,7 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
         raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
     drug = model.drug(dose.drug)
     try:
-        _, weight_power = drug.conversion(dose.unit, target=_readable(model, drug.unit))
+        _, weight_power = drug.conversion(dose.unit, target=readable_unit(model, drug.unit))
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     if weight_power and "weight" not in patient.scenario.values:
@@ -375,17 +385,12 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
     unit = units[observation.observable]
     try:
         value = convert(
-            observation.value, observation.unit, _readable(model, unit),
+            observation.value, observation.unit, readable_unit(model, unit),
             molar_mass=model.molar_mass(observation.observable),
         )  # fmt: skip
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     return replace(observation, value=value, unit=unit)
-
-
-def _readable(model: Model, unit: str) -> str:
-    """A unit of the model as text: its definition if the name alone cannot be parsed."""
-    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
 
 
 def model_for_patient(patient: Patient) -> Model:

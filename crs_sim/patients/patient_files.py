@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
-from difflib import SequenceMatcher
+import math
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from ..errors import FileError, StorageError
-from ..model import GRADE
+from ..errors import FileError, StorageError, UnitError
+from ..model import GRADE, convert, named_unit, read_unit, show
 from ..store import (
     CellError,
     Moment,
@@ -28,7 +29,6 @@ from ..store import (
     column,
     column_comments,
     has_sheet,
-    is_sheet,
     is_workbook,
     number,
     place,
@@ -46,14 +46,12 @@ WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 MAX_DOSES = 10_000
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
-SHEETS = (*FILES, "changes")
-"""Sheets of a workbook; ``changes`` is optional, like ``[[changes]]`` in patient.toml."""
-KEYS = ("id", "model", "infusion", "untreated")
+SHEETS = (*FILES, "changes", "conversions")
+"""Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
+NUMBERS = ("height", "body_surface")
+KEYS = ("id", "model", "infusion", "untreated", *NUMBERS)
 """Keys of the sheet ``patient``; any other key is a parameter."""
 WORDS = {"true": True, "false": False}
-LIKE = 0.8  # of 0 to 1, of two names
-TABLES = (".csv", ".tsv", ".txt", ".tab", ".dat", ".xls", ".xlsx", ".xlsm", ".ods", ".gz", ".zip")
-"""Endings of files that may hold a table."""
 
 
 def file_path(home: Path, name: str) -> Path:
@@ -63,38 +61,6 @@ def file_path(home: Path, name: str) -> Path:
     ['p7/doses.csv', 'p7.xlsx/doses']
     """
     return home / (name if is_workbook(home) else FILES[name])
-
-
-def is_there(path: Path) -> bool:
-    """Whether one of a patient's tables is there, as a file or a sheet.
-
-    Raises
-    ------
-    FileError
-        If it is a link to nothing; or if it is not there, but a file of a similar name is, which
-        would be passed over.
-    """
-    if is_sheet(path):
-        return has_sheet(path)
-    if path.exists():
-        return True
-    if path.is_symlink():
-        raise FileError(f"{place(path)}: is a link to nothing; correct the link, or remove it")
-    near = [name for name in sorted(p.name for p in path.parent.iterdir()) if _alike(name, path)]
-    if near:
-        raise FileError(
-            f"{place(path)}: does not exist, but {near[0]!r} does; save it as {path.name}, or "
-            "rename or remove it"
-        )
-    return False
-
-
-def _alike(name: str, path: Path) -> bool:
-    """Whether a file's name is that of this table misspelt, longer, or with another ending."""
-    stem = Path(name.lower()).name.partition(".")[0]
-    likeness = SequenceMatcher(None, stem, path.stem).ratio()
-    table = Path(name).suffix.lower() in TABLES
-    return (likeness > LIKE and (table or stem == path.stem)) or (table and path.stem in stem)
 
 
 class ChangeTable(Record):
@@ -107,6 +73,23 @@ class ChangeTable(Record):
     value: Real | None = None
 
 
+class ConversionTable(Record):
+    """One ``[[conversions]]``: what one ``unit`` of a drug or an observable equals, and whence."""
+
+    of: str
+    unit: str
+    equals: str
+    source: str = column(min_length=1)
+
+    def check(self) -> None:
+        """Validate several columns together."""
+        for name, text in (("unit", self.unit), ("equals", self.equals)):
+            try:
+                read_unit(text)
+            except UnitError as error:
+                raise CellError(name, str(error)) from None
+
+
 class PatientFile(Record):
     """patient.toml."""
 
@@ -114,13 +97,43 @@ class PatientFile(Record):
     model: str = "crs"
     infusion: Any = None
     untreated: bool = False
+    height: Annotated[float, column(gt=30, lt=280)] | None = None
+    body_surface: Annotated[float, column(gt=0.1, lt=5)] | None = None
     values: dict[str, Real] = column(default_factory=dict)
     changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
+    conversions: tuple[ConversionTable, ...] = column(default=(), strict=False)
 
     def check(self) -> None:
         """Validate several columns together."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
+        if self.height is not None and self.body_surface is not None:
+            raise CellError("height", "gives a body surface, and body_surface another; keep one")
+        if self.height is not None and "weight" not in self.values:
+            raise CellError("height", "gives a body surface with a body weight; add weight")
+
+    @property
+    def surface(self) -> float | None:
+        """Body surface in m2; from the height by Mosteller's formula.
+
+        sqrt(height in cm times weight in kg / 3600): N Engl J Med 1987, 317:1098.
+        """
+        if self.height is None:
+            return self.body_surface
+        return math.sqrt(self.height * self.values["weight"] / 3600.0)
+
+    def stated(self, name: str, amount: float, unit: str) -> tuple[float, str]:
+        """An amount or level of ``name`` as its conversion states it, and the body surface."""
+        found = named_unit(unit) if unit else None
+        if found is None:  # no unit, or an error that is reported with its place
+            return amount, unit
+        for entry in self.conversions:
+            if entry.of == name:
+                with suppress(UnitError):  # of another dimension
+                    return amount * convert(1.0, unit, entry.unit), entry.equals
+        if self.surface is not None and found.dimensionality.get("[length]") == -2:
+            return amount * self.surface, show(found * read_unit("m^2"))
+        return amount, unit
 
 
 class KeyRow(Record):
@@ -135,7 +148,8 @@ class KeyRow(Record):
         min_length=1,
         description="its value; infusion is the time of day 0 with its time zone, "
         "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
-        "date-times instead of days; untreated is true for a patient without doses",
+        "date-times instead of days; untreated is true for a patient without doses; height (cm) or "
+        "body_surface (m2) is needed for doses per m2",
     )
     note: str = column("", description="a comment; not used")
 
@@ -262,24 +276,26 @@ def read_patient_file(home: Path) -> PatientFile:
     for row, record in read_table(path, KeyRow):
         if record.key in (*content, *values):
             raise FileError(f"{place(path, row, 'key')}: {record.key!r} appears twice; keep one")
-        if record.key in KEYS:
-            content[record.key] = record.value
-            if record.key == "untreated":
-                content[record.key] = WORDS.get(record.value.lower(), record.value)
+        if record.key in KEYS and record.key not in NUMBERS:
+            words = WORDS if record.key == "untreated" else {}
+            content[record.key] = words.get(record.value.lower(), record.value)
             continue
         try:
-            values[record.key] = number(record.value)
+            (content if record.key in NUMBERS else values)[record.key] = number(record.value)
         except ValueError as error:
             raise FileError(f"{place(path, row, 'value')}: {error}") from None
     rows = read_table(home / "changes", ChangeRow) if has_sheet(home / "changes") else ()
     changes = [record.model_dump(exclude={"note"}) for _, record in rows]
-    return checked(PatientFile, {**content, "values": values, "changes": changes}, path)
+    stated = home / "conversions"
+    table = read_table(stated, ConversionTable) if has_sheet(stated) else ()
+    conversions = [record.model_dump() for _, record in table]
+    lists = {"values": values, "changes": changes, "conversions": conversions}
+    return checked(PatientFile, {**content, **lists}, path)
 
 
 EXAMPLE = "EXAMPLE"
 """The start of the note of an example row."""
 
-TEMPLATES = Path(__file__).with_name("templates")
 SEPARATE = "Separate columns by commas"
 SAVE = "Save as CSV UTF-8."
 
@@ -337,15 +353,11 @@ def template_rows(home: Path) -> tuple[str, ...]:
 
 
 def new_sheets(id: str) -> dict[str, list[list[str]]]:
-    """Name and rows of the sheets of a new patient's workbook.
-
-    >>> list(new_sheets("p1"))
-    ['patient', 'doses', 'observations']
-    """
+    """Name and rows of the sheets of a new patient's workbook."""
     files = new_files(id)
     texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
     quoted = '"' + id.replace('"', '""') + '"'
-    texts["patient"] = _template("patient.csv").format(id=quoted, columns=column_comments(KeyRow))
+    texts["patient"] = _template("patient.csv", KeyRow, quoted)
     return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
 
 
@@ -368,16 +380,15 @@ def new_files(id: str) -> dict[str, str]:
     ['doses.csv', 'observations.csv', 'patient.toml']
     """
     return {
-        "patient.toml": _template("patient.toml").format(id=json.dumps(id, ensure_ascii=False)),
-        "doses.csv": _template("doses.csv").format(columns=column_comments(DoseRow)),
-        "observations.csv": _template("observations.csv").format(
-            columns=column_comments(ObservationRow)
-        ),
+        "patient.toml": _template("patient.toml", KeyRow, json.dumps(id, ensure_ascii=False)),
+        "doses.csv": _template("doses.csv", DoseRow),
+        "observations.csv": _template("observations.csv", ObservationRow),
     }
 
 
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+def _template(name: str, record: type[Record], id: str = "") -> str:
+    text = Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
+    return text.format(id=id, columns=column_comments(record))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

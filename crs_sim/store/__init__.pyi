@@ -53,6 +53,7 @@ from .workbook import (
     check_sheets as check_sheets,
     has_sheet as has_sheet,
     is_sheet as is_sheet,
+    is_there as is_there,
     is_workbook as is_workbook,
     place as place,
     read_cells as read_cells,

@@ -15,6 +15,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ UNSUPPORTED = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 """Other spreadsheet formats, rejected with advice."""
 COMMENT = "#"
 """A sheet whose name, or a row whose first cell, begins with this is not read."""
+LIKE = 0.8  # of 0 to 1, of two names
+TABLES = (".csv", ".tsv", ".txt", ".tab", ".dat", ".xls", ".xlsx", ".xlsm", ".ods", ".gz", ".zip")
+"""Endings of files that may hold a table."""
 NARROW, WIDE = 14, 60
 GREY, BLACK = "00777777", "00000000"
 
@@ -50,6 +54,38 @@ def is_sheet(path: Path) -> bool:
 def has_sheet(path: Path) -> bool:
     """Whether the workbook has that sheet."""
     return path.name in _open(path.parent, values=True).sheetnames
+
+
+def is_there(path: Path) -> bool:
+    """Whether a table is there, as a file or a sheet.
+
+    Raises
+    ------
+    FileError
+        If it is a link to nothing; or if it is not there, but a file of a similar name is, which
+        would be passed over.
+    """
+    if is_sheet(path):
+        return has_sheet(path)
+    if path.exists():
+        return True
+    if path.is_symlink():
+        raise FileError(f"{place(path)}: is a link to nothing; correct the link, or remove it")
+    near = [name for name in sorted(p.name for p in path.parent.iterdir()) if _alike(name, path)]
+    if near:
+        raise FileError(
+            f"{place(path)}: does not exist, but {near[0]!r} does; save it as {path.name}, or "
+            "rename or remove it"
+        )
+    return False
+
+
+def _alike(name: str, path: Path) -> bool:
+    """Whether a file's name is that of this table misspelt, longer, or with another ending."""
+    stem = Path(name.lower()).name.partition(".")[0]
+    likeness = SequenceMatcher(None, stem, path.stem).ratio()
+    table = Path(name).suffix.lower() in TABLES
+    return (likeness > LIKE and (table or stem == path.stem)) or (table and path.stem in stem)
 
 
 def check_sheets(path: Path, known: Iterable[str]) -> None:

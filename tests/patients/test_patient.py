@@ -363,6 +363,79 @@ def test_observations_are_put_into_the_models_units(tmp_path: Path) -> None:
     assert check_against(patient, MODEL) == patient
 
 
+SIL2R = """
+[[conversions]]
+of = "sil2r"
+unit = "U/mL"
+equals = "12.5 pg/mL"
+source = "data sheet of the assay"
+"""
+
+
+@pytest.mark.parametrize(("value", "unit"), [(2400, "U/mL"), (2.4, "kU/mL"), (2400, "kU/L"),
+                                             (30, "ng/mL"), (30000, "ng/L")])  # fmt: skip
+def test_a_stated_conversion_is_used(tmp_path: Path, value: float, unit: str) -> None:
+    rows = f"a,sil2r,value,3,,,{value},{unit},,\nb,sil2r,ratio,4,,3,2,,,\n"
+    patient = check_against(load_patient(folder(tmp_path, "", rows, SIL2R)), MODEL)
+    assert patient.observations["a"].value == pytest.approx(30000.0)
+    assert patient.observations["b"].value == 2.0
+
+
+def test_a_conversion_of_a_dose(tmp_path: Path) -> None:
+    stated = SIL2R.replace("sil2r", "anakinra").replace("U/mL", "IU").replace("pg/mL", "ug")
+    patient = load_patient(folder(tmp_path, "1,anakinra,2,kIU,,,,\n", about=stated))
+    assert expand(MODEL, patient.scenario.doses)[0].amount == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            '"sil2r"',
+            '"sil2"',
+            "conversions: unknown drug or observable 'sil2': did you mean 'sil2r'",
+        ),
+        ('source = "data sheet of the assay"', "", "key source: is empty or missing"),
+        ("12.5 pg", "12,5 pg", "conversions 1, key equals: unit '12,5 pg/mL' is not understood"),
+        ('"U/mL"', '"IU/mL"', "U is a unit of one assay: state what 1 U/mL equals"),
+        (SIL2R, "", "state what 1 U/mL equals, as on its data sheet, under [[conversions]] in"),
+    ],
+)
+def test_conversions_that_do_not_fit(tmp_path: Path, old: str, new: str, words: str) -> None:
+    about = SIL2R.replace(old, new)
+    with pytest.raises(CrsSimError, match=re.escape(words)):
+        check_against(
+            load_patient(folder(tmp_path, "", "a,sil2r,value,3,,,24,U/mL,,\n", about)), MODEL
+        )
+
+
+@pytest.mark.parametrize(
+    ("about", "surface"),
+    [("body_surface = 1.9\n", 1.9), ("height = 180\n[values]\nweight = 80\n", 2.0)],
+)
+def test_doses_per_body_surface(tmp_path: Path, about: str, surface: float) -> None:
+    rows = "1,anakinra,100,mg/m2,,12,2,\n2,anakinra,0.1,g/m^2,,,,\n3,anakinra,100,mg,,,,\n"
+    doses = check_against(load_patient(folder(tmp_path, rows, about=about)), MODEL).scenario.doses
+    amounts = [given.amount for given in expand(MODEL, doses)]
+    assert amounts == pytest.approx([*(100 * surface,) * 3, 100])
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ("", "column unit: .*this needs a body surface: give body_surface in m2, or height in cm"),
+        ("[values]\nweight = 70\n", "this needs a body surface"),
+        ("height = 180\n", "key height: .*add weight"),
+        ("height = 1.8\n", "key height: must be above 30, not 1.8"),
+        ("body_surface = 19\n", "key body_surface"),
+        ("height = 180\nbody_surface = 2\n[values]\nweight = 70\n", "key height: .*keep one"),
+    ],
+)
+def test_a_body_surface_is_not_guessed(tmp_path: Path, about: str, words: str) -> None:
+    with pytest.raises(CrsSimError, match=words):
+        check_against(load_patient(folder(tmp_path, "1,anakinra,1,mg/m2,,,,\n", "", about)), MODEL)
+
+
 def test_moles_are_masses_by_the_molar_mass_of_the_drug(tmp_path: Path) -> None:
     patient = load_patient(
         folder(tmp_path, "1,tocilizumab,4,umol,,,,\n", "a,ferritin,value,3,,,2,nM,,\n")

@@ -242,7 +242,7 @@ def test_few_batches_run_ahead_of_the_reader(monkeypatch):
         return run_batch(batch, stop=stop)
 
     monkeypatch.setattr(batches, "run_batch", counted)
-    monkeypatch.setattr(batches, "batches.BATCH", 4)
+    monkeypatch.setattr(batches, "BATCH", 4)
     for taken, _ in enumerate(simulate_batches(LOOP, CASE, spread(80), sampling=DAILY, workers=2)):
         time.sleep(0.01)
         assert len(begun) <= taken + 1 + 4

@@ -128,6 +128,22 @@ def test_a_sheet_that_the_file_has_lost_is_named(book, sheet):
         load_patient(book)
 
 
+def test_conversions_and_body_surface_of_a_workbook(book):
+    workbook = openpyxl.load_workbook(book)
+    sheet = workbook.create_sheet("conversions")
+    sheet.append(["of", "unit", "equals", "source"])
+    sheet.append(["ferritin", "U/mL", "2 ng/mL", "data sheet"])
+    workbook["patient"].append(["height", 180])
+    workbook["doses"].append([4, "dexamethasone", 10, "mg/m2"])
+    workbook["observations"].append(
+        ["f5", "ferritin", "value", 5, None, None, 300, "U/mL"])  # fmt: skip
+    workbook.save(book)
+    patient = check_against(load_patient(book), load_model("crs"))
+    assert patient.observations["f5"].value == pytest.approx(600)
+    surface = (180 * 70 / 3600) ** 0.5
+    assert patient.scenario.doses.doses[-1].amount == pytest.approx(10 * surface)
+
+
 def test_a_chart_is_no_table(book):
     workbook = openpyxl.load_workbook(book)
     del workbook["doses"]
