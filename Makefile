@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration nmtests sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -43,6 +43,12 @@ recovery: $(VENV)/.installed
 # Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
+
+# NONMEM's own answers to public dosing scenarios; the suites are read from a folder, see
+# studies/nmtests/design.py: make nmtests NMTESTS=folder
+NMTESTS ?= ../shared/data/nmtests
+nmtests: $(VENV)/.installed
+	$(BIN)/python -m studies.nmtests $(NMTESTS)
 
 # What drives the case's endpoints, over the priors; a minute or two on two cores, resumes where
 # it was stopped. The runs themselves are not kept.

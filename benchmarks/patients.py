@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crs_sim import Sampling, load_problem, simulate_batches, simulate_many
+from crs_sim import Sampling, endpoint, load_problem, simulate_batches, simulate_many
 
 from .case import GOOD, HOURS, LADDER, REFERENCE_RTOL, Array, Case, Reference, load
 
@@ -22,6 +22,8 @@ SEED = 1
 CORES = 2
 CHECKED = 20
 """Number of patients whose accuracy is checked."""
+
+ENDPOINTS = ("vasopressor_days", "peak_ifng", "peak_ferritin", "auc_vcn", "psa_d30")
 
 Values = dict[str, Array]
 
@@ -46,6 +48,20 @@ def courses(case: Case, values: Values, rtol: float) -> Array:
     if many.failures:
         raise RuntimeError(str(many.failures[0]))
     return np.asarray(many.courses[:, 0])
+
+
+def endpoints(case: Case, values: Values, rtol: float, *, exact: bool) -> int:
+    """Run all patients for `ENDPOINTS`, or for the courses every 6 hours that these are read from.
+
+    Returns how many finished.
+    """
+    ends = tuple(endpoint(case.model, name) for name in ENDPOINTS)
+    sampling = Sampling(until=float(case.days[-1]), every_hours=6, rtol=rtol,
+                        outputs=tuple(dict.fromkeys(end.needs for end in ends)))  # fmt: skip
+    if exact:
+        sampling = replace(sampling, days=(0.0, sampling.until), outputs=(), endpoints=ends)
+    many = simulate_many(case.model, case.scenario, values, sampling=sampling, workers=1)
+    return len(many.members)
 
 
 def streamed(case: Case, values: Values, rtol: float) -> int:

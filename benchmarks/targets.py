@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .case import GOOD, Array, Case, Reference
 from .precision import COPASI, OURS, PLAIN, ROADRUNNER, Point, chosen, roadrunner_tight
 from .timing import timed, words
 
-ONE_RUN, MANY_RUNS, GRADIENT = 0.15, 0.01, 10.0
+ONE_RUN, MANY_RUNS, GRADIENT, ENDPOINTS = 0.15, 0.01, 10.0, 1.3
 FIT_STARTS, FIT_SECONDS = 20, 20.0
 FIRST_SECONDS, CACHED_SECONDS, HELP_SECONDS = 15.0, 2.0, 0.3
 PATIENTS, MEGABYTES = 1000, 300.0
@@ -50,6 +51,7 @@ def rows(
     yield one_patient(best)
     yield from comparisons(best)
     yield from many_patients(case, best)
+    yield exact_endpoints(case, best[OURS].rtol)
     yield one_gradient(case, reference.largest)
     yield the_fit(starts)
     yield first_ever()
@@ -105,6 +107,21 @@ def many_patients(case: Case, best: dict[str, Point]) -> Iterator[Row]:
     more = processes.memory(PATIENTS, best[OURS].rtol)
     yield Row(f"{PATIENTS} patients, peak memory above import", f"under {MEGABYTES:g} MB",
               f"{more:.0f} MB", met(more < MEGABYTES), "all curves in memory")  # fmt: skip
+
+
+def exact_endpoints(case: Case, rtol: float) -> Row:
+    """Endpoints from the solver's steps, against the same runs sampled every 6 hours."""
+    values = patients.drawn(case, PATIENTS)
+    grid, exact = (
+        timed(partial(patients.endpoints, case, values, rtol, exact=exact), 5).minimum / PATIENTS
+        for exact in (False, True)
+    )
+    return Row(
+        f"{len(patients.ENDPOINTS)} endpoints of {PATIENTS} patients, one core, per patient",
+        f"at most {ENDPOINTS:g} x the same runs sampled every 6 hours",
+        f"{exact / grid:.2f} x: {words(exact)} against {words(grid)}",
+        met(exact / grid <= ENDPOINTS), "independent of the samples",
+    )  # fmt: skip
 
 
 def per_patient(case: Case, values: patients.Values, rtol: float, peer: float) -> tuple[float, str]:

@@ -6,8 +6,10 @@ Each class also derives from the built-in exception a Python user would expect t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 RESEARCH_ONLY = "Research use only: not for decisions about any patient."
@@ -77,3 +79,65 @@ def error_location(where: str) -> Iterator[None]:
         yield
     except CrsSimError as error:
         raise with_location(where, error) from None
+
+
+MAX_MISTAKES = 20
+
+
+class SeveralMistakesError(FileError):
+    """Several mistakes in one file; ``found`` holds each."""
+
+    def __init__(self, text: str, found: Iterable[CrsSimError] = ()) -> None:
+        super().__init__(text)
+        self.found = tuple(found)
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The mistakes found in one input, to be reported together instead of one a run.
+
+    >>> mistakes = Mistakes()
+    >>> for row in (2, 3):
+    ...     with mistakes.kept():
+    ...         raise FileError(f"s.csv, row {row}: no dose")
+    >>> mistakes.report()
+    Traceback (most recent call last):
+    crs_sim.errors.FileError: s.csv, row 2: no dose (also in row 3)
+    """
+
+    found: list[CrsSimError] = field(default_factory=list)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep an error raised within, for `report`."""
+        try:
+            yield
+        except CrsSimError as error:
+            self.add(error)
+
+    def add(self, error: CrsSimError) -> None:
+        """Keep an error, or each of several that were raised together."""
+        self.found.extend(error.found if isinstance(error, SeveralMistakesError) else (error,))
+
+    def report(self) -> None:
+        """Raise the mistakes as one error, if there are any; a single one as it was raised."""
+        kinds: dict[str, list[CrsSimError]] = {}
+        for error in self.found:
+            kinds.setdefault(re.sub(r"row \d+", "row", str(error), count=1), []).append(error)
+        lines = [f"{same[0]}{_also(same[1:])}" for same in kinds.values()]
+        if len(lines) == 1:
+            raise type(self.found[0])(lines[0]) from None
+        if lines:
+            more = len(lines) - MAX_MISTAKES
+            rest = [f"and {more} more"] if more > 0 else []
+            text = "\n  ".join([*lines[:MAX_MISTAKES], *rest])
+            raise SeveralMistakesError(f"{len(lines)} mistakes:\n  {text}", self.found) from None
+
+
+def _also(others: list[CrsSimError]) -> str:
+    """The rows of the same mistake made again."""
+    rows = [match[1] for e in others if (match := re.search(r"row (\d+)", str(e)))]
+    if not rows:
+        return ""
+    few = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    return f" (also in row{'s' * (len(rows) > 1)} {few})"

@@ -53,7 +53,7 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
         if name in values:
             raise InputError(f"--set {text}  sets {name} a second time; keep one")
         try:
-            values[name] = float(number)
+            values[name] = float(number.replace("_", "no digit"))  # to float, 1_0 is 10
         except ValueError:
             raise InputError(f"--set {text}  {number!r} is no number; write {name}=1.5") from None
     return values

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, unknown_name
-from ..model import Array, Model, conversion_factor
+from ..model import Array, Model
 from .doses import HOURS_PER_DAY, Dose, Schedule, expand
 from .event_times import SAME_TIME
 from .scenario import Condition, Scenario, Trigger
@@ -310,7 +310,7 @@ def _check(model: Model, when: Condition, drug: str, where: str) -> None:
 
 def _check_dose(model: Model, dose: Dose, where: str) -> None:
     drug = model.drug(dose.drug)
-    _, power = conversion_factor(dose.unit or drug.unit, drug.unit, where)
+    _, power = drug.conversion(dose.unit, where)
     if power and "weight" not in model.values:
         raise InputError(f"{where}: {dose.unit} needs a body weight; the model has no 'weight'")
     if dose.steady or dose.ordered is not None:

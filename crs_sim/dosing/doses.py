@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import InputError
-from ..model import Drug, Model, conversion_factor, days_in, plain_number
+from ..model import Drug, Model, days_in, plain_number
 
 HOURS_PER_DAY = 24.0
+DAY_TOLERANCE = 1e-6
 Values = Mapping[str, float]
 
 
@@ -43,6 +44,8 @@ class Dose:
     every : float, dosing interval of the steady state in hours
     ordered : float or None, the day whose parameter values give lag, bioavailability and infusion
         time, if not ``day``; a reset after it cancels the dose
+    early : float, days by which a lagged bolus arrives before ``day`` plus its lag: a nanoday or
+        so, where it is to precede whatever else happens at that instant
     """
 
     day: float
@@ -55,9 +58,10 @@ class Dose:
     steady: Literal["", "alone", "added"] = ""
     every: float = 0.0
     ordered: float | None = None
+    early: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("day", "amount", "hours", "rate", "every", "ordered"):
+        for name in ("day", "amount", "hours", "rate", "every", "ordered", "early"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"dose of {self.drug}: {name} is {value}; give a finite number")
@@ -145,6 +149,53 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class DoseSelection:
+    """A selection of the doses of a schedule.
+
+    Parameters
+    ----------
+    drug : str
+    day : float or None, the day on which the doses begin
+    first, last : float, instead of ``day``: the window in which they begin, both ends included
+
+    Examples
+    --------
+    >>> DoseSelection("rimiducid", day=18).describe()
+    'rimiducid on day 18'
+    """
+
+    drug: str
+    day: float | None = None
+    first: float = -math.inf
+    last: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.day is not None and (self.first, self.last) != (-math.inf, math.inf):
+            raise InputError(f"doses of {self.drug}: give either a day, or first and last")
+        if not self.first <= self.last:
+            raise InputError(
+                f"doses of {self.drug}: the window ends (day {self.last:g}) before it begins "
+                f"(day {self.first:g})"
+            )
+
+    def meets(self, dose: Dose) -> bool:
+        """Whether a dose is selected."""
+        if dose.drug != self.drug:
+            return False
+        if self.day is not None:
+            return abs(dose.day - self.day) < DAY_TOLERANCE
+        return self.first - DAY_TOLERANCE < dose.day < self.last + DAY_TOLERANCE
+
+    def describe(self) -> str:
+        """The selection in words."""
+        if self.day is not None:
+            return f"{self.drug} on day {self.day:g}"
+        if math.isinf(self.first) and math.isinf(self.last):
+            return self.drug
+        return f"{self.drug} from day {self.first:g} to {self.last:g}"
+
+
+@dataclass(frozen=True)
 class Input:
     """One dose as solver input: ``amount`` (state's unit) into a state from ``start`` to ``stop``.
 
@@ -187,11 +238,10 @@ def convert_amount(model: Model, dose: Dose, drug: Drug, values: Values | None =
     InputError
         If the dose is per kg and the model has no ``weight`` parameter.
     """
-    unit = dose.unit or drug.unit
     where = f"dose of {dose.drug} on day {dose.day:g}"
-    factor, weight_power = conversion_factor(unit, drug.unit, where)
+    factor, weight_power = drug.conversion(dose.unit, where)
     if weight_power and "weight" not in model.values:
-        raise InputError(f"{where}: {unit} needs a body weight, and the model has no 'weight'")
+        raise InputError(f"{where}: {dose.unit} needs a body weight, and the model has no 'weight'")
     weight = (values or model.values)["weight"] if weight_power else 1.0
     return dose.amount * factor * weight**weight_power
 
@@ -223,6 +273,8 @@ def expand(
             amount *= _bioavailability(drug.bioavailability, values, dose)
         lag = _time(model, drug.lag, values, dose) if drug.lag and not dose.constant else 0.0
         length, start = _length(model, dose, drug, amount, values), dose.day + lag
+        if dose.early and lag > dose.early and not length:
+            start -= dose.early
         inputs.append(Input(start, start + length, drug.into, amount, drug.name, dose, lag, length))
     return tuple(inputs)
 

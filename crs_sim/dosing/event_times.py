@@ -67,8 +67,19 @@ class DosingEvents:
 
 
 def parameters_by_day(model: Model, scenario: Scenario) -> Callable[[float], Values]:
-    """A function of the day that returns the parameter values under the scenario's changes."""
+    """A function of the day that returns the parameter values under the scenario's changes.
+
+    Raises
+    ------
+    ModelError
+        For a value of the scenario, or after a change, outside the parameter's bounds.
+    """
     nominal = model.values
+    model.refuse_outside(scenario.values, f"{scenario.name}:")
+    for c in scenario.changes:
+        if c.parameter in nominal:
+            value = c.apply({**nominal, **scenario.values}[c.parameter])
+            model.refuse_outside({c.parameter: value}, f"{scenario.name}: {c.describe()}:")
 
     def on(day: float) -> Values:
         changes = [
@@ -148,8 +159,10 @@ def _tails(item: Input) -> Iterable[Input]:
         return
     for k in range(_whole(item.lag + item.length, cycle), 0, -1):
         start = item.start - k * cycle
+        if day - SAME_TIME - item.dose.early <= start < day:  # the one that arrives on the day
+            start = day
         earlier = replace(item, start=start, stop=start + item.length)
-        if start >= day - SAME_TIME:
+        if start >= day:
             yield earlier
         elif earlier.stop > day + SAME_TIME:
             yield earlier.between(day, earlier.stop)

@@ -12,60 +12,13 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ..errors import InputError, unknown_name
-from .doses import Dose, Schedule
-
-DAY_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class DoseSelection:
-    """A selection of the doses of a schedule.
-
-    Parameters
-    ----------
-    drug : str
-    day : float or None, the day on which the doses begin
-    first, last : float, instead of ``day``: the window in which they begin, both ends included
-
-    Examples
-    --------
-    >>> DoseSelection("rimiducid", day=18).describe()
-    'rimiducid on day 18'
-    """
-
-    drug: str
-    day: float | None = None
-    first: float = -math.inf
-    last: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.day is not None and (self.first, self.last) != (-math.inf, math.inf):
-            raise InputError(f"doses of {self.drug}: give either a day, or first and last")
-        if not self.first <= self.last:
-            raise InputError(
-                f"doses of {self.drug}: the window ends (day {self.last:g}) before it begins "
-                f"(day {self.first:g})"
-            )
-
-    def meets(self, dose: Dose) -> bool:
-        """Whether a dose is selected."""
-        if dose.drug != self.drug:
-            return False
-        if self.day is not None:
-            return abs(dose.day - self.day) < DAY_TOLERANCE
-        return self.first - DAY_TOLERANCE < dose.day < self.last + DAY_TOLERANCE
-
-    def describe(self) -> str:
-        """The selection in words."""
-        if self.day is not None:
-            return f"{self.drug} on day {self.day:g}"
-        if math.isinf(self.first) and math.isinf(self.last):
-            return self.drug
-        return f"{self.drug} from day {self.first:g} to {self.last:g}"
+from ..errors import InputError, error_location, unknown_name
+from ..store import number
+from .doses import Dose, DoseSelection, Schedule
 
 
 def edited(
@@ -194,14 +147,15 @@ class Condition:
         """
         match = CONDITION_PATTERN.fullmatch(text)
         try:
-            level = float(match[3].replace(",", "") if match else "")
-        except ValueError:
+            if match is None:
+                raise ValueError("is none")
+            return cls(match[1], match[2], number(match[3]))
+        except ValueError as error:
+            reason = f" ({error})" if match else ""
             raise InputError(
-                f"{text!r} is not a condition; write a quantity, one of {', '.join(COMPARISONS)} "
-                'and a number: "crs_grade >= 2"'
+                f"{text!r} is not a condition{reason}; write a quantity, one of "
+                f'{", ".join(COMPARISONS)} and a number: "crs_grade >= 2"'
             ) from None
-        assert match is not None
-        return cls(match[1], match[2], level)
 
     def holds(self, values: Any) -> Any:
         """Whether values (a number or an array) meet the condition."""
@@ -321,6 +275,17 @@ class Change:
         return f"{self.parameter} {what} from day {self.first:g} to {self.last:g}"
 
 
+def check_overlap(changes: Iterable[Change]) -> None:
+    """Raise an InputError if two changes of one parameter overlap, as their order would decide."""
+    ordered = sorted(changes, key=lambda change: (change.parameter, change.first))
+    # of any that overlap, two are neighbours in this order
+    for one, other in pairwise(ordered):
+        if one.parameter == other.parameter and other.first < one.last:
+            raise InputError(
+                f"{other.describe()} overlaps with {one.describe()}; end one before the other"
+            )
+
+
 @dataclass(frozen=True)
 class Scenario:
     """The treatment of one patient, and the patient's own parameter values.
@@ -329,7 +294,7 @@ class Scenario:
     ----------
     name : str
     doses : Schedule
-    changes : tuple of Change
+    changes : tuple of Change; those of one parameter do not overlap
     values : mapping of parameter id to value, the patient's own (body weight, ...)
     resets : tuple of float, days on which all states return to their initial values; running
         infusions and doses still in their lag time are cancelled
@@ -352,6 +317,8 @@ class Scenario:
         names = [trigger.name for trigger in self.triggers]
         if len(set(names)) < len(names):
             raise InputError(f"{self.name}: two triggers have the same name; give each its own")
+        with error_location(self.name):
+            check_overlap(self.changes)
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from ..errors import InputError, unknown_name
-from ..model import Array, Indices, Model, conversion_factor, plain_number
+from ..model import Array, Indices, Model, plain_number
 from .doses import Dose, Input, timing_parameters
 from .event_times import (
     BEFORE,
@@ -322,7 +322,7 @@ def _conversion(model: Model, dose: Dose, parameter: dict[str, int]) -> tuple[fl
     """
     drug = model.drug(dose.drug)
     where = f"dose of {drug.name} on day {dose.day:g}"
-    factor, power = conversion_factor(dose.unit or drug.unit, drug.unit, where)
+    factor, power = drug.conversion(dose.unit, where)
     name = drug.bioavailability
     if not name or (dose.constant and plain_number(model[name].unit, model.units)):
         return factor, power, -1

@@ -59,6 +59,7 @@ from .objective import (
     RTOL as RTOL,
     Courses as Courses,
     Objective as Objective,
+    check_reachable as check_reachable,
     curves as curves,
     logs as logs,
     prior_vectors as prior_vectors,

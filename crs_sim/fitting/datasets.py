@@ -114,6 +114,7 @@ def simulate_data_set(
     from ..model import load_model
 
     loaded = load_model(model).with_values(**values)
+    loaded.refuse_outside(values, "--set")
     return run_study(loaded, read_nonmem(data, loaded, columns=columns), method=method)
 
 
@@ -175,7 +176,10 @@ def subjects_with_observations(study: Study, id: str = "") -> tuple[Patient, ...
     ------
     UnknownNameError
         If no subject has that id.
+    FileError
+        If one of their observations has no logarithm.
     """
+    study.check_fitted(*(id,) * bool(id))
     if not id:
         return tuple(patient for patient in study if len(patient.observations))
     subjects = {patient.id: patient for patient in study}

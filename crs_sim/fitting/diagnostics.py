@@ -107,7 +107,7 @@ def when(observation: Observation) -> str:
     >>> when(Observation("a", "psa", "sometime", 20.0, 21.0, nan, 0.29, "ng/mL"))
     'once in days 20 to 21'
     """
-    first, last = f"{observation.day:g}", f"{observation.until:g}"
+    first, last = f"{round(observation.day, 6):g}", f"{round(observation.until, 6):g}"
     if observation.kind in RATIOS:
         return f"day {first} over day {observation.reference:g}"
     if observation.kind == "peak":

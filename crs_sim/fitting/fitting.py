@@ -29,7 +29,16 @@ from .local_optimisation import (
     start_points,
 )
 from .noise import NORMAL_95, days_needed
-from .objective import METHOD, ROUGH_RTOL, RTOL, Objective, curves, logs, values_by_name
+from .objective import (
+    METHOD,
+    ROUGH_RTOL,
+    RTOL,
+    Objective,
+    check_reachable,
+    curves,
+    logs,
+    values_by_name,
+)
 from .problem import FitProblem
 
 DRAWS = 100
@@ -219,7 +228,7 @@ def fit(
     Raises
     ------
     InputError
-        If nothing is free, or starts or workers is below 1.
+        If nothing is free, starts or workers is below 1, or a reading is out of the model's reach.
     IntegrationError
         If the model cannot be run at the best values found.
     CrsSimError
@@ -229,6 +238,7 @@ def fit(
     chosen = problem.seed if seed is None else seed
     if count < 1 or not problem.free:
         raise InputError(f"{problem.name}: a fit needs at least one start and one free parameter")
+    check_reachable(problem)
     points = start_points(problem, 1 + (count - 1) * DRAWS, chosen)
     jobs = list(enumerate([points[:1], *points[1:].reshape(count - 1, DRAWS, points.shape[1])]))
     done: list[Start] = []

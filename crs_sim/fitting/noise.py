@@ -18,8 +18,9 @@ from scipy.special import log_ndtr, ndtr
 
 from ..dosing import SAME_TIME
 from ..errors import InputError, unknown_name
-from ..model import Array
+from ..model import Array, Model
 from ..patients import Observation
+from ..simulation import peak, states_of
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9
@@ -138,6 +139,8 @@ def predicted(observation: Observation, sim: Curves) -> float:
     if observation.kind == "sometime":
         misses = np.abs(log_level(curve, observation.value) - math.log(observation.value))
         return float(curve[int(np.argmin(misses))])
+    if observation.kind == "peak":
+        return float(_highest(observation, sim, observation.observable))
     return float(curve.max())
 
 
@@ -243,12 +246,34 @@ def _log_predicted(observation: Observation, sim: Curves) -> Array:
         scale = np.maximum(np.abs(curve), np.abs(reference))
         scale = np.where(scale > 0.0, scale, 1.0)
         return log_level(curve, scale) - log_level(reference, scale)
+    if observation.kind == "peak":
+        curve = _highest(observation, sim, observation.observable)[..., None]
     return log_level(curve, observation.value)
 
 
 def _curve_in_window(observation: Observation, sim: Curves, name: str) -> Array:
     """A curve over the observation's window."""
     return _curve_on_days(sim, name, _window(observation.day, observation.until))
+
+
+def _highest(observation: Observation, sim: Curves, name: str) -> Array:
+    """The largest level in the observation's window, just after a dose and between samples too."""
+    curve = _curve_in_window(observation, sim, name)
+    if observation.until <= observation.day or not hasattr(sim, "dense"):
+        return np.asarray(curve.max(axis=-1))
+    return np.asarray(peak(sim, name, observation.day, observation.until))
+
+
+def watched_states(model: Model, observations: Iterable[Observation], noise: Noise) -> list[int]:
+    """Indices of the states whose courses between samples the observed peaks and grades need."""
+    latent = {"grade": noise.grade.latent} if noise.grade else {}
+    wanted = [
+        latent.get(o.kind, o.observable)
+        for o in observations
+        if o.kind in ("peak", "grade") and o.until > o.day
+    ]
+    names = states_of(model, wanted) if wanted else ()
+    return [model.state_ids.index(name) for name in names]
 
 
 def _curve_on_day(sim: Curves, name: str, day: float) -> Array:
@@ -284,7 +309,7 @@ def _grade_residuals(grades: Sequence[Observation], sim: Curves, noise: Noise) -
 
 def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, Array]:
     """Bounds of the standard normal error for which the grade is reported, each (...)."""
-    level = _curve_in_window(grade, sim, scale.latent).max(axis=-1)
+    level = _highest(grade, sim, scale.latent)
     place, unlimited = int(grade.value), np.full_like(level, np.inf)
     low = _cut(grade, sim, scale.cuts[place - 1]) - level if place > 0 else -unlimited
     high = _cut(grade, sim, scale.cuts[place]) - level if place < len(scale.cuts) else unlimited

@@ -17,18 +17,18 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dosing import build_timeline
-from ..errors import IntegrationError
-from ..model import Array
-from ..simulation import Simulation, raise_if_stopped, simulate
-from ..solver import LOG_STEP, Runs, compile_kernel, side_by_side
-from .noise import days_needed, residual_vector
+from ..errors import InputError, IntegrationError
+from ..model import Array, pretty
+from ..simulation import Dense, Simulation, raise_if_stopped, simulate
+from ..solver import LOG_STEP, Course, Runs, compile_kernel, side_by_side
+from .noise import days_needed, predicted, residual_vector, watched_states
 from .problem import FitProblem
 
 MIN_CURVATURE = 1e-12
@@ -123,6 +123,58 @@ def curves(problem: FitProblem, values: Mapping[str, float], days: Array) -> Sim
     return simulate(model, problem.patient.scenario, days=days, method=METHOD, rtol=RTOL)
 
 
+UNREACHABLE = 1e-5
+"""A prediction below this share of the reading is below the range of any assay that gave it."""
+TRIES = 16
+
+
+def check_reachable(problem: FitProblem) -> None:
+    """Refuse readings that the model stays below by orders of magnitude under its whole prior.
+
+    A level at the moment of the first dose, say: the fit would take absorption or another rate to
+    any height for it. Looked at are the prior's centre and, only if a reading is far above it,
+    ``TRIES`` draws of the prior, and lags at their lower bounds.
+
+    Raises
+    ------
+    InputError
+        Naming each reading.
+    """
+    kinds = ("value", "peak", "sometime", "above")
+    far = [o for o in problem.patient.observations if o.kind in kinds]
+    days = days_needed(problem.patient.observations)
+    for number, values in enumerate(_prior_points(problem)):
+        if not far:
+            return
+        try:
+            run = curves(problem, values, days)
+        except IntegrationError:  # at the centre: the fit will say why
+            if number == 0:
+                return
+            continue
+        far = [o for o in far if not predicted(o, run) >= UNREACHABLE * o.value]
+    if far:
+        readings = ", ".join(
+            f"{o.id} (day {round(o.day, 6):g}): {o.value:g} {pretty(o.value_unit)}" for o in far
+        )
+        raise InputError(
+            f"{problem.where('data')}: the model has next to nothing where this was read: "
+            f"{readings}. No parameter values of the prior come near it, and a fit would be drawn "
+            "to extremes; correct the time of the reading or of the dose before it, or leave the "
+            "reading out (in a data set: MDV = 1), or mark it as below its limit (CENS = 1)"
+        )
+
+
+def _prior_points(problem: FitProblem) -> Iterator[dict[str, float]]:
+    """The centre of the prior, draws within its bounds, and the centre with lags at their least."""
+    centre, sd, lower, upper = prior_vectors(problem)
+    normal = np.random.default_rng(problem.seed).standard_normal((TRIES, len(centre)))
+    lags = np.isin(problem.names, [drug.lag for drug in problem.model.drugs])
+    points = [centre, *np.clip(centre + sd * normal, lower, upper), np.where(lags, lower, centre)]
+    for point in points:
+        yield dict(zip(problem.names, np.exp(point).tolist(), strict=True))
+
+
 def prior_vectors(problem: FitProblem) -> tuple[Array, Array, Array, Array]:
     """Centre, sd, lower and upper bound of the log parameters, each (n_free,)."""
     table = np.array([(f.median, f.sd, f.lower, f.upper) for f in problem.free]).reshape(-1, 4)
@@ -146,6 +198,7 @@ class Courses:
     days: Array
     values: Mapping[str, Array]
     columns: Mapping[str, Array]
+    dense: Callable[[str], Course] | None = None
 
     def __getitem__(self, name: str) -> Array:
         """The time courses of a state or quantity, (n_runs, n_days)."""
@@ -166,6 +219,8 @@ class Objective:
         self.model = problem.model.with_values(**problem.patient.scenario.values)
         self.kernel = compile_kernel(self.model)
         self.line, _ = build_timeline(self.model, problem.patient.scenario, self.days)
+        observed, noise = problem.patient.observations, problem.noise
+        self.watched = watched_states(self.model, observed, noise)
         self.free = [self.model.parameter_ids.index(name) for name in problem.names]
         self.runs = self.failed = 0
         self.first_failure = ""
@@ -262,7 +317,7 @@ class Objective:
         self.runs += x.size
         values = self._values(x[None])[0]
         line = self.line.at(values)
-        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step)
+        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step, self.watched)
         perturbed = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
         return np.asarray((perturbed - here).T / log_step)
@@ -286,7 +341,8 @@ class Objective:
         """Run and count the log parameters (n, n_free); the only runs with step-size control."""
         raise_if_stopped()
         self.runs += len(points)
-        return self.kernel.run(self.line, self._values(points), rtol=rtol)
+        values = self._values(points)
+        return self.kernel.run(self.line, values, rtol=rtol, watched=self.watched)
 
     def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
         """Residuals of each run (n_runs, n_observed); ``otherwise`` for failed runs."""
@@ -306,7 +362,21 @@ class Objective:
         states = dict(zip(self.model.state_ids, by_state, strict=True))
         quantities = dict(zip(self.model.quantity_ids, by_quantity, strict=True))
         parameters = dict(zip(self.model.parameter_ids, values[rows].T, strict=True))
-        return Courses(self.days, parameters, {**states, **quantities})
+        dense = None
+        if self.watched:
+            dense = self._between(runs.of(np.flatnonzero(chosen)), values[rows])
+        return Courses(self.days, parameters, {**states, **quantities}, dense)
+
+    def _between(self, runs: Runs, values: Array) -> Callable[[str], Course]:
+        """The courses between samples by name; one by one where values move doses."""
+        names = [self.model.state_ids[k] for k in self.watched]
+        if not len(self.line.moving):
+            return Dense.compiled(self.model, names, self.line, runs, values).dense
+        each = [
+            Dense.compiled(self.model, names, self.line.at(own), runs.of(np.array([i])), own[None])
+            for i, own in enumerate(values)
+        ]
+        return lambda name: Course.joined([one.dense(name) for one in each])
 
     def _values(self, points: Array) -> Array:
         """The parameter vectors (n, n_parameters) of log parameters (n, n_free)."""

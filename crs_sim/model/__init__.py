@@ -3,11 +3,11 @@
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 
 ==============  ========================================================================
-formula.py      a formula parsed and evaluated; the functions it may call, safe at zero
+formula.py      a formula read, written, evaluated; the functions it may call, safe at zero
 units.py        units as people write them; the only door to pint
 model.py        State, Parameter, Quantity, Drug, Model, and the listing of one
 dialect.py      which line of a model file is which, and what is refused
-model_file.py   model.ant to Model, Model to SBML; the only door to antimony and libsbml
+model_file.py   model.ant to Model, Model to SBML; the only door to antimony
 symbolic.py     formulas as symbols and their derivatives; the only door to sympy
 source_code.py  the equations and a sparse LU written out as Python
 codegen.py      that source made runnable, with arrays in and out

@@ -1,4 +1,4 @@
-from .checks import check_model as check_model
+from .checks import check_model as check_model, no_value as no_value
 from .codegen import (
     Array as Array,
     Code as Code,
@@ -14,10 +14,16 @@ from .model import (
     Parameter as Parameter,
     Quantity as Quantity,
     State as State,
+    days_in as days_in,
+    declared_units as declared_units,
     listing as listing,
+    named_unit as named_unit,
+    plain_number as plain_number,
+    readable_unit as readable_unit,
 )
 from .model_file import load_model as load_model, read_model as read_model, sbml as sbml
 from .source_code import (
+    ConstantHoisting as ConstantHoisting,
     Elimination as Elimination,
     Function as Function,
     elimination as elimination,
@@ -29,7 +35,6 @@ from .source_code import (
 )
 from .symbolic import (
     RESERVED as RESERVED,
-    ConstantHoisting as ConstantHoisting,
     Equations as Equations,
     Expression as Expression,
     Line as Line,
@@ -38,11 +43,8 @@ from .symbolic import (
 from .units import (
     conversion_factor as conversion_factor,
     convert as convert,
-    days_in as days_in,
-    declared_units as declared_units,
-    named_unit as named_unit,
-    plain_number as plain_number,
     pretty as pretty,
     read_unit as read_unit,
     same as same,
+    show as show,
 )

@@ -13,9 +13,9 @@ model: every name with value, unit and source, and the equations.
 
 from __future__ import annotations
 
-import ast
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,9 @@ import numpy as np
 
 from ..errors import CrsSimError, UnitError
 from .codegen import Code, compile_model
-from .formula import evaluate, names, numbers, parse
-from .model import Model, Quantity, State, Symbol
-from .units import ONE, Unit, declared_units, difference, named_unit, read_unit, same, show
+from .formula import FUNCTIONS, Tree, evaluate, names, numbers, parse, written
+from .model import Model, Quantity, State, Symbol, declared_units, named_unit
+from .units import ONE, Unit, difference, read_unit, same, show
 
 
 def terms(text: str) -> list[str]:
@@ -59,94 +59,90 @@ def formula_unit(text: str, units: Mapping[str, Unit]) -> Unit | None:
     return _unit_of(parse(text), units)
 
 
-def _written(node: ast.expr) -> str:
-    text = ast.unparse(node).replace(" ** ", "^")
-    return text.replace(" * ", "*").replace(" / ", "/")
+def _written(part: Tree) -> str:
+    return written(part).replace(" * ", "*").replace(" / ", "/")
 
 
-def _summands(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
-        return _summands(node.left) + _summands(node.right)
-    return [node]
+def _summands(part: Tree) -> list[Tree]:
+    if part.head in ("+", "-") and part.kind == "sign":
+        return [term for operand in part.parts for term in _summands(operand)]
+    return [part]
 
 
-def _unit_of(node: ast.expr, units: Mapping[str, Unit]) -> Unit | None:
-    if isinstance(node, ast.Constant):
-        return None if node.value == 0 else ONE
-    if isinstance(node, ast.Name):
-        return units[node.id]
-    if isinstance(node, ast.UnaryOp):
-        return _unit_of(node.operand, units)
-    if isinstance(node, ast.Call):
-        return _call_unit(node, units)
-    assert isinstance(node, ast.BinOp)
-    if isinstance(node.op, ast.Add | ast.Sub):
-        return _alike(_summands(node), units)
-    if isinstance(node.op, ast.Pow):
-        return _power_unit(node, units)
-    left, right = _unit_of(node.left, units), _unit_of(node.right, units)
+def _unit_of(part: Tree, units: Mapping[str, Unit]) -> Unit | None:
+    if part.kind == "number":
+        return None if part.value == 0 else ONE
+    if part.kind == "name":
+        return units[part.head]
+    if part.kind == "minus":
+        return _unit_of(part.parts[0], units)
+    if part.kind == "function":
+        return _call_unit(part, units)
+    if part.head in ("+", "-"):
+        return _alike(_summands(part), units)
+    if part.head == "^":
+        return _power_unit(part, units)
+    left, right = (_unit_of(operand, units) for operand in part.parts)
     if left is None or right is None:
         return None
-    return left * right if isinstance(node.op, ast.Mult) else left / right
+    return left * right if part.head == "*" else left / right
 
 
-def _alike(nodes: list[ast.expr], units: Mapping[str, Unit]) -> Unit | None:
-    first, unit = nodes[0], None
-    for node in nodes:
-        found = _unit_of(node, units)
+def _alike(parts: Sequence[Tree], units: Mapping[str, Unit]) -> Unit | None:
+    first, unit = parts[0], None
+    for part in parts:
+        found = _unit_of(part, units)
         if unit is None:
-            first, unit = node, found
+            first, unit = part, found
         elif found is not None and not same(found, unit):
             raise UnitError(
-                f"{_written(node)} is {show(found)}, but {_written(first)} beside it is "
+                f"{_written(part)} is {show(found)}, but {_written(first)} beside it is "
                 f"{show(unit)} ({difference(found, unit)})"
             )
     return unit
 
 
-def _power_unit(node: ast.BinOp, units: Mapping[str, Unit]) -> Unit | None:
-    base, exponent = _unit_of(node.left, units), _literal(node.right)
-    _plain(node.right, units, f"the exponent of {_written(node)}")
+def _power_unit(part: Tree, units: Mapping[str, Unit]) -> Unit | None:
+    base, exponent = _unit_of(part.parts[0], units), _literal(part.parts[1])
+    _plain(part.parts[1], units, f"the exponent of {_written(part)}")
     if base is None:
         return None
     if exponent is not None and exponent == int(exponent):
         return base ** int(exponent)
-    _plain(node.left, units, f"the base of {_written(node)}, whose exponent is not an integer,")
+    what = f"the base of {_written(part)}, whose exponent is not an integer,"
+    _plain(part.parts[0], units, what)
     return ONE
 
 
-def _literal(node: ast.expr) -> float | None:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        inner = _literal(node.operand)
-        return None if inner is None else -inner
-    return float(node.value) if isinstance(node, ast.Constant) else None  # type: ignore[arg-type]
+def _literal(part: Tree) -> float | None:
+    return None if names(written(part)) else part.fold({}, FUNCTIONS, float)
 
 
-def _plain(node: ast.expr, units: Mapping[str, Unit], what: str) -> None:
-    unit = _unit_of(node, units)
+def _plain(part: Tree, units: Mapping[str, Unit], what: str) -> None:
+    unit = _unit_of(part, units)
     if unit is not None and not same(unit, ONE):
         raise UnitError(
-            f"{what} must be a plain number, and {_written(node)} is {show(unit)} "
+            f"{what} must be a plain number, and {_written(part)} is {show(unit)} "
             f"({difference(unit, ONE)})"
         )
 
 
-def _call_unit(node: ast.Call, units: Mapping[str, Unit]) -> Unit | None:
-    name = node.func.id  # type: ignore[attr-defined]
-    if name == "sqrt":
-        unit = _unit_of(node.args[0], units)
+def _call_unit(part: Tree, units: Mapping[str, Unit]) -> Unit | None:
+    if part.head == "sqrt":
+        unit = _unit_of(part.parts[0], units)
         return None if unit is None else unit**0.5
-    if name in ("exp", "ln"):
-        _plain(node.args[0], units, f"the argument of {name}")
+    if part.head in ("exp", "ln"):
+        _plain(part.parts[0], units, f"the argument of {part.head}")
         return ONE
-    _alike(node.args[:2], units)
-    if name == "hill":
-        _plain(node.args[2], units, f"the exponent of {_written(node)}")
+    _alike(part.parts[:2], units)
+    if part.head == "hill":
+        _plain(part.parts[2], units, f"the exponent of {_written(part)}")
     return ONE
 
 
 DOI = re.compile(r"(https://doi\.org/|doi:)10\.\d{4,9}/\S+")
 ASSUMED = "assumption: "
+CORRECT = "Correct the formula."
 ALLOWED_NUMBERS = frozenset({0.0, 1.0, 2.0})
 # read by dosing and by the grade, even if no equation uses them
 USED_ELSEWHERE = frozenset({"weight", "grade_1", "grade_2", "grade_3", "grade_4"})
@@ -315,8 +311,10 @@ def zero_state(model: Model) -> list[Issue]:
     try:
         code = compile_model(model)
     except CrsSimError as error:
-        text = str(error).removeprefix(f"{model.path or model.name}  ")
-        return [Issue(model.path or model.name, 0, model.name, text, "Correct the formula.")]
+        file = model.path or model.name
+        at = re.fullmatch(rf"{re.escape(file)}:(\d+)  (\w+): (.*)", str(error))
+        line, symbol, text = at.groups() if at else ("0", model.name, str(error))
+        return [Issue(file, int(line), symbol, text.removeprefix(f"{file}  "), CORRECT)]
     zero = np.zeros(len(model.states))
     p = np.array([parameter.value for parameter in model.parameters])
     return list(_not_finite(model, code, zero, p))
@@ -326,7 +324,6 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
     advice = "Write x/(K + x) as hill(x, K, 1), or keep a divisor above zero."
     try:
         with np.errstate(all="ignore"):
-            quantities = code.quantities(y[None, :], p)[0]
             rates, jacobian = code.rates(y, p), code.jacobian(y, p)
     except (ArithmeticError, ValueError) as error:
         symbol = _fails_at_zero(model)
@@ -336,9 +333,9 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
         else:
             yield Issue(model.path or model.name, 0, model.name, f"Jacobian {text}", advice)
         return
-    for symbol, value in zip(model.quantities, quantities, strict=True):
-        if not np.isfinite(value):
-            yield _issue(model, symbol, "is not finite where every state is zero", advice)
+    name = no_value(model, y)
+    if name is not None:
+        yield _issue(model, model[name], "is not finite where every state is zero", advice)
     for state, rate, row in zip(model.states, rates, jacobian, strict=True):
         by = [n for n, v in zip(model.state_ids, row, strict=True) if not np.isfinite(v)]
         if not np.isfinite(rate):
@@ -350,16 +347,32 @@ def _not_finite(model: Model, code: Code, y: np.ndarray, p: np.ndarray) -> Itera
 
 def _fails_at_zero(model: Model) -> Quantity | State | None:
     # the generated code does not report which formula failed: evaluate them one by one
-    known = {**model.values, **dict.fromkeys(model.state_ids, 0.0)}
-    symbol: Quantity | State
-    try:
-        for symbol in model.quantities:
-            known[symbol.id] = evaluate(symbol.formula, known)
-        for symbol in model.states:
-            evaluate(symbol.rate, known)
-    except (ArithmeticError, ValueError):
-        return symbol
+    name = no_value(model, np.zeros(len(model.states)))
+    if name is not None:
+        return model.symbols[name]  # type: ignore[return-value]
+    known = _known(model, np.zeros(len(model.states)))
+    for state in model.states:
+        try:
+            evaluate(state.rate, known)
+        except (ArithmeticError, ValueError):
+            return state
     return None
+
+
+def no_value(model: Model, y: np.ndarray) -> str | None:
+    """The first quantity that has no finite value at these states (n_states,), if there is one."""
+    known = _known(model, y)
+    return next((q for q in model.quantity_ids if not math.isfinite(known[q])), None)
+
+
+def _known(model: Model, y: np.ndarray) -> dict[str, float]:
+    known = {**model.values, **dict(zip(model.state_ids, map(float, y), strict=True))}
+    for quantity in model.quantities:
+        try:
+            known[quantity.id] = evaluate(quantity.formula, known)
+        except (ArithmeticError, ValueError):
+            known[quantity.id] = math.nan
+    return known
 
 
 # --- the listing ----------------------------------------------------------------------------------

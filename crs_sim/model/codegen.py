@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """The array types of the package; shapes stand in the docstrings."""
 
-WRITTEN_BY = ("model/symbolic", "model/source_code", "model/formula")
+WRITTEN_BY = ("model/dialect", "model/symbolic", "model/source_code", "model/formula")
 """The modules that determine what is generated."""
 
 
@@ -64,20 +65,22 @@ class Code:
         return matrix
 
     def quantities(self, states: Array, p: Array) -> Array:
-        """Named quantities, (n_days, n_quantities).
+        """Named quantities, (n_days, n_quantities); NaN on a day on which one has no value.
 
         Parameters
         ----------
         states : (n_days, n_states)
         p : (n_parameters,), or (n_days, n_parameters) where parameters change on the way
         """
-        table = np.empty((len(states), self.n_quantities))
+        table = np.full((len(states), self.n_quantities), np.nan)
         c = self.constants(p) if p.ndim == 1 else []
         for row, y in enumerate(states.tolist()):
             here = p if p.ndim == 1 else p[row]
-            self.functions.quantities(
-                y, here.tolist(), c if p.ndim == 1 else self.constants(here), table[row]
-            )
+            # the machine code of the same equations has no exceptions
+            with suppress(ArithmeticError, ValueError):
+                self.functions.quantities(
+                    y, here.tolist(), c if p.ndim == 1 else self.constants(here), table[row]
+                )
         return table
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ..errors import ModelError, UnknownNameError, unknown_name
 from . import formula
@@ -22,8 +23,8 @@ FUNCTIONS = {
 }
 SBML_UNITS = frozenset({"dimensionless", "gram", "kilogram", "litre", "metre", "mole", "second",
                         "item"})  # fmt: skip
-NAME = r"[A-Za-z_]\w*"
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 TEXT = r'"(?P<text>(?:[^"\\]|\\.)*)"'
 KINDS = {
     "unit": rf"unit\s+(?P<name>{NAME})\s*=\s*(?P<text>.+)",
@@ -44,6 +45,8 @@ OUTSIDE_DIALECT = {
     r"function\b": "a function inside the model",
 }
 ADVICE = "write a balance as X' = ..., a quantity with :=, doses and changes in a scenario"
+STRICT: dict[str, Any] = formula.SIGNS | formula.FUNCTIONS | {"^": math.pow, "sqrt": math.sqrt}
+"""Of numbers alone: what is not real is an error, where a state just below 0 makes it 0."""
 _DEFINES = ("unit", "value", "formula", "quantity", "rate")
 _NEW_STATEMENT = re.compile(
     rf"\n[ \t]*{NAME}\s*(:?=|'|\bis\b|\bhas\b|\bdescription\b|\s{NAME}\s*=)"
@@ -59,13 +62,6 @@ class Statement:
     name: str
     text: str
     unit: str = ""
-
-    @property
-    def code(self) -> str:
-        """The statement on one line, as antimony reads it."""
-        signs = {"unit": "unit {} = {}", "label": '{} is "{}"', "source": '{} description "{}"',
-                 "has": "{} has {}", "rate": "{}' = {}", "quantity": "{} := {}"}  # fmt: skip
-        return signs.get(self.kind, "{} = {} " + self.unit).format(self.name, self.text).strip()
 
 
 @dataclass(frozen=True)
@@ -98,15 +94,6 @@ class Scan:
         """Unit name of each symbol that has one."""
         units = {s.name: s.unit for s in self.of("value") if s.unit}
         return {**units, **{s.name: s.text for s in self.of("has")}}
-
-    def antimony(self) -> str:
-        """The model as antimony text, with each statement at its line number in the file."""
-        text = "\n" * (self.line - 1) + " ".join(FUNCTIONS.values()) + f" model {self.name}\n"
-        line = self.line + 1
-        for statement in self.statements:
-            text += "\n" * (statement.line - line) + statement.code + "; "
-            line = max(line, statement.line)
-        return text + "\nend\n"
 
 
 Problem = tuple[int, str]
@@ -252,6 +239,47 @@ def _classify(text: str, line: int) -> Statement | str:
     return f"{text!r} is not a statement of the dialect: {ADVICE}"
 
 
+def folded(text: str) -> formula.Tree:
+    """A formula with every part that holds no name computed.
+
+    Raises
+    ------
+    ModelError
+        Naming a part that has no value, whatever the names in it are worth.
+    """
+    return formula.parse(text).changed(_folded)
+
+
+def _folded(part: formula.Tree) -> formula.Tree:
+    if part.kind in ("number", "name"):
+        return part
+    values = [_number(p) for p in part.parts]
+    if part.head == "/" and values[1] == 0.0:
+        raise ModelError(f"{formula.written(part)} divides by zero for all values")
+    if part.head == "hill" and values[1] is not None and values[1] <= 0.0:
+        raise ModelError(f"{formula.written(part)}: the second argument of hill must be above 0")
+    if None in values or part.kind == "minus":
+        return part
+    try:
+        value = float(STRICT[part.head](*values))
+    except OverflowError:
+        value = math.inf
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        what = "is too large for a number" if math.isinf(value) else "has no real value"
+        raise ModelError(f"{formula.written(part)} {what}")
+    size = formula.Tree("number", value=abs(value))
+    return size if value >= 0.0 else formula.Tree("minus", "-", (size,))
+
+
+def _number(part: formula.Tree) -> float | None:
+    """The value of a number, with or without a minus sign before it."""
+    if part.kind == "minus" and (inner := _number(part.parts[0])) is not None:
+        return -inner
+    return part.value if part.kind == "number" else None
+
+
 # --- consistency of the statements ----------------------------------------------------------------
 
 
@@ -284,8 +312,10 @@ def _forbidden_names(found: Scan) -> Iterator[Problem]:
         elif s.kind != "unit" and s.name in declared:
             yield s.line, f"{s.name} is also the name of a unit: choose another"
     for s in found.of("value"):
-        if not math.isfinite(float(s.text)):
-            yield s.line, f"{s.name} = {s.text} is not a finite number"
+        try:
+            formula.literal(s.text)
+        except ModelError as error:
+            yield s.line, f"{s.name} = {error}"
 
 
 def _incomplete(found: Scan) -> Iterator[Problem]:
@@ -300,7 +330,8 @@ def _incomplete(found: Scan) -> Iterator[Problem]:
             yield s.line, str(unknown_name("unit", unit, units).args[0])
     for name, s in found.symbols.items():
         if s.kind == "formula":
-            yield s.line, f"{name} = {s.text}: a parameter is one number; write := for a formula"
+            yield s.line, (f"{name} = {s.text}: a parameter is one number, such as 1000 or 2.5e-3; "
+                           "write := for a formula")  # fmt: skip
             continue
         if s.kind == "rate" and name not in kinds["value"] and name not in kinds["formula"]:
             yield s.line, f"{name} has a rate and no initial value: write {name} = 0;"
@@ -326,6 +357,7 @@ def _formulas(found: Scan) -> Iterator[Problem]:
             continue
         try:
             used, called = formula.names(s.text), formula.functions(s.text)
+            folded(s.text)
         except ModelError as error:
             yield s.line, f"{s.name}: {error}"
             continue

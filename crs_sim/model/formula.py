@@ -6,17 +6,25 @@ A solver may evaluate a concentration at 0 or slightly below. There ``x**n`` dif
 ``n*x**n/x`` divides by zero, so values and derivatives are written out here. Only ``math`` is used:
 the same source runs as Python and is compiled by `crs_sim.solver.kernel`.
 
-Python's parser reads it (``^`` is power). Only listed operators and functions are allowed, so that
-units, derivatives and listings work for every formula. Names have no meaning here.
+This is the only reader and the only printer of formulas. The grammar, loosest first::
+
+    sum      product (("+" | "-") product)*
+    product  signed (("*" | "/") signed)*
+    signed   ("+" | "-") signed | power
+    power    atom ["^" signed]                 a^b^c is a^(b^c), -a^b is -(a^b)
+    atom     number | name | name "(" sum ("," sum)* ")" | "(" sum ")"
+
+A number is digits with at most one point and an exponent; names have no meaning here. The list of
+operators and functions is closed: units, derivatives and listings work for every formula.
 """
 
 from __future__ import annotations
 
-import ast
-import copy
 import math
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +49,9 @@ def hill(x: float, K: float, n: float) -> float:
     """
     if x <= 0.0:
         return 0.0
+    if n < 0.0:
+        # the same number, of powers that cannot overflow
+        x, K, n = K, x, -n
     if x < K:
         small = math.pow(x / K, n)
         return small / (1.0 + small)
@@ -115,56 +126,225 @@ def reached(x: float, level: float) -> float:
     return 1.0 if x >= level else 0.0
 
 
-OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
+SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "^": lambda x, n: power(x, n) if isinstance(x, float) and isinstance(n, float) else x**n,
 }
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp": math.exp,
     "ln": math.log,
-    "sqrt": math.sqrt,
+    "sqrt": lambda x: power(x, 0.5),
     "hill": hill,
     "reached": reached,
 }
+BINDING = {"+": (1, 1, 2, " + "), "-": (1, 1, 2, " - "), "*": (2, 2, 3, " * "),
+           "/": (2, 2, 3, " / "), "^": (4, 5, 3, "^")}  # fmt: skip
+"""How strongly a sign binds, its operands must at least, and how it is written."""
 ARITY = {"exp": 1, "ln": 1, "sqrt": 1, "hill": 3, "reached": 2}
+TOKEN = re.compile(
+    r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])"
+    r"|(?P<name>[A-Za-z_]\w*)(?![\w.])|(?P<sign>[-+*/^(),])|(?P<other>[\w.]+|.)",
+    re.ASCII | re.DOTALL,
+)
+DEEPEST, LONGEST = 50, 300
+"""Brackets inside each other, and terms of one sum, that a formula may have."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A formula or a part of one.
+
+    Parameters
+    ----------
+    kind : str, number, name, minus (a sign before ``parts``), sign (between two) or function
+    head : str, the name, the sign (a key of `SIGNS`) or the function (a key of `FUNCTIONS`)
+    parts : tuple of Tree, the operands or arguments
+    value : float, of a number, which is never negative
+    """
+
+    kind: str
+    head: str = ""
+    parts: tuple[Tree, ...] = ()
+    value: float = 0.0
+
+    def everything(self) -> Iterator[Tree]:
+        """The tree and every part of it."""
+        yield self
+        for part in self.parts:
+            yield from part.everything()
+
+    def changed(self, change: Callable[[Tree], Tree]) -> Tree:
+        """With every part, from the innermost outwards, replaced by its change."""
+        return change(replace(self, parts=tuple(part.changed(change) for part in self.parts)))
+
+    def fold(self, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]],
+             number: Callable[[float], Any]) -> Any:  # fmt: skip
+        """Its value; see `evaluate`."""
+        if self.kind == "number":
+            return number(self.value)
+        if self.kind == "name":
+            return values[self.head]
+        parts = [part.fold(values, functions, number) for part in self.parts]
+        if self.kind == "minus":
+            return -parts[0]
+        return (functions if self.kind == "function" else SIGNS)[self.head](*parts)
+
+
+# --- text to tree ---------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> ast.expr:
-    """The syntax tree of a formula.
+def parse(text: str) -> Tree:
+    """The tree of a formula.
 
     Raises
     ------
     ModelError
-        If the text is not a formula, or uses an operator or function outside the dialect.
+        If the text is not a formula, or uses a number, operator or function outside the dialect.
     """
-    try:
-        tree = ast.parse(text.replace("^", "**").strip(), mode="eval").body
-    except SyntaxError as error:
-        raise ModelError(f"{text!r} is not a formula: {error.msg}") from None
-    for node in ast.walk(tree):
-        _check_node(node, text)
-    return tree
+    return _Reader(text).whole()
 
 
-def _check_node(node: ast.AST, text: str) -> None:
-    allowed = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Call, ast.expr_context)
-    is_operator = type(node) in OPERATORS or isinstance(node, ast.USub | ast.UAdd)
-    if not (isinstance(node, allowed) or is_operator):
-        raise ModelError(f"{text!r} uses {type(node).__name__}: only + - * / ^ and functions")
-    if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
-        raise ModelError(f"{text!r} holds {node.value!r}, which is not a number")
-    if isinstance(node, ast.Call):
-        name = node.func.id if isinstance(node.func, ast.Name) else "?"
+def literal(text: str) -> float:
+    """The value of digits with at most one point and an exponent.
+
+    Raises
+    ------
+    ModelError
+        For a number that is too large for a float, or so small that it would be 0.
+    """
+    value = float(text)
+    if math.isinf(value):
+        raise ModelError(f"{text} is not a finite number: the largest is 1.8e308")
+    if value == 0.0 and re.search("[1-9]", re.split("[eE]", text)[0]):
+        raise ModelError(f"{text} is so small a number that it would be read as 0")
+    return value
+
+
+class _Reader:
+    """Reads one formula, a token at a time."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.depth = text, 0
+        self.tokens = [m for m in TOKEN.finditer(text) if not m[0].isspace()][::-1]
+
+    def error(self, what: str) -> ModelError:
+        return ModelError(f"{self.text!r} is not a formula: {what}")
+
+    def taken(self, *signs: str) -> str:
+        """The next token if it is one of these signs, else ""."""
+        return self.tokens.pop()[0] if self.tokens and self.tokens[-1][0] in signs else ""
+
+    def whole(self) -> Tree:
+        tree = self.sum()
+        if self.tokens:
+            raise self.unexpected("an operator")
+        return tree
+
+    def unexpected(self, needed: str) -> ModelError:
+        """What to say of the next token."""
+        if not self.tokens:
+            return self.error(f"it ends where {needed} should be")
+        token = self.tokens[-1]
+        if not token["other"]:
+            return self.error(f"{token[0]!r} stands where {needed} should be")
+        if token[0][0] in ".0123456789":
+            advice = "write digits with at most one point and an exponent, as 1000 or 2.5e-3"
+            return ModelError(f"{self.text!r} holds {token[0]!r}, not a number: {advice}")
+        return ModelError(f"{self.text!r} uses {token[0]!r}: only + - * / ^ and functions")
+
+    def sum(self) -> Tree:
+        return self.row(("+", "-"), self.product)
+
+    def product(self) -> Tree:
+        return self.row(("*", "/"), self.signed)
+
+    def row(self, signs: tuple[str, ...], operand: Callable[[], Tree]) -> Tree:
+        tree = operand()
+        for _ in range(LONGEST):
+            if not (sign := self.taken(*signs)):
+                return tree
+            tree = Tree("sign", sign, (tree, operand()))
+        raise self.error(f"more than {LONGEST} operations in a row: name parts of it with :=")
+
+    def inner(self, read: Callable[[], Tree]) -> Tree:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self.error(f"more than {DEEPEST} brackets, signs or powers inside each other")
+        tree = read()
+        self.depth -= 1
+        return tree
+
+    def signed(self) -> Tree:
+        if sign := self.taken("+", "-"):
+            tree = self.inner(self.signed)
+            return Tree("minus", "-", (tree,)) if sign == "-" else tree
+        base = self.atom()
+        return Tree("sign", "^", (base, self.inner(self.signed))) if self.taken("^") else base
+
+    def atom(self) -> Tree:
+        if self.taken("("):
+            return self.bracket(self.sum)
+        if not self.tokens or not (self.tokens[-1]["number"] or self.tokens[-1]["name"]):
+            raise self.unexpected("a number, a name or '('")
+        token = self.tokens.pop()
+        if token["number"]:
+            return Tree("number", value=literal(token[0]))
+        return self.call(token[0]) if self.taken("(") else Tree("name", token[0])
+
+    def bracket(self, read: Callable[[], Tree]) -> Tree:
+        tree = self.inner(read)
+        if not self.taken(")"):
+            raise self.unexpected("')'")
+        return tree
+
+    def call(self, name: str) -> Tree:
         if name not in FUNCTIONS:
-            raise ModelError(f"{text!r} calls {name!r}: known are {', '.join(sorted(FUNCTIONS))}")
-        if len(node.args) != ARITY[name] or node.keywords:
-            raise ModelError(f"{text!r}: {name} takes {ARITY[name]} arguments")
+            known = ", ".join(sorted(FUNCTIONS))
+            raise ModelError(f"{self.text!r} calls {name!r}: known are {known}")
+
+        tree = self.bracket(lambda: Tree("function", name, tuple(self.arguments())))
+        if len(tree.parts) != ARITY[name]:
+            raise ModelError(f"{self.text!r}: {name} takes {ARITY[name]} arguments")
+        return tree
+
+    def arguments(self) -> Iterator[Tree]:
+        yield self.sum()
+        while self.taken(","):
+            yield self.sum()
+
+
+# --- tree to text and value -----------------------------------------------------------------------
+
+
+def written(tree: Tree, *, bracketed: bool = False) -> str:
+    """A tree as text, which `parse` reads as that tree; ``bracketed`` for any other reader.
+
+    >>> written(parse("(-2)^2*A - (b - c)")), written(parse("-a^2"), bracketed=True)
+    ('(-2)^2 * A - (b - c)', '(-(a^2))')
+    """
+    return _written(tree, 0, bracketed)
+
+
+def _written(tree: Tree, least: int, full: bool) -> str:
+    """Text that binds at least so: 1 a sum, 2 a product, 3 a minus, 4 a power, 5 an atom."""
+    if tree.kind == "number":
+        whole = tree.value.is_integer() and tree.value < 1e15
+        return f"{tree.value:.0f}" if whole else repr(tree.value)
+    if tree.kind == "name":
+        return tree.head
+    if tree.kind == "function":
+        return f"{tree.head}({', '.join(_written(part, 0, full) for part in tree.parts)})"
+    if tree.kind == "minus":
+        binds, text = 3, f"-{_written(tree.parts[0], 3, full)}"
+    else:
+        binds, before, after, sign = BINDING[tree.head]
+        left, right = _written(tree.parts[0], before, full), _written(tree.parts[1], after, full)
+        text = f"{left}{sign}{right}"
+    return f"({text})" if full or binds < least else text
 
 
 def numbers(text: str) -> frozenset[float]:
@@ -173,8 +353,7 @@ def numbers(text: str) -> frozenset[float]:
     >>> sorted(numbers("a*hill(x, K, 2)^0.75"))
     [0.75, 2.0]
     """
-    found = (n.value for n in ast.walk(parse(text)) if isinstance(n, ast.Constant))
-    return frozenset(float(value) for value in found if isinstance(value, int | float))
+    return frozenset(part.value for part in parse(text).everything() if part.kind == "number")
 
 
 def names(text: str) -> frozenset[str]:
@@ -183,29 +362,12 @@ def names(text: str) -> frozenset[str]:
     >>> sorted(names("a*hill(x, K, 2)"))
     ['K', 'a', 'x']
     """
-    found = {n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name)}
-    return frozenset(found - set(FUNCTIONS))
+    return frozenset(part.head for part in parse(text).everything() if part.kind == "name")
 
 
 def functions(text: str) -> frozenset[str]:
     """The functions a formula calls."""
-    calls = (n for n in ast.walk(parse(text)) if isinstance(n, ast.Call))
-    return frozenset(call.func.id for call in calls if isinstance(call.func, ast.Name))
-
-
-class _Substitution(ast.NodeTransformer):
-    """Substitutes formulas for names; function names are kept."""
-
-    def __init__(self, formulas: Mapping[str, str]) -> None:
-        self.formulas = formulas
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        node.args = [self.visit(argument) for argument in node.args]
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        # a copy of each tree: parse caches its own
-        return copy.deepcopy(parse(self.formulas[node.id])) if node.id in self.formulas else node
+    return frozenset(part.head for part in parse(text).everything() if part.kind == "function")
 
 
 def replaced(text: str, formulas: Mapping[str, str]) -> str:
@@ -216,8 +378,12 @@ def replaced(text: str, formulas: Mapping[str, str]) -> str:
     """
     if not names(text) & formulas.keys():
         return text
-    tree = _Substitution(formulas).visit(copy.deepcopy(parse(text)))
-    return ast.unparse(tree).replace(" ** ", "^")
+
+    def change(part: Tree) -> Tree:
+        known = part.kind == "name" and part.head in formulas
+        return parse(formulas[part.head]) if known else part
+
+    return written(parse(text).changed(change))
 
 
 def evaluate(
@@ -231,28 +397,4 @@ def evaluate(
     >>> evaluate("a*x^2", {"a": 3.0, "x": 2.0})
     12.0
     """
-    return fold(parse(text), values, functions, number)
-
-
-def fold(
-    node: ast.expr,
-    values: Mapping[str, Any],
-    functions: Mapping[str, Callable[..., Any]],
-    number: Callable[[float], Any],
-) -> Any:
-    """The value of a syntax tree; see `evaluate`."""
-    if isinstance(node, ast.Constant):
-        return number(node.value)  # type: ignore[arg-type]
-    if isinstance(node, ast.Name):
-        return values[node.id]
-    if isinstance(node, ast.UnaryOp):
-        inner = fold(node.operand, values, functions, number)
-        return -inner if isinstance(node.op, ast.USub) else inner
-    if isinstance(node, ast.BinOp):
-        left = fold(node.left, values, functions, number)
-        right = fold(node.right, values, functions, number)
-        return OPERATORS[type(node.op)](left, right)
-    assert isinstance(node, ast.Call)
-    assert isinstance(node.func, ast.Name)
-    arguments = [fold(a, values, functions, number) for a in node.args]
-    return functions[node.func.id](*arguments)
+    return parse(text).fold(values, functions, number)

@@ -1,6 +1,6 @@
 """The model as data: states, parameters, named quantities and drugs; names, units, sources.
 
-Immutable; it holds no doses, bounds or measurements, and ``with_values`` returns a new model.
+Immutable; it holds no doses or measurements, and ``with_values`` returns a new model.
 `crs_sim.model.model_file` reads a model from text, `crs_sim.model.codegen` compiles it.
 """
 
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from ..errors import ModelError, unknown_name
+from ..errors import ModelError, UnitError, unknown_name
 from ..store import markdown
-from .units import pretty
+from .formula import Tree, parse
+from .units import Unit, conversion_factor, pretty, ratio, read_unit, same
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Drug:
     default infusion time (0: bolus), ``bioavailability`` the parameter that scales each dose
     ("": 1), ``molar_mass`` in g/mol (0 where not applicable). ``lag`` is the parameter for the
     absorption lag time; ``duration`` or ``rate`` the one for the infusion duration or rate, where
-    the dose itself gives neither.
+    the dose itself gives neither. ``level`` is the quantity in which its level is read.
     """
 
     name: str
@@ -78,6 +80,15 @@ class Drug:
     lag: str = ""
     duration: str = ""
     rate: str = ""
+    level: str = ""
+
+    def conversion(self, unit: str, where: str = "", target: str = "") -> tuple[float, int]:
+        """Factor from a dose's unit ("": the drug's) to that of the drug, and power of body weight.
+
+        ``target`` is the drug's unit in words that can be read, if its name cannot.
+        """
+        needed = target or self.unit
+        return conversion_factor(unit or needed, needed, where, molar_mass=self.molar_mass)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -86,6 +97,23 @@ class Drug:
 
 
 Symbol = Parameter | State | Quantity
+UNBOUNDED = (-math.inf, math.inf)
+PLAIN = ("", "1", "dimensionless")
+_END = r"(-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf))"
+RANGE = re.compile(rf"\({_END}(?:-| to ){_END}\)\s*$")
+"""A range at the end of a label."""
+SHARE = re.compile(r"^(share|fraction)\b|\bbioavailability\b", re.IGNORECASE)
+
+
+def _taken_from_one(tree: Tree) -> Iterator[str]:
+    """Names p in ``1 - p`` and ``1 - p*...``."""
+    for part in tree.everything():
+        if part.kind == "sign" and part.head == "-" and part.parts[0] == parse("1"):
+            first = part.parts[1]
+            while first.kind == "sign" and first.head in "*/":
+                first = first.parts[0]
+            if first.kind == "name":
+                yield first.head
 
 
 @dataclass(frozen=True)
@@ -155,6 +183,10 @@ class Model:
         ]
         return hashlib.sha256(repr((text, self.units, drugs)).encode()).hexdigest()[:12]
 
+    def molar_mass(self, name: str) -> float:
+        """Molar mass in g/mol of what a quantity is a level of; 0 if it is no drug's."""
+        return next((drug.molar_mass for drug in self.drugs if drug.level == name), 0.0)
+
     def __getitem__(self, name: str) -> Symbol:
         """The parameter, state or quantity of that id.
 
@@ -179,6 +211,50 @@ class Model:
             return Drug(name, into=name, unit=self[name].unit, label=self[name].label)
         raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)
 
+    @cached_property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest value that makes sense, by parameter.
+
+        A label that ends in a range states it: ``"Slope (-1 to 1)"``, ``"Signal (0-1)"``. Else a
+        share, which is 0 to 1, is a plain number whose label begins with Share or Fraction or holds
+        "bioavailability", or that is taken from 1 (``1 - f``, ``1 - f*x``); what has a unit or
+        scales a dose is not below 0. A value of the model file outside such bounds lifts them.
+        """
+        texts = [q.formula for q in self.quantities] + [s.rate for s in self.states]
+        shares = {name for text in texts for name in _taken_from_one(parse(text))}
+        bounds = {p.id: self._bounds(p, shares) for p in self.parameters}
+        inside = {p.id for p in self.parameters if bounds[p.id][0] <= p.value <= bounds[p.id][1]}
+        return {name: pair if name in inside else UNBOUNDED for name, pair in bounds.items()}
+
+    def _bounds(self, parameter: Parameter, shares: set[str]) -> tuple[float, float]:
+        stated = RANGE.search(parameter.label)
+        if stated:
+            return float(stated[1]), float(stated[2])
+        if dict(self.units).get(parameter.unit, parameter.unit) not in PLAIN:
+            return 0.0, math.inf
+        if SHARE.search(parameter.label) or parameter.id in shares:
+            return 0.0, 1.0
+        scales = any(parameter.id == drug.bioavailability for drug in self.drugs)
+        return (0.0, math.inf) if scales else UNBOUNDED
+
+    def refuse_outside(self, values: Mapping[str, float], where: str) -> None:
+        """Refuse a value outside its parameter's `bounds`; names of no parameter are passed over.
+
+        Raises
+        ------
+        ModelError
+            Naming the parameter, its bounds, and how to state wider ones.
+        """
+        for name in values.keys() & self.bounds.keys():
+            low, high = self.bounds[name]
+            if not low <= values[name] <= high:
+                at = f"{self.path}:{self[name].line}" if self.path else self.name
+                raise ModelError(
+                    f"{where}  {name} = {values[name]:g} is outside {low:g} to {high:g}, what "
+                    f"makes sense for it: correct it, or end its label in a wider range, as "
+                    f'"... (-inf to inf)" ({at})'
+                )
+
     def with_values(self, **values: float) -> Model:
         """A new model with these parameter values and, as the equations are equal, the same hash.
 
@@ -197,6 +273,7 @@ class Model:
         )
         model = replace(self, parameters=changed)
         model.__dict__["hash"] = self.hash  # same equations; a fit calls this 10,000 times
+        model.__dict__["bounds"] = self.bounds  # they are those of the model file's values
         return model
 
     def __repr__(self) -> str:
@@ -227,7 +304,7 @@ def listing(model: Model) -> str:
                [(q.id, *_tail(q)) for q in model.quantities]),
         "## Parameters",
         markdown(("parameter", "value", "unit", "meaning", "source"),
-               [(p.id, _number(p), *_tail(p)) for p in model.parameters]),
+               [(p.id, f"{p.value:.6g}", *_tail(p)) for p in model.parameters]),
     ]  # fmt: skip
     if model.drugs:
         columns = ("drug", "enters", "unit", "hours", "molar mass, g/mol", "bioavailability", "")
@@ -250,10 +327,6 @@ def _equations(model: Model) -> Iterator[str]:
         yield f"d {state.id}/dt = {state.rate}"
 
 
-def _number(parameter: Parameter) -> str:
-    return f"{parameter.value:.6g}"
-
-
 def _tail(symbol: Symbol) -> tuple[str, str, str]:
     return pretty(symbol.unit), symbol.label, symbol.source
 
@@ -263,3 +336,65 @@ def _drug(drug: Drug) -> tuple[str, ...]:
     hours = drug.duration or (f"at {drug.rate}" if drug.rate else f"{drug.hours:g}")
     hours += f", after {drug.lag}" if drug.lag else ""
     return drug.name, drug.into, drug.unit, hours, mass, drug.bioavailability, drug.label
+
+
+@lru_cache(maxsize=4096)
+def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
+    """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
+
+    If neither has a unit, days are assumed. ``declared`` are the model's own units, as (name,
+    definition) pairs.
+
+    Raises
+    ------
+    UnitError
+        If their quotient is not a time.
+
+    Examples
+    --------
+    >>> days_in("hour", "1", ()), days_in("mg", "mg/hour", ())
+    (0.041666666666666664, 0.041666666666666664)
+    """
+    known = declared_units(declared)
+    time = read_unit(amount, "", known) / read_unit(rate, "", known)
+    days = 1.0 if time.unitless else ratio(time, read_unit("day"))
+    if days is None:
+        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is not a time")
+    return days
+
+
+def readable_unit(model: Model, unit: str) -> str:
+    """A unit of the model as text: its definition if the name alone cannot be parsed."""
+    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
+
+
+@lru_cache(maxsize=4096)
+def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a model's unit is dimensionless: a fraction, not a conversion between units."""
+    return bool(read_unit(unit, "", declared_units(declared)).to_root_units().unitless)
+
+
+def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
+    """The units of a model file by name, from (name, definition) pairs.
+
+    Raises
+    ------
+    UnitError
+        If a definition cannot be read.
+    """
+    units: dict[str, Unit] = {}
+    for name, definition in pairs:
+        unit = read_unit(definition, f"{name}:", units)
+        named = named_unit(name)
+        # the name ("pg/mL") makes a better message than 1e-12 gram / 1e-3 litre
+        units[name] = named if named is not None and same(named, unit) else unit
+    return units
+
+
+@lru_cache(maxsize=1024)
+def named_unit(name: str) -> Unit | None:
+    """The unit parsed from its name (``pg_per_mL`` is pg/mL); None if the name is not a unit."""
+    try:
+        return read_unit(name)
+    except UnitError:
+        return None

@@ -1,16 +1,14 @@
 """A model's folder to a `Model`, cached once parsed; a `Model` to SBML.
 
-The only module that imports antimony and libsbml. `crs_sim.model.dialect` splits the text into
-statements and validates them; antimony converts it to SBML, from which values and formulas are
-taken.
+The only module that imports antimony. `crs_sim.model.dialect` splits the text into statements and
+validates them, `crs_sim.model.formula` reads the formulas in them; antimony writes SBML, and
+refuses names that mean something there.
 
 It is parsed again when its text or the parsing code changes.
 """
 
 from __future__ import annotations
 
-import ast
-import copy
 import math
 import pickle
 import re
@@ -18,37 +16,23 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import antimony
-import libsbml
 
 from ..errors import InputError, ModelError, UnitError, unknown_name
 from ..store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
-from .dialect import FUNCTIONS, Scan, raise_problems, scan
-from .formula import names, parse
-from .model import Drug, Model, Parameter, Quantity, State
-from .units import Unit, declared_units, difference, pretty, ratio, read_unit, same, show
-
-if TYPE_CHECKING:
-    pass
+from .dialect import FUNCTIONS, Scan, Statement, raise_problems, scan
+from .formula import Tree, names, parse, written
+from .model import Drug, Model, Parameter, Quantity, State, declared_units
+from .units import Unit, difference, pretty, ratio, read_unit, same, show
 
 # for export to other tools: x^n is undefined for x < 0, where a solver may step
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
 DRUG_KEYS = (
     "into", "unit", "hours", "bioavailability", "molar_mass", "label", "lag", "duration", "rate",
+    "level",
 )  # fmt: skip
-_OPERATORS: dict[int, type[ast.operator]] = {
-    libsbml.AST_PLUS: ast.Add,
-    libsbml.AST_MINUS: ast.Sub,
-    libsbml.AST_TIMES: ast.Mult,
-    libsbml.AST_DIVIDE: ast.Div,
-    libsbml.AST_POWER: ast.Pow,
-    libsbml.AST_FUNCTION_POWER: ast.Pow,
-}
-_EMPTY = {libsbml.AST_PLUS: 0, libsbml.AST_TIMES: 1}
-_FUNCTIONS = {libsbml.AST_FUNCTION_EXP: "exp", libsbml.AST_FUNCTION_LN: "ln",
-              libsbml.AST_FUNCTION_ROOT: "sqrt"}  # fmt: skip
 
 
 def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
@@ -67,8 +51,8 @@ def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
     """
     found = scan(text, path)
     _check_unit_definitions(found)
-    document = _parsed(found)  # kept: libsbml frees the model with its document
-    parts = _Parts(found, document.getModel())
+    _check_export(found)
+    parts = _Parts(found)
     model = Model(
         name=found.name,
         states=tuple(parts.state(s.name) for s in found.of("rate")),
@@ -80,7 +64,7 @@ def read_model(text: str, path: str = "", drugs: Sequence[Drug] = ()) -> Model:
     return with_drugs(model, drugs, path) if drugs else model
 
 
-# --- through antimony and libsbml -----------------------------------------------------------------
+# --- through antimony -----------------------------------------------------------------------------
 
 
 def _check_unit_definitions(found: Scan) -> None:
@@ -94,8 +78,26 @@ def _check_unit_definitions(found: Scan) -> None:
     raise_problems(found.path, problems)
 
 
-def _parsed(found: Scan) -> libsbml.SBMLDocument:
-    return libsbml.readSBMLFromString(_sbml_text(found.antimony(), found.name, found.path))
+def _check_export(found: Scan) -> None:
+    """Refuse what antimony would not write as SBML, such as a name that means something there."""
+    text = "\n" * (found.line - 1) + " ".join(FUNCTIONS.values()) + f" model {found.name}\n"
+    line = found.line + 1
+    for statement in found.statements:
+        # each at its line in the file, for the line in antimony's message
+        text += "\n" * (statement.line - line) + _code(statement) + "; "
+        line = max(line, statement.line)
+    _sbml_text(text + "\nend\n", found.name, found.path)
+
+
+def _code(statement: Statement) -> str:
+    """A statement on one line, with every bracket: antimony's grammar is not ours."""
+    signs = {"unit": "unit {} = {}", "label": '{} is "{}"', "source": '{} description "{}"',
+             "has": "{} has {}", "rate": "{}' = {}", "quantity": "{} := {}"}  # fmt: skip
+    text = statement.text
+    if statement.kind in ("rate", "quantity", "formula"):
+        text = written(parse(text), bracketed=True)
+    sign = signs.get(statement.kind, "{} = {} " + statement.unit)
+    return sign.format(statement.name, text).strip()
 
 
 def _sbml_text(text: str, name: str, path: str) -> str:
@@ -110,54 +112,17 @@ def _sbml_text(text: str, name: str, path: str) -> str:
     return sbml_text
 
 
-def _tree(node: Any) -> ast.expr:
-    """libsbml's syntax tree as Python's; as text, libsbml would write (a^b)^c as a^b^c."""
-    kind = node.getType()
-    parts = [_tree(node.getChild(i)) for i in range(node.getNumChildren())]
-    if node.isInteger():
-        return ast.Constant(int(node.getInteger()))
-    if node.isNumber():
-        value = node.getReal()
-        return ast.Constant(int(value) if value == int(value) and abs(value) < 1e6 else value)
-    if node.isName():
-        return ast.Name(node.getName())
-    if kind == libsbml.AST_MINUS and len(parts) == 1:
-        return ast.UnaryOp(ast.USub(), parts[0])
-    if kind in _OPERATORS:
-        result = parts[0] if parts else ast.Constant(_EMPTY[kind])
-        for part in parts[1:]:
-            result = ast.BinOp(result, _OPERATORS[kind](), part)
-        return result
-    name = _FUNCTIONS.get(kind) or node.getName()
-    return ast.Call(ast.Name(name), parts[-1:] if name == "sqrt" else parts, [])
-
-
-def _infix(node: Any) -> str:
-    return _written(_tree(node))
-
-
-def _written(tree: ast.expr) -> str:
-    return ast.unparse(tree).replace(" ** ", "^")
-
-
 class _Parts:
-    """Builds the parts of a model from antimony's SBML and the statements of the scan."""
+    """Builds the parts of a model from the statements of the scan."""
 
-    def __init__(self, found: Scan, sbml_model: libsbml.Model) -> None:
+    def __init__(self, found: Scan) -> None:
         self.found = found
-        self.rules = {r.getVariable(): _infix(r.getMath()) for r in sbml_model.getListOfRules()}
-        self.initial = {
-            a.getSymbol(): _infix(a.getMath()) for a in sbml_model.getListOfInitialAssignments()
-        }
-        self.symbols = {p.getId(): p for p in sbml_model.getListOfParameters()}
         self.constants = [name for name, s in found.symbols.items() if s.kind == "value"]
 
     def common(self, name: str) -> dict[str, Any]:
-        symbol = self.symbols[name]
         return {
             "id": name,
-            "unit": symbol.getUnits(),
-            # from the scan: antimony drops a label equal to the id, and splits sources
+            "unit": self.found.units.get(name, ""),
             "label": self.annotation("label", name),
             "source": self.annotation("source", name),
             "line": self.found.symbols[name].line,
@@ -168,14 +133,17 @@ class _Parts:
         return re.sub(r"\\(.)", r"\1", statement.text) if statement else ""
 
     def parameter(self, name: str) -> Parameter:
-        return Parameter(value=self.symbols[name].getValue(), **self.common(name))
+        return Parameter(value=float(self.found.symbols[name].text), **self.common(name))
 
     def state(self, name: str) -> State:
-        start = self.initial.get(name) or f"{self.symbols[name].getValue():.17g}"
-        return State(initial=start, rate=self.rules[name], **self.common(name))
+        kinds = self.found.by_kind
+        start = kinds["value"].get(name) or kinds["formula"][name]
+        rate = written(parse(kinds["rate"][name].text))
+        return State(initial=written(parse(start.text)), rate=rate, **self.common(name))
 
     def quantity(self, name: str) -> Quantity:
-        return Quantity(formula=self.rules[name], **self.common(name))
+        text = written(parse(self.found.by_kind["quantity"][name].text))
+        return Quantity(formula=text, **self.common(name))
 
 
 # --- drugs ----------------------------------------------------------------------------------------
@@ -246,6 +214,8 @@ def _check_drug(model: Model, drug: Drug, declared: Mapping[str, Unit], where: s
     for parameter in drug.parameters:
         if parameter not in model.values:
             raise unknown_name("parameter", parameter, model.values, where)
+    if drug.level and drug.level not in model.quantity_ids:
+        raise unknown_name("quantity", drug.level, model.quantity_ids, where)
     _check_times(model, drug, declared, where)
     unit = read_unit(drug.unit, where, declared)
     if drug.bioavailability:
@@ -297,30 +267,22 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
-class _SafePowers(ast.NodeTransformer):
-    """Rewrites a power with a varying exponent as exp(n*ln(x)).
+def _exportable(model: Model) -> Model:
+    """The model with every bracket, and each power with a varying exponent as exp(n*ln(x)).
 
     libsbml (so also libRoadRunner and the online validator) derives the unit of a power by
     evaluating its exponent; with a state in it, this recurses into the state's rate for ever.
     """
+    constants = frozenset(model.parameter_ids)
 
-    def __init__(self, constants: frozenset[str]) -> None:
-        self.constants = constants
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        if not isinstance(node.op, ast.Pow) or names(ast.unparse(node.right)) <= self.constants:
-            return node
-        logarithm = ast.Call(ast.Name("ln"), [node.left], [])
-        return ast.Call(ast.Name("exp"), [ast.BinOp(node.right, ast.Mult(), logarithm)], [])
-
-
-def _exportable(model: Model) -> Model:
-    safe = _SafePowers(frozenset(model.parameter_ids))
+    def change(part: Tree) -> Tree:
+        if part.head != "^" or names(written(part.parts[1])) <= constants:
+            return part
+        logarithm = Tree("function", "ln", part.parts[:1])
+        return Tree("function", "exp", (Tree("sign", "*", (part.parts[1], logarithm)),))
 
     def write(text: str) -> str:
-        # a copy of the tree: parse caches its own
-        return _written(safe.visit(copy.deepcopy(parse(text))))
+        return written(parse(text).changed(change), bracketed=True)
 
     return replace(
         model,
@@ -342,7 +304,8 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
-READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units")
+READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units",
+           "model/units.toml")  # fmt: skip
 """The modules whose source determines how a model file is parsed."""
 
 
@@ -363,7 +326,7 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     drugs_path = path.with_name("drugs.toml")
     drugs = _text(drugs_path) if drugs_path.is_file() else ""
     texts = (_text(path), _display(path), drugs, _display(drugs_path))
-    readers = source_fingerprint(READERS, ("antimony", "python-libsbml"))
+    readers = source_fingerprint(READERS, ("antimony",))
     name = f"{path.parent.name}_{fingerprint(*texts, readers)}.model"
     cached = cached_bytes(name, lambda: pickle.dumps(_read(*texts)))
     model: Model = pickle.loads(read_cached(cached))

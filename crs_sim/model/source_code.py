@@ -16,15 +16,22 @@ from typing import Any
 from ..errors import ModelError
 from .model import Model
 from .symbolic import (
+    MOST_SQUARED,
     PRIMITIVES,
     RESERVED,
     ChainRule,
     Equations,
     Expression,
+    Hill,
     Line,
+    Positive,
+    Power,
     Reached,
     calls,
+    computed,
     equations,
+    exponential,
+    logarithm,
     name_of,
     text,
     variable,
@@ -173,6 +180,74 @@ def jacobian_lines(
             values.append(slopes[by])
             entries.append((row, column[by]))
     return chain.lines, values, entries
+
+
+# --- what is computed once ----------------------------------------------------------------------
+
+
+@dataclass
+class ConstantHoisting:
+    """Hoists subexpressions that depend on parameters alone, to be computed once per segment.
+
+    ``fixed`` are the constant symbols. Each hoisted part, single parameters too, becomes the next
+    entry of the array ``c``, formatted by ``at``. Hill terms with an integer exponent also become
+    plain products, powers of a constant exponentials.
+    """
+
+    fixed: set[Expression]
+    at: Callable[[str, int], str]
+    parts: dict[Expression, Expression] = field(default_factory=dict)
+
+    def lines(self, lines: Iterable[Line]) -> tuple[list[Line], dict[Expression, Expression]]:
+        """The lines with constants hoisted, and the symbols found to be constant."""
+        kept: list[Line] = []
+        known: dict[Expression, Expression] = {}
+        for symbol, expression in lines:
+            value = self.out_of(expression.xreplace(known))
+            if value.is_Atom:
+                known[symbol] = value
+            else:
+                kept.append((symbol, value))
+        return kept, known
+
+    def out_of(self, expression: Expression) -> Expression:
+        """The expression with every constant part replaced by a symbol."""
+        if expression.free_symbols <= self.fixed:
+            return self._constant(expression)
+        if expression.is_Atom:
+            return expression
+        if isinstance(expression, Hill) and expression.args[2] in range(1, MOST_SQUARED + 1):
+            expression = _plain_hill(*expression.args)
+        base, exponent = expression.args if isinstance(expression, Power) else (expression, None)
+        if exponent is not None and base.free_symbols <= self.fixed and not base.is_nonpositive:
+            return exponential(self._constant(logarithm(base)) * self.out_of(exponent))
+        if not (expression.is_Add or expression.is_Mul):
+            return expression.func(*(self.out_of(a) for a in expression.args))
+        fixed = [a for a in expression.args if a.free_symbols <= self.fixed]
+        rest = [self.out_of(a) for a in expression.args if not a.free_symbols <= self.fixed]
+        if fixed:
+            rest.append(self._constant(expression.func(*fixed)))
+        return expression.func(*rest)
+
+    def _constant(self, expression: Expression) -> Expression:
+        if not expression.free_symbols:
+            return computed(expression)
+        if expression in self.parts.values():
+            return expression
+        if expression not in self.parts:
+            symbol = variable(self.at("c", len(self.parts)))
+            self.parts[expression] = symbol
+            self.fixed.add(symbol)
+        return self.parts[expression]
+
+
+def _plain_hill(x: Expression, K: Expression, n: Expression) -> Expression:
+    """A Hill term with a whole exponent above 0, without a power function.
+
+    In K/x nothing but 1 and 0 is reached where the power overflows or vanishes; at x = 0 it is 0.
+    """
+    x = Positive(x)
+    return x / (K + x) if n == 1 else 1 / (1 + (K / x) ** n)
 
 
 # --- sparse LU -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A model's formulas as sympy expressions, their derivatives and their constant subexpressions.
+"""A model's formulas as sympy expressions, and their derivatives.
 
 The only module that imports sympy. Symbols are created explicitly, never parsed from text: E, I, S,
 N, beta and gamma have a meaning in sympy. Hill terms and powers are custom functions whose
@@ -8,8 +8,9 @@ derivatives are safe at zero.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sympy
@@ -17,12 +18,15 @@ from sympy.printing.str import StrPrinter
 
 from ..errors import ModelError, unknown_name
 from . import formula
+from .dialect import folded
 from .model import Model, Symbol
 
 Expression = Any
 """A sympy expression; sympy has no useful type annotations."""
 Line = tuple[Expression, Expression]
 """An assignment: a symbol and its expression."""
+MOST_SQUARED = 1024
+"""The largest whole number that sympy computes with exactly, and exponent of a plain product."""
 
 PRIMITIVES = ("hill", "hill_slope", "log_ratio", "positive", "power", "power_slope", "reached")
 RESERVED = {
@@ -37,7 +41,18 @@ RESERVED = {
 }
 
 
-class Reached(sympy.Function):  # type: ignore[misc]
+class Primitive(sympy.Function):  # type: ignore[misc]
+    """A function of `crs_sim.model.formula`; of numbers alone it is a number."""
+
+    @classmethod
+    def eval(cls, *args: Expression) -> Expression | None:
+        """Its value, or None."""
+        if not all(a.is_Number and a.is_finite for a in args):
+            return None
+        return number(getattr(formula, PRINTED[cls])(*map(float, args)))
+
+
+class Reached(Primitive):
     """Symbol for `primitives.reached`: a step, flat on both sides."""
 
     nargs = 2
@@ -47,7 +62,7 @@ class Reached(sympy.Function):  # type: ignore[misc]
         return sympy.S.Zero
 
 
-class LogRatio(sympy.Function):  # type: ignore[misc]
+class LogRatio(Primitive):
     """Symbol for `primitives.log_ratio`."""
 
     nargs = 2
@@ -57,19 +72,19 @@ class LogRatio(sympy.Function):  # type: ignore[misc]
         return 1 / self.args[0] if argindex == 1 else -1 / self.args[1]
 
 
-class Positive(sympy.Function):  # type: ignore[misc]
+class Positive(Primitive):
     """Symbol for ``max(x, 0)``."""
 
     nargs = 1
 
 
-class HillSlope(sympy.Function):  # type: ignore[misc]
+class HillSlope(Primitive):
     """Symbol for `primitives.hill_slope`."""
 
     nargs = 4
 
 
-class Hill(sympy.Function):  # type: ignore[misc]
+class Hill(Primitive):
     """Symbol for `primitives.hill`, with derivatives that reuse its value."""
 
     nargs = 3
@@ -84,13 +99,13 @@ class Hill(sympy.Function):  # type: ignore[misc]
         return self * (1 - self) * LogRatio(x, K)
 
 
-class PowerSlope(sympy.Function):  # type: ignore[misc]
+class PowerSlope(Primitive):
     """Symbol for `primitives.power_slope`."""
 
     nargs = 3
 
 
-class Power(sympy.Function):  # type: ignore[misc]
+class Power(Primitive):
     """Symbol for `primitives.power`: a power whose exponent is not an integer."""
 
     nargs = 2
@@ -168,14 +183,48 @@ def variable(name: str) -> Expression:
     return sympy.Symbol(name)
 
 
+def exponential(x: Expression) -> Expression:
+    """e^x."""
+    return sympy.exp(x)
+
+
+def logarithm(x: Expression) -> Expression:
+    """Ln x."""
+    return sympy.log(x)
+
+
 def name_of(call: Expression) -> str:
     """The function's name in generated code."""
     return PRINTED.get(type(call), type(call).__name__)
 
 
 def number(value: float) -> Expression:
-    """A number of a formula as sympy's; whole numbers as integers, so that x^2 is a product."""
-    return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(value, 17)
+    """A number of a formula as sympy's; whole ones as integers, so that x^2 is a product."""
+    whole = float(value).is_integer() and abs(value) <= MOST_SQUARED
+    return sympy.Integer(int(value)) if whole else sympy.Float(value, 17)
+
+
+def computed(expression: Expression) -> Expression:
+    """The expression with every part that holds no name as a number.
+
+    sympy keeps ``exp(1)`` as a constant of its own and prints it as E, which may be a name.
+
+    Raises
+    ------
+    ArithmeticError
+        If such a part is not a finite real number.
+    """
+    if expression.is_Symbol:
+        return expression
+    parts = tuple(computed(part) for part in expression.args)
+    if parts != expression.args:
+        expression = expression.func(*parts)
+    if expression.free_symbols or (expression.is_Rational and abs(expression) <= MOST_SQUARED):
+        return expression
+    value = expression.evalf(20)
+    if not (value.is_real and math.isfinite(float(value))):
+        raise ArithmeticError(f"{expression} is not a finite number")
+    return value if expression.is_Number else number(float(value))
 
 
 @dataclass(frozen=True)
@@ -219,16 +268,20 @@ def equations(model: Model) -> Equations:
     symbols = {name: sympy.Symbol(local) for name, local in _local_names(model).items()}
     known = {*model.parameter_ids, *model.state_ids}
     varying = set(model.state_ids)
-    quantities = {}
+    quantities: dict[str, Expression] = {}
+    values: dict[str, Expression] = dict(symbols)
     for quantity in model.quantities:
-        quantities[quantity.id] = _expression(model, quantity, quantity.formula, symbols, known)
+        found = _expression(model, quantity, quantity.formula, values, known)
+        quantities[quantity.id] = found
+        if found.is_Number:
+            values[quantity.id] = found
         known.add(quantity.id)
         if formula.names(quantity.formula) & varying:
             varying.add(quantity.id)
     constant = tuple(n for n in model.quantity_ids if n not in varying)
-    rates = {s.id: _expression(model, s, s.rate, symbols, known) for s in model.states}
+    rates = {s.id: _expression(model, s, s.rate, values, known) for s in model.states}
     start = {*model.parameter_ids, *constant}
-    initial = {s.id: _expression(model, s, s.initial, symbols, start) for s in model.states}
+    initial = {s.id: _expression(model, s, s.initial, values, start) for s in model.states}
     return Equations(model, symbols, quantities, rates, initial, constant)
 
 
@@ -246,16 +299,21 @@ def _local_names(model: Model) -> dict[str, str]:
 
 
 def _expression(
-    model: Model, owner: Symbol, text: str, symbols: dict[str, sympy.Symbol], known: set[str]
+    model: Model, owner: Symbol, text: str, values: Mapping[str, Expression], known: set[str]
 ) -> Expression:
     where = f"{model.path or model.name}:{owner.line}  {owner.id}:"
     for name in sorted(formula.names(text) - known):
-        if name in symbols:
+        if name in values:
             raise ModelError(f"{where} {text!r} uses {name}, which is not defined yet here")
         raise unknown_name("name", name, known, where.removesuffix(":"))
-    result = sympy.sympify(formula.evaluate(text, symbols, SYMBOLIC, number))
-    if result.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
-        raise ModelError(f"{where} {text!r} divides by zero for all values")
+    try:
+        tree = folded(text)
+        result = computed(sympy.sympify(tree.fold(values, SYMBOLIC, number)))
+    except ModelError as error:
+        raise ModelError(f"{where} {error}") from None
+    except ArithmeticError:
+        what = "divides by zero, or holds a number too large, for all values of its names"
+        raise ModelError(f"{where} {text!r} {what}") from None
     return result.replace(
         lambda e: e.is_Pow and not e.exp.is_Integer, lambda e: Power(e.base, e.exp)
     )
@@ -301,63 +359,3 @@ class ChainRule:
         self.taken.add(name)
         self.lines.append((sympy.Symbol(name), expression))
         return self.lines[-1][0]
-
-
-@dataclass
-class ConstantHoisting:
-    """Hoists subexpressions that depend on parameters alone, to be computed once per segment.
-
-    ``fixed`` are the constant symbols. Each hoisted part, single parameters too, becomes the next
-    entry of the array ``c``, formatted by ``at``. Hill terms with an integer exponent also become
-    plain products, powers of a constant exponentials.
-    """
-
-    fixed: set[Expression]
-    at: Callable[[str, int], str]
-    parts: dict[Expression, Expression] = field(default_factory=dict)
-
-    def lines(self, lines: Iterable[Line]) -> tuple[list[Line], dict[Expression, Expression]]:
-        """The lines with constants hoisted, and the symbols found to be constant."""
-        kept: list[Line] = []
-        known: dict[Expression, Expression] = {}
-        for symbol, expression in lines:
-            value = self.out_of(expression.xreplace(known))
-            if value.is_Atom:
-                known[symbol] = value
-            else:
-                kept.append((symbol, value))
-        return kept, known
-
-    def out_of(self, expression: Expression) -> Expression:
-        """The expression with every constant part replaced by a symbol."""
-        if expression.free_symbols <= self.fixed:
-            return self._constant(expression)
-        if expression.is_Atom:
-            return expression
-        if isinstance(expression, Hill) and expression.args[2].is_Integer:
-            expression = _plain_hill(*expression.args)
-        if isinstance(expression, Power) and expression.args[0].free_symbols <= self.fixed:
-            base, exponent = expression.args
-            return sympy.exp(self._constant(sympy.log(base)) * self.out_of(exponent))
-        if not (expression.is_Add or expression.is_Mul):
-            return expression.func(*(self.out_of(a) for a in expression.args))
-        fixed = [a for a in expression.args if a.free_symbols <= self.fixed]
-        rest = [self.out_of(a) for a in expression.args if not a.free_symbols <= self.fixed]
-        if fixed:
-            rest.append(self._constant(expression.func(*fixed)))
-        return expression.func(*rest)
-
-    def _constant(self, expression: Expression) -> Expression:
-        if expression.is_number or expression in self.parts.values():
-            return expression
-        if expression not in self.parts:
-            symbol = sympy.Symbol(self.at("c", len(self.parts)))
-            self.parts[expression] = symbol
-            self.fixed.add(symbol)
-        return self.parts[expression]
-
-
-def _plain_hill(x: Expression, K: Expression, n: Expression) -> Expression:
-    """A Hill term with an integer exponent, without a power function: z/(1 + z), z = (x/K)^n."""
-    z = (Positive(x) / K) ** n
-    return z / (1 + z)

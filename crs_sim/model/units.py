@@ -1,75 +1,74 @@
 """Units as written in data and in model files, and conversion between them.
 
-The only module that imports pint. The known units are listed in `DEFINITIONS`, so a typing error
-cannot turn into an exotic unit; counts (item, copies, cells) are one dimension, international units
-another.
+The only module that imports pint. The known units and their spellings are listed in ``units.toml``,
+so a typing error cannot turn into an exotic unit; counts (item, copies, cells) are one dimension,
+international units another, units of an assay (U) a third. What has two readings is refused.
 """
 
-# The reader of unit texts is ours, since to pint 1e-12 gram / 1e-3 litre is gram times litre and it
-# passes over a sign that it does not know.
+# Our own reader: to pint, 1e-12 gram / 1e-3 litre is gram times litre, and unknown signs nothing.
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pint
 
 from ..errors import UnitError
 
-DEFINITIONS = """
-pico- = 1e-12 = p-
-nano- = 1e-9 = n-
-micro- = 1e-6 = u- = µ- = μ- = mc-
-milli- = 1e-3 = m-
-centi- = 1e-2 = c-
-deci- = 1e-1 = d-
-kilo- = 1e3 = k-
-mega- = 1e6 = M-
-giga- = 1e9 = G-
-gram = [mass] = g
-metre = [length] = m = meter
-second = [time] = s = sec
-mole = [substance] = mol
-item = [item]
-IU = [international_unit]
-copies = item = copies = copy
-cells = item = cells = cell
-minute = 60 second = min
-hour = 60 minute = h = hr
-day = 24 hour = day = d
-week = 7 day
-year = 365.25 day
-litre = 1e-3 metre ** 3 = L = l = liter
-molar = mole / litre = M
-dalton = gram / mole = Da
-percent = 0.01 = %
-"""
-COMMON = (
-    "mg", "g", "ug", "ng", "pg", "kg", "mg/kg", "ug/mL", "ng/mL", "pg/mL", "mg/L", "g/L", "mg/dL",
-    "copies/ug", "cells", "cells/kg", "1e6 cells/kg", "cells/uL", "IU", "IU/mL", "L", "mL", "L/day",
-    "mL/min", "day", "hour", "min", "1/day", "1/hour", "nmol/L", "nM", "g/mol", "1",
-)  # fmt: skip
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+COMMON: tuple[str, ...] = tuple(TABLE["common"])
 CLOSE = 1e-9  # two factors that differ by less are the same unit
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<power>(?:\^|\*\*)\s*-?\d+)"
-    r"|(?P<name>[^\W\d]\w*|%)|(?P<sign>[*·/()]))"
+    r"\s*(?:(?P<ten>(?:(?P<mantissa>\d+\.?\d*|\.\d+)\s*[x*·]\s*|(?P<times>x)\s*)?"
+    r"10(?:\s*(?:\^|\*\*)\s*|(?P<ucum>\*))(?P<exponent>[+-]?\d+)(?!\d|\.\d))"
+    r"|(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|million\b)"
+    r"|(?P<power>(?:\^|\*\*)\s*[+-]?\d+|(?<=[A-Za-z])-\d+)"
+    r"|(?P<name>[^\W\d]\w*|%)|(?P<sign>[*·/()]|\.(?=[^\W\d])))"
 )
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SAME_SIGN = str.maketrans("×✕X⋅∙•−–", "xxx···--")
+_BELOW = "what is below the / has two readings; use brackets: mg/(kg day)"
+_BARE = "numbers beside numbers have two readings"
+_LOST = re.compile(r"10[2-9]|101[0-5]")  # 10⁹ pasted without its superscript
 Unit = Any  # a pint quantity: pint's own generic types add no information
+
+
+class AmbiguousUnitError(UnitError):
+    """A unit with two readings; the message names them, so that no hint is needed."""
 
 
 def _registry() -> pint.UnitRegistry[Any]:
     registry: pint.UnitRegistry[Any] = pint.UnitRegistry(None)
-    for line in DEFINITIONS.strip().splitlines():
-        registry.define(line)
+    for name, prefix in TABLE["prefixes"].items():
+        registry.define(f"{name}- = {prefix['is']} = {prefix['letters'][0]}-")
+    for name, unit in TABLE["units"].items():
+        registry.define(f"{name} = {unit['is']} = {unit['letters'][0]}")
     return registry
 
 
+def _spellings() -> dict[str, str]:
+    """Every text that names a unit, with the name of that unit in the registry."""
+    spelled = dict(TABLE["other"])
+    for name, unit in TABLE["units"].items():
+        plain = (name, *unit["letters"], *unit.get("words", ()), *unit.get("also", ()))
+        spelled |= dict.fromkeys(plain, name)
+        for prefix in unit.get("prefixes", ()):
+            letters = TABLE["prefixes"][prefix]["letters"]
+            parts = [(p, u) for p in letters for u in unit["letters"]]
+            parts += [(prefix, word) for word in unit.get("words", ())]
+            spelled |= dict.fromkeys((p + u for p, u in parts), prefix + name)
+    return spelled
+
+
 _REGISTRY = _registry()
+SPELLINGS = _spellings()
 ONE: Unit = _REGISTRY.Quantity(1.0)
 PER_KG: Unit = 1.0 / _REGISTRY.Quantity(1.0, "kilogram")
 
@@ -83,44 +82,63 @@ def pretty(name: str) -> str:
     >>> [pretty(n) for n in ("pg_per_mL", "copies_per_ug", "per_day", "litre", "L_per_day")]
     ['pg/mL', 'copies/ug', '1/day', 'L', 'L/day']
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", name):
+    if not re.fullmatch(r"[A-Za-zµμ]\w*", name):
         return name or "1"
     top, *below = re.split(r"(?:^|_)per_", name)
     try:
         parts = [_product(part) for part in (top or "1", *below)]
     except UnitError:
         return name
-    # every _per_ divides: mg_per_L_per_day is mg/L/day, and a_per_b_c is a/b/c
+    # every _per_ divides: a_per_b_c is a/b/c
     return "/".join([parts[0], *(p.replace("*", "/") for p in parts[1:])])
 
 
 def _product(part: str) -> str:
     words = []
     for word in part.split("_"):
-        match = re.fullmatch(r"([A-Za-z]+)(\d*)|1", word)
+        match = re.fullmatch(r"([A-Za-zµμ]+)(\d*)|1", word)
         if match is None:
             raise UnitError(f"{part!r} is not a product of units")
         if word in ("1", "dimensionless"):
             words.append("1")
             continue
         unit = _named(match[1])
-        symbol = f"{unit.units:~}" if match[1] in ("litre", "gram", "metre", "second") else match[1]
+        sbml = match[1] in ("litre", "gram", "metre", "second")
+        symbol = f"{unit.units:~}" if sbml else match[1]
         words.append(symbol + (f"^{match[2]}" if match[2] else ""))
     return "*".join(words)
 
 
 @lru_cache(maxsize=1024)
 def _named(name: str) -> Unit:
-    if name == "dimensionless":
-        return ONE
-    try:
-        return _REGISTRY.Quantity(1.0, _REGISTRY.Unit(name))
-    except Exception as error:  # pint raises many exception types for a name it cannot parse
-        raise UnitError(f"{name!r} is not a known unit") from error
+    if name not in SPELLINGS:
+        raise _unknown(name)
+    return ONE if name == "dimensionless" else _REGISTRY.Quantity(1.0, SPELLINGS[name])
+
+
+def _unknown(name: str) -> UnitError:
+    """The error for a name that is no unit: what it may have been meant for."""
+    what = f"{name!r} is not a known unit"
+    if name in TABLE["advice"]:
+        return AmbiguousUnitError(f"{what}; {TABLE['advice'][name]}")
+    alike = [spelled for spelled in SPELLINGS if spelled.lower() == name.lower()]
+    milli = "m" + name[1:]
+    if name[0] == "M" and milli in alike:
+        return AmbiguousUnitError(
+            f"{what}: m is milli and M mega; did you mean {milli!r}, or '1e6 {name[1:]}'?"
+        )
+    if not alike:
+        shorter = [name[:-1]] if name[:-1] in SPELLINGS else []
+        alike = shorter or get_close_matches(name, SPELLINGS, n=1, cutoff=0.75)
+    hint = f"; did you mean {' or '.join(map(repr, sorted(alike)))}?"
+    return AmbiguousUnitError(what + hint) if alike else UnitError(what)
 
 
 class _Parser:
-    """Parses ``1e6 cells/kg``: a number binds to the unit after it, then * and / left to right."""
+    """Parses ``1e6 cells/kg``: a number binds to the unit after it, then * and / left to right.
+
+    Refuses numbers beside numbers or after a unit, and products below a / without brackets.
+    """
 
     def __init__(self, text: str, declared: Mapping[str, Unit]) -> None:
         self.declared = declared
@@ -130,40 +148,73 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if match is None:
                 raise UnitError(f"{text[at:].strip()!r} cannot be read as a unit")
-            self.tokens.append((str(match.lastgroup), match[0].strip()))
+            kind, written = str(match.lastgroup), match[0].strip()
+            if kind == "ten":
+                if match["ucum"] and match["mantissa"]:
+                    raise AmbiguousUnitError(f"{_BARE}: {written}; write one: 5e6 cells")
+                if match["times"] and self.tokens and self.tokens[-1][0] != "sign":
+                    self.tokens.append(("sign", "*"))
+                written = f"{match['mantissa'] or 1}e{match['exponent']}"
+            self.tokens.append((kind, written))
             at = match.end()
 
     def product(self) -> Unit:
-        result = self.factor()
-        while self.tokens and self.tokens[0][1] in "*·/":
+        """Factors between * and /, each with the numbers in it: 0, 1 before a unit, 2 alone."""
+        result, first = self.factor()
+        numbers, divided = [first], False
+        while self.tokens and self.tokens[0][1] in "*·./":
             divide = self.tokens.pop(0)[1] == "/"
-            factor = self.factor()
+            ten = bool(self.tokens) and self.tokens[0][0] == "ten"
+            factor, number = self.factor(below=divide)
+            if divided and not divide:
+                raise AmbiguousUnitError(_BELOW)
+            if (number and 2 in numbers) or (number == 2 and (divide or any(numbers) or not ten)):
+                raise AmbiguousUnitError(f"{_BARE}; write one, in front: 1e6 cells/kg")
+            numbers, divided = [*numbers, number], divide or divided
             result = result / factor if divide else result * factor
         return result
 
-    def factor(self) -> Unit:
-        result, found = ONE, False
-        while self.tokens and self.tokens[0][1] not in ("*", "·", "/", ")"):
-            result, found = result * self.atom(), True
-        if not found:
+    def factor(self, *, below: bool = False) -> tuple[Unit, int]:
+        result, number, units = ONE, "", 0
+        while self.tokens and self.tokens[0][1] not in "*·./)":
+            kind, text = self.tokens[0]
+            if kind in ("number", "ten"):
+                if number or units:
+                    raise AmbiguousUnitError(f"{text} after {number or 'a unit'} has two readings")
+                number = text
+            elif (units := units + 1) > 1 and below:
+                raise AmbiguousUnitError(_BELOW)
+            result = result * self.atom()
+        if not (number or units):
             raise UnitError("a unit is missing")
-        return result
+        return result, 0 if number in ("", "1") else 1 if units else 2
 
     def atom(self) -> Unit:
         kind, text = self.tokens.pop(0)
         if kind == "power":
             raise UnitError(f"{text!r} follows no unit")
+        if kind in ("number", "ten"):
+            return ONE * self.number(kind, text)
         if text == "(":
             unit = self.product()
             if not self.tokens or self.tokens.pop(0)[1] != ")":
                 raise UnitError("a ')' is missing")
-        elif kind == "number":
-            unit = ONE * float(text)
         else:
             unit = self.name(text)
         if self.tokens and self.tokens[0][0] == "power":
             return unit ** int(self.tokens.pop(0)[1].lstrip("^* "))
         return unit
+
+    def number(self, kind: str, text: str) -> float:
+        if self.tokens and self.tokens[0][0] == "power":
+            raise AmbiguousUnitError(f"{text} has a power; write it as one number, such as 1e6")
+        if _LOST.fullmatch(text):
+            raise AmbiguousUnitError(f"{text} may be 10^{text[2:]}; write 1e{text[2:]} or {text}.0")
+        if kind == "number" and re.match(r"10[eE]", text):
+            raise AmbiguousUnitError(
+                f"{text} is {float(text):.0e}; some mean 1{text[2:]}; write one"
+            )
+        return 1e6 if text == "million" else float(text)
 
     def name(self, text: str) -> Unit:
         if text in self.declared:
@@ -174,7 +225,7 @@ class _Parser:
 
 
 def read_unit(text: str, where: str = "", declared: Mapping[str, Unit] | None = None) -> Unit:
-    """A unit from text: "mg/kg", "1e6 cells/kg", "pg_per_mL", "1e-12 gram / 1e-3 litre", "".
+    """A unit from text: "mg/kg", "10*6 cells/kg", "pg.mL-1", "1e-12 gram / 1e-3 litre", "".
 
     Parameters
     ----------
@@ -185,29 +236,37 @@ def read_unit(text: str, where: str = "", declared: Mapping[str, Unit] | None = 
     Raises
     ------
     UnitError
-        With the closest common unit.
+        With what may have been meant.
     """
     try:
-        parser = _Parser(re.sub(r"\bper\b", "/", text) or "1", declared or {})
+        for entry in TABLE["misread"]:
+            if re.search(entry["pattern"], text) and text not in (declared or {}):
+                raise AmbiguousUnitError(entry["advice"])
+        parser = _Parser(_usual_signs(text) or "1", declared or {})
         unit = parser.product()
         if parser.tokens:
             raise UnitError(f"unexpected {parser.tokens[0][1]!r}")
         if not 0 < unit.magnitude < math.inf:
             raise UnitError("its size is not a number above zero")
     except (UnitError, ArithmeticError) as error:
-        raise UnitError(f"{_at(where)}{_message(text, error)}") from None
+        asks = isinstance(error, AmbiguousUnitError)
+        reason = f": {error}" if asks else f" ({error}): write it like 'mg/kg' or 'pg/mL'"
+        raise UnitError(f"{_at(where)}unit {text!r} is not understood{reason}") from None
     return unit
+
+
+def _usual_signs(text: str) -> str:
+    """The text with one sign for each meaning: ``mL⁻¹`` is mL^-1, ``[IU]`` (of UCUM) IU."""
+    text = re.sub(
+        r"[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda power: "^" + power[0].translate(_SUPERSCRIPT), text
+    ).translate(_SAME_SIGN)
+    text = re.sub(r"\[(?:IU|iU)\]", "IU", text)
+    text = re.sub(r"\{(cells?|copies|copy)\}", r"\1", text)
+    return re.sub(r"^\s*/", "1/", re.sub(r"\bper\b", "/", text))
 
 
 def _at(where: str) -> str:
     return f"{where}  " if where else ""
-
-
-def _message(text: str, error: Exception) -> str:
-    lower = {unit.lower(): unit for unit in COMMON}
-    close = get_close_matches(text.lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]!r}?" if close else "write it like 'mg/kg' or 'pg/mL'"
-    return f"unit {text!r} is not understood ({error}): {hint}"
 
 
 # --- conversion -----------------------------------------------------------------------------------
@@ -218,58 +277,70 @@ def ratio(unit: Unit, target: Unit) -> float | None:
     quotient = (unit / target).to_root_units()
     if not quotient.unitless:
         return None
-    # 0.001/1e-3 in floats may miss 1 by a bit: round to a short decimal within rounding error
+    # 0.001/1e-3 may miss 1 by a bit
     factor = float(quotient.magnitude)
     short = float(f"{factor:.12g}")
     return short if math.isclose(factor, short, rel_tol=4e-15) else factor
 
 
-def conversion_factor(unit: str, target: str, where: str = "") -> tuple[float, int]:
+def conversion_factor(
+    unit: str, target: str, where: str = "", *, molar_mass: float = 0.0
+) -> tuple[float, int]:
     """Factor from ``unit`` to ``target``, and the power of body weight (kg) to multiply by.
 
     Parameters
     ----------
     unit, target : in common notation ("mg/kg") or as named in a model ("pg_per_mL")
     where : location, put at the start of an error message
+    molar_mass : g/mol, to get from moles to grams and back; 0 if there is none
 
     Raises
     ------
     UnitError
-        If either is not understood, or they differ by more than a body weight.
+        If either is not understood, or they differ by more than a body weight and a molar mass.
 
     Examples
     --------
     >>> conversion_factor("g", "mg"), conversion_factor("mg/kg", "mg")
     ((1000.0, 0), (1.0, 1))
-    >>> conversion_factor("cells", "cells/kg"), conversion_factor("ng/mL", "pg_per_mL")
-    ((1.0, -1), (1000.0, 0))
     """
     try:
-        return _conversion_factor(unit, target)
+        return _conversion_factor(unit, target, molar_mass)
     except UnitError as error:
         raise UnitError(f"{_at(where)}{error}") from None
 
 
 @lru_cache(maxsize=4096)
-def _conversion_factor(unit: str, target: str) -> tuple[float, int]:
+def _conversion_factor(unit: str, target: str, molar_mass: float) -> tuple[float, int]:
     source, required = read_unit(unit), read_unit(target)
     candidates = [(0, required)]
-    if _divides_by_kg(unit):
+    if _divides_by_kg(source):
         candidates.append((1, required * PER_KG))
-    if _divides_by_kg(target):
+    if _divides_by_kg(required):
         candidates.append((-1, required / PER_KG))
-    for power, candidate in candidates:
-        factor = ratio(source, candidate)
-        if factor is not None:
-            return factor, power
+    mass = _REGISTRY.Quantity(molar_mass, "gram / mole")
+    for masses in (ONE, mass, 1.0 / mass) if molar_mass else (ONE,):
+        for power, candidate in candidates:
+            factor = ratio(source * masses, candidate)
+            if factor is not None:
+                return factor, power
     raise UnitError(
         f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
-        f"one is {_dimension(source)}, the other {_dimension(required)}"
+        f"one is {_dimension(source)}, the other {_dimension(required)}{_advice(source, required)}"
     )
 
 
-def _divides_by_kg(text: str) -> bool:
-    return re.search(r"(/|\bper\b)\s*(kg|kilogram)\b", pretty(text)) is not None
+def _divides_by_kg(unit: Unit) -> bool:
+    return any(str(name) == "kilogram" and power < 0 for name, power in unit.unit_items())
+
+
+def _advice(unit: Unit, required: Unit) -> str:
+    """What to do to get from one dimension to the other, if that is a common question."""
+    for entry in TABLE["conversions"]:
+        asked = read_unit(entry["one"]) / read_unit(entry["other"])
+        if {ratio(unit / required, asked), ratio(required / unit, asked)} != {None}:
+            return f"; {entry['advice']}"
+    return ""
 
 
 def _dimension(unit: Unit) -> str:
@@ -277,20 +348,17 @@ def _dimension(unit: Unit) -> str:
     return _fraction(powers) if powers else "a plain number"
 
 
-def convert(value: float, unit: str, target: str, where: str = "") -> float:
-    """A value in another unit of the same dimension.
+def convert(
+    value: float, unit: str, target: str, where: str = "", *, molar_mass: float = 0.0
+) -> float:
+    """A value in another unit; ``molar_mass`` as in `conversion_factor`.
 
     Raises
     ------
     UnitError
         If the units cannot be converted, or only with a body weight.
-
-    Examples
-    --------
-    >>> convert(1.5, "ng/mL", "pg/mL")
-    1500.0
     """
-    factor, weight_power = conversion_factor(unit, target, where)
+    factor, weight_power = conversion_factor(unit, target, where, molar_mass=molar_mass)
     if weight_power:
         raise UnitError(
             f"{_at(where)}{unit!r} into {target!r} needs a body weight: give one of them without kg"
@@ -298,50 +366,11 @@ def convert(value: float, unit: str, target: str, where: str = "") -> float:
     return value * factor
 
 
-# --- units of a model -----------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def days_in(amount: str, rate: str, declared: tuple[tuple[str, str], ...]) -> float:
-    """Days that one ``amount`` lasts at one ``rate``; with a rate of "1", that time in days.
-
-    If neither has a unit, days are assumed.
-
-    Parameters
-    ----------
-    amount, rate : units, as named in the model
-    declared : the model's own units, as (name, definition) pairs
-
-    Raises
-    ------
-    UnitError
-        If their quotient is not a time.
-
-    Examples
-    --------
-    >>> days_in("hour", "1", ()), days_in("mg", "mg/hour", ())
-    (0.041666666666666664, 0.041666666666666664)
-    """
-    known = declared_units(declared)
-    time = read_unit(amount, "", known) / read_unit(rate, "", known)
-    days = 1.0 if time.unitless else ratio(time, read_unit("day"))
-    if days is None:
-        raise UnitError(f"{pretty(amount)} over {pretty(rate)} is not a time")
-    return days
-
-
-@lru_cache(maxsize=4096)
-def plain_number(unit: str, declared: tuple[tuple[str, str], ...]) -> bool:
-    """Whether a model's unit is dimensionless: a fraction, not a conversion between units."""
-    return bool(read_unit(unit, "", declared_units(declared)).to_root_units().unitless)
+# --- unit to text --------------------------------------------------------------------------------
 
 
 def show(unit: Unit) -> str:
-    """A unit as text, with time last: ``pg/mL/day``.
-
-    >>> show(read_unit("1/day") * read_unit("pg/mL"))
-    'pg/mL/day'
-    """
+    """A unit as text, with time last: ``pg/mL/day``."""
     powers = {_REGISTRY.get_symbol(str(k)): v for k, v in unit.unit_items()}
     factor = "" if math.isclose(unit.magnitude, 1.0) else f"{unit.magnitude:g} "
     return factor + _fraction(powers)
@@ -357,32 +386,6 @@ def _fraction(powers: Mapping[str, float]) -> str:
 
 def _exponent(power: float) -> str:
     return "" if math.isclose(power, 1) else f"^{power:g}"
-
-
-def declared_units(pairs: Iterable[tuple[str, str]]) -> dict[str, Unit]:
-    """The units of a model file by name, from (name, definition) pairs.
-
-    Raises
-    ------
-    UnitError
-        If a definition cannot be read.
-    """
-    units: dict[str, Unit] = {}
-    for name, definition in pairs:
-        unit = read_unit(definition, f"{name}:", units)
-        named = named_unit(name)
-        # the name ("pg/mL") makes a better message than 1e-12 gram / 1e-3 litre
-        units[name] = named if named is not None and same(named, unit) else unit
-    return units
-
-
-@lru_cache(maxsize=1024)
-def named_unit(name: str) -> Unit | None:
-    """The unit parsed from its name (``pg_per_mL`` is pg/mL); None if the name is not a unit."""
-    try:
-        return read_unit(name)
-    except UnitError:
-        return None
 
 
 def same(unit: Unit, other: Unit) -> bool:

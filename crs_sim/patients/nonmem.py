@@ -2,7 +2,10 @@
 
 - **Records are processed in order.** A sample written before a dose at the same time is taken
   before it, one written after it, after; one at the time of an ADDL dose, after that dose; one at
-  the arrival of a lagged dose, before it. Day 0 is a subject's first record.
+  the arrival of a lagged bolus, after it (``lagged_doses = "after samples"`` in the map: before
+  it). Day 0 is a subject's first record.
+- **Values travel with their record.** Its dose, its sample and its steady state have the covariates
+  of their own row, whatever a later row of the same time says.
 - **Times ascend** within a subject. Only a reset (EVID 3, 4) may go back; days then count on from
   the previous record.
 - **The records of a subject are contiguous.** NONMEM takes a repeated ID as a new subject; here it
@@ -12,25 +15,38 @@
   reset, or SS = 1, stops running infusions and cancels doses in their lag time.
 - **SS = 2 adds** the steady state to the current states: exact for a linear model, as in NONMEM for
   any. A constant infusion (SS, AMT = 0, RATE > 0) ends at its record.
-- **Covariates** are carried forward: a value holds until the next one (last observation carried
-  forward; NONMEM carries the next one backward).
+- **Between records covariates** are carried forward: a value holds until the next one. With
+  ``covariates_between = "backward"`` in the map a value holds from the record before, as in NONMEM.
 
 An invalid column or cell is an error with file, row and column; unused ones are reported in notes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..dosing import HOURS_PER_DAY, SAME_TIME, Change, Dose, Scenario, Schedule, just_after
-from ..errors import FileError, InputError, unknown_name, with_location
+from ..errors import CrsSimError, FileError, InputError, Mistakes, unknown_name, with_location
 from ..model import Model
-from ..store import number
 from .nonmem_columns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
-from .nonmem_records import observables_by_default, read_drug, read_observation, read_time
+from .nonmem_records import (
+    MODELLED,
+    NotPositiveError,
+    Rows,
+    by_subject,
+    covariate_rows,
+    covariate_units,
+    infusion_hours,
+    is_left_out,
+    observable_of,
+    observables_by_default,
+    read_drug,
+    read_observation,
+    read_time,
+)
 from .patient import Observation, Observations, Patient
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
@@ -64,6 +80,7 @@ class Study:
     patients : tuple of Patient, in the order of the file
     samples : tuple of Sample, one per record
     notes : tuple of str, assumptions made and data not used
+    unfit : mapping of subject to what cannot be fitted: observations without a logarithm
     """
 
     path: str
@@ -71,6 +88,14 @@ class Study:
     samples: tuple[Sample, ...] = field(repr=False)
     notes: tuple[str, ...] = field(repr=False)
     columns: str = ""
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def check_fitted(self, *ids: str) -> None:
+        """Raise an error if an observation of these subjects (none: of all) cannot be fitted."""
+        mistakes = Mistakes()
+        for id in ids or self.unfit:
+            mistakes.found.extend(FileError(text) for text in self.unfit.get(id, ()))
+        mistakes.report()
 
     def __iter__(self) -> Iterator[Patient]:
         return iter(self.patients)
@@ -106,20 +131,26 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     Patient('1': 1 doses of 1 drugs, 1 observations)
     """
     data = read_data(Path(path), model, columns)
-    notes = [*data.notes]
+    mistakes, notes = data.mistakes, [("", text) for text in data.notes]
     if not data.map.time_unit:
-        notes.append("TIME, II and RATE are taken in hours; time_unit in the map changes it")
-    notes += observables_by_default(data, model)
-    patients, samples = [], []
-    for id, rows in _subjects(data):
-        subject = Subject(data, model, id)
-        for row, record, cells in rows:
-            subject.add(row, record, cells)
-        patients.append(subject.patient())
-        samples += subject.samples
-        notes += subject.notes
-    merged = tuple(_merged(notes))
-    return Study(str(path), tuple(patients), tuple(samples), merged, str(columns or ""))
+        notes.append(("", "TIME, II and RATE are taken in hours; time_unit in the map changes it"))
+    for further in (covariate_units, observables_by_default):
+        with mistakes.kept():
+            notes += [("", text) for text in further(data, model)]
+    subjects = []
+    for rows in by_subject(data):
+        subject = Subject(data, model, rows[0][1].ID)
+        subjects.append(subject)
+        subject.add_all(rows)
+    mistakes.report()
+    patients = tuple(subject.patient() for subject in subjects)
+    notes += [note for subject in subjects for note in subject.notes]
+    return Study(
+        str(path), patients,
+        tuple(sample for subject in subjects for sample in subject.samples),
+        tuple(_gathered(notes)), str(columns or ""),
+        {subject.id: tuple(subject.unfit) for subject in subjects if subject.unfit},
+    )  # fmt: skip
 
 
 def subject_of(
@@ -130,64 +161,32 @@ def subject_of(
     Raises
     ------
     FileError, InputError, UnknownNameError, UnitError
-        As `read_nonmem`; and if the id is missing or unknown.
+        As `read_nonmem`; and if the id is missing or unknown, or an observation has no logarithm.
     """
-    subjects = {patient.id: patient for patient in read_nonmem(path, model, columns=columns)}
+    study = read_nonmem(path, model, columns=columns)
+    subjects = {patient.id: patient for patient in study}
     if not id and len(subjects) > 1:
         raise InputError(f"{path}  holds {len(subjects)} subjects; name one: subject = "
                          f'"{next(iter(subjects))}"')  # fmt: skip
     if id and id not in subjects:
         raise with_location(str(path), unknown_name("subject", id, subjects))
-    return subjects[id or next(iter(subjects))]
+    patient = subjects[id or next(iter(subjects))]
+    study.check_fitted(patient.id)
+    return patient
 
 
-def _merged(notes: list[str]) -> Iterator[str]:
-    """The notes, with equal notes of several subjects merged into one."""
-    by_text: dict[str, list[str]] = {}
-    for note in notes:
-        subject, _, text = note.rpartition("|")
-        by_text.setdefault(text, []).append(subject)
-    for text, subjects in by_text.items():
-        if subjects == [""]:
+def _gathered(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The notes, each a subject and a text; equal texts of several subjects become one note."""
+    by_text: dict[str, dict[str, None]] = {}
+    for subject, text in notes:
+        by_text.setdefault(text, {})[subject] = None
+    for text, found in by_text.items():
+        subjects = [subject for subject in found if subject]
+        if not subjects:
             yield text
-        else:
-            few = ", ".join(subjects[:5]) + (f" and {len(subjects) - 5} more" * (len(subjects) > 5))
-            yield f"subject{'s' * (len(subjects) > 1)} {few}: {text}"
-
-
-def _subjects(
-    data: DataSet,
-) -> Iterator[tuple[str, list[tuple[int, DataRow, Mapping[str, str]]]]]:
-    """The id and records of each subject."""
-    seen: dict[str, int] = {}
-    written: dict[float | str, str] = {}
-    group: list[tuple[int, DataRow, Mapping[str, str]]] = []
-    for row, record, cells in data.rows:
-        if group and record.ID != group[-1][1].ID:
-            yield group[0][1].ID, group
-            group = []
-        if not group and record.ID in seen:
-            raise FileError(
-                f"{data.where(row, 'ID')}: subject {record.ID} reappears; its records up to row "
-                f"{seen[record.ID]} are not contiguous. Put them together, or give it another ID"
-            )
-        other = written.setdefault(_as_number(record.ID), record.ID)
-        if other != record.ID:
-            raise FileError(
-                f"{data.where(row, 'ID')}: {record.ID} is the same number as {other} (row "
-                f"{seen[other]}), written differently; write each ID in one way"
-            )
-        seen[record.ID] = row
-        group.append((row, record, cells))
-    yield group[0][1].ID, group
-
-
-def _as_number(id: str) -> float | str:
-    """An ID as a number if it is one: 7, 7.0 and 007 are equal."""
-    try:
-        return number(id)
-    except ValueError:
-        return id
+            continue
+        few = ", ".join(subjects[:5]) + (f" and {len(subjects) - 5} more" * (len(subjects) > 5))
+        yield f"subject{'s' * (len(subjects) > 1)} {few}: {text}"
 
 
 class Subject:
@@ -201,14 +200,14 @@ class Subject:
         self.resets: list[float] = []
         self.observations: list[Observation] = []
         self.samples: list[Sample] = []
-        self.notes: list[str] = []
+        self.notes: list[tuple[str, str]] = []
+        self.unfit: list[str] = []
         self.courses: dict[str, list[tuple[float, float]]] = {p: [] for p in data.covariates}
+        """Of each covariate its values, each with the day from which it holds."""
         self.start: float | datetime | None = None
         self.shift, self.last, self.row = 0.0, 0.0, 0
         self.now, self.stage = 0.0, BEFORE
         self.additional: list[float] = []
-
-    # --- time
 
     def _day(self, row: int, record: DataRow) -> float:
         """The day of a record; after a reset that goes back, counted from the previous record."""
@@ -216,7 +215,7 @@ class Subject:
         if self.start is None:
             self.start = time
             if time != 0.0 and not isinstance(time, datetime):
-                self.notes.append(f"{self.id}|day 0 is the first record, at TIME {record.TIME}")
+                self._note(f"day 0 is the first record, at TIME {record.TIME}", own=True)
         if isinstance(time, datetime) != isinstance(self.start, datetime):
             raise FileError(
                 f"{self.data.where(row, 'TIME')}: {record.TIME!r} is a date in one record and a "
@@ -254,96 +253,123 @@ class Subject:
         self.stage = stage
         return just_after(self.now) if stage == AFTER else self.now
 
-    # --- records
+    def _move(self, day: float, values: Mapping[str, float]) -> None:
+        """Move to the next record's place in time, and to its covariates.
 
-    def add(self, row: int, record: DataRow, cells: Mapping[str, str]) -> None:
-        """Add the next record."""
-        day = self._day(row, record)
+        Values that differ within one time begin clearly after all that precedes them there, so that
+        no dose or sample sees another record's.
+        """
+        beyond = just_after(just_after(self.now))
+        backward = self.data.map.covariates_between == "backward"
+        changed = [p for p, v in values.items() if self.courses[p] and self.courses[p][-1][1] != v]
         if day > self.last:
             given = any(abs(day - other) <= SAME_TIME for other in self.additional)
             self.now, self.stage = day, GIVING if given else BEFORE
-        self._covariates(row, cells, day)
-        observable = ""
+        if changed and (day <= self.last or (backward and beyond > self.now)):
+            self.now, self.stage = beyond, BEFORE
+        for parameter, value in values.items():
+            if parameter in changed or not self.courses[parameter]:
+                since = beyond if backward and self.samples else self.now
+                self.courses[parameter].append((since, value))
+
+    def add_all(self, rows: Rows) -> None:
+        """Add all records; what is wrong with some is kept with the data set's other mistakes.
+
+        If a row is missing because it could not be read, its covariates may be: then they are not
+        judged.
+        """
+        mistakes = self.data.mistakes
+        try:
+            values = covariate_rows(self.data, self.model, rows)
+        except CrsSimError as error:
+            if self.id not in self.data.broken:
+                mistakes.add(error)
+            values = [{} for _ in rows]
+        for (row, record, _), own in zip(rows, values, strict=True):
+            with mistakes.kept():
+                self.add(row, record, own)
+
+    def add(self, row: int, record: DataRow, values: Mapping[str, float]) -> None:
+        """Add the next record; ``values`` are its covariates."""
+        day = self._day(row, record)
+        self._move(day, values)
         if record.event in (RESET, RESET_DOSE):
             self.resets.append(self._at(RESETTING))
             self.additional = []
         if record.event in (DOSE, RESET_DOSE):
-            sampled = just_after(self._dose(row, record))
+            sampled = just_after(self._dose(row, record, day))
         elif record.event == RESET:
             sampled = just_after(self.now)
         else:
             sampled = self._at(BEFORE)
-        if record.event == OBSERVATION and not record.MDV:
-            found = read_observation(self.data, self.model, row, record, sampled)
-            observable = found if isinstance(found, str) else found.observable
-            if isinstance(found, Observation):
-                self.observations.append(found)
-            else:
-                self.notes.append("records without DV are predicted and not fitted")
-        elif record.event != OBSERVATION and record.DV:
-            self.notes.append("DV is not used on records that are not observations")
-        elif record.MDV and record.DV:
-            self.notes.append("DV is not used where MDV is 1")
+        observable = self._observe(row, record, sampled)
         if record.LIMIT is not None and record.CENS != 1:
-            self.notes.append("LIMIT is not used where CENS is not 1")
+            self._note("LIMIT is not used where CENS is not 1")
         self.samples.append(
             Sample(self.id, row, record.TIME, day, record.event, sampled, observable)
         )
         self.last, self.row = day, row
 
-    def _covariates(self, row: int, cells: Mapping[str, str], day: float) -> None:
-        for parameter, col in self.data.covariates.items():
-            if col not in cells:
-                continue
-            try:
-                value = number(cells[col])
-            except ValueError as error:
-                raise FileError(f"{self.data.where(row, col)}: {error}") from None
-            course = self.courses[parameter]
-            if not course and self.row:
-                raise FileError(
-                    f"{self.data.where(row, col)}: is the first value of {parameter} for subject "
-                    f"{self.id}; give one on the subject's first record, to be carried forward"
-                )
-            if not course or course[-1][1] != value:
-                course.append((day, value))
+    def _observe(self, row: int, record: DataRow, sampled: float) -> str:
+        """Add the observation of a record, if it is one; return its observable, or ""."""
+        if record.event != OBSERVATION or record.MDV:
+            if record.DV and record.event == OBSERVATION:
+                self._note("DV is not used where MDV is 1")
+            elif record.DV:
+                self._note("DV is not used on records that are not observations")
+            return ""
+        if is_left_out(self.data, record):
+            name = "DVID" if record.DVID else "CMT"
+            self._note(f"DV of {name} {getattr(record, name)} is left out, as the map says")
+            return ""
+        try:
+            found = read_observation(self.data, self.model, row, record, sampled)
+        except NotPositiveError as error:
+            self.unfit.append(str(error))
+            self._note("DV of 0 or below is predicted and cannot be fitted")
+            return observable_of(self.data, self.model, row, record)[0]
+        if isinstance(found, Observation):
+            self.observations.append(found)
+            return found.observable
+        self._note("records without DV are predicted and not fitted")
+        return found
 
-    def _dose(self, row: int, record: DataRow) -> float:
+    def _note(self, text: str, *, own: bool = False) -> None:
+        """Note what applies to the whole file or, with ``own``, to this subject."""
+        self.notes.append((self.id if own else "", text))
+
+    def _dose(self, row: int, record: DataRow, day: float) -> float:
         """Add a dose and its ADDL doses; return the day it is given."""
         drug, unit = read_drug(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
         self.additional = [] if record.SS == 1 else self.additional
+        early = when - day
+        if self.data.map.lagged_doses == "before samples":
+            early = just_after(early)
         first = Dose(
             when, drug.name, record.AMT, unit,
-            hours=0.0 if record.RATE == 0 else None,
+            hours=infusion_hours(record, self.hours),
             rate=record.RATE / self.hours if record.RATE > 0 else None,
-            modelled={-1: "rate", -2: "duration"}.get(int(record.RATE), ""),  # type: ignore[arg-type]
+            modelled="" if record.TINF else MODELLED.get(int(record.RATE), ""),
             steady=("", "alone", "added")[record.SS],  # type: ignore[arg-type]
             every=record.II * self.hours if record.SS else 0.0,
+            early=early if drug.lag else 0.0,
         )  # fmt: skip
         self.doses.append(first)
         every = record.II * self.hours
         for k in range(1, record.ADDL + 1):
             later = when + k * every / HOURS_PER_DAY
             self.additional.append(later)
-            self.doses.append(
-                Dose(later, drug.name, first.amount, unit, first.hours, first.rate, first.modelled,
-                     ordered=when)
-            )  # fmt: skip
+            self.doses.append(replace(first, day=later, steady="", every=0.0, ordered=when))
         return when
-
-    # --- result
 
     def patient(self) -> Patient:
         """The patient, after all records are added."""
         values, changes = {}, []
+        holds = {"forward": "each value holds until the next (carried forward; NONMEM's rule is "
+                 'covariates_between = "backward")',
+                 "backward": "each value holds from the record before (NONMEM's rule)"}  # fmt: skip
         for parameter, course in self.courses.items():
-            if not course:
-                col = self.data.covariates[parameter]
-                raise FileError(
-                    f"{self.data.where(self.row, col)}: subject {self.id} has no {parameter}; "
-                    "fill it in on its first record, or leave the column out"
-                )
             values[parameter] = course[0][1]
             ends = [day for day, _ in course[2:]] + [float("inf")]
             changes += [
@@ -352,11 +378,12 @@ class Subject:
                 if day < end
             ]
             if len(course) > 1:
-                self.notes.append(f"{self.id}|{parameter} changes; each value holds until the next")
+                rule = holds[self.data.map.covariates_between]
+                self._note(f"{parameter} changes; {rule}", own=True)
         if not self.observations:
-            self.notes.append(f"{self.id}|no observation: only the prior is informative")
+            self._note("no observation: only the prior is informative", own=True)
         elif len(self.observations) == 1:
-            self.notes.append(f"{self.id}|a single observation")
+            self._note("a single observation", own=True)
         scenario = Scenario(
             f"subject {self.id}", Schedule(tuple(self.doses)), tuple(changes), values,
             tuple(dict.fromkeys(self.resets)),

@@ -1,13 +1,20 @@
 """The columns of a NONMEM or Monolix data set, the validation of a record, and the column map.
 
-Standard names need no map. A small TOML file maps other names, compartment numbers and DVIDs:
+Columns are separated by commas, semicolons or tabs. Standard names need no map. A small TOML file
+maps other names, compartment numbers and DVIDs:
 
-    time_unit = "hours"                # of TIME, II and RATE; the model is in days
+    time_unit = "hours"                # of TIME, II, RATE, TINF, and of lags, durations and rates
+                                       # from columns; the model is in days
     amount_unit = "mg"                 # of AMT and RATE; default: the drug's own
     time_zone = "Europe/Vienna"        # of dates without a time zone
     drug = "oral"                      # if there is no CMT
     observable = "c_central"           # if DVID is empty, and CMT is not mapped
+    leave_out = [2]                    # DVIDs (or CMTs, if none) whose DV is not used
     ignore = ["COMMENT"]               # columns not to report as unused
+    covariates_between = "forward"     # or "backward", NONMEM's rule: a value holds from the
+                                       # record before its own
+    lagged_doses = "before samples"    # of the instant at which they arrive, as in NONMEM; or
+                                       # "after samples"
 
     [columns]                          # standard name = name in the data set
     DV = "CONC"
@@ -18,17 +25,21 @@ Standard names need no map. A small TOML file maps other names, compartment numb
     2 = { name = "il6", unit = "ng/L" }
     [covariates]                       # parameter = column; default: a column of the same name
     weight = "WT"
+    lag_oral = { column = "LAGT", unit = "min" }    # default: the unit of the model
+    [missing]                          # column = what stands for a missing value, beside . and NA
+    WT = [-99, 99]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from ..errors import FileError, unknown_name, with_location
+from ..errors import CrsSimError, FileError, Mistakes, unknown_name, with_location
 from ..model import Model
 from ..store import (
     CellError,
@@ -38,26 +49,31 @@ from ..store import (
     Whole,
     checked,
     column,
+    number_or_text,
     place,
     read_cells,
     read_toml,
 )
 
 MISSING = (".", "NA", "na", "NaN", "nan")
-OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV"}
-UNSUPPORTED = {
-    "TINF": "an infusion time; give RATE = AMT/time instead",
-    "DUR": "an infusion time; give RATE = AMT/time instead",
-    "PCMT": "a prediction compartment; every state is predicted on every record",
-}
+OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV", "DUR": "TINF"}
+ORDINARY = ("RACE", "DATA", "STATE", "RATIO", "CENT", "CRATE", "DAMT", "NAMT", "LATE", "EVENT")
+"""Common columns of other meaning that look like a standard name misspelt."""
 OBSERVATION, DOSE, OTHER, RESET, RESET_DOSE = range(5)
 MAX_ADDL = 10_000
 
 
 class ObservableEntry(Record):
-    """One observable of the map, with the unit its DV is in."""
+    """An observable of the map, and the unit of its DV."""
 
     name: str
+    unit: str = ""
+
+
+class CovariateEntry(Record):
+    """One covariate of the map, with the unit its column is in."""
+
+    column: str
     unit: str = ""
 
 
@@ -69,11 +85,20 @@ class ColumnMap(Record):
     time_zone: str = ""
     drug: str = ""
     observable: str = ""
+    leave_out: tuple[str | int, ...] = column(default=(), strict=False)
     ignore: tuple[str, ...] = column(default=(), strict=False)
+    covariates_between: Literal["forward", "backward"] = "forward"
+    lagged_doses: Literal["before samples", "after samples"] = "before samples"
     columns: dict[str, str] = column(default_factory=dict)
     drugs: dict[str, str] = column(default_factory=dict)
     observables: dict[str, str | ObservableEntry] = column(default_factory=dict)
-    covariates: dict[str, str] = column(default_factory=dict)
+    covariates: dict[str, str | CovariateEntry] = column(default_factory=dict)
+    missing: dict[str, list[str | float]] = column(default_factory=dict)
+
+    @property
+    def covariate_columns(self) -> dict[str, str]:
+        """The column of each covariate."""
+        return {p: c if isinstance(c, str) else c.column for p, c in self.covariates.items()}
 
     def check(self) -> None:
         """Validate the keys of ``columns``."""
@@ -93,6 +118,7 @@ class DataRow(Record):
     DV: Number | None = None
     AMT: NotNegative = 0.0
     RATE: Number = 0.0
+    TINF: NotNegative = 0.0
     EVID: Whole | None = None
     CMT: str = ""
     II: NotNegative = 0.0
@@ -127,7 +153,8 @@ class DataRow(Record):
         if self.EVID is not None and not 0 <= self.EVID <= 4:
             raise CellError(
                 "EVID", f"{self.EVID} is none of 0 (observation), 1 (dose), 2 (other), 3 (reset) "
-                "and 4 (reset and dose)",
+                "and 4 (reset and dose); of rxode2's others a bolus (101 into compartment 1, 201 "
+                "into 2, ...) is read",
             )  # fmt: skip
         for name, known in (("SS", (0, 1, 2)), ("MDV", (0, 1)), ("CENS", (-1, 0, 1)),
                             ("BLQ", (0, 1))):  # fmt: skip
@@ -150,6 +177,8 @@ def _check_dose(row: DataRow) -> None:
         raise CellError("RATE", f"{row.RATE:g} is none of 0, a rate, -1 and -2")
     if not 0 <= row.ADDL <= MAX_ADDL:
         raise CellError("ADDL", f"{row.ADDL} is not between 0 and {MAX_ADDL}")
+    if row.TINF:
+        _check_infusion_time(row)
     if row.AMT == 0:
         _check_constant(row)
     elif row.SS and not row.II:
@@ -158,6 +187,15 @@ def _check_dose(row: DataRow) -> None:
         raise CellError("II", f"ADDL = {row.ADDL} needs II, the time between the doses")
     elif row.II and not row.SS and not row.ADDL:
         raise CellError("II", f"{row.II:g} is a time between doses, but ADDL and SS are 0")
+
+
+def _check_infusion_time(row: DataRow) -> None:
+    if row.RATE == -1 or row.AMT == 0:
+        raise CellError("TINF", "an infusion time needs an AMT, and does not go with RATE = -1")
+    if row.RATE > 0 and not math.isclose(row.AMT / row.RATE, row.TINF, rel_tol=1e-3):
+        raise CellError(
+            "TINF", f"{row.TINF:g} is not AMT/RATE = {row.AMT / row.RATE:g}; leave one out"
+        )
 
 
 def _check_constant(row: DataRow) -> None:
@@ -174,7 +212,7 @@ def _check_constant(row: DataRow) -> None:
 
 def _check_no_dose(row: DataRow) -> None:
     kind = ("an observation", "", "another event", "a reset")[row.event]
-    for name in ("AMT", "RATE", "II", "ADDL", "SS"):
+    for name in ("AMT", "RATE", "TINF", "II", "ADDL", "SS"):
         if getattr(row, name):
             raise CellError(
                 name, f"EVID = {row.event} is {kind}, but {name} = {getattr(row, name):g}; a dose "
@@ -208,6 +246,8 @@ class DataSet:
     covariates : mapping of parameter to column
     rows : tuple of (row, record, cells by the names in the data set)
     notes : messages on the parts of the file that are not used
+    mistakes : Mistakes, found so far
+    broken : subjects with a row that could not be read
     """
 
     path: Path
@@ -216,6 +256,8 @@ class DataSet:
     covariates: Mapping[str, str]
     rows: tuple[tuple[int, DataRow, Mapping[str, str]], ...]
     notes: tuple[str, ...]
+    mistakes: Mistakes = field(default_factory=Mistakes)
+    broken: frozenset[str] = frozenset()
 
     def where(self, row: int, name: str = "") -> str:
         """A location in the file, with the column's name in the file."""
@@ -238,37 +280,67 @@ def read_data(path: Path, model: Model, columns: str | Path | None = None) -> Da
     """
     column_map = ColumnMap() if columns is None else read_toml(Path(columns), ColumnMap)
     head, header, table = read_cells(path)
+    mistakes, broken = Mistakes(), set()
     named = _standard(path, head, header, column_map)
     covariates = _covariates(path, head, header, named, column_map, model)
     used = {*named.values(), *covariates.values(), *column_map.ignore}
     unused = [name for name in header if name not in used]
-    _refuse_misspelt(path, head, unused, named)
+    for name in unused:
+        with mistakes.kept():
+            _refuse_misspelt(path, head, name, named)
     notes = [f"column {name} is not used" for name in unused]
-    rows = []
-    excluded = 0
+    missing = _missing(path, head, header, column_map)
+    rows, excluded = [], 0
     for row, cells in table:
-        filled = {name: cell for name, cell in cells.items() if cell not in MISSING}
+        filled = {
+            name: cell for name, cell in cells.items()
+            if cell not in MISSING and number_or_text(cell) not in missing.get(name, ())
+        }  # fmt: skip
         if filled.get(named.get("C", ""), "0") != "0":
             excluded += 1
             continue
         content = {name: filled[col] for name, col in named.items() if col in filled}
-        rows.append((row, _record(path, row, content, named), filled))
+        try:
+            content = _with_bolus(path, row, content, named)
+            rows.append((row, checked(DataRow, content, path, row, named=named), filled))
+        except CrsSimError as error:
+            mistakes.add(error)
+            broken.add(content.get("ID", ""))
     if excluded:
         notes.append(f"rows marked in column {named['C']} are excluded: {excluded}")
     if not rows:
+        mistakes.report()
         raise FileError(f"{place(path)}: every row is marked in column {named['C']}")
-    return DataSet(path, column_map, named, covariates, tuple(rows), tuple(notes))
+    return DataSet(path, column_map, named, covariates, tuple(rows), tuple(notes), mistakes,
+                   frozenset(broken))  # fmt: skip
 
 
-def _record(path: Path, row: int, content: Mapping[str, str], named: Mapping[str, str]) -> DataRow:
-    try:
-        return checked(DataRow, content, path, row)
-    except FileError as error:
-        text = str(error)
-        for name, col in named.items():
-            if name != col:
-                text = text.replace(f"column {name}:", f"column {col} ({name}):")
-        raise FileError(text) from None
+def _missing(
+    path: Path, head: int, header: list[str], column_map: ColumnMap
+) -> dict[str, set[float | str]]:
+    """What stands for a missing value in each column that the map names."""
+    for col in column_map.missing:
+        if col not in header:
+            raise with_location(f"{place(path, head)}: [missing] {col}",
+                           unknown_name("column", col, header))  # fmt: skip
+    codes = column_map.missing.items()
+    return {col: {number_or_text(str(code)) for code in found} for col, found in codes}
+
+
+def _with_bolus(
+    path: Path, row: int, content: dict[str, str], named: Mapping[str, str]
+) -> dict[str, str]:
+    """The cells of a row; rxode2's EVID of a bolus, 100 times the compartment plus 1, as EVID 1."""
+    event, cmt = number_or_text(content.get("EVID", "")), number_or_text(content.get("CMT", ""))
+    if isinstance(event, str) or event % 100 != 1 or not 100 < event < 10_000:
+        return content
+    into = int(event) // 100
+    if cmt not in ("", float(into)):
+        raise FileError(
+            f"{place(path, row, named['EVID'])}: {event:g} is a bolus into compartment {into} in "
+            f"rxode2, but CMT is {content['CMT']}; write EVID = 1"
+        )
+    return {**content, "EVID": "1", "CMT": str(into)}
 
 
 def _standard(path: Path, head: int, header: list[str], column_map: ColumnMap) -> dict[str, str]:
@@ -279,7 +351,7 @@ def _standard(path: Path, head: int, header: list[str], column_map: ColumnMap) -
             raise with_location(f"{place(path, head)}: [columns] {name}",
                            unknown_name("column", col, header))  # fmt: skip
         named[name] = col
-    taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
+    taken = {*named.values(), *column_map.covariate_columns.values(), *column_map.ignore}
     for col in header:
         name = OTHER_NAMES.get(col.upper(), col.upper())
         if col in taken or name not in STANDARD:
@@ -304,30 +376,25 @@ def _covariates(
     model: Model,
 ) -> dict[str, str]:  # fmt: skip
     """The column of each parameter that has one."""
-    for parameter, col in column_map.covariates.items():
+    for parameter, col in column_map.covariate_columns.items():
         where = f"{place(path, head)}: [covariates] {parameter}"
         if parameter not in model.values:
             raise with_location(where, unknown_name("parameter", parameter, model.values))
         if col not in header:
             raise with_location(where, unknown_name("column", col, header))
-    taken = {*named.values(), *column_map.covariates.values(), *column_map.ignore}
+    taken = {*named.values(), *column_map.covariate_columns.values(), *column_map.ignore}
     by_name = {col: col for col in header if col in model.values and col not in taken}
-    return {**column_map.covariates, **by_name}
+    return {**column_map.covariate_columns, **by_name}
 
 
-def _refuse_misspelt(
-    path: Path, head: int, unused: Iterable[str], named: Mapping[str, str]
-) -> None:
+def _refuse_misspelt(path: Path, head: int, col: str, named: Mapping[str, str]) -> None:
     """Raise an error for an unused column with a misspelt standard name or unsupported meaning."""
+    if col.upper() == "PCMT":
+        raise FileError(f"{place(path, head, col)}: ignore it; every state is predicted anyway")
     free = [name for name in STANDARD if name not in named and len(name) > 2]
-    for col in unused:
-        if col.upper() in UNSUPPORTED:
-            raise FileError(
-                f"{place(path, head, col)}: is {UNSUPPORTED[col.upper()]}, or ignore it"
-            )
-        close = get_close_matches(col.upper(), free, n=1, cutoff=0.75)
-        if close:
-            raise FileError(
-                f"{place(path, head)}: unknown column {col!r}: did you mean {close[0]!r}? If not, "
-                f'write ignore = ["{col}"] in the map'
-            )
+    close = get_close_matches(col.upper(), free, n=1, cutoff=0.75)
+    if close and col.upper() not in ORDINARY:
+        raise FileError(
+            f"{place(path, head)}: unknown column {col!r}: did you mean {close[0]!r}? If not, "
+            f'write ignore = ["{col}"] in the map'
+        )

@@ -7,15 +7,57 @@ a time zone is an error with its location.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..errors import CrsSimError, FileError, UnitError, unknown_name, with_location
-from ..model import Drug, Model, conversion_factor, convert, named_unit
-from ..store import EXAMPLE_TIME, number
+from ..errors import (
+    CrsSimError,
+    FileError,
+    UnitError,
+    error_location,
+    unknown_name,
+    with_location,
+)
+from ..model import Drug, Model, convert, named_unit, pretty
+from ..store import EXAMPLE_TIME, number, number_or_text
 from .nonmem_columns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
+
+MODELLED: dict[int, Literal["rate", "duration"]] = {-1: "rate", -2: "duration"}
+"""What RATE leaves to the model."""
+Rows = Sequence[tuple[int, DataRow, Mapping[str, str]]]
+"""Row, record, and cells by the names in the file."""
+
+
+class NotPositiveError(FileError):
+    """An observation that cannot be fitted, since it has no logarithm."""
+
+
+def by_subject(data: DataSet) -> Iterator[Rows]:
+    """The records of each subject; what is wrong with the IDs is kept with the other mistakes."""
+    last: dict[float | str, tuple[str, int]] = {}
+    group: list[tuple[int, DataRow, Mapping[str, str]]] = []
+    for row, record, cells in data.rows:
+        id, where = number_or_text(record.ID), data.where(row, "ID")
+        other, above = last.get(id, (record.ID, row))
+        if other != record.ID:
+            data.mistakes.add(FileError(
+                f"{where}: {record.ID} is the same number as {other} (row {above}), written "
+                "differently; write each ID in one way"
+            ))  # fmt: skip
+        elif group and record.ID != group[-1][1].ID and id in last:
+            data.mistakes.add(FileError(
+                f"{where}: subject {record.ID} reappears; its records up to row {above} are not "
+                "contiguous. Put them together, or give it another ID"
+            ))  # fmt: skip
+        if group and record.ID != group[-1][1].ID:
+            yield group
+            group = []
+        last[id] = record.ID, row
+        group.append((row, record, cells))
+    yield group
 
 
 def read_time(data: DataSet, row: int, record: DataRow) -> float | datetime:
@@ -52,6 +94,87 @@ def _zoned(time: datetime, text: str, zone: str, where: str) -> datetime:
         raise FileError(f"{where}: time_zone {zone!r} of the map is unknown") from None
 
 
+def covariate_rows(data: DataSet, model: Model, rows: Rows) -> list[dict[str, float]]:
+    """The covariates of each record of a subject, by parameter; empty cells are filled.
+
+    An empty cell has the value of the record above it; where the map carries covariates backward,
+    that of the next record which has one.
+
+    Raises
+    ------
+    FileError
+        For a cell that is not a number, a subject without any value, or, carried forward, without
+        one on its first record.
+    """
+    filled: list[dict[str, float]] = [{} for _ in rows]
+    id = rows[0][1].ID
+    backward = data.map.covariates_between == "backward"
+    for parameter, col in data.covariates.items():
+        own = [(n, row, cells[col]) for n, (row, _, cells) in enumerate(rows) if col in cells]
+        if not own:
+            raise FileError(
+                f"{data.where(rows[-1][0], col)}: subject {id} has no {parameter}; "
+                "fill it in on its first record, or leave the column out"
+            )
+        if own[0][0] and not backward:
+            raise FileError(
+                f"{data.where(own[0][1], col)}: is the first value of {parameter} for subject "
+                f"{id}; give one on the subject's first record, to be carried forward"
+            )
+        factor, _ = covariate_unit(data, model, parameter)
+        values = {n: factor * _covariate(data, row, col, cell) for n, row, cell in own}
+        value = values[own[-1][0] if backward else 0]
+        for n in range(len(rows))[:: -1 if backward else 1]:
+            value = values.get(n, value)
+            filled[n][parameter] = value
+    return filled
+
+
+def covariate_unit(data: DataSet, model: Model, parameter: str) -> tuple[float, str]:
+    """Factor from a covariate's column into the model's unit; and in words how it is read.
+
+    The unit is that of the map. Else a lag, a duration or a rate of a drug is in the time unit of
+    the map (a column of another name than the parameter's: of TIME); all others are in the model's.
+
+    Raises
+    ------
+    UnitError
+        If the units cannot be converted.
+    """
+    entry, target = data.map.covariates.get(parameter), model[parameter].unit
+    col, hours = data.covariates[parameter], data.map.time_unit or "hours"
+    unit = "" if entry is None or isinstance(entry, str) else entry.unit
+    times = {name for drug in model.drugs for name in (drug.lag, drug.duration) if name}
+    rates = {drug.rate: drug for drug in model.drugs if drug.rate}
+    follows = data.map.time_unit or col != parameter
+    if not unit and follows and parameter in times:
+        unit = hours
+    elif not unit and follows and parameter in rates:
+        amount = data.map.amount_unit or _readable(model, rates[parameter].unit)
+        unit = f"{amount}/{hours}"
+    if not unit:
+        return 1.0, "" if named_unit(target) is None and not target else f"{col} ({pretty(target)})"
+    with error_location(f"{data.where(0, col)} ({parameter})"):
+        return convert(1.0, unit, _readable(model, target)), f"{col} ({unit})"
+
+
+def covariate_units(data: DataSet, model: Model) -> Iterator[str]:
+    """Say in which unit each covariate is read."""
+    said = [covariate_unit(data, model, parameter)[1] for parameter in data.covariates]
+    if any(said):
+        yield (
+            f"units of covariates: {', '.join(filter(None, said))}; another is stated as "
+            'parameter = { column = "...", unit = "..." } under [covariates] in the map'
+        )
+
+
+def _covariate(data: DataSet, row: int, col: str, cell: str) -> float:
+    try:
+        return number(cell)
+    except ValueError as error:
+        raise FileError(f"{data.where(row, col)}: {error}") from None
+
+
 def read_drug(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[Drug, str]:
     """The drug of a dose record, and the unit of its amount.
 
@@ -66,7 +189,7 @@ def read_drug(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[D
         drug = model.drug(name)
     except CrsSimError as error:
         raise with_location(where, error) from None
-    which = {-1: "rate", -2: "duration"}.get(int(record.RATE), "")
+    which = "" if record.TINF else MODELLED.get(int(record.RATE), "")
     if which and not getattr(drug, which):
         raise FileError(
             f"{data.where(row, 'RATE')}: RATE = {record.RATE:g} takes the {which} from the model, "
@@ -75,6 +198,13 @@ def read_drug(data: DataSet, model: Model, row: int, record: DataRow) -> tuple[D
     unit = record.AMTUNIT or data.map.amount_unit
     _check_amount(data, model, row, drug, unit)
     return drug, unit
+
+
+def infusion_hours(record: DataRow, unit: float) -> float | None:
+    """Infusion time of a dose record, if not from RATE or the model; ``unit`` is hours of TINF."""
+    if record.RATE > 0:
+        return None
+    return record.TINF * unit if record.TINF or record.RATE == 0 else None
 
 
 def _only_drug(data: DataSet, model: Model, where: str) -> str:
@@ -110,7 +240,7 @@ def _entering(model: Model, key: str, where: str) -> str:
 def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) -> None:
     where = data.where(row, "AMTUNIT" if "AMTUNIT" in data.named else "AMT")
     try:
-        _, power = conversion_factor(unit or drug.unit, _readable(model, drug.unit))
+        _, power = drug.conversion(unit, target=_readable(model, drug.unit))
     except UnitError as error:
         raise with_location(where, error) from None
     if power and "weight" not in model.values:
@@ -132,15 +262,34 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     only = "" if record.DVID else _only_observable(data, model)
     name = entry.name or by_name or only
     if not name:
-        example = model.quantity_ids[0] if model.quantities else "..."
-        raise FileError(
-            f'{where}: DV without an observable; write {key or "1"} = "{example}" under '
-            "[observables] in the map"
-        )
+        raise FileError(f"{where}: DV without an observable; {_advice(data, model, column, key)}")
     known = (*model.quantity_ids, *model.state_ids)
     if name not in known:
         raise with_location(where, unknown_name("observable", name, known))
     return name, entry.unit
+
+
+def _advice(data: DataSet, model: Model, column: str, key: str) -> str:
+    """What to write in the map for a DV without an observable."""
+    taken = {e if isinstance(e, str) else e.name for e in data.map.observables.values()}
+    free = [name for name in model.quantity_ids if name not in taken]
+    example = free[0] if free else "..."
+    if not key:
+        return f'write observable = "{example}" in the map, or fill in {column}'
+    leave = f'leave_out = ["{key}"] leaves the rows of {column} {key} out'
+    if not free and taken:
+        return f"{column} {key} is not in the map: {leave}"
+    observed = (r for _, r, _ in data.rows if r.event == OBSERVATION and not r.MDV)
+    if len({_key(getattr(record, column)) for record in observed}) > 1:  # which is it?
+        which = f'write {key} = "..." under [observables] in the map if it is one of'
+        return f"{which} {', '.join(free)}; {leave}"
+    return f'write {key} = "{example}" under [observables] in the map, or {leave}'
+
+
+def is_left_out(data: DataSet, record: DataRow) -> bool:
+    """Whether the map leaves the DV of a record out."""
+    key = _key(record.DVID or record.CMT)
+    return bool(key) and key in {_key(str(left)) for left in data.map.leave_out}
 
 
 def _only_observable(data: DataSet, model: Model) -> str:
@@ -157,10 +306,13 @@ def observables_by_default(data: DataSet, model: Model) -> Iterator[str]:
         If there is a second number in CMT: it may be another observable.
     """
     name = _only_observable(data, model)
+    for col in data.map.ignore if name else ():
+        if col.upper() in ("DVID", "YTYPE"):
+            yield f"column {col} is ignored, so that every DV is taken as {name}"
     first: tuple[str, int] | None = None
     for row, record, _ in data.rows if name else ():
         key = _key(record.CMT)
-        if record.event != OBSERVATION or record.MDV or record.DVID:
+        if record.event != OBSERVATION or record.MDV or record.DVID or is_left_out(data, record):
             continue
         if key in ("", "0", *data.map.observables) or not key.isdigit():
             continue
@@ -184,14 +336,17 @@ def read_observation(
     if value is None:
         return name
     if value <= 0:
-        raise FileError(
+        raise NotPositiveError(
             f"{data.where(row, 'DV')}: {value:g} has no logarithm; mark it as below the limit "
             "(CENS = 1, and the limit in DV), or as missing (MDV = 1)"
         )
     model_unit = model[name].unit
     where = data.where(row, "DVUNIT" if "DVUNIT" in data.named else "DV")
     try:
-        value = convert(value, record.DVUNIT or unit or model_unit, _readable(model, model_unit))
+        value = convert(
+            value, record.DVUNIT or unit or model_unit, _readable(model, model_unit),
+            molar_mass=model.molar_mass(name),
+        )  # fmt: skip
     except UnitError as error:
         raise with_location(where, error) from None
     return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)
@@ -215,11 +370,8 @@ def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]
 
 def _key(text: str) -> str:
     """A CMT or DVID as written in the map: 2.0 as 2."""
-    try:
-        value = number(text)
-    except ValueError:
-        return text
-    return str(int(value)) if value == int(value) else text
+    value = number_or_text(text)
+    return str(int(value)) if isinstance(value, float) and value == int(value) else text
 
 
 def _readable(model: Model, unit: str) -> str:

@@ -11,20 +11,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dosing import Change, Dose, Scenario, Schedule
+from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
 from ..errors import FileError, InputError, UnitError, unknown_name, with_location
-from ..model import Model, conversion_factor, convert, load_model, named_unit
+from ..model import Model, convert, load_model, readable_unit
 from ..store import (
     EXAMPLE_TIME,
     R,
     Table,
     check_duplicates,
-    has_sheet,
     is_sheet,
+    is_there,
     is_workbook,
     locate,
     moment,
@@ -177,9 +176,15 @@ def load_patient(name: str | Path) -> Patient:
         raise InputError(f"{home}  is a file; give the folder that holds patient.toml")
     path, about = file_path(home, "patient"), read_patient_file(home)
     infusion = _infusion(about, path)
-    doses, dose_rows = _doses(file_path(home, "doses"), infusion)
+    _check_treated(about, path, file_path(home, "doses"))
+    doses, dose_rows = _doses(file_path(home, "doses"), infusion, about)
     scenario = Scenario(about.id, doses, _changes(about, path, infusion), about.values)
-    observations = _observations(file_path(home, "observations"), infusion)
+    observations = _observations(file_path(home, "observations"), infusion, about)
+    names = {*doses.drugs, *(o.observable for o in observations)}
+    for entry in about.conversions:
+        if entry.of not in names:  # it would do nothing
+            where = place(path, key="conversions")
+            raise with_location(where, unknown_name("drug or observable", entry.of, names))
     return Patient(about.id, about.model, scenario, observations, infusion, str(home), dose_rows)
 
 
@@ -224,34 +229,42 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
         last = math.inf if table.last is None else _day(table.last, infusion, where)
         try:
             changes.append(Change(table.parameter, first, last, table.factor, table.value))
+            check_overlap(changes)
         except InputError as error:
             raise FileError(f"{where}: {error}") from None
     return tuple(changes)
 
 
 def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
-    """The rows of an optional table; a file with a similar, misspelt name is an error."""
-    if is_sheet(path):
-        if not has_sheet(path):
-            return ()
-    elif not path.exists():
-        others = {p.name.lower(): p.name for p in path.parent.iterdir() if p.name != path.name}
-        close = get_close_matches(path.name, others, n=1, cutoff=0.8)
-        if close:
-            raise FileError(
-                f"{place(path)}: does not exist, but {others[close[0]]!r} does; rename or remove it"
-            )
+    """The rows of a table; none, if it is not there."""
+    if not is_there(path):
         return ()
     table = read_table(path, record)
     check_duplicates(path, table, ignoring)
     return table
 
 
-def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, int]]:
+def _check_treated(about: PatientFile, path: Path, doses: Path) -> None:
+    """Refuse doses that are not there: a table may be lost, so that none must be stated."""
+    given, where = is_there(doses), place(path, key="key untreated")
+    if given and about.untreated:
+        raise FileError(f"{where}: is true, but there is {place(doses)}; remove one of them")
+    if not (given or about.untreated):
+        raise FileError(
+            f"{place(doses)}: does not exist; add the doses, or state that there were none: "
+            f"{'the key untreated with the value' if is_sheet(path) else 'untreated ='} true in "
+            f"{place(path)}"
+        )
+
+
+def _doses(
+    path: Path, infusion: datetime | None, about: PatientFile
+) -> tuple[Schedule, dict[Dose, int]]:
     schedule, rows = Schedule(), {}
     for row, record in _table(path, DoseRow, ignoring=("note",)):
         day = _day(record.day, infusion, place(path, row, "day"))
-        first = Dose(day, record.drug, record.amount, record.unit, record.hours)
+        amount, unit = about.stated(record.drug, record.amount, record.unit)
+        first = Dose(day, record.drug, amount, unit, record.hours)
         doses = Schedule((first,))
         if record.every is not None and record.doses is not None:
             doses = first.repeated(record.every, record.doses)
@@ -260,13 +273,15 @@ def _doses(path: Path, infusion: datetime | None) -> tuple[Schedule, dict[Dose, 
     return schedule, rows
 
 
-def _observations(path: Path, infusion: datetime | None) -> Observations:
+def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> Observations:
     found: dict[str, Observation] = {}
     for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
         if record.id in found:
             where, other = place(path, row, "id"), found[record.id].row
             raise FileError(f"{where}: {record.id!r} is also the id of row {other}; rename one")
-        found[record.id] = _observation(path, row, record, infusion)
+        seen = _observation(path, row, record, infusion)
+        value, unit = about.stated(seen.observable, seen.value, seen.unit)
+        found[record.id] = replace(seen, value=value, unit=unit)
     return Observations(tuple(found.values()))
 
 
@@ -341,9 +356,9 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
     known = [drug.name for drug in model.drugs]
     if dose.drug not in known and dose.drug not in model.state_ids:
         raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
-    unit = model.drug(dose.drug).unit
+    drug = model.drug(dose.drug)
     try:
-        _, weight_power = conversion_factor(dose.unit or unit, _readable(model, unit))
+        _, weight_power = drug.conversion(dose.unit, target=readable_unit(model, drug.unit))
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     if weight_power and "weight" not in patient.scenario.values:
@@ -369,15 +384,13 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
         return observation
     unit = units[observation.observable]
     try:
-        value = convert(observation.value, observation.unit, _readable(model, unit))
+        value = convert(
+            observation.value, observation.unit, readable_unit(model, unit),
+            molar_mass=model.molar_mass(observation.observable),
+        )  # fmt: skip
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     return replace(observation, value=value, unit=unit)
-
-
-def _readable(model: Model, unit: str) -> str:
-    """A unit of the model as text: its definition if the name alone cannot be parsed."""
-    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
 
 
 def model_for_patient(patient: Patient) -> Model:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from ..errors import FileError, StorageError
-from ..model import GRADE
+from ..errors import FileError, StorageError, UnitError
+from ..model import GRADE, convert, named_unit, read_unit, show
 from ..store import (
     CellError,
     Moment,
@@ -44,10 +46,12 @@ WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 MAX_DOSES = 10_000
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
-SHEETS = (*FILES, "changes")
-"""Sheets of a workbook; ``changes`` is optional, like ``[[changes]]`` in patient.toml."""
-KEYS = ("id", "model", "infusion")
+SHEETS = (*FILES, "changes", "conversions")
+"""Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
+NUMBERS = ("height", "body_surface")
+KEYS = ("id", "model", "infusion", "untreated", *NUMBERS)
 """Keys of the sheet ``patient``; any other key is a parameter."""
+WORDS = {"true": True, "false": False}
 
 
 def file_path(home: Path, name: str) -> Path:
@@ -69,19 +73,67 @@ class ChangeTable(Record):
     value: Real | None = None
 
 
+class ConversionTable(Record):
+    """One ``[[conversions]]``: what one ``unit`` of a drug or an observable equals, and whence."""
+
+    of: str
+    unit: str
+    equals: str
+    source: str = column(min_length=1)
+
+    def check(self) -> None:
+        """Validate several columns together."""
+        for name, text in (("unit", self.unit), ("equals", self.equals)):
+            try:
+                read_unit(text)
+            except UnitError as error:
+                raise CellError(name, str(error)) from None
+
+
 class PatientFile(Record):
     """patient.toml."""
 
     id: str = column(min_length=1)
     model: str = "crs"
     infusion: Any = None
+    untreated: bool = False
+    height: Annotated[float, column(gt=30, lt=280)] | None = None
+    body_surface: Annotated[float, column(gt=0.1, lt=5)] | None = None
     values: dict[str, Real] = column(default_factory=dict)
     changes: tuple[ChangeTable, ...] = column(default=(), strict=False)
+    conversions: tuple[ConversionTable, ...] = column(default=(), strict=False)
 
     def check(self) -> None:
         """Validate several columns together."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
+        if self.height is not None and self.body_surface is not None:
+            raise CellError("height", "gives a body surface, and body_surface another; keep one")
+        if self.height is not None and "weight" not in self.values:
+            raise CellError("height", "gives a body surface with a body weight; add weight")
+
+    @property
+    def surface(self) -> float | None:
+        """Body surface in m2; from the height by Mosteller's formula.
+
+        sqrt(height in cm times weight in kg / 3600): N Engl J Med 1987, 317:1098.
+        """
+        if self.height is None:
+            return self.body_surface
+        return math.sqrt(self.height * self.values["weight"] / 3600.0)
+
+    def stated(self, name: str, amount: float, unit: str) -> tuple[float, str]:
+        """An amount or level of ``name`` as its conversion states it, and the body surface."""
+        found = named_unit(unit) if unit else None
+        if found is None:  # no unit, or an error that is reported with its place
+            return amount, unit
+        for entry in self.conversions:
+            if entry.of == name:
+                with suppress(UnitError):  # of another dimension
+                    return amount * convert(1.0, unit, entry.unit), entry.equals
+        if self.surface is not None and found.dimensionality.get("[length]") == -2:
+            return amount * self.surface, show(found * read_unit("m^2"))
+        return amount, unit
 
 
 class KeyRow(Record):
@@ -96,7 +148,8 @@ class KeyRow(Record):
         min_length=1,
         description="its value; infusion is the time of day 0 with its time zone, "
         "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
-        "date-times instead of days",
+        "date-times instead of days; untreated is true for a patient without doses; height (cm) or "
+        "body_surface (m2) is needed for doses per m2",
     )
     note: str = column("", description="a comment; not used")
 
@@ -223,16 +276,21 @@ def read_patient_file(home: Path) -> PatientFile:
     for row, record in read_table(path, KeyRow):
         if record.key in (*content, *values):
             raise FileError(f"{place(path, row, 'key')}: {record.key!r} appears twice; keep one")
-        if record.key in KEYS:
-            content[record.key] = record.value
+        if record.key in KEYS and record.key not in NUMBERS:
+            words = WORDS if record.key == "untreated" else {}
+            content[record.key] = words.get(record.value.lower(), record.value)
             continue
         try:
-            values[record.key] = number(record.value)
+            (content if record.key in NUMBERS else values)[record.key] = number(record.value)
         except ValueError as error:
             raise FileError(f"{place(path, row, 'value')}: {error}") from None
     rows = read_table(home / "changes", ChangeRow) if has_sheet(home / "changes") else ()
     changes = [record.model_dump(exclude={"note"}) for _, record in rows]
-    return checked(PatientFile, {**content, "values": values, "changes": changes}, path)
+    stated = home / "conversions"
+    table = read_table(stated, ConversionTable) if has_sheet(stated) else ()
+    conversions = [record.model_dump() for _, record in table]
+    lists = {"values": values, "changes": changes, "conversions": conversions}
+    return checked(PatientFile, {**content, **lists}, path)
 
 
 EXAMPLE = "EXAMPLE"
@@ -240,65 +298,6 @@ EXAMPLE = "EXAMPLE"
 
 SEPARATE = "Separate columns by commas"
 SAVE = "Save as CSV UTF-8."
-
-TOML = """\
-# The patient. A line that starts with # is a comment and is not read.
-# EXAMPLE: every number in these three files is made up; replace it by your patient's.
-
-id = {id}
-model = "crs"    # a shipped model, or the path of your own
-
-# The time of the CAR-T infusion, with its time zone. Only needed if doses.csv or
-# observations.csv give date-times instead of days; then day = (time - infusion) / 24 h.
-# infusion = 2024-03-11T08:30:00+01:00
-
-# The patient's own values of model parameters; body weight in kg is needed for doses per kg.
-[values]
-weight = 70
-
-# A parameter that is scaled (factor) or set (value) between two days. As many as needed.
-# [[changes]]
-# parameter = "k_il6"
-# first = 13
-# last = 20
-# factor = 0.5
-"""
-
-DOSES = """\
-# Doses given. EXAMPLE: the rows are made up; replace them. One dose a row, or one dose repeated.
-# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
-# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
-#
-{columns}#
-day,drug,amount,unit,hours,every,doses,note
-0,cart,5e6,cells/kg,,,,EXAMPLE: the CAR-T infusion
-2.5,tocilizumab,8,mg/kg,1,,,EXAMPLE: one dose over an hour
-3,dexamethasone,10,mg,,6,4,EXAMPLE: four doses six hours apart
-"""
-
-OBSERVATIONS = """\
-# Measurements. EXAMPLE: the rows are made up; replace them, or delete this file.
-# Separate columns by commas; decimals have a point; a text with a comma needs quotation marks.
-# Save as CSV UTF-8. Empty cells mean: not given. Blank rows and rows that start with # are skipped.
-#
-{columns}#
-id,observable,kind,day,until,reference,value,unit,sd,note
-ferritin_d3,ferritin,value,3,,,900,ng/mL,,EXAMPLE: a level
-ifng_d0,ifng,below,0,,,4.2,pg/mL,,EXAMPLE: below the limit of quantification
-crp_peak,crp,peak,1,5,,120,mg/L,,EXAMPLE: the largest level from day 1 to 5
-grade_d2,crs_grade,grade,2,,,2,,,EXAMPLE: CRS grade 2 on day 2
-"""
-
-PATIENT = """\
-# The patient. EXAMPLE: every number in these sheets is made up; replace it by your patient's.
-# Blank rows and rows that start with # are skipped.
-#
-{columns}#
-key,value,note
-id,{id},
-model,crs,"a shipped model, or the path of your own"
-weight,70,EXAMPLE: in kg
-"""
 
 
 def new_patient(place: str | Path) -> Path:
@@ -354,15 +353,11 @@ def template_rows(home: Path) -> tuple[str, ...]:
 
 
 def new_sheets(id: str) -> dict[str, list[list[str]]]:
-    """Name and rows of the sheets of a new patient's workbook.
-
-    >>> list(new_sheets("p1"))
-    ['patient', 'doses', 'observations']
-    """
+    """Name and rows of the sheets of a new patient's workbook."""
     files = new_files(id)
     texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
     quoted = '"' + id.replace('"', '""') + '"'
-    texts["patient"] = PATIENT.format(id=quoted, columns=column_comments(KeyRow))
+    texts["patient"] = _template("patient.csv", KeyRow, quoted)
     return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
 
 
@@ -385,10 +380,15 @@ def new_files(id: str) -> dict[str, str]:
     ['doses.csv', 'observations.csv', 'patient.toml']
     """
     return {
-        "patient.toml": TOML.format(id=json.dumps(id, ensure_ascii=False)),
-        "doses.csv": DOSES.format(columns=column_comments(DoseRow)),
-        "observations.csv": OBSERVATIONS.format(columns=column_comments(ObservationRow)),
+        "patient.toml": _template("patient.toml", KeyRow, json.dumps(id, ensure_ascii=False)),
+        "doses.csv": _template("doses.csv", DoseRow),
+        "observations.csv": _template("observations.csv", ObservationRow),
     }
+
+
+def _template(name: str, record: type[Record], id: str = "") -> str:
+    text = Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
+    return text.format(id=id, columns=column_comments(record))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

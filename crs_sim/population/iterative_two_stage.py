@@ -12,8 +12,18 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import CrsSimError, InputError, unknown_name
-from ..fitting import FitProblem, Free, Objective, Population, Start, fit, logs, polish
+from ..errors import CrsSimError, InputError, Mistakes, unknown_name
+from ..fitting import (
+    FitProblem,
+    Free,
+    Objective,
+    Population,
+    Start,
+    check_reachable,
+    fit,
+    logs,
+    polish,
+)
 from ..model import Array, Model
 from ..simulation import Workers, parallel_map
 from .two_stage import (
@@ -137,6 +147,11 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
                 f"{id}: model {problem.model.name} has other equations than the population's "
                 f"{population.model.name}; fit patients of the same model together"
             )
+    mistakes = Mistakes()
+    for problem in problems:
+        with mistakes.kept():
+            check_reachable(problem)
+    mistakes.report()
 
 
 def _assumed(population: Population, roles: Roles) -> PopulationPrior:

@@ -20,7 +20,6 @@ from ..dosing import COLUMNS, PLANNED
 from ..errors import StorageError
 from ..simulation import (
     Ensemble,
-    Members,
     Workers,
     completed_on_cluster,
     endpoint,
@@ -142,14 +141,13 @@ def run_chunk(
     )
     names = dict.fromkeys((*(f.when.quantity for f in study.virtual.filters), *study.endpoints))
     ends = {name: endpoint(study.model, name) for name in names}
-    outputs = dict.fromkeys((*(end.needs for end in ends.values()), *study.courses))
-    sampling = replace(study.sampling, outputs=tuple(outputs))
+    sampling = replace(study.sampling, outputs=study.courses, endpoints=tuple(ends.values()))
     plan = plan_batches(study.model, study.scenarios, values, sampling)
     if chunk.first == chunk.last:
         return {}  # only the validity of the study is checked
     ensemble = plan.gather(run_batch(batch, stop=stop) for batch in plan.batches())
-    values_of = {s.name: {name: end.of(Members(ensemble, s.name)) for name, end in ends.items()}
-            for s in study.scenarios}  # fmt: skip
+    values_of = {s.name: {name: ensemble.endpoint(name, s.name) for name in ends}
+                 for s in study.scenarios}  # fmt: skip
     rows = chunk.last - chunk.first
     table = _members(study, ensemble, {k: v[:rows] for k, v in drawn.items()}, chunk, values_of)
     places = np.flatnonzero(np.isin(_ids(ensemble), table["member"][table[KEPT]]))

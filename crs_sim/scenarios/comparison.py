@@ -17,7 +17,7 @@ from ..dosing import AS_GIVEN, Scenario
 from ..errors import InputError, unknown_name
 from ..fitting import METHOD, RTOL, Fit
 from ..model import Array
-from ..simulation import EVERY_HOURS, Endpoint, Members, Sampling, Simulation, simulate
+from ..simulation import EVERY_HOURS, Endpoint, Sampling, Simulation, simulate
 from ..uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
@@ -177,17 +177,17 @@ def compare(
     base_sampling = sampling or Sampling(every_hours=EVERY_HOURS)
     shown = observables(problem.model, problem.noise, problem.patient)
     outputs = dict.fromkeys((*shown, *(e.needs for e in endpoints)))
+    sampling = replace(base_sampling, outputs=tuple(outputs), endpoints=endpoints)
     predictions = predict(
-        result, several, draws=draws, sampling=replace(base_sampling, outputs=tuple(outputs)),
-        workers=workers, progress=progress,
+        result, several, draws=draws, sampling=sampling, workers=workers, progress=progress
     )  # fmt: skip
     runs = tuple(
         simulate(result.model, s, days=predictions.days, method=METHOD, rtol=RTOL)
         for s in predictions.ensemble.scenarios  # with the patient's own values
     )
     estimates = np.array([[float(e.of(run)) for e in endpoints] for run in runs])
-    members = [Members(predictions.ensemble, name) for name in predictions.scenarios]
-    drawn = np.array([[e.of(m) for e in endpoints] for m in members], dtype=np.float64)
+    many, names = predictions.ensemble, predictions.scenarios
+    drawn = np.array([[many.endpoint(e.name, s) for e in endpoints] for s in names])
     outside = ("", *(_outside(run, runs[0]) for run in runs[1:]))
     return Comparison(predictions, runs, tuple(endpoints), estimates, drawn, outside)
 
@@ -200,7 +200,7 @@ def _outside(run: Simulation, given: Simulation) -> str:
     """States that exceed their range under the treatment as given, the furthest first."""
     found = []
     for name in run.model.state_ids:
-        far, label = _extrapolation(run[name], given[name]), run.model[name].label
+        far, label = _extrapolation(_range(run, name), _range(given, name)), run.model[name].label
         if far > OUTSIDE:
             beyond = "never above 0 as given" if np.isinf(far) else f"{far:.1f} x its range"
             found.append((far, f"{label} {beyond}"))
@@ -211,11 +211,17 @@ def _outside(run: Simulation, given: Simulation) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _extrapolation(course: Array, given: Array) -> float:
+def _range(run: Simulation, name: str) -> tuple[float, float]:
+    """The smallest and the largest value of a state, just after doses and between samples too."""
+    course = run.dense(name)
+    below = replace(course, nodes=-course.nodes)
+    return -float(below.peak()[0][0]), float(course.peak()[0][0])
+
+
+def _extrapolation(course: tuple[float, float], given: tuple[float, float]) -> float:
     """Factor beyond the range as given: 1 inside, infinite if it was always 0 as given."""
-    top, most = float(course.max()), float(given.max())
+    (low, top), (least, most) = course, given
     if most <= 0.0:
         return float("inf") if top > 0.0 else 1.0
-    low, least = float(course.min()), float(given.min())
     down = least / low if least > VANISHED * most and low > 0.0 else 1.0
     return max(top / most, down, 1.0)

@@ -23,6 +23,7 @@ from ..dosing import (
     Scenario,
     Schedule,
     Trigger,
+    check_overlap,
     check_rules,
     expand,
     moved,
@@ -297,7 +298,8 @@ def _scenario(
     doses, changes = _edited(table, base.doses, file, until), base.changes
     for number, entry in enumerate(table.change, start=1):
         with _at(file, table, f"change {number}"):
-            changes += (_not_overlapping(_checked(entry.change(), model, until), changes),)
+            changes += (_checked(entry.change(), model, until),)
+            check_overlap(changes)
     with _at(file, table, "add, replace"):
         for drug in doses.drugs:
             model.drug(drug)
@@ -380,16 +382,6 @@ def _checked(change: Change, model: Model, until: float) -> Change:
 def _check_parameter(name: str, model: Model) -> None:
     if name not in model.values:
         raise unknown_name("parameter", name, model.values)
-
-
-def _not_overlapping(change: Change, others: tuple[Change, ...]) -> Change:
-    for other in others:
-        same = other.parameter == change.parameter
-        if same and change.first < other.last and other.first < change.last:
-            raise InputError(
-                f"{change.describe()} overlaps with {other.describe()}; end one before the other"
-            )
-    return change
 
 
 def _at(file: Path, table: ScenarioTable, key: str) -> AbstractContextManager[None]:

@@ -321,8 +321,7 @@ def front_of(costs: Array) -> tuple[int, ...]:
 
 
 def _ends(model: Model, question: SearchQuestion, scenario: Scenario) -> list[float]:
-    days = Sampling(until=question.plan.until, every_hours=EVERY_HOURS).sample_days
-    run = simulate(model, scenario, days=days, method=METHOD, rtol=RTOL)
+    run = simulate(model, scenario, days=(0.0, question.plan.until), method=METHOD, rtol=RTOL)
     return [float(e.of(run)) for e in question.objectives]
 
 

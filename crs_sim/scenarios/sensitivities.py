@@ -23,12 +23,10 @@ from ..fitting import Fit
 from ..model import Array
 from ..simulation import (
     BATCH,
-    EVERY_HOURS,
     Batch,
     Endpoint,
     Ensemble,
     InOrder,
-    Members,
     Sampling,
     Workers,
     ordered_map,
@@ -294,8 +292,7 @@ def _run(
     run_all: InOrder, result: Fit, plan: SensitivityPlan, values: pd.DataFrame, first: int = 0
 ) -> Iterator[list[list[Any]]]:
     """Simulate a table's batches with `run_rows`, starting at a row."""
-    outputs = tuple(dict.fromkeys(e.needs for e in plan.endpoints))
-    sampling = Sampling(until=plan.until, every_hours=EVERY_HOURS, outputs=outputs)
+    sampling = Sampling(days=(0.0, plan.until), outputs=(), endpoints=plan.endpoints)
     runs = plan_batches(result.problem.model, result.problem.patient.scenario, values, sampling)
     return run_all(partial(run_rows, plan.endpoints), [*runs.batches()][first // BATCH :])
 
@@ -312,8 +309,7 @@ def run_rows(ends: Sequence[Endpoint], batch: Batch) -> list[list[Any]]:
 def _endpoint_values(found: Ensemble, ends: Sequence[Endpoint]) -> Mapping[Any, list[Any]]:
     if not found.members:
         return {}
-    members = Members(found, found.scenarios[0].name)
-    columns = np.array([e.of(members) for e in ends], dtype=np.float64)
+    columns = np.array([found.endpoint(e.name) for e in ends], dtype=np.float64)
     return dict(zip(found.members, columns.T.tolist(), strict=True))
 
 

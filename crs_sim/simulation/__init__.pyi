@@ -14,14 +14,15 @@ from .cluster import (
     parallel_map as parallel_map,
 )
 from .endpoints import (
+    Dense as Dense,
     Endpoint as Endpoint,
-    Members as Members,
     auc as auc,
     day_of_peak as day_of_peak,
     days_above as days_above,
     endpoint as endpoint,
     level_on as level_on,
     peak as peak,
+    states_of as states_of,
     vasopressor_days as vasopressor_days,
     worst_grade as worst_grade,
 )

@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike
 from ..dosing import Ledger, Scenario, Timeline, build_timeline, check_days, check_rules, ledgers_of
 from ..errors import InputError, unknown_name
 from ..model import Array, Indices, Model
-from ..solver import DONE, compile_kernel, explain, resolve_members
-from .ensemble import Ensemble, Failure, Sampling
+from ..solver import DONE, Runs, compile_kernel, explain, resolve_members
+from .endpoints import Dense, states_of
+from .ensemble import Ensemble, Failure, Sampling, member_columns
 from .workers import StoppedError, thread_map
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 
 Ledgers = dict[str, dict[Hashable, Ledger]]
+Found = tuple[Array, Array]
+"""Curves (n_outputs, n_scenarios, n_members, n_days), endpoints (n_endpoints, n_scenarios,
+n_members)."""
 
-BATCH = 32
+BATCH = 64
 """Members in a batch: a multiple of the four SIMD lanes."""
 
 
@@ -62,22 +66,34 @@ class Batch:
         table[:, [self.model.parameter_ids.index(name) for name in self.names]] = self.values
         return table
 
-    def empty(self, n_members: int) -> Array:
-        """An uninitialised array for the curves of ``n_members`` members."""
+    def empty(self, n_members: int) -> Found:
+        """Uninitialised arrays for the curves and endpoints of ``n_members`` members."""
         assert self.sampling.outputs is not None
         n_days = len(self.sampling.sample_days)
-        return np.empty((len(self.sampling.outputs), len(self.scenarios), n_members, n_days))
+        kinds, n_ends = len(self.scenarios), len(self.sampling.endpoints)
+        courses = np.empty((len(self.sampling.outputs), kinds, n_members, n_days))
+        return courses, np.empty((n_ends, kinds, n_members))
 
     def result(
-        self, members: Iterable[Hashable], courses: Array, failures: Iterable[Failure],
+        self, members: Iterable[Hashable], found: Found, failures: Iterable[Failure],
         ledgers: Ledgers,
     ) -> Ensemble:  # fmt: skip
         """The ensemble of these members."""
+        courses, values = found
+        ends = {e.name: v for e, v in zip(self.sampling.endpoints, values, strict=True)}
         outputs = tuple(self.sampling.outputs or ())
         days, finished = self.sampling.sample_days, tuple(members)
         kept = {name: {m: own[m] for m in finished} for name, own in ledgers.items()}
         return Ensemble(
-            self.model, self.scenarios, days, outputs, finished, courses, tuple(failures), kept
+            self.model,
+            self.scenarios,
+            days,
+            outputs,
+            finished,
+            courses,
+            ends,
+            tuple(failures),
+            kept,
         )
 
 
@@ -108,16 +124,20 @@ class Plan:
 
     def gather(self, parts: Iterable[Ensemble]) -> Ensemble:
         """Combine the results of all batches, in their order, into one ensemble."""
-        courses, failures = self.batch.empty(len(self.members)), list[Failure]()
+        (courses, ends), failures = self.batch.empty(len(self.members)), list[Failure]()
         finished: list[Hashable] = []
         ledgers: Ledgers = {s.name: {} for s in self.batch.scenarios if not s.decided}
         for part in parts:
-            courses[:, :, len(finished) : len(finished) + len(part.members)] = part.courses
+            rows = slice(len(finished), len(finished) + len(part.members))
+            courses[:, :, rows] = part.courses
+            for place, values in enumerate(part.endpoints.values()):
+                ends[place, :, rows] = values
             finished += part.members
             failures += part.failures
             for name, own in part.ledgers.items():
                 ledgers[name].update(own)
-        return self.batch.result(finished, courses[:, :, : len(finished)], failures, ledgers)
+        n = len(finished)
+        return self.batch.result(finished, (courses[:, :, :n], ends[:, :, :n]), failures, ledgers)
 
 
 def simulate_many(
@@ -181,9 +201,9 @@ def simulate_batches(
     >>> decay = Model("decay", (State("A", "8", "-k*A", "mg", "", ""),),
     ...               (Parameter("k", 1.0, "1/day", "", ""),))
     >>> from crs_sim import Scenario
-    >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 50})
+    >>> batches = simulate_batches(decay, Scenario("none"), {"k": [1.0] * 100})
     >>> [len(batch.members) for batch in batches]
-    [32, 18]
+    [64, 36]
     """
     return _run(plan_batches(model, scenarios, values, sampling), workers, progress)
 
@@ -225,7 +245,7 @@ def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
     StoppedError
         If ``stop`` was set.
     """
-    courses, failures = batch.empty(len(batch.members)), list[tuple[int, Failure]]()
+    found, failures = batch.empty(len(batch.members)), list[tuple[int, Failure]]()
     ledgers: Ledgers = {}
     for k, scenario in enumerate(batch.scenarios):
         if stop is not None and stop.is_set():
@@ -236,18 +256,19 @@ def run_batch(batch: Batch, *, stop: threading.Event | None = None) -> Ensemble:
         else:
             lines, ledgers[scenario.name] = _resolved_lines(batch, scenario, values)
         for rows, line in lines:
-            failures += _run_scenario(batch, k, rows, line, values[rows], courses)
+            failures += _run_scenario(batch, k, rows, line, values[rows], found)
     failures.sort(key=lambda failure: failure[0])  # stable: scenarios stay in their order
     kept = np.setdiff1d(np.arange(len(batch.members)), [i for i, _ in failures])
-    whole = courses if len(kept) == len(batch.members) else courses[:, :, kept]
-    return batch.result((batch.members[i] for i in kept), whole, (f for _, f in failures), ledgers)
+    if len(kept) < len(batch.members):
+        found = found[0][:, :, kept], found[1][:, :, kept]
+    return batch.result((batch.members[i] for i in kept), found, (f for _, f in failures), ledgers)
 
 
 def _resolved_lines(
     batch: Batch, scenario: Scenario, values: Array
 ) -> tuple[list[tuple[Indices, Timeline]], dict[Hashable, Ledger]]:
     """Rows with their timelines after triggers and holds are resolved, and ledgers by member."""
-    days = batch.sampling.sample_days
+    days = batch.sampling.solved_days
     model, until = batch.model.with_values(**scenario.values), float(days[-1])
     lines, ledgers = [], dict[Hashable, Ledger]()
     groups = resolve_members(model, scenario, values, until=until, rtol=batch.sampling.rtol)
@@ -260,34 +281,58 @@ def _resolved_lines(
 
 
 def _run_scenario(
-    batch: Batch, k: int, rows: Indices, line: Timeline, values: Array, courses: Array
+    batch: Batch, k: int, rows: Indices, line: Timeline, values: Array, found: Found
 ) -> Iterator[tuple[int, Failure]]:
-    """Run some members under scenario k, store their curves, and yield the failures."""
-    kernel, ids = compile_kernel(batch.model), batch.model.state_ids
-    runs = kernel.run(line, values, rtol=batch.sampling.rtol)
-    for place, name in enumerate(batch.sampling.outputs or ()):
+    """Run some members under scenario k, store what is found, and yield the failures."""
+    (courses, ends), sampling, ids = found, batch.sampling, batch.model.state_ids
+    watched = states_of(batch.model, [e.needs for e in sampling.endpoints])
+    runs = compile_kernel(batch.model).run(
+        line, values, rtol=sampling.rtol, watched=[ids.index(name) for name in watched]
+    )
+    sampled = np.searchsorted(sampling.solved_days, sampling.sample_days)
+    for place, name in enumerate(sampling.outputs or ()):
         table, names = (
             (runs.states, ids) if name in ids else (runs.quantities, batch.model.quantity_ids)
         )
-        courses[place, k, rows] = table[:, :, names.index(name)]
-    broken = (runs.status != DONE) | ~np.isfinite(courses[:, k, rows]).all(axis=(0, 2))
+        courses[place, k, rows] = table[:, sampled, names.index(name)]
+    for some in _alike(line, values, runs) if len(ends) else ():
+        dense = Dense.compiled(
+            batch.model, watched, line.at(values[some[0]]), runs.of(some), values[some]
+        )
+        ends[:, k, rows[some]] = [e.of(dense) for e in sampling.endpoints]
+    finite = np.isfinite(courses[:, k, rows]).all(axis=(0, 2))
+    broken = (runs.status != DONE) | ~finite | ~np.isfinite(ends[:, k, rows]).all(axis=0)
     for i in np.flatnonzero(broken).tolist():
         if runs.status[i] != DONE:
             own = line.at(values[i])
             day = own.day_at(runs.reached[i])
             reason = explain(batch.model, own, values[i], runs, i)
         else:
-            day, reason = _not_a_number(batch, courses[:, k, rows[i]])
+            day, reason = _not_a_number(batch, courses[:, k, rows[i]], ends[:, k, rows[i]])
         member = int(rows[i])
         failure = Failure(batch.members[member], batch.scenarios[k].name, float(day), reason)
         yield member, failure
 
 
-def _not_a_number(batch: Batch, courses: Array) -> tuple[float, str]:
-    row, place = np.argwhere(~np.isfinite(courses.T))[0]
-    name, day = (batch.sampling.outputs or ())[place], batch.sampling.sample_days[row]
+def _alike(line: Timeline, values: Array, runs: Runs) -> list[Indices]:
+    """The runs that ended, by the times of their doses: all together, or one by one."""
+    done = np.flatnonzero(runs.status == DONE)
+    return (
+        [done[k : k + 1] for k in range(len(done))]
+        if len(line.moving)
+        else [done] * bool(len(done))
+    )
+
+
+def _not_a_number(batch: Batch, courses: Array, ends: Array) -> tuple[float, str]:
+    bad, day, when = np.argwhere(~np.isfinite(courses.T)), 0.0, "between samples"
+    name = next((e.needs for e, v in zip(batch.sampling.endpoints, ends, strict=True)
+                 if not np.isfinite(v)), "")  # fmt: skip
+    if len(bad):
+        name, day = (batch.sampling.outputs or ())[bad[0][1]], batch.sampling.sample_days[bad[0][0]]
+        when = f"on day {day:.6g}"
     return day, (
-        f"{batch.model.name}: {name} is not a finite number on day {day:.6g}, though every state "
+        f"{batch.model.name}: {name} is not a finite number {when}, though every state "
         "is: its formula is outside its domain; check the values of the parameters in it"
     )
 
@@ -303,7 +348,7 @@ def plan_batches(
     Parameters and errors are those of `simulate_many`.
     """
     several = (scenarios,) if isinstance(scenarios, Scenario) else tuple(scenarios)
-    members, columns = _columns(model, values)
+    members, columns = member_columns(model, values)
     _check_scenarios(several, columns)
     sampling = sampling or Sampling()
     available = (*model.state_ids, *model.quantity_ids)
@@ -311,7 +356,7 @@ def plan_batches(
     for name in outputs:
         if name not in available:
             raise unknown_name("state or quantity", name, available, model.path)
-    days = sampling.sample_days
+    days = sampling.solved_days
     lines = tuple(_planned_line(model.with_values(**s.values), s, days) for s in several)
     batch = Batch(model, several, lines, replace(sampling, outputs=outputs), tuple(columns))
     return Plan(batch, members, columns)
@@ -339,50 +384,3 @@ def _check_scenarios(scenarios: tuple[Scenario, ...], columns: Mapping[str, Any]
                     f"{name} is set both by scenario {scenario.name!r} and by the members' "
                     f"values: delete the column {name}, or the scenario's value of it"
                 )
-
-
-def _columns(model: Model, values: Any) -> tuple[Sequence[Hashable], dict[str, Array]]:
-    """The members' ids, and the values of each parameter."""
-    names = [str(name) for name in values]
-    for name in names:
-        if name not in model.values:
-            raise unknown_name("parameter", name, model.values, f"{model.path}  values:".strip())
-        if names.count(name) > 1:
-            raise InputError(f"values: column {name} appears twice; keep one")
-    columns = {name: _numbers(name, values[name]) for name in names}
-    if hasattr(values, "columns"):
-        members: Sequence[Hashable] = tuple(values.index)
-    elif columns:
-        members = range(len(next(iter(columns.values()))))
-    else:
-        raise InputError("values: give at least one parameter, or a DataFrame with an index")
-    for name, column in columns.items():
-        if len(column) != len(members):
-            raise InputError(
-                f"values: {name} has {len(column)} values, {names[0]} has {len(members)}; "
-                "give one for each member"
-            )
-        bad = np.flatnonzero(~np.isfinite(column))
-        if len(bad):
-            where, value = members[bad[0]], column[bad[0]]
-            raise InputError(f"values: {name} of member {where!r} is {value}; give a number")
-    _check_distinct(members)
-    return members, columns
-
-
-def _numbers(name: str, column: Any) -> Array:
-    try:
-        numbers = np.asarray(column, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"values: {name} contains a value that is not a number: {error}") from None
-    if numbers.ndim != 1:
-        raise InputError(f"values: {name} must be one-dimensional, one number for each member")
-    return numbers
-
-
-def _check_distinct(members: Sequence[Hashable]) -> None:
-    seen = set[Hashable]()
-    for member in members:
-        if member in seen:
-            raise InputError(f"values: member {member!r} appears twice; give each row its own id")
-        seen.add(member)

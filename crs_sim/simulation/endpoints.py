@@ -1,35 +1,40 @@
-"""Endpoints of a run, one number each: peaks, areas, days above a level, worst grade.
+"""Courses between samples, and one number from each: peaks, areas, days above a level.
 
-A run is anything with ``days`` and curves by name: a `crs_sim.simulation.Simulation`, whose curves
-are (n_days,) and give a number; or many side by side (`Members`), whose curves are (n_members,
-n_days) and give (n_members,). Areas and durations interpolate linearly between samples; sample more
-often for more accuracy.
+The solver's steps are polynomials of degree 4 (`crs_sim.solver.Pieces`), and a dose or a change is
+always between two of them: so both sides of every jump are seen, areas are integrals, peaks and
+crossings lie between samples, and nothing depends on when a run was sampled. Quantities are
+computed from the states at five points of each step. Where one is a step function of the states
+(the CRS grade), the steps are cut at its thresholds first.
+
+A run is anything with ``dense``, the `Course` of a name: one run gives a number, many side by side
+(n_runs,). A run without it, known at ``days`` only, is taken to be linear between them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..dosing import Timeline, parameter_versions
 from ..errors import InputError, unknown_name
-from ..model import GRADE, Array, Model
-from .ensemble import Ensemble
+from ..model import GRADE, Array, Indices, Model, evaluate, names
+from ..solver import NODES, Course, Pieces, Runs, cuts, roots, values_at
 
 Value = Any
-"""A float for one run; (n_members,) for many."""
+"""A float for one run; (n_runs,) for many."""
 
 VASOPRESSOR_GRADE = 3
 """ASTCT: from grade 3 on a vasopressor is needed (Lee 2019, doi:10.1016/j.bbmt.2018.12.758)."""
 
 
 class Run(Protocol):
-    """A run from which an endpoint is computed."""
+    """A run known at its samples; one known in between has ``dense`` too (see the module)."""
 
     @property
     def days(self) -> Array:
@@ -39,21 +44,239 @@ class Run(Protocol):
         """The time course of a state or quantity, (..., n_days)."""
 
 
+def hill(x: Array, K: Array, n: Array) -> Array:
+    """As `crs_sim.model.hill`, of arrays."""
+    above = np.asarray(x > 0.0)
+    ratio = np.where(above, x, 1.0) / K
+    return np.asarray(np.where(above, 1.0 / (1.0 + ratio**-n), 0.0))
+
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "exp": np.exp, "ln": np.log, "sqrt": np.sqrt, "hill": hill,
+}  # fmt: skip
+
+
+class Levels(dict[str, Any]):
+    """Levels by name at the points of some pieces, (5, n); computed when first asked for."""
+
+    def __init__(self, dense: Dense, states: Array, rows: Indices | slice, reached: Any) -> None:
+        """From states (n_watched, 5, n) there."""
+        super().__init__(zip(dense.watched, states, strict=True))
+        self.dense, self.rows, self.functions = dense, rows, {**FORMULAS, "reached": reached}
+
+    def __missing__(self, name: str) -> Any:
+        """A parameter, or a quantity."""
+        if name in self.dense.model.values:
+            value = self.dense.parameter(name, self.rows)
+        else:
+            with np.errstate(all="ignore"):
+                value = evaluate(self.dense.formulas[name], self, self.functions)
+        self[name] = value
+        return value
+
+
 @dataclass(frozen=True, eq=False)
-class Members:
-    """The members of an ensemble under one of its scenarios, as a `Run`."""
+class Dense:
+    """Some runs in between their samples: what `Course`s are made of.
 
-    ensemble: Ensemble
-    scenario: str
+    Parameters
+    ----------
+    model : Model
+    watched : names of the states that are known
+    pieces : Pieces of all runs
+    parameters : (n_runs, n_versions, n_parameters)
+    version : (n_segments + 2,) the version before day 0, in each segment, and at the end
+    several : bool, whether these are runs side by side; else one
+    """
 
-    @property
-    def days(self) -> Array:
-        """Ascending, (n_days,)."""
-        return self.ensemble.days
+    model: Model
+    watched: tuple[str, ...]
+    pieces: Pieces
+    parameters: Array
+    version: Indices
+    several: bool
 
-    def __getitem__(self, name: str) -> Array:
-        """The courses of an output, (n_members, n_days)."""
-        return self.ensemble.course(name, self.scenario)
+    @classmethod
+    def of(
+        cls, model: Model, watched: Sequence[str], line: Timeline, pieces: Pieces, values: Array
+    ) -> Dense:
+        """Runs of one timeline with these values, (n_parameters,) or (n_runs, n_parameters)."""
+        table = parameter_versions(line, np.atleast_2d(values))
+        several = np.ndim(values) > 1
+        return cls(model, tuple(watched), pieces, table, line.version, several)
+
+    @classmethod
+    def compiled(
+        cls, model: Model, watched: Sequence[str], line: Timeline, runs: Runs, values: Array
+    ) -> Dense:
+        """Compiled runs side by side, with these values (n_runs, n_parameters)."""
+        pieces = Pieces.compiled(line, runs.pieces)
+        return cls.of(model, watched, line, pieces, values)
+
+    @cached_property
+    def formulas(self) -> dict[str, str]:
+        """The formula of each quantity."""
+        return {quantity.id: quantity.formula for quantity in self.model.quantities}
+
+    @cached_property
+    def _known(self) -> dict[str, Course]:
+        return {}
+
+    def dense(self, name: str) -> Course:
+        """The courses of a state or quantity.
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        if name not in self._known:
+            self._known[name] = self._course(name)
+        return self._known[name]
+
+    def _course(self, name: str) -> Course:
+        pieces = self.pieces
+        if name in self.watched:
+            nodes = pieces.nodes[self.watched.index(name)]
+            return Course(pieces.days, nodes, pieces.first, self.several)
+        if name not in self.formulas:
+            raise unknown_name("state or quantity", name, self.model.course_ids)
+        shape, thresholds = pieces.nodes.shape[1:], list[tuple[Array, Array]]()
+
+        def reached(x: Array, level: Array) -> Array:
+            thresholds.append((x, level))
+            return np.asarray(x >= level, dtype=float)
+
+        values = Levels(self, pieces.nodes, slice(None), reached)[name]
+        nodes = np.broadcast_to(np.asarray(values, dtype=float), shape)
+        course = Course(pieces.days, nodes, pieces.first, self.several)
+        return self._stepped(name, course, thresholds) if thresholds else course
+
+    def _stepped(
+        self, name: str, course: Course, thresholds: Sequence[tuple[Array, Array]]
+    ) -> Course:
+        """A quantity that steps where something crosses a threshold: its pieces cut there."""
+        rows, low, high = cuts(*roots(thresholds, course.nodes.shape))
+        shares = low + NODES[:, None] * (high - low)
+        states = values_at(self.pieces.nodes[..., rows], shares)
+
+        def reached(x: Array, level: Array) -> Array:
+            above = np.broadcast_to(x - level, shares.shape)[2] >= 0.0
+            return np.asarray(above, dtype=float)
+
+        values = Levels(self, states, rows, reached)[name]
+        parts = np.bincount(rows, minlength=course.days.shape[1])
+        piece = np.repeat(np.arange(len(parts)), np.maximum(parts, 1))
+        cut = np.flatnonzero(parts[piece])
+        nodes, days = (np.take(a, piece, axis=1) for a in (course.nodes, course.days))
+        nodes[:, cut] = values
+        start, end = days[:, cut]
+        days[:, cut] = start + np.array([low, high]) * (end - start)
+        return Course(days, nodes, np.searchsorted(piece, course.first), self.several)
+
+    def parameter(self, name: str, rows: Indices | slice) -> Array:
+        """The value of a parameter in some pieces, (n,)."""
+        column = self.parameters[:, :, self.model.parameter_ids.index(name)]
+        if (column == column[0, 0]).all():
+            return np.asarray(column[0, 0])
+        version = self.version[self.pieces.segment[rows] + 1]
+        return np.asarray(column[self._run[rows], version])
+
+    @cached_property
+    def _run(self) -> Indices:
+        first = self.pieces.first
+        counts = np.diff([*first, len(self.pieces.segment)])
+        return np.repeat(np.arange(len(first)), counts)
+
+
+def states_of(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The states from which some states and quantities are computed, at least one."""
+    formulas = {q.id: q.formula for q in model.quantities}
+    found, waiting, seen = set[str](), list(wanted), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in model.state_ids:
+            found.add(name)
+        elif name in formulas:
+            waiting += names(formulas[name])
+    return tuple(n for n in model.state_ids if n in found) or model.state_ids[:1]
+
+
+def course_of(run: Any, name: str, first: float = -math.inf, last: float = math.inf) -> Course:
+    """The course of an output of a run between two days, cut exactly."""
+    dense = getattr(run, "dense", None)
+    course = dense(name) if dense is not None else Course.sampled(run.days, run[name])
+    return course.within(name, first, last)
+
+
+def _result(course: Course, values: Array) -> Value:
+    """A float for a single run, else the array."""
+    return values if course.several else float(values[0])
+
+
+def peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
+    """The largest value between two days, just after a dose included, in the unit of ``name``.
+
+    Raises
+    ------
+    InputError
+        If the run does not cover these days; so do the other functions.
+    """
+    course = course_of(run, name, first, last)
+    return _result(course, course.peak()[0])
+
+
+def day_of_peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
+    """The first day of the largest value."""
+    course = course_of(run, name, first, last)
+    return _result(course, course.peak()[1])
+
+
+def auc(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
+    """Area under the curve between two days, in the unit of ``name`` times day."""
+    course = course_of(run, name, first, last)
+    return _result(course, course.area())
+
+
+def level_on(run: Run, name: str, day: float) -> Value:
+    """The value on one day, before the doses of that day.
+
+    Raises
+    ------
+    InputError
+        If the run does not cover the day.
+    """
+    course_of(run, name, day, day)
+    course = course_of(run, name)
+    return _result(course, course.at(day))
+
+
+def days_above(run: Run, name: str, level: float) -> Value:
+    """Days at or above a level.
+
+    >>> from types import SimpleNamespace
+    >>> class Table(SimpleNamespace):
+    ...     def __getitem__(self, name): return self.values
+    >>> tent = Table(days=np.array([0.0, 1.0, 2.0]), values=np.array([0.0, 2.0, 0.0]))
+    >>> days_above(tent, "x", 1.0)
+    1.0
+    """
+    course = course_of(run, name)
+    return _result(course, course.time_above(level))
+
+
+def worst_grade(run: Run) -> Value:
+    """The highest CRS grade of the run."""
+    worst = peak(run, GRADE)
+    return worst if np.ndim(worst) else int(worst)
+
+
+def vasopressor_days(run: Run) -> Value:
+    """Days at grade 3 or above."""
+    return days_above(run, GRADE, VASOPRESSOR_GRADE)
 
 
 @dataclass(frozen=True)
@@ -65,8 +288,9 @@ class Endpoint:
     name : str, used in tables and searches
     label, unit : str
     needs : str, the state or quantity it is computed from
-    of : callable of a `Run`
+    of : callable of a run with ``dense`` (see the module); side by side, it gives (n_runs,)
     log : bool, whether differences are reported as ratios
+    day : float, the only day on which the run is read, or None
 
     Examples
     --------
@@ -78,91 +302,9 @@ class Endpoint:
     label: str
     unit: str
     needs: str
-    of: Callable[[Run], Value] = field(repr=False)
+    of: Callable[[Any], Value] = field(repr=False)
     log: bool = False
-
-
-def _window(run: Run, name: str, first: float, last: float) -> tuple[Array, Array]:
-    rows = (run.days >= first) & (run.days <= last)
-    if not rows.any():
-        raise InputError(
-            f"{name}: no sample between day {first:g} and {last:g}; the run covers "
-            f"day {run.days[0]:g} to {run.days[-1]:g}"
-        )
-    return run.days[rows], run[name][..., rows]
-
-
-def _scalar(values: Any) -> Value:
-    """A float for a single run, else the array."""
-    return values if np.ndim(values) else float(values)
-
-
-def peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
-    """The largest sampled value between two days (ends included), in the unit of ``name``."""
-    return _scalar(_window(run, name, first, last)[1].max(axis=-1))
-
-
-def day_of_peak(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
-    """The first day of the largest sampled value."""
-    days, values = _window(run, name, first, last)
-    return _scalar(days[values.argmax(axis=-1)])
-
-
-def auc(run: Run, name: str, first: float = -math.inf, last: float = math.inf) -> Value:
-    """Area under the curve by the trapezoidal rule, in the unit of ``name`` times day."""
-    days, values = _window(run, name, first, last)
-    return _scalar(np.trapezoid(values, days, axis=-1))
-
-
-def level_on(run: Run, name: str, day: float) -> Value:
-    """The value on one day, interpolated linearly between samples.
-
-    Raises
-    ------
-    InputError
-        If the run does not cover the day.
-    """
-    if not run.days[0] <= day <= run.days[-1]:
-        raise InputError(
-            f"{name}: day {day:g} is outside the run, which covers day {run.days[0]:g} to "
-            f"{run.days[-1]:g}"
-        )
-    after = max(1, int(np.searchsorted(run.days, day)))
-    left, right = run.days[after - 1], run.days[after]
-    share = (day - left) / (right - left)
-    values = run[name]
-    return _scalar((1.0 - share) * values[..., after - 1] + share * values[..., after])
-
-
-def days_above(run: Run, name: str, level: float) -> Value:
-    """Days at or above a level, with crossings interpolated linearly between samples.
-
-    >>> from types import SimpleNamespace
-    >>> class Course(SimpleNamespace):
-    ...     def __getitem__(self, name): return self.values
-    >>> tent = Course(days=np.array([0.0, 1.0, 2.0]), values=np.array([0.0, 2.0, 0.0]))
-    >>> days_above(tent, "x", 1.0)
-    1.0
-    """
-    height = run[name] - level
-    left, right, width = height[..., :-1], height[..., 1:], np.diff(run.days)
-    share = np.where((left >= 0) & (right >= 0), 1.0, 0.0)
-    crosses = (left >= 0) != (right >= 0)
-    upper, lower = np.maximum(left, right), np.minimum(left, right)
-    share[crosses] = upper[crosses] / (upper - lower)[crosses]
-    return _scalar(share @ width)
-
-
-def worst_grade(run: Run) -> Value:
-    """The highest CRS grade of the run."""
-    worst = run[GRADE].max(axis=-1)
-    return worst if np.ndim(worst) else int(worst)
-
-
-def vasopressor_days(run: Run) -> Value:
-    """Days at grade 3 or above: a sample's grade holds until the next sample."""
-    needed = run[GRADE][..., :-1] >= VASOPRESSOR_GRADE
-    return _scalar(needed @ np.diff(run.days))
+    day: float | None = None
 
 
 def peak_of(model: Model, name: str) -> Endpoint:
@@ -189,7 +331,7 @@ def level_of(model: Model, name: str, day: float) -> Endpoint:
     """The endpoint: level of a state or quantity on a day."""
     part = model[name]
     return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", part.unit, name,
-                    partial(level_on, name=name, day=day), log=True)  # fmt: skip
+                    partial(level_on, name=name, day=day), log=True, day=day)  # fmt: skip
 
 
 def grade_endpoints() -> tuple[Endpoint, ...]:

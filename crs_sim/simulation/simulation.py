@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..dosing import COLUMNS, HOURS_PER_DAY, Input, Ledger, Scenario, build_timeline, check_days
-from ..errors import RESEARCH_ONLY, InputError, unknown_name
-from ..model import Array, Model, pretty
-from ..solver import Counts, check_method, integrate_timeline, resolve_triggers
+from ..errors import RESEARCH_ONLY, InputError, IntegrationError, unknown_name
+from ..model import Array, Model, no_value, pretty
+from ..solver import Counts, Course, check_method, integrate_timeline, resolve_triggers
 from ..store import json_file
+from .endpoints import Dense
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ class Simulation:
     inputs : tuple of Input, the boluses and infusions given to the solver up to the last day
     ledger : Ledger, every dose given or held up to the last day, and why
     solver : Counts
+    between : Dense, the same run in between its days, from which endpoints are computed
     """
 
     model: Model
@@ -50,6 +52,7 @@ class Simulation:
     inputs: tuple[Input, ...] = field(repr=False)
     ledger: Ledger = field(repr=False)
     solver: Counts
+    between: Dense = field(repr=False)
 
     def __getitem__(self, name: str) -> Array:
         """The course of a state or named quantity, (n_days,).
@@ -62,6 +65,16 @@ class Simulation:
         if name not in self._columns:
             raise unknown_name("state or quantity", name, self._columns, self.model.path)
         return self._columns[name]
+
+    def dense(self, name: str) -> Course:
+        """The whole course of a state or quantity, not only at ``days`` (see `peak`, `auc`, ...).
+
+        Raises
+        ------
+        UnknownNameError
+            With the closest match.
+        """
+        return self.between.dense(name)
 
     @property
     def values(self) -> Mapping[str, float]:
@@ -165,8 +178,27 @@ def simulate(
     until = float(sampled[-1])
     decided, ledger = resolve_triggers(patient, scenario, until=until, method=method, rtol=rtol)
     line, inputs = build_timeline(patient, decided, sampled)
-    states, quantities, counts = integrate_timeline(patient, line, method=method, rtol=rtol)
-    return Simulation(patient, scenario, sampled, states, quantities, inputs, ledger, counts)
+    states, quantities, counts, pieces = integrate_timeline(patient, line, method=method, rtol=rtol)
+    _refuse_no_number(patient, sampled, states, quantities)
+    values = np.array(list(patient.values.values()))
+    between = Dense.of(patient, patient.state_ids, line, pieces, values)
+    return Simulation(
+        patient, scenario, sampled, states, quantities, inputs, ledger, counts, between
+    )
+
+
+def _refuse_no_number(model: Model, days: Array, states: Array, quantities: Array) -> None:
+    """Refuse a quantity that is infinite or no number on some day, as ensembles do."""
+    bad = ~np.isfinite(quantities)
+    if not bad.any():
+        return
+    row = int(bad.any(axis=1).argmax())
+    name = no_value(model, states[row]) or model.quantity_ids[int(bad[row].argmax())]
+    where = f"{model.path}:{model[name].line}" if model.path else model.name
+    raise IntegrationError(
+        f"{where}  {name} is not a finite number on day {days[row]:.6g}, though every state is: "
+        "its formula is outside its domain; check the values of the parameters in it"
+    )
 
 
 def check_rtol(rtol: float) -> None:

@@ -30,10 +30,10 @@ from ..dosing import (
 )
 from ..errors import InputError, IntegrationError
 from ..model import Array, Code, Model, compile_model
-from .kernel import Runs, compile_kernel
-from .ode_solver import Rosenbrock, Setup, solve_ivp
+from .kernel import compile_kernel
+from .ode_solver import NODES, Pieces, Rosenbrock, Setup, solve_ivp
 from .rosenbrock import DONE, MOST_CYCLES, NO_START, NOT_STEADY, WORDS
-from .segment_loop import steady
+from .segment_loop import Runs, steady
 
 METHODS = ("Rosenbrock", "LSODA", "BDF", "Radau")
 COMPILED = "Rosenbrock"
@@ -101,8 +101,10 @@ def segments(line: Timeline, tables: InputTables) -> Iterator[Segment]:
 
 def integrate_timeline(
     model: Model, line: Timeline, *, method: str, rtol: float
-) -> tuple[Array, Array, Counts]:
+) -> tuple[Array, Array, Counts, Pieces]:
     """States (n_days, n_states) and quantities (n_days, n_quantities) at the timeline's days.
+
+    And the courses of all states in between.
 
     Raises
     ------
@@ -112,16 +114,16 @@ def integrate_timeline(
     if method == COMPILED:
         return _compiled(model, line, rtol)
     solver = Solver(model, compile_model(model), method, rtol)
-    states, counts = _plain(solver, line)
+    states, counts, pieces = _plain(solver, line)
     parameters = parameters_at_samples(line, _nominal(model))
-    return states, solver.code.quantities(states, parameters), counts
+    return states, solver.code.quantities(states, parameters), counts, pieces
 
 
 def _nominal(model: Model) -> Array:
     return np.array([p.value for p in model.parameters])
 
 
-def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, Counts]:
+def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, Counts, Pieces]:
     """The whole timeline in one ``solve_ivp``, a segment a step, by the model's kernel."""
     kernel, values = compile_kernel(model), _nominal(model)
     begun = kernel.begun(line, values)
@@ -129,7 +131,8 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
     if begun.status[0] != DONE:
         raise IntegrationError(explain(model, line, values, begun))
     if first == last:
-        return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0)
+        pieces = Pieces.compiled(line, begun.pieces)
+        return begun.states[0], begun.quantities[0], Counts(COMPILED, 0, 0, 0, 0), pieces
     setup = Setup(kernel, values, line=line, rtol=rtol, whole=True)
     solution = solve_ivp(None, (first, last), y, method=Rosenbrock, t_eval=line.days, setup=setup)
     runs = setup.runs[0]
@@ -137,7 +140,7 @@ def _compiled(model: Model, line: Timeline, rtol: float) -> tuple[Array, Array, 
         raise IntegrationError(explain(model, line, values, runs))
     rows = np.searchsorted(np.union1d(line.days, line.edges), line.days)
     counts = Counts(COMPILED, line.n_segments, solution.nfev, solution.njev, solution.nlu)
-    return solution.y.T, runs.quantities[0, rows], counts
+    return solution.y.T, runs.quantities[0, rows], counts, Pieces.compiled(line, runs.pieces)
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,8 @@ class Solver:
     rtol: float
 
 
-def _plain(solver: Solver, line: Timeline) -> tuple[Array, Counts]:
-    """States (n_days, n_states) at the timeline's days."""
+def _plain(solver: Solver, line: Timeline) -> tuple[Array, Counts, Pieces]:
+    """States (n_days, n_states) at the timeline's days, and their courses in between."""
     nominal, n_states = _nominal(solver.model), solver.code.n_states
     tables = input_tables(line, nominal, n_states)
     pieces = list(segments(line, tables))
@@ -160,19 +163,23 @@ def _plain(solver: Solver, line: Timeline) -> tuple[Array, Counts]:
     table[line.days == 0.0] = y
     typical = np.maximum(np.abs(y), largest_doses(line, nominal, n_states))
     counts, k = np.zeros(3, dtype=int), 0
+    steps = {-1: (np.zeros((2, 1)), np.repeat(y[:, None, None], len(NODES), axis=1))}
     cycles = Cycles(solver, y)
     while k < len(pieces):
         segment, (begins, back) = pieces[k], line.marks[:, k]
         y = cycles.start(y, begins, segment.parameters) + tables.bolus[k]
         np.maximum(typical, np.abs(y), out=typical)
         rows = (line.days > segment.first) & (line.days <= segment.last)
-        solved, cost = _solve(solver, segment, y=y, days=line.days[rows], typical=typical)
+        solved, cost, steps[k] = _solve(solver, segment, y=y, days=line.days[rows], typical=typical)
         table[rows] = solved[: rows.sum()]
         y = solved[-1]
         np.maximum(typical, np.abs(solved).max(axis=0), out=typical)
         counts += cost
         k = k + 1 if back == ONWARD or cycles.over(segment, y, typical) else back
-    return table, Counts(solver.method, line.n_segments, *(int(c) for c in counts))
+    ends, nodes = (np.concatenate(parts, axis=-1) for parts in zip(*steps.values(), strict=True))
+    numbers = np.repeat(list(steps), [one.shape[1] for one, _ in steps.values()])
+    cost_of_all = Counts(solver.method, line.n_segments, *(int(c) for c in counts))
+    return table, cost_of_all, Pieces.of(line, ends, numbers, nodes)
 
 
 class Cycles:
@@ -246,8 +253,8 @@ def largest_doses(line: Timeline, nominal: Array, n_states: int) -> Array:
 
 def _solve(
     solver: Solver, segment: Segment, *, y: Array, days: Array, typical: Array
-) -> tuple[Array, tuple[int, int, int]]:
-    """One segment: states at its sample days and, last, at its end."""
+) -> tuple[Array, tuple[int, int, int], tuple[Array, Array]]:
+    """One segment: states at its sample days and, last, at its end; its steps (see `Pieces`)."""
     rates = Rates(solver.code, segment)
     span, rtol = (segment.first, segment.last), solver.rtol
     try:
@@ -257,13 +264,18 @@ def _solve(
             warnings.simplefilter("always")
             solution = solve_ivp(
                 rates, span, y, method=solver.method, rtol=rtol, atol=atol, jac=rates.jacobian,
-                t_eval=np.unique(np.append(days, segment.last)),
+                t_eval=np.unique(np.append(days, segment.last)), dense_output=True,
             )  # fmt: skip
     except (BrokenRateError, ValueError) as broken:
         fail(solver.model, rates, str(broken))
     if not solution.success or not np.all(np.isfinite(solution.y)):
         fail(solver.model, rates, str(warned[-1].message) if warned else solution.message)
-    return solution.y.T, (solution.nfev, solution.njev, solution.nlu)
+    times = np.asarray(solution.sol.ts)
+    ends = np.array([times[:-1], times[1:]])
+    points = ends[0] + NODES[:, None] * (ends[1] - ends[0])
+    nodes = solution.sol(points.ravel()).reshape(len(y), len(NODES), -1)
+    cost = (solution.nfev, solution.njev, solution.nlu)
+    return solution.y.T, cost, (ends, nodes)
 
 
 class Rates:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,13 @@ from .rosenbrock import (
     DAY,
     DONE,
     ENTRIES,
+    HEAD,
     LANES,
     MOVING,
     NL,
+    NODES,
     OTHER_ORDER,
+    PIECES,
     REJECTED,
     RTOL,
     SEGMENT,
@@ -48,7 +51,7 @@ from .rosenbrock import (
     USED,
     WORK,
 )
-from .segment_loop import ARGUMENTS, Members, Plan, Room, Tables, kinds
+from .segment_loop import ARGUMENTS, Members, Plan, Room, Runs, Tables, gathered, kinds
 
 MADE_OF = ("solver/rosenbrock", "solver/simd_code", "solver/machine_code")
 """The modules that determine what is compiled for a model, beside those of the plain code."""
@@ -57,6 +60,8 @@ LOOP_MADE_OF = ("dosing/event_times", *(f"solver/{name}" for name in (
 """The modules that determine the step loop."""
 MOST_KEPT = 100_000
 """Steps stored for a replay."""
+PIECES_AT_FIRST = 4096
+"""Steps for which there is room at first where courses between samples are kept."""
 
 KNOWN: dict[str, Kernel] = {}
 """Kernels of this process by key."""
@@ -103,34 +108,15 @@ class Loop:
         assert status == 0
 
 
-@dataclass(frozen=True)
-class Runs:
-    """The results of many runs of one timeline.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """How some runs are to be made: see `Kernel.run` and `Kernel.replay`."""
 
-    Parameters
-    ----------
-    states : (n_runs, n_days, n_states); from the day a run failed on, NaN
-    quantities : (n_runs, n_days, n_quantities)
-    final : (n_runs, n_states) where each run ended, or failed
-    status : (n_runs,) one of `rosenbrock.WORDS`; 0 for success
-    reached : (n_runs,) last day reached
-    segment : (n_runs,) last segment started
-    accepted, rejected : (n_runs,) steps
-    steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
-        state was reached
-    moving : (n_runs,) the state that moved most in the last cycle before a steady state
-    """
-
-    states: Array
-    quantities: Array
-    final: Array
-    status: Indices
-    reached: Array
-    segment: Indices
-    accepted: Indices
-    rejected: Indices
-    steps: Array
-    moving: Indices
+    rtol: float = 0.0
+    start: Array | None = None
+    steps: Array = field(default_factory=lambda: np.empty(0))
+    watched: tuple[int, ...] = ()
+    following: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +130,9 @@ class Kernel:
     n_quantities: int
 
     def run(
-        self, line: Timeline, values: Array, *, rtol: float = 1e-6, start: Array | None = None
-    ) -> Runs:
+        self, line: Timeline, values: Array, *, rtol: float = 1e-6, start: Array | None = None,
+        watched: Sequence[int] = (),
+    ) -> Runs:  # fmt: skip
         """Run a timeline for many parameter vectors, four at a time, with error control.
 
         Parameters
@@ -154,37 +141,42 @@ class Kernel:
         values : (n_runs, n_parameters)
         rtol : float
         start : (n_runs, n_states), instead of the model's initial states
+        watched : indices of the states whose courses between the samples are kept
 
         A failed run does not affect the three beside it: failed ones are run again on their own.
         """
         parts = []
         for rows in _together(line, values):
             begin = None if start is None else start[rows]
-            parts.append((rows, self._run(line.at(values[rows[0]]), values[rows], rtol, begin)))
-        return _gathered(parts)
+            asked = Asked(rtol, begin, np.empty(MOST_KEPT), tuple(watched))
+            parts.append((rows, self._run(line.at(values[rows[0]]), values[rows], asked)))
+        return gathered(parts)
 
-    def _run(self, line: Timeline, values: Array, rtol: float, start: Array | None) -> Runs:
-        runs = self._call(line, values, rtol=rtol, start=start, steps=np.empty(MOST_KEPT))
+    def _run(self, line: Timeline, values: Array, asked: Asked) -> Runs:
+        runs, start = self._call(line, values, asked), asked.start
         failed = np.flatnonzero(runs.status != DONE)
         if len(values) == 1 or len(failed) == 0:
             return runs
         for i in failed:
             one = slice(i, i + 1)
             begin = None if start is None else start[one]
-            steps = np.empty(MOST_KEPT)
-            alone = self._call(line, values[one], rtol=rtol, start=begin, steps=steps)
+            own = replace(asked, start=begin, steps=np.empty(MOST_KEPT))
+            alone = self._call(line, values[one], own)
             for name in ("states", "quantities", "final", "status", "reached", "segment", "moving"):
                 getattr(runs, name)[one] = getattr(alone, name)
+            runs.pieces[one] = alone.pieces
         return runs
 
     def begun(self, line: Timeline, values: Array) -> Runs:
         """Day 0 alone, before any dose: the model's initial states for values (n_parameters,)."""
         first = replace(line, edges=line.edges[:1])
-        return self._call(first.sampled(line.edges[:1]), values[None], steps=np.empty(0))
+        every = Asked(watched=tuple(range(self.n_states)))
+        return self._call(first.sampled(line.edges[:1]), values[None], every, most=1)
 
     def replay(
-        self, line: Timeline, values: Array, steps: Array, *, start: Array | None = None
-    ) -> Runs:
+        self, line: Timeline, values: Array, steps: Array, *, start: Array | None = None,
+        watched: Sequence[int] = (),
+    ) -> Runs:  # fmt: skip
         """Run a timeline over the steps of another run (`Runs.steps`), without error control.
 
         With the same steps the outcome depends smoothly on the parameters: a difference between
@@ -197,42 +189,53 @@ class Kernel:
             follow = steps if other is line else line.carried(steps, other)
             begin = None if start is None else start[rows]
             taken = np.empty(0) if follow is None else follow
-            runs = self._call(other, values[rows], start=begin, steps=taken, following=True)
+            asked = Asked(0.0, begin, taken, tuple(watched), following=True)
+            runs = self._call(other, values[rows], asked)
             if follow is None:
                 runs.status[:] = OTHER_ORDER
             parts.append((rows, runs))
-        return _gathered(parts)
+        return gathered(parts)
 
     def _call(
-        self, line: Timeline, values: Array, *, rtol: float = 0.0, start: Array | None = None,
-        steps: Array, following: bool = False,
-    ) -> Runs:  # fmt: skip
+        self, line: Timeline, values: Array, asked: Asked, most: int = PIECES_AT_FIRST
+    ) -> Runs:
         given = np.array([line.given.first, line.given.after, line.given.state])
         plan = Plan(
             line.edges, line.marks, line.days, line.version, line.version_at, given,
-            line.given.duration,
+            line.given.duration, np.array(asked.watched, dtype=np.int64),
         )  # fmt: skip
+        start, steps = asked.start, asked.steps
         own = np.zeros((0, self.n_states)) if start is None else np.ascontiguousarray(start)
         members = Members(parameter_versions(line, values), amounts(line, values), own)
-        tables = self._tables(len(values), len(line.days), rtol, steps)
+        tables = self._tables((len(values), len(line.days), most), asked)
         row = self.model[NL]
         room = Room(self.model, np.zeros(self.model[WORK]), np.zeros(row), np.zeros(row))
-        self.loop(plan, members, tables=tables, room=room, following=following)
+        self.loop(plan, members, tables=tables, room=room, following=asked.following)
         leader = np.arange(len(values)) // LANES * LANES  # four runs share their steps
         counts, clock = tables.counts[leader], tables.clock[leader]
+        longest = int(counts[:, PIECES].max(initial=0))
+        if asked.watched and longest > most:
+            return self._call(line, values, asked, longest)
+        pieces = [
+            tables.pieces[i // LANES, :n, :, i % LANES].T for i, n in enumerate(counts[:, PIECES])
+        ]
         return Runs(
             tables.states, tables.named, tables.final, counts[:, STATUS], clock[:, DAY],
             counts[:, SEGMENT], counts[:, USED], counts[:, REJECTED], steps[: counts[0, USED]],
-            counts[:, MOVING],
+            counts[:, MOVING], pieces,
         )  # fmt: skip
 
-    def _tables(self, n_runs: int, n_days: int, rtol: float, steps: Array) -> Tables:
-        """Empty tables, for the loop to fill."""
+    def _tables(self, shape: tuple[int, int, int], asked: Asked) -> Tables:
+        """Empty tables for this many runs, days and pieces, for the loop to fill."""
+        n_runs, n_days, n_pieces = shape
         counts, clock = np.zeros((n_runs, ENTRIES), dtype=np.int64), np.zeros((n_runs, 2))
-        clock[:, RTOL] = rtol
+        clock[:, RTOL] = asked.rtol
         states = np.full((n_runs, n_days, self.n_states), np.nan)
         named = np.full((n_runs, n_days, self.n_quantities), np.nan)
-        return Tables(states, named, np.zeros((n_runs, self.n_states)), steps, counts, clock)
+        groups, rows = -(-n_runs // LANES), HEAD + NODES * len(asked.watched)
+        pieces = np.empty((groups, n_pieces if asked.watched else 0, rows, LANES))
+        final = np.zeros((n_runs, self.n_states))
+        return Tables(states, named, final, asked.steps, counts, clock, pieces)
 
 
 def _together(line: Timeline, values: Array) -> list[Indices]:
@@ -242,19 +245,6 @@ def _together(line: Timeline, values: Array) -> list[Indices]:
     _, which = np.unique(values[:, line.moving], axis=0, return_inverse=True)
     kinds = dict.fromkeys(which.ravel().tolist())
     return [np.flatnonzero(which.ravel() == kind) for kind in kinds]
-
-
-def _gathered(parts: list[tuple[Indices, Runs]]) -> Runs:
-    """Runs of several cuts of a timeline as one, in the order of their rows; steps of the first."""
-    if len(parts) == 1:
-        return parts[0][1]
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    columns = {
-        name: np.concatenate([getattr(runs, name) for _, runs in parts])[order]
-        for name in Runs.__dataclass_fields__
-        if name != "steps"
-    }
-    return Runs(**columns, steps=parts[0][1].steps)
 
 
 def compile_kernel(model: Model, say: Callable[[str], None] | None = None) -> Kernel:
@@ -386,13 +376,14 @@ def gradient(
 
 def side_by_side(
     kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], steps: Array,
-    log_step: float = LOG_STEP,
+    log_step: float = LOG_STEP, watched: Sequence[int] = (),
 ) -> Runs:  # fmt: skip
     """A run over its own steps again (`Runs.steps`), once for each free parameter, varied.
 
     With unchanged parameters it would be the same to the last bit: the run itself is the reference.
-    Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm.
+    Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm,
+    ``watched`` as of `Kernel.run`.
     """
     table = np.tile(values, (len(free), 1))
     table[range(len(free)), list(free)] *= np.exp(log_step)
-    return kernel.replay(line, table, steps)
+    return kernel.replay(line, table, steps, watched=watched)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
@@ -159,6 +159,17 @@ class Memory:
         self.builder.store(value.value, self._place(row), align=8)
 
 
+def of_vectors(function: Callable[..., Vector]) -> Callable[..., Vector]:
+    """A function of vectors that takes numbers beside them."""
+
+    @wraps(function)
+    def called(*arguments: Vector | float) -> Vector:
+        beside = next(a for a in arguments if isinstance(a, Vector))
+        return function(*(beside.like(a) for a in arguments))
+
+    return called
+
+
 def square(x: Vector) -> Vector:
     """x times x."""
     return x * x
@@ -191,7 +202,8 @@ def polynomial(terms: Sequence[float], x: Vector) -> Vector:
 
 
 def exp(x: Vector) -> Vector:
-    """e^x within 2 ulp: x = k ln 2 + r, Taylor to r^13; held at its values at -708 and 709."""
+    """e^x within 2 ulp: x = k ln 2 + r, Taylor to r^13; held below -708, infinite above 709."""
+    given = x
     x = choose(x, "<", -708.0, -708.0, x)
     x = choose(x, ">", 709.0, 709.0, x)
     shifted = x * 1.4426950408889634 + 6755399441055744.0
@@ -200,7 +212,8 @@ def exp(x: Vector) -> Vector:
     p = polynomial(EXP_TERMS, r)
     builder = x.builder
     exponent = builder.add(shifted.integer(), ir.Constant(WHOLE, [1023] * LANES))
-    return p * x.from_integer(builder.shl(exponent, ir.Constant(WHOLE, [52] * LANES)))
+    value = p * x.from_integer(builder.shl(exponent, ir.Constant(WHOLE, [52] * LANES)))
+    return choose(given, ">", 709.0, math.inf, value)
 
 
 def log(x: Vector) -> Vector:
@@ -221,24 +234,24 @@ def log(x: Vector) -> Vector:
     return choose(x, "==", 0.0, -math.inf, value)
 
 
-def hill(x: Vector, K: Vector | float, n: Vector | float) -> Vector:
+@of_vectors
+def hill(x: Vector, K: Vector, n: Vector) -> Vector:
     """As `crs_sim.model.hill`."""
-    z = exp(n * log(x / K))
-    return choose(x, ">", 0.0, z / (1.0 + z), 0.0)
+    return choose(x, "<=", 0.0, 0.0, 1.0 / (1.0 + exp(n * log(K / x))))
 
 
-def hill_slope(x: Vector, K: Vector | float, n: Vector | float, h: Vector) -> Vector:
+@of_vectors
+def hill_slope(x: Vector, K: Vector, n: Vector, h: Vector) -> Vector:
     """As `crs_sim.model.hill_slope`."""
-    at_zero = choose(x.like(n), "==", 1.0, 1.0 / x.like(K), 0.0)
+    at_zero = choose(n, "==", 1.0, 1.0 / K, 0.0)
     at_zero = choose(x, "==", 0.0, at_zero, 0.0)
-    return choose(x, ">", 0.0, n * h * (1.0 - h) / x, at_zero)
+    return choose(x, "<=", 0.0, at_zero, n * h * (1.0 - h) / x)
 
 
-def log_ratio(x: Vector | float, K: Vector | float) -> Vector | float:
+@of_vectors
+def log_ratio(x: Vector, K: Vector) -> Vector:
     """As `crs_sim.model.log_ratio`."""
-    ratio = x / K
-    assert isinstance(ratio, Vector)
-    return choose(ratio.like(x), ">", 0.0, log(ratio), 0.0)
+    return choose(x, "<=", 0.0, 0.0, log(x / K))
 
 
 def positive(x: Vector) -> Vector:
@@ -246,20 +259,31 @@ def positive(x: Vector) -> Vector:
     return choose(x, "<", 0.0, 0.0, x)
 
 
-def power(x: Vector, n: Vector | float) -> Vector:
-    """As `crs_sim.model.power`, but 0 wherever x < 0 (n > 0), even for a whole n."""
-    exponent = x.like(n)
-    at_zero = choose(exponent, ">", 0.0, 0.0, choose(exponent, "==", 0.0, 1.0, math.inf))
-    return choose(x, ">", 0.0, exp(n * log(x)), at_zero)
+def _whole(x: Vector) -> Vector:
+    """The nearest whole number, of numbers below 2^51."""
+    return (x + 6755399441055744.0) - 6755399441055744.0
 
 
-def power_slope(x: Vector, n: Vector | float, value: Vector) -> Vector:
-    """As `crs_sim.model.power_slope`, but of the `power` above."""
-    at_zero = choose(x.like(n), "==", 1.0, 1.0, 0.0)
-    return choose(x, ">", 0.0, n * value / x, at_zero)
+@of_vectors
+def power(x: Vector, n: Vector) -> Vector:
+    """As `crs_sim.model.power`."""
+    at_zero = choose(n, ">", 0.0, 0.0, choose(n, "==", 0.0, 1.0, math.inf))
+    size = exp(n * log(magnitude(x)))
+    half = n * 0.5
+    signed = choose(_whole(half), "==", half, size, -size)
+    below = choose(_whole(n), "==", n, signed, 0.0)
+    return choose(x, "==", 0.0, at_zero, choose(x, "<", 0.0, below, size))
 
 
-def reached(x: Vector, level: Vector | float) -> Vector:
+@of_vectors
+def power_slope(x: Vector, n: Vector, value: Vector) -> Vector:
+    """As `crs_sim.model.power_slope`."""
+    at_zero = choose(n, "==", 1.0, 1.0, 0.0)
+    return choose(x, "==", 0.0, at_zero, n * value / x)
+
+
+@of_vectors
+def reached(x: Vector, level: Vector) -> Vector:
     """As `crs_sim.model.reached`."""
     return choose(x, ">=", level, 1.0, 0.0)
 

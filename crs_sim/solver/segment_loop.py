@@ -7,10 +7,13 @@ repetition to the next. `crs_sim.solver.step_loop` compiles these loops too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple, get_type_hints
 
+import numpy as np
+
 from ..dosing import APART, CYCLE, JOIN, RESET
-from ..model import Array
+from ..model import Array, Indices
 from .rosenbrock import (
     CONSTANTS,
     DONE,
@@ -21,10 +24,12 @@ from .rosenbrock import (
     LANES,
     MOST_CYCLES,
     MOVING,
+    NEW,
     NL,
     NO_START,
     NOT_STEADY,
     NOW,
+    PIECES,
     QUANTITIES,
     ROW,
     RTOL,
@@ -43,6 +48,7 @@ from .rosenbrock import (
     ease,
     finite,
     fraction,
+    note_piece,
     write_down,
 )
 
@@ -61,6 +67,8 @@ class Kind(NamedTuple):
 Floats = Annotated[Array, Kind("float64", 1)]
 FloatTable = Annotated[Array, Kind("float64", 2)]
 FloatBlock = Annotated[Array, Kind("float64", 3)]
+FloatBlocks = Annotated[Array, Kind("float64", 4)]
+Integers = Annotated[Counters, Kind("int64", 1)]
 IntegerTable = Annotated[Counters, Kind("int64", 2)]
 BareFloats = Annotated[Array, Kind("float64", 1, bare=True)]
 BareIntegers = Annotated[Counters, Kind("int64", 1, bare=True)]
@@ -73,7 +81,8 @@ class Plan(NamedTuple):
     """What happens in a run, and when: the same for all runs (see `crs_sim.dosing.Timeline`).
 
     ``given`` (3, n_inputs) holds, for each input, the segment that starts with it, the first
-    segment without it, and the state it enters; ``duration`` (n_inputs,) its days.
+    segment without it, and the state it enters; ``duration`` (n_inputs,) its days. ``watched``
+    (n_watched,) are the states whose courses between the samples are kept.
     """
 
     edges: Floats
@@ -83,6 +92,7 @@ class Plan(NamedTuple):
     version_at: BareIntegers
     given: IntegerTable
     duration: BareFloats
+    watched: Integers
 
 
 class Members(NamedTuple):
@@ -100,10 +110,10 @@ class Members(NamedTuple):
 class Tables(NamedTuple):
     """The results of many runs.
 
-    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities) and ``final``
-    (n_runs, n_states), where each run ended, are filled. ``steps``, and the rows of ``counts`` and
-    ``clock``, one a run, are those of `crs_sim.solver.Record`; of each four runs that share
-    their steps, only the first run's rows are used.
+    ``states`` (n_runs, n_days, n_states), ``named`` (n_runs, n_days, n_quantities), ``final``
+    (n_runs, n_states), where each run ended, and ``pieces`` are filled. ``steps``, ``pieces``, and
+    the rows of ``counts`` and ``clock``, one a run, are those of `crs_sim.solver.Record`; of each
+    four runs that share their steps, only the first run's rows of the last two are used.
     """
 
     states: FloatBlock
@@ -112,6 +122,64 @@ class Tables(NamedTuple):
     steps: Floats
     counts: IntegerTable
     clock: FloatTable
+    pieces: FloatBlocks
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The results of many runs of one timeline.
+
+    Parameters
+    ----------
+    states : (n_runs, n_days, n_states); from the day a run failed on, NaN
+    quantities : (n_runs, n_days, n_quantities)
+    final : (n_runs, n_states) where each run ended, or failed
+    status : (n_runs,) one of `rosenbrock.WORDS`; 0 for success
+    reached : (n_runs,) last day reached
+    segment : (n_runs,) last segment started
+    accepted, rejected : (n_runs,) steps
+    steps : sizes of the accepted steps of the first run, for `Kernel.replay`; 0 where a steady
+        state was reached
+    moving : (n_runs,) the state that moved most in the last cycle before a steady state
+    pieces : for each run the courses of the states that were watched, (HEAD + NODES *
+        n_watched, n_pieces), a column for each step (see `rosenbrock.HEAD`), on the clock
+    """
+
+    states: Array
+    quantities: Array
+    final: Array
+    status: Indices
+    reached: Array
+    segment: Indices
+    accepted: Indices
+    rejected: Indices
+    steps: Array
+    moving: Indices
+    pieces: list[Array] = field(default_factory=list)
+
+    def of(self, rows: Indices) -> Runs:
+        """Some of the runs."""
+        taken = {
+            name: getattr(self, name)[rows]
+            for name in self.__dataclass_fields__
+            if name not in ("steps", "pieces")
+        }
+        return Runs(**taken, steps=self.steps, pieces=[self.pieces[i] for i in rows])
+
+
+def gathered(parts: list[tuple[Indices, Runs]]) -> Runs:
+    """Runs of several cuts of a timeline as one, in the order of their rows; steps of the first."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = {
+        name: np.concatenate([getattr(runs, name) for _, runs in parts])[order]
+        for name in Runs.__dataclass_fields__
+        if name not in ("steps", "pieces")
+    }
+    pieces = [piece for _, runs in parts for piece in runs.pieces]
+    kept = [pieces[k] for k in order] if pieces else []
+    return Runs(**columns, steps=parts[0][1].steps, pieces=kept)
 
 
 class Room(NamedTuple):
@@ -275,7 +343,12 @@ def run_four(plan: Plan, members: Members, room: Room, record: Record) -> int:
     clear(m, w)
     load_parameters(m, w, parameters, group, version[0])
     status = initialize(m, w, edges[0], plan.given, members, record)
-    segment, row, cycles, change = 0, 0, 0, HUGE
+    counts[SEGMENT] = -1
+    for q in range(m[NL]):
+        w[m[NEW] + q] = w[m[NOW] + q]
+    note_piece(m, w, edges[0], edges[0], record)  # the states before any dose
+    counts[SEGMENT] = 0
+    segment, row, piece, cycles, change = 0, 0, 0, 0, HUGE
     while status == DONE and segment < len(edges) - 1:
         counts[SEGMENT] = segment
         if version[segment + 1] != version[segment]:
@@ -285,7 +358,8 @@ def run_four(plan: Plan, members: Members, room: Room, record: Record) -> int:
         if marks[0, segment] & CYCLE:
             keep(m, w, room.before)
             row = counts[ROW] if cycles == 0 else row
-            counts[ROW] = row
+            piece = counts[PIECES] if cycles == 0 else piece
+            counts[ROW], counts[PIECES] = row, piece
         apply_doses(m, w, segment, plan, members.amount, group)
         status = advance(m, w, edges[segment], edges[segment + 1], record)
         back = marks[1, segment]
@@ -308,7 +382,10 @@ def run_many(plan: Plan, members: Members, tables: Tables, room: Room, following
     parameters, final, m, w = members.parameters, tables.final, room.m, room.w
     for group in range(0, len(parameters), LANES):
         counts, clock = tables.counts[group], tables.clock[group]
-        record = Record(group, plan.days, tables.states, counts, clock, tables.steps, following)
+        record = Record(
+            group, plan.days, tables.states, counts, clock, tables.steps, following, plan.watched,
+            tables.pieces[group // LANES],
+        )  # fmt: skip
         counts[STATUS] = run_four(plan, members, room, record)
         for lane in range(min(LANES, len(final) - group)):
             for q in range(final.shape[1]):

@@ -37,6 +37,7 @@ DRIVERS = (
     rosenbrock.worst_error,
     rosenbrock.write_down,
     rosenbrock.sample,
+    rosenbrock.note_piece,
     rosenbrock.first_step,
     rosenbrock.next_step,
     rosenbrock.finite,

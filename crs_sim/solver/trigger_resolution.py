@@ -176,7 +176,7 @@ class SciPyRunner:
         """Simulate it."""
         decided = replace(self.rules.decided(self.rules.opened), doses=Schedule(interval.doses))
         line, _ = build_timeline(self.model, decided, days)
-        states, quantities, _ = integrate_timeline(
+        states, quantities, *_ = integrate_timeline(
             self.model, line, method=self.method, rtol=self.rtol
         )
         columns = [self.model.course_ids.index(name) for name in self.rules.watched]

@@ -44,6 +44,7 @@ from .tables import (
     column_comments as column_comments,
     moment as moment,
     number as number,
+    number_or_text as number_or_text,
     read_table as read_table,
     read_toml as read_toml,
 )
@@ -52,6 +53,7 @@ from .workbook import (
     check_sheets as check_sheets,
     has_sheet as has_sheet,
     is_sheet as is_sheet,
+    is_there as is_there,
     is_workbook as is_workbook,
     place as place,
     read_cells as read_cells,

@@ -194,9 +194,12 @@ def fingerprint(*parts: str) -> str:
 
 @lru_cache(maxsize=8)
 def source_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
-    """Twelve hex digits that change with these modules' source or the libraries' versions."""
-    here = PACKAGE
-    texts = [(here / f"{name}.py").read_text(encoding="utf-8") for name in modules]
+    """Twelve hex digits that change with these modules' source or the libraries' versions.
+
+    A name with an ending is that of another file they read.
+    """
+    files = [PACKAGE / (name if "." in name else f"{name}.py") for name in modules]
+    texts = [path.read_text(encoding="utf-8") for path in files]
     return fingerprint(*texts, *(version(name) for name in libraries), platform.python_version())
 
 

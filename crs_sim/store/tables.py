@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -26,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import CrsSimError, FileError, unknown_name, with_location
+from ..errors import CrsSimError, FileError, Mistakes, unknown_name, with_location
 from .workbook import cells_by_column, file_text, header_and_rows, place
 
 column = Field
@@ -81,6 +82,14 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite")
     return value
+
+
+def number_or_text(text: str) -> float | str:
+    """A cell as a number if it is one, so that 7, 7.0 and 007 are the same."""
+    try:
+        return number(text)
+    except ValueError:
+        return text
 
 
 def _hint(text: str) -> str:
@@ -221,8 +230,13 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
     return cells
 
 
-def checked(record: type[R], content: Mapping[str, Any], path: Path, row: int = 0) -> R:
+def checked(
+    record: type[R], content: Mapping[str, Any], path: Path, row: int = 0,
+    *, named: Mapping[str, str] = MappingProxyType({}),
+) -> R:  # fmt: skip
     """One row of a table, or the content of a TOML file, as a checked record.
+
+    ``named`` are the names of columns in the file, where they differ from the record's.
 
     Raises
     ------
@@ -234,17 +248,25 @@ def checked(record: type[R], content: Mapping[str, Any], path: Path, row: int = 
     except ValidationError as error:
         # a misspelt key first: it may be why another one is missing
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _error(record, found[0], path, row) from None
+        mistakes = Mistakes(
+            [_error(record, e, path, row, named) for e in (found if row else found[:1])]
+        )
+    mistakes.report()
+    raise AssertionError("a validation error has at least one mistake")
 
 
-def _error(record: type[Record], error: Any, path: Path, row: int) -> CrsSimError:
+def _error(
+    record: type[Record], error: Any, path: Path, row: int, named: Mapping[str, str]
+) -> CrsSimError:
     """A pydantic error as one of this package's, with its location."""
     cause = error.get("ctx", {}).get("error")
     keys = list(error["loc"])
     if isinstance(cause, CellError):
         keys.append(cause.column)
     keys = keys[:1] if row else keys
-    where = place(path, row, str(keys[0])) if row else place(path, key=_key(keys))
+    name = str(keys[0]) if keys else ""
+    col = f"{named[name]} ({name})" if named.get(name, name) != name else name
+    where = place(path, row, col) if row else place(path, key=_key(keys))
     known = _fields_at(record, keys)
     if error["type"] == "extra_forbidden":
         return with_location(where, unknown_name("key", str(keys[-1]), known))

@@ -13,9 +13,9 @@ import codecs
 import csv
 import io
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ UNSUPPORTED = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 """Other spreadsheet formats, rejected with advice."""
 COMMENT = "#"
 """A sheet whose name, or a row whose first cell, begins with this is not read."""
+LIKE = 0.8  # of 0 to 1, of two names
+TABLES = (".csv", ".tsv", ".txt", ".tab", ".dat", ".xls", ".xlsx", ".xlsm", ".ods", ".gz", ".zip")
+"""Endings of files that may hold a table."""
 NARROW, WIDE = 14, 60
 GREY, BLACK = "00777777", "00000000"
 
@@ -51,6 +54,38 @@ def is_sheet(path: Path) -> bool:
 def has_sheet(path: Path) -> bool:
     """Whether the workbook has that sheet."""
     return path.name in _open(path.parent, values=True).sheetnames
+
+
+def is_there(path: Path) -> bool:
+    """Whether a table is there, as a file or a sheet.
+
+    Raises
+    ------
+    FileError
+        If it is a link to nothing; or if it is not there, but a file of a similar name is, which
+        would be passed over.
+    """
+    if is_sheet(path):
+        return has_sheet(path)
+    if path.exists():
+        return True
+    if path.is_symlink():
+        raise FileError(f"{place(path)}: is a link to nothing; correct the link, or remove it")
+    near = [name for name in sorted(p.name for p in path.parent.iterdir()) if _alike(name, path)]
+    if near:
+        raise FileError(
+            f"{place(path)}: does not exist, but {near[0]!r} does; save it as {path.name}, or "
+            "rename or remove it"
+        )
+    return False
+
+
+def _alike(name: str, path: Path) -> bool:
+    """Whether a file's name is that of this table misspelt, longer, or with another ending."""
+    stem = Path(name.lower()).name.partition(".")[0]
+    likeness = SequenceMatcher(None, stem, path.stem).ratio()
+    table = Path(name).suffix.lower() in TABLES
+    return (likeness > LIKE and (table or stem == path.stem)) or (table and path.stem in stem)
 
 
 def check_sheets(path: Path, known: Iterable[str]) -> None:
@@ -79,6 +114,8 @@ def sheet_rows(path: Path) -> list[tuple[int, list[str]]]:
         For merged cells, an error value, or a formula whose value was not saved.
     """
     values, formulas = (_open(path.parent, values=v)[path.name] for v in (True, False))
+    if not hasattr(values, "rows"):
+        raise FileError(f"{_place(path)}: is a chart, not a table")
     if formulas.merged_cells.ranges:
         first = min(merged.coord for merged in formulas.merged_cells.ranges)
         raise FileError(f"{_place(path)}: cells {first} are merged; unmerge them")
@@ -116,19 +153,23 @@ def workbook_bytes(sheets: Mapping[str, Iterable[list[str]]]) -> bytes:
 
 
 def _open(path: Path, *, values: bool) -> Any:
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
+    from openpyxl.reader.excel import ExcelReader
 
     try:
-        with path.open("rb") as file:
-            return load_workbook(io.BytesIO(file.read()), data_only=values)
+        reader = ExcelReader(io.BytesIO(path.read_bytes()), data_only=values)
+        reader.read()
+        listed = [sheet.name for sheet in reader.parser.sheets]
     except OSError as error:
         raise FileError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError):
+    except Exception:  # openpyxl raises many exception types for a damaged file
         raise FileError(
             f"{path.name}: is not a readable Excel workbook; open it in a spreadsheet and "
             f"save it again as {SUFFIX}, without a password"
         ) from None
+    for name in listed:
+        if name not in reader.wb.sheetnames:  # openpyxl leaves out what it does not find
+            raise FileError(f"{path.name}, sheet {name}: is damaged; save the workbook again")
+    return reader.wb
 
 
 def _text(path: Path, cell: Any, written: Any) -> str:
@@ -161,6 +202,7 @@ def _place(path: Path) -> str:
 
 
 COMMENT_LINE = re.compile(r'\s*"?\s*#')
+HASHED_HEADER = re.compile(r'\s*"?#\s*"?ID"?\s*[,;\t]', re.IGNORECASE)
 
 
 def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
@@ -179,20 +221,76 @@ def place(path: Path, row: int = 0, column: str = "", key: str = "") -> str:
 
 
 def read_cells(path: Path) -> tuple[int, list[str], tuple[tuple[int, dict[str, str]], ...]]:
-    """A comma-separated file of any columns: the header's row, the columns, the cells by row.
+    """A file of any columns: the header's row, the columns, the cells by row.
 
-    Rows are recognised as in `read_table`; empty cells are left out.
+    Rows are recognised as in `read_table`; empty cells are left out. Columns may also be separated
+    by semicolons or tabs, then with decimal commas if all numbers have them; the header may begin
+    with ``#ID``.
 
     Raises
     ------
     FileError
         Naming file and row.
     """
-    row, header, rows = header_and_rows(path)
+    if is_sheet(path):
+        row, header, rows = header_and_rows(path)
+    else:
+        text = _named_header(file_text(path))
+        separator = _separator(text)
+        cells = _csv_rows(path, text, separator)
+        if separator != ",":
+            cells = _decimal_points(path, list(cells))
+        row, header, rows = _header_and_rows(path, cells)
     table = tuple((n, cells_by_column(path, n, header, cells)) for n, cells in rows)
     if not table:
         raise FileError(f"{place(path)}: has a header but no rows")
     return row, [name for name in header if name], table
+
+
+def _named_header(text: str) -> str:
+    """The text, without the sign of a comment before a header that begins with ``#ID``."""
+    lines = text.splitlines(keepends=True)
+    for k, line in enumerate(lines):
+        if HASHED_HEADER.match(line):
+            return "".join([*lines[:k], line.replace(COMMENT, "", 1), *lines[k + 1 :]])
+        if line.strip() and not COMMENT_LINE.match(line):
+            break
+    return text
+
+
+def _separator(text: str) -> str:
+    """What separates the columns: of comma, semicolon and tab the most frequent in the header."""
+    lines = (li for li in text.splitlines() if li.strip() and not COMMENT_LINE.match(li))
+    header = next(lines, "")
+    return max(",;\t", key=header.count)
+
+
+def _decimal_points(
+    path: Path, rows: list[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a file without commas between columns, its numbers with decimal points.
+
+    Refused if numbers have commas and points, or if all might be thousands: 21.033, 3,000.
+    """
+    signs: dict[str, list[tuple[int, str]]] = {
+        sign: [(row, cell) for row, cells in rows for cell in cells
+               if re.fullmatch(rf"[+-]?\d*[{sign}]\d+([eE][+-]?\d+)?", cell)] for sign in ",."
+    }  # fmt: skip
+    if signs[","] and signs["."]:
+        (row, comma), (other, point) = signs[","][0], signs["."][0]
+        raise FileError(
+            f"{place(path, row)}: {comma!r} has a comma, and {point!r} in row {other} a point; "
+            "write all numbers in one way"
+        )
+    for found in signs.values():
+        if found and all(re.fullmatch(r"[+-]?[1-9]\d{0,2}[,.]\d{3}", cell) for _, cell in found):
+            raise FileError(
+                f"{place(path, found[0][0])}: {found[0][1]!r} may be a decimal number or "
+                "thousands; save the file with commas between columns and points in numbers"
+            )
+    decimal = {cell for _, cell in signs[","]}
+    for row, cells in rows:
+        yield row, [cell.replace(",", ".") if cell in decimal else cell for cell in cells]
 
 
 def file_text(path: Path) -> str:
@@ -216,10 +314,10 @@ def file_text(path: Path) -> str:
     return text
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path, text: str, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Row number and stripped cells of every row that is neither blank nor a comment."""
     lines = ("\n" if COMMENT_LINE.match(line) else line for line in io.StringIO(text, newline=""))
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     row = 0
     try:
         for row, cells in enumerate(reader, start=1):
@@ -235,6 +333,12 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def header_and_rows(path: Path) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """The header's row number, the columns, and the rows below."""
     rows = iter(sheet_rows(path)) if is_sheet(path) else _csv_rows(path, file_text(path))
+    return _header_and_rows(path, rows)
+
+
+def _header_and_rows(
+    path: Path, rows: Iterator[tuple[int, list[str]]]
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     row, cells = next(rows, (0, []))
     if not cells:
         raise FileError(f"{place(path)}: has comments only; the first row names the columns")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dosing import Dose
 from ..errors import FileError, InputError, StorageError, unknown_name, with_location
 from ..fitting import FitProblem
 from ..model import Array
@@ -371,6 +372,11 @@ def run_header(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
     }
 
 
+def _told(dose: Dose) -> dict[str, Any]:
+    """A dose, without what only some have: a posterior on disk keeps the hash it was made with."""
+    return {k: v for k, v in asdict(dose).items() if k != "early" or v}
+
+
 def problem_hash(problem: FitProblem) -> str:
     """A hash, twelve hexadecimal digits, of everything the posterior depends on."""
     patient = problem.patient
@@ -380,12 +386,12 @@ def problem_hash(problem: FitProblem) -> str:
         "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
         "noise": asdict(problem.noise),
         "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
-        "doses": [asdict(dose) for dose in patient.scenario.doses],
+        "doses": [_told(dose) for dose in patient.scenario.doses],
         "changes": [asdict(change) for change in patient.scenario.changes],
         "resets": list(patient.scenario.resets),
         "values": dict(patient.scenario.values),
     }
-    if not patient.scenario.decided:  # a posterior on disk keeps the hash it was made with
+    if not patient.scenario.decided:
         content |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
                   "holds": [asdict(hold) for hold in patient.scenario.holds]}  # fmt: skip
     text = json.dumps(content, sort_keys=True, default=str)

@@ -144,6 +144,8 @@ BAD = {
     "--set weight": "has no value",
     "--set wieght=60": "did you mean 'weight'",
     "--set k=fast": "'fast' is no number",
+    "--set k=0,5": "'0,5' is no number",
+    "--set k=1_000": "'1_000' is no number",
     "--set k=1 --set k=2": "second time",
     "--set k=nan": "not finite",
     "--every 6x": "write 6h, 30min or 0.25d",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crs_sim.dosing.doses import Dose, Schedule
+from crs_sim.dosing.doses import Dose, DoseSelection, Schedule
 from crs_sim.dosing.scenario import (
-    DoseSelection,
     moved,
     only_drugs,
     removed,

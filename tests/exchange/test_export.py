@@ -81,8 +81,9 @@ DOSES = (
 )
 CHANGES = (
     Change("k", first=-math.inf, last=0, factor=1.3),  # decides the initial value only
-    Change("k", first=1.5, last=3, factor=2.0),
-    Change("k", first=2, last=5, value=0.3),
+    Change("k", first=1.5, last=2, factor=2.0),
+    Change("k", first=2, last=3, value=0.3),
+    Change("k", first=3, last=5, value=0.3),
     Change("k_b", first=0, last=2.25, factor=0.5),  # begins on day 0: not in the initial value
 )
 

@@ -42,7 +42,9 @@ def richardson(problem, x):
 
     def central(step):
         points = np.vstack([x + step * way, x - step * way])
-        runs = tight.kernel.run(tight.line, tight._values(points), rtol=1e-10)
+        runs = tight.kernel.run(
+            tight.line, tight._values(points), rtol=1e-10, watched=tight.watched
+        )
         up, down = np.split(tight._residuals(runs, points), 2)
         return (up - down).T / (2 * step)
 
@@ -81,7 +83,9 @@ def test_slopes_of_the_case_are_exact():
 def test_many_runs_side_by_side_give_the_residuals_of_each(every_kind):
     objective = Objective(every_kind)
     points = objective.centre + np.array([[0.0, 0.0], [0.3, -0.2], [-0.5, 0.4]])
-    runs = objective.kernel.run(objective.line, objective._values(points), rtol=RTOL)
+    runs = objective.kernel.run(
+        objective.line, objective._values(points), rtol=RTOL, watched=objective.watched
+    )
     together = objective._residuals(runs, points)
     for row, x in zip(together, points, strict=True):
         run = curves(every_kind, values_by_name(every_kind, x), objective.days)

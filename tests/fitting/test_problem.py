@@ -62,7 +62,7 @@ def folder(tmp_path):
     patient.mkdir()
     (tmp_path / "model.ant").write_text(MODEL)
     (tmp_path / "problem.toml").write_text(PROBLEM)
-    (patient / "patient.toml").write_text('id = "p"\nmodel = "decay"\n')
+    (patient / "patient.toml").write_text('id = "p"\nmodel = "decay"\nuntreated = true\n')
     (patient / "observations.csv").write_text(OBSERVATIONS)
     return tmp_path
 
@@ -240,7 +240,9 @@ def alone(folder):
     """A patient without problem.toml; the prior lies beside the model."""
     (folder / "problem.toml").unlink()
     (folder / "prior.toml").write_text(PRIOR)
-    (folder / "patient" / "patient.toml").write_text('id = "p"\nmodel = "../model.ant"\n')
+    (folder / "patient" / "patient.toml").write_text(
+        'id = "p"\nmodel = "../model.ant"\nuntreated = true\n'
+    )
     return folder / "patient"
 
 

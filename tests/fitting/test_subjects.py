@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.exchange.petab_export import export_petab
 from crs_sim.fitting.datasets import subject_problem, subjects_with_observations
-from crs_sim.fitting.priors import load_population
-from crs_sim.fitting.problem import load_problem
+from crs_sim.fitting.fitting import fit as fit_problem
+from crs_sim.fitting.objective import check_reachable
+from crs_sim.fitting.priors import Free, load_population
+from crs_sim.fitting.problem import load_problem, patient_problem
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
+from crs_sim.population.iterative_two_stage import fit_all
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.uncertainty.predictions import predict_prior
 
@@ -316,3 +320,51 @@ def test_subjects_by_id(study):
     found = read_nonmem(study, ONE)
     assert [p.id for p in subjects_with_observations(found)] == ["1", "2", "3"]
     assert [p.id for p in subjects_with_observations(found, "4")] == ["4"]
+
+
+# --- readings where the model has nothing ---------------------------------------------------------
+
+ORAL = "ID,TIME,EVID,AMT,CMT,f_oral,DV\n"
+LATER = "{0},1,0,.,2,1,7\n{0},4,0,.,2,1,6\n{0},12,0,.,2,1,3\n"
+
+
+def subject_rows(id, first):
+    return f"{id},0,1,320,1,1,.\n{first}" + LATER.format(id)
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["1,0,0,.,2,1,0.74\n", "1,0,0,.,2,0.9,0.74\n", "1,0,0,.,2,1,0.001\n"],
+    ids=["at the dose", "with another covariate", "tiny"],
+)
+def test_a_reading_at_the_moment_of_an_oral_dose_is_refused(tmp_path, first):
+    """Nothing has been absorbed; absorption would become instantaneous for it."""
+    path = tmp_path / "study.csv"
+    path.write_text(ORAL + subject_rows(1, first) + subject_rows(2, first.replace("1,", "2,", 1))
+                    + subject_rows(3, ""))  # fmt: skip
+    model = load_model("one_compartment").with_values(lag_oral=0.0)
+    people = subjects_with_observations(read_nonmem(path, model))
+    problems = [patient_problem(one, model=model) for one in people]
+    with pytest.raises(InputError, match=r"c_central_3 \(day 0\): 0.*MDV = 1"):
+        fit_problem(problems[0], starts=1, workers=1)
+    with pytest.raises(InputError) as raised:
+        fit_all(problems, load_population(model, None), workers=1)
+    said = str(raised.value)
+    assert "c_central_3 (day 0)" in said and "c_central_8 (day 0)" in said and "_13" not in said
+    check_reachable(problems[2])
+
+
+def test_readings_that_some_values_of_the_prior_reach_are_fitted(tmp_path):
+    """Before the lag of the prior's centre, just after a bolus, and far below the centre."""
+    path = tmp_path / "study.csv"
+    model = load_model("one_compartment")
+    lagged = Free("lag_oral", 0.001, 1.0, 0.05, 0.1, "a test")
+    path.write_text(ORAL + "1,0,1,320,1,1,.\n1,0.5,0,.,2,1,0.74\n" + LATER.format(1))
+    (patient,) = read_nonmem(path, model)
+    problem = patient_problem(patient, model=model)
+    check_reachable(replace(problem, free=(*problem.free, lagged)))
+    with pytest.raises(InputError, match="c_central_3"):
+        check_reachable(replace(problem, model=model.with_values(lag_oral=0.05)))
+    path.write_text(ORAL + "1,0,1,320,2,1,.\n1,0,0,.,2,1,9\n" + LATER.format(1))
+    (patient,) = read_nonmem(path, model)
+    check_reachable(patient_problem(patient, model=model))

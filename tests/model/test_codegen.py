@@ -16,6 +16,7 @@ from crs_sim.errors import ModelError, UnknownNameError
 from crs_sim.model import codegen, formula, formula as primitives
 from crs_sim.model.codegen import compile_model
 from crs_sim.model.source_code import generate
+from crs_sim.simulation.simulation import simulate
 from crs_sim.store import files as codecache
 
 
@@ -88,6 +89,81 @@ def test_numbers_keep_every_digit():
     model = small("digits", {"A": ("0", f"{number!r}*A"), "B": ("0", "1/3")}, {})
     rates = compile_model(model).rates(np.ones(2), np.zeros(0))
     assert rates.tolist() == [number, 1 / 3]
+
+
+OF_NUMBERS = {
+    "-ln(2)/h*A": -math.log(2) / 2,
+    "-sqrt(2)*A": -math.sqrt(2),
+    "-exp(-1)*A": -math.exp(-1),
+    "-exp(1)*A/E": -math.e / 3,
+    "-exp(A/A)*A/E": -math.e / 3,
+    "-2^-h*A": -0.25,
+    "-2^0.5*A": -math.sqrt(2),
+    "-2^(0*A)*A": -1.0,
+    "-hill(1, 2, 3)*A": -1 / 9,
+    "-hill(2 - 1, half, 3)*A": -8 / 9,
+    "-hill(half, 2, h)*A": -1 / 17,
+    "-(-2)^2*A": -4.0,
+    "-ln(half*4)*A": -math.log(2),
+    "(-1)^n*A": -1.0,
+    "(-h)^n*A/8": -1.0,
+    "-hill(2, h*exp(0), -3)*A": -0.5,
+}
+
+
+@pytest.mark.parametrize("rate", OF_NUMBERS)
+@pytest.mark.parametrize("method", ["Rosenbrock", "LSODA"])
+def test_a_function_of_numbers_alone(rate, method):
+    """And of a parameter whose name is a constant of sympy."""
+    values = {"h": 2.0, "E": 3.0, "n": 3.0}
+    model = small(
+        "numbers", {"A": ("1", rate)}, values, {"half": "1/2", "seen": "reached(half, 1)"}
+    )
+    run = simulate(model, days=[0.0, 1.0], method=method, rtol=1e-10)
+    assert run["A"][-1] == pytest.approx(math.exp(OF_NUMBERS[rate]), rel=1e-7)
+    assert run["seen"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("ln(-1)", "ln(-1) has no real value"),
+        ("ln(0)", "ln(0) has no real value"),
+        ("sqrt(-2)", "sqrt(-2) has no real value"),
+        ("(-2)^0.5", "(-2)^0.5 has no real value"),
+        ("0^-1", "0^-1 has no real value"),
+        ("2^1100", "2^1100 is too large for a number"),
+        ("exp(1000)", "exp(1000) is too large for a number"),
+        ("1e200*1e200", "is too large for a number"),
+        ("hill(A, 0, 3)", "the second argument of hill must be above 0"),
+        ("hill(A, 1 - 2, k)", "the second argument of hill must be above 0"),
+        ("A/(1 - 1)", "divides by zero"),
+        ("A*ln(0*A)", "divides by zero"),
+        ("A/(k - k)", "divides by zero"),
+        ("A/none", "divides by zero"),
+        ("1e200*A*1e200", "a number too large"),
+    ],
+)
+@pytest.mark.parametrize("place", ["rate", "quantity"])
+def test_a_formula_without_a_value_is_one_error(formula, words, place):
+    rate, quantity = (formula, "k") if place == "rate" else ("-k*A", formula)
+    model = small("bad", {"A": ("1", rate)}, {"k": 1.0}, {"none": "2 - 2", "q": quantity})
+    name = "A" if place == "rate" else "q"
+    for method in ("Rosenbrock", "LSODA"):
+        with pytest.raises(ModelError) as caught:
+            simulate(model, days=[0.0, 1.0], method=method)
+        assert str(caught.value).startswith(f"bad:0  {name}: ")
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [-1000, -2, 1, 2, 4, 30, 1000, 5000, 2.5])
+@pytest.mark.parametrize("level", [0.0, 1e-200, 0.5, 3.0, 1e200])
+def test_hill_holds_for_any_exponent(n, level):
+    model = small("steep", {"A": (f"{level!r}", f"hill(A, 1, {n})")}, {"k": 1.0},
+                  {"h": f"hill(A, k, {n})"})  # fmt: skip
+    for method in ("Rosenbrock", "LSODA"):
+        run = simulate(model, days=[0.0], method=method)
+        assert run["h"][0] == pytest.approx(primitives.hill(level, 1.0, n), rel=1e-12)
 
 
 @pytest.mark.parametrize("x", [0.0, -1e-9, 1e-300, 1e-12, 0.3, 2.0, 1e12])

@@ -9,7 +9,16 @@ import sympy
 from hypothesis import given, strategies as st
 
 from crs_sim.errors import ModelError
-from crs_sim.model.formula import FUNCTIONS, evaluate, functions, hill, names, parse, reached
+from crs_sim.model.formula import (
+    FUNCTIONS,
+    evaluate,
+    functions,
+    hill,
+    names,
+    parse,
+    reached,
+    written,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,19 +47,56 @@ def test_value(text: str, value: float) -> None:
         ("3 mg", "is not a formula"),
         ("log(x)", "calls 'log': known are exp, hill, ln, reached, sqrt"),
         ("delay(x, 1)", "calls 'delay'"),
-        ("x.y", "Attribute"),
-        ("x if y else z", "IfExp"),
-        ("x > y", "Compare"),
-        ("x % 2", "Mod"),
-        ("'x'", "not a number"),
+        ("x.y", "uses 'x.y'"),
+        ("x if y else z", "'if' stands where an operator should be"),
+        ("x > y", "uses '>'"),
+        ("x % 2", "uses '%'"),
+        ("'x'", 'uses "\'"'),
+        ("x # 2", "uses '#'"),
+        ("x**2", "'*' stands where a number, a name or '(' should be"),
+        ("2x", "holds '2x', not a number"),
+        ("2 x", "'x' stands where an operator should be"),
+        ("2(x)", "'(' stands where an operator should be"),
+        ("(x + 2", "it ends where ')' should be"),
+        ("x + 2)", "')' stands where an operator should be"),
+        ("", "it ends where a number, a name or '(' should be"),
         ("hill(x, 2)", "hill takes 3 arguments"),
-        ("exp(x=1)", "exp takes 1 arguments"),
+        ("exp(x=1)", "uses '='"),
+        ("exp()", "')' stands where a number"),
+        ("é", "uses 'é'"),
+        ("(" * 60 + "x" + ")" * 60, "inside each other"),
+        ("+".join(["x"] * 400), "operations in a row"),
     ],
 )
 def test_outside_the_dialect(text: str, words: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse(text)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1_000", "0x10", "0o17", "0b1", "1e400", "1e-400", "1.2.3", "1e", "1e+", "2j", "1__0", "٣",
+     "1,5", "0x1p3", "1L", "1.5_0"],
+)  # fmt: skip
+def test_numbers_of_the_dialect_and_no_others(number: str) -> None:
+    for text in (f"{number}*x", f"x^{number}", f"-{number}"):
+        with pytest.raises(ModelError):
+            parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1.", 1.0), (".5", 0.5), ("1e3", 1e3), ("1E+3", 1e3), ("2.5e-3", 2.5e-3), ("007", 7.0),
+     ("1e308", 1e308), ("0e999", 0.0), ("5e-324", 5e-324)],
+)  # fmt: skip
+def test_numbers_are_read_as_they_are_written(text: str, value: float) -> None:
+    assert evaluate(text, {}) == value
+    assert evaluate(written(parse(text)), {}) == value
+
+
+def test_words_of_python_are_names() -> None:
+    assert evaluate("True*None", {"True": 2.0, "None": 3.0}) == 6.0
 
 
 def test_names_and_functions() -> None:

@@ -12,10 +12,10 @@ from small_models import small
 
 from crs_sim.cli.command_line import cli
 from crs_sim.errors import CrsSimError, FileError, UnitError, UnknownNameError
-from crs_sim.fitting.datasets import run_study
+from crs_sim.fitting.datasets import run_study, subjects_with_observations
 from crs_sim.model.model import Drug
 from crs_sim.model.model_file import load_model
-from crs_sim.patients.nonmem import read_nonmem
+from crs_sim.patients.nonmem import read_nonmem, subject_of
 from crs_sim.patients.patient import check_against
 
 ONE = load_model("one_compartment")
@@ -110,10 +110,115 @@ def test_a_sample_at_the_time_of_an_additional_dose_follows_it(study):
     assert predicted(study(rows))[1] == pytest.approx(100 * np.exp(-12 * K), rel=1e-7)
 
 
-def test_a_sample_at_the_moment_a_lagged_dose_arrives_precedes_it(study):
-    rows = "ID,TIME,DV,AMT,EVID,CMT,II,ADDL\n1,0,.,100,1,2,6,1\n1,3,9,.,0,2,.,.\n1,9,9,.,0,2,.,.\n"
-    found = predicted(study(rows), ONE.with_values(lag_iv=3 / 24))
-    assert found == pytest.approx([0, 0, 100 * np.exp(-6 * K)], rel=1e-7)
+def test_a_lagged_dose_arrives_before_the_samples_of_that_instant(study):
+    """As in NONMEM 7.4.3 and 7.5.1; the map may say otherwise."""
+    rows = """
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL
+1,0,.,100,1,2,6,1
+1,3,9,.,0,2,.,.
+1,9,9,.,0,2,.,.
+1,9,.,50,1,2,.,.
+1,9,9,.,0,2,.,.
+"""
+    lagged, left = ONE.with_values(lag_iv=3 / 24), 100 * np.exp(-6 * K)
+    found = predicted(study(rows), lagged)
+    assert found == pytest.approx([0, 100, left + 100, left + 100, left + 100], rel=1e-7)
+    found = predicted(study(rows, 'lagged_doses = "after samples"\n'), lagged)
+    assert found[:3] == pytest.approx([0, 0, left], rel=1e-7)
+
+
+@pytest.mark.parametrize("lag", [4, 24, 28])
+@pytest.mark.parametrize("ss", [1, 2])
+def test_the_lag_of_a_steady_state_whatever_its_length(study, lag, ss):
+    """Samples at and around the arrival, against the doses written out one by one."""
+    times = (3, lag % 24, lag % 24 + 1, lag, lag + 1, lag + 24)
+    samples = "".join(f"1,{t + 1},9,.,0,2,.,.\n" for t in sorted({t for t in times if t}))
+    head = "ID,TIME,DV,AMT,EVID,CMT,II,SS\n1,0,9,.,0,2,.,.\n"
+    lagged = ONE.with_values(lag_iv=lag / 24)
+    found = predicted(study(f"{head}1,1,.,100,1,2,24,{ss}\n{samples}"), lagged)[1:]
+
+    def level(t):
+        last = lag if t >= lag else lag - 24 * (1 + (lag - t - 1e-9) // 24)
+        return 100 * np.exp(-K * (t - last)) / (1 - np.exp(-24 * K)) if t < lag + 24 else 0
+
+    expected = [level(t) for t in sorted({t for t in times if t})]
+    beyond = 100 * np.exp(-24 * K) / (1 - np.exp(-24 * K))
+    expected = [e if e else beyond for e in expected]
+    assert found[1:] == pytest.approx(expected, rel=1e-6)
+
+
+def superposed(t, doses):
+    """Amount after boluses (hour, amount), each there from its own hour on."""
+    return sum(amount * np.exp(-K * (t - hour)) for hour, amount in doses if t >= hour)
+
+
+def test_two_doses_at_one_time_have_the_values_of_their_own_records(study):
+    """Share, lag, duration and rate; in either order, and with samples between."""
+    head = "ID,TIME,DV,AMT,RATE,EVID,CMT,f_iv,lag_iv,d_iv\n"
+    after = "".join(f"1,{t},3,.,.,0,2,0.9,0,0.3\n" for t in (0, 1, 2, 4))
+    one, two = "1,0,.,100,0,1,2,0.5,0.125,0.1\n", "1,0,.,60,0,1,2,0.25,0,0.2\n"
+    between = "1,0,9,.,.,0,2,0.7,0.5,0.4\n"
+    expected = [15, *(superposed(t, ((0, 15), (3, 50))) for t in (1, 2, 4))]
+    for rows in (one + two, two + one, one + between + two, between + two + one):
+        assert predicted(study(head + rows + after))[-4:] == pytest.approx(expected, rel=1e-6)
+    drips = "1,0,.,100,-2,1,2,0.5,0,0.25\n1,0,.,100,-2,1,2,0.5,0,0.125\n"
+    found = predicted(study(head + drips + "1,9,3,.,.,0,2,1,0,0\n"))[-1]
+    e = lambda hours: np.exp(-K * hours)  # noqa: E731
+    assert found == pytest.approx(50 / 6 / K * (1 - e(6)) * e(3) + 50 / 3 / K * (1 - e(3)) * e(6),
+                                  rel=1e-6)  # fmt: skip
+
+
+def test_a_sample_has_the_covariates_of_its_own_record(study):
+    """Volume 30 for the sample, 60 for the dose of the same time; samples after it have theirs."""
+    found = study("""
+ID,TIME,EVID,AMT,CMT,DV,v
+1,0,1,300,2,.,30
+1,5,0,.,2,9,30
+1,5,1,300,2,.,60
+1,5,0,.,2,9,30
+1,5,0,.,2,9,60
+1,5,0,.,2,9,15
+""")
+    level = predicted(found) / 30
+    left = 300 * np.exp(-5 * K)
+    assert level[1:] == pytest.approx(
+        [left / 30, (left + 300) / 60, (left + 300) / 30, (left + 300) / 60, (left + 300) / 15],
+        rel=1e-6)  # fmt: skip
+
+
+def test_covariates_carried_backward_as_nonmem_does(study):
+    rows = """
+ID,TIME,DV,AMT,EVID,CMT,cl
+1,0,.,100,1,2,72
+1,4,3,.,0,2,24
+1,8,3,.,0,2,.
+1,10,3,.,0,2,96
+1,10,.,50,1,2,48
+1,12,3,.,0,2,36
+"""
+    found = study(rows, 'covariates_between = "backward"\n')
+    sums = np.array([4 * 24, 4 * 96, 2 * 96])
+    expected = 100 * np.exp(-np.cumsum(sums) / 24 / 30)
+    last = (expected[-1] + 50) * np.exp(-2 * 36 / 24 / 30)
+    assert predicted(found)[1:] == pytest.approx([*expected, expected[-1] + 50, last], rel=1e-6)
+    assert any("cl changes; each value holds from the record before" in n for n in found.notes)
+    late = "ID,TIME,AMT,CMT,DV,cl\n1,0,100,2,.,.\n1,3,.,2,3,48\n"
+    found = predicted(study(late, 'covariates_between = "backward"\n'))
+    assert found[1] == pytest.approx(100 * np.exp(-3 * 48 / 24 / 30), rel=1e-6)
+
+
+def test_additional_doses_keep_the_values_of_their_record(study):
+    """Whatever a record at the time of one of them says."""
+    found = study("""
+ID,TIME,DV,AMT,EVID,CMT,II,ADDL,f_iv
+1,0,.,100,1,2,6,2,0.5
+1,6,9,.,0,2,.,.,1.0
+1,6,.,10,1,2,.,.,0.1
+1,13,9,.,0,2,.,.,1.0
+""")
+    doses = ((0, 50), (6, 50), (6, 1), (12, 50))
+    assert predicted(found)[[1, 3]] == pytest.approx(
+        [superposed(6, doses) - 1, superposed(13, doses)], rel=1e-6)  # fmt: skip
 
 
 def test_time_may_go_back_at_a_reset(study):
@@ -311,7 +416,6 @@ BAD = {
     "contradiction": (
         "ID,TIME,AMT,CMT,DV,BLQ,LLOQ\n1,0,5,2,.,.,.\n1,1,.,2,0.1,0,0.5",
         "column DV: 0.1 is below LLOQ 0.5, but BLQ is 0"),
-    "zero": ("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,0", "row 3, column DV: 0 has no logarithm"),
     "no drug": ("ID,TIME,AMT,DV\n1,0,5,.", 'no drug given; write drug = "oral"'),
     "no zone": (
         "ID,TIME,AMT,CMT,DV\n1,2024-03-11T08:00,5,2,.",
@@ -322,14 +426,28 @@ BAD = {
     "half dated": (
         "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,2024-03-11T08:00Z,.,2,3", "a date in one record and a"),
     "misspelt column": ("ID,TIME,AMT,CMT,DV,ADLL\n1,0,5,2,.,3", "unknown column 'ADLL': did you"),
-    "infusion time": ("ID,TIME,AMT,CMT,DV,TINF\n1,0,5,2,.,3", "column TINF: is an infusion time"),
+    "infusion time of nothing": (
+        "ID,TIME,AMT,CMT,RATE,SS,DV,TINF\n1,0,.,2,5,1,.,3", "column TINF: an infusion time needs"),
+    "infusion time and rate": (
+        "ID,TIME,AMT,RATE,CMT,DV,DUR\n1,0,5,5,2,.,3", "column DUR (TINF): 3 is not AMT/RATE = 1"),
+    "infusion time of a sample": (
+        "ID,TIME,AMT,CMT,DV,TINF\n1,0,5,2,.,1\n1,1,.,2,3,1", "column TINF: "),
+    "bolus of rxode2 elsewhere": (
+        "ID,TIME,AMT,EVID,CMT,DV\n1,0,5,101,2,.", "101 is a bolus into compartment 1 in rxode2"),
+    "other event of rxode2": ("ID,TIME,AMT,EVID,CMT,DV\n1,0,5,5,2,.", "5 is none of 0 (obs"),
     "no time": ("ID,AMT,CMT,DV\n1,5,2,.", "row 1: there is no column TIME; the columns are ID"),
     "blanks": ("ID TIME AMT\n1 0 5", "row 1: columns are separated by blanks; save the file with"),
     "below in DV": (
         "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,<0.5",
         "column DV: '<0.5' is not a number; write the limit alone, and below as its kind (in a "
         "data set: CENS = 1)"),
-    "semicolons": ("ID;TIME;AMT\n1;0;5", "columns are separated by semicolons"),
+    "commas and points": (
+        "ID;TIME;AMT;CMT;DV\n1;0;5,5;2;.\n1;1.5;.;2;3",
+        "row 2: '5,5' has a comma, and '1.5' in row 3 a point"),
+    "points or thousands": (
+        "ID;TIME;AMT;CMT;DV\n1;0;5;2;.\n1;1;.;2;21.033", "row 3: '21.033' may be a decimal number"),
+    "commas or thousands": (
+        "ID\tTIME\tAMT\tCMT\tDV\n1\t0\t3,000\t2\t.", "row 2: '3,000' may be a decimal number"),
     "covariate of one missing": (
         "ID,TIME,AMT,CMT,DV,cl\n1,0,5,2,.,70\n2,0,5,2,.,.",
         "row 3, column cl: subject 2 has no cl"),
@@ -353,6 +471,12 @@ def test_a_number_without_an_observable(study):
     rows = "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3"
     with pytest.raises(FileError, match=r"row 3, column CMT: DV without an observable; write 2 ="):
         study(rows, model=TWO)
+    unnumbered = "ID,TIME,AMT,DV\n1,0,5,.\n1,1,.,3"
+    said = r'row 3, column CMT: DV without an observable; write observable = "c_central" in the map'
+    with pytest.raises(FileError, match=said):
+        study(unnumbered, 'drug = "iv"\n', model=TWO)
+    found = study(unnumbered, 'drug = "iv"\nobservable = "c_central"\n', model=TWO)
+    assert [o.observable for o in found.patients[0].observations] == ["c_central"]
     rows = "ID,TIME,AMT,CMT,DV,DVID\n1,0,5,2,.,.\n1,1,.,2,3,7"
     with pytest.raises(FileError, match=r"column DVID: DV without an observable; write 7 ="):
         study(rows)
@@ -425,6 +549,171 @@ def test_a_map_that_is_wrong(study, words, said):
 def test_a_renamed_column_is_named_as_it_stands_in_the_file(study):
     with pytest.raises(FileError, match=r"column CONC \(DV\): 'low' is not a number"):
         study("ID,TIME,AMT,CMT,CONC\n1,0,5,2,.\n1,1,.,2,low", '[columns]\nDV = "CONC"\n')
+
+
+# --- what people have -----------------------------------------------------------------------------
+
+ROWS = ("ID,TIME,AMT,CMT,DV", "1,0,5.5,2,.", "1,1.5,.,2,0.25")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("head", ["", "#", "# ", "# made by hand\n#"])
+def test_headers_and_separators(study, separator, decimal, head):
+    if separator == decimal:
+        return
+    rows = [row.replace(",", separator).replace(".", decimal) for row in ROWS]
+    rows[1] = rows[1][:-1] + "."
+    rows[2] = rows[2].replace(f"{separator}{decimal}{separator}", f"{separator}.{separator}")
+    found = study(head + "\n".join(rows))
+    assert [d.amount for d in found.patients[0].scenario.doses] == [5.5]
+    assert [(o.day, o.value) for o in found.patients[0].observations] == [(1.5 / 24, 0.25)]
+
+
+def test_infusion_times(study):
+    """TINF or DUR, with or without RATE = -2; a share scales the amount, not the time."""
+    e = np.exp(-K)
+    for head, cell in (("TINF", "2,."), ("DUR", "2,0"), ("tinf", "2,-2"), ("TINF", "2,50")):
+        rows = f"ID,TIME,AMT,CMT,DV,{head},RATE\n1,0,100,2,.,{cell}\n1,3,.,2,3,.,.\n"
+        assert predicted(study(rows))[1] == pytest.approx(50 / K * (1 - e**2) * e, rel=1e-6)
+    rows = "ID,TIME,AMT,CMT,DV,TINF,f_iv\n1,0,100,2,.,0.125,0.5\n1,0.5,.,2,3,.,0.5\n"
+    (dose,) = study(rows, 'time_unit = "days"\n').patients[0].scenario.doses
+    assert dose.hours == 3.0
+
+
+def test_rxode2_boluses(study):
+    rows = "ID,TIME,AMT,EVID,CMT,DV\n1,0,100,{},{},.\n1,1,.,0,2,3\n"
+    for event, cmt, drug in ((101, 1, "oral"), (201, 2, "iv"), (201, ".", "iv")):
+        (patient,) = study(rows.format(event, cmt))
+        assert patient.scenario.doses.drugs == (drug,)
+
+
+@pytest.mark.parametrize("name", ["RACE", "DATA", "SEX", "AGE", "RATIO", "SITE", "OCC", "DAY"])
+def test_ordinary_columns_are_not_taken_for_misspelt_ones(study, name):
+    found = study(f"ID,TIME,AMT,CMT,DV,{name}\n1,0,5,2,.,1\n1,1,.,2,3,1")
+    assert f"column {name} is not used" in found.notes
+
+
+def test_codes_of_missing_values_are_those_of_the_map_alone(study):
+    rows = "ID,TIME,AMT,CMT,DV,v,AGE\n1,0,100,2,.,30,99\n1,99,.,2,99,99,.\n1,100,.,2,9,-99.0,.\n"
+    with_code = study(rows, "[missing]\nv = [99, -99]\n")
+    assert dict(with_code.patients[0].scenario.values) == {"v": 30}
+    assert with_code.patients[0].scenario.changes == ()
+    assert [o.value for o in with_code.patients[0].observations] == [99, 9]
+    without = study(rows.replace("-99.0", "98"))
+    assert [c.value for c in without.patients[0].scenario.changes] == [99, 98]
+    with pytest.raises(UnknownNameError, match=r"\[missing\] VV: unknown column 'VV'"):
+        study(rows, "[missing]\nVV = [99]\n")
+
+
+TWO_ANALYTES = """
+ID,TIME,AMT,DVID,DV,MDV
+1,0,100,0,.,1
+1,0,.,2,90,0
+1,2,.,1,2.0,0
+1,24,.,2,44,0
+"""
+
+
+@pytest.mark.parametrize("left", ["2", '"2"', '"2.0"'])
+def test_an_analyte_that_the_map_leaves_out(study, left):
+    found = study(
+        TWO_ANALYTES,
+        f"""
+drug = "oral"
+leave_out = [{left}]
+[observables]
+1 = "c_central"
+""",
+    )
+    assert [(o.row, o.value) for o in found.patients[0].observations] == [(4, 2.0)]
+    assert [s.observable for s in found.samples] == ["", "", "c_central", ""]
+    assert "DV of DVID 2 is left out, as the map says" in found.notes
+
+
+def test_no_second_analyte_is_advised_to_be_the_first(study):
+    with pytest.raises(FileError, match="DVID 2 is not in the map: leave_out") as raised:
+        study(TWO_ANALYTES, 'drug = "oral"\n[observables]\n1 = "c_central"\n')
+    assert "c_central" not in str(raised.value)
+    with pytest.raises(FileError) as raised:
+        study(TWO_ANALYTES, 'drug = "oral"\nobservable = "c_central"\n')
+    assert '2 = "c_central"' not in str(raised.value)
+    said = 'write 2 = "..." under [observables] in the map if it is one of c_central; leave_out'
+    assert said in str(raised.value)
+    found = study(TWO_ANALYTES, 'drug = "oral"\nignore = ["DVID"]\n')
+    assert "column DVID is ignored, so that every DV is taken as c_central" in found.notes
+    found = study("ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,3\n1,1,.,3,9", "leave_out = [3]\n")
+    assert [o.value for o in found.patients[0].observations] == [3]
+
+
+def test_a_level_of_zero_is_predicted_and_not_fitted(study):
+    for dv in ("0", "-0.1"):
+        found = study(f"ID,TIME,AMT,CMT,DV\n7,0,100,2,.\n7,1,.,2,{dv}\n7,2,.,2,2\n")
+        assert predicted(found)[1] == pytest.approx(100 * np.exp(-K), rel=1e-6)
+        assert "DV of 0 or below is predicted and cannot be fitted" in found.notes
+        with pytest.raises(FileError, match=rf"row 3, column DV: {dv} has no logarithm"):
+            subjects_with_observations(found)
+        with pytest.raises(FileError, match=r"row 3, column DV"):
+            subject_of(found.path, ONE)
+    other = study("ID,TIME,AMT,CMT,DV\n7,0,9,2,.\n7,1,.,2,0\n8,0,9,2,.\n8,1,.,2,2\n")
+    assert [p.id for p in subjects_with_observations(other, "8")] == ["8"]
+
+
+def test_the_time_unit_reaches_lags_durations_and_rates_of_columns(study):
+    """Each from a column of another name, and from one of its own."""
+    model = ONE.with_values(cl=0)  # nothing is lost: the level is what has arrived
+    rows = "ID,TIME,AMT,RATE,CMT,DV,{}\n1,0,120,{},2,.,{}\n1,3,.,.,2,3,{}\n"
+    cases = [("lag_iv", 0, 4, 0), ("d_iv", -2, 6, 60), ("r_iv", -1, 10, 30)]
+    for parameter, rate, value, expected in cases:
+        for unit, factor in (("hours", 1), ("days", 1 / 24)):
+            scaled = value / factor if rate == -1 else value * factor
+            mapped = rows.replace("1,3,", f"1,{3 * factor!r},")
+            mapped = mapped.format("COL", rate, repr(scaled), repr(scaled))
+            words = f'time_unit = "{unit}"\n[covariates]\n{parameter} = "COL"\n'
+            found = study(mapped, words)
+            assert predicted(found, model)[1] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+            assert any(note.startswith("units of covariates: COL (") for note in found.notes)
+            named = mapped.replace("COL", parameter)
+            found = study(named, f'time_unit = "{unit}"\n')
+            assert predicted(found, model)[1] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_unit_for_each_mapped_column(study):
+    found = study(
+        "ID,TIME,AMT,CMT,DV,LAG,CLH\n1,0,100,2,.,90,3\n1,3,.,2,3,90,3\n",
+        '[covariates]\nlag_iv = { column = "LAG", unit = "min" }\n'
+        'cl = { column = "CLH", unit = "L/h" }\n',
+    )
+    assert dict(found.patients[0].scenario.values) == pytest.approx({"lag_iv": 1.5 / 24, "cl": 72})
+    assert any("LAG (min), CLH (L/h)" in note for note in found.notes)
+    with pytest.raises(UnitError, match=r"column LAG \(lag_iv\): 'mg' cannot be converted"):
+        study("ID,TIME,AMT,CMT,DV,LAG\n1,0,9,2,.,90\n",
+              '[covariates]\nlag_iv = { column = "LAG", unit = "mg" }\n')  # fmt: skip
+
+
+def test_mistakes_are_reported_together(study):
+    with pytest.raises(FileError) as raised:
+        study("ID,TIME,AMT,EVID,CMT,DV,v,ADLL\n1,0,five,1,2,x,30,1\n1,2,.,0,2,3,30,.\n"
+              "1,1,.,0,2,3,30,.\n2,0,5,9,2,.,30,1\n3,0,5,1,9,.,30,1\n3,1,5,1,9,.,30,1\n"
+              "4,0,5,1,2,.,.,1\n1,4,.,0,2,.,30,.\n")  # fmt: skip
+    said = str(raised.value)
+    for words in (
+        "8 mistakes:", "unknown column 'ADLL'", "row 2, column AMT: 'five'",
+        "row 2, column DV: 'x'", "row 4, column TIME: 1 is before", "row 5, column EVID: 9 is none",
+        "row 6, column CMT: 9, but the model has 2 compartments (also in row 7)",
+        "row 8, column v: subject 4 has no v", "row 9, column ID: subject 1 reappears",
+    ):  # fmt: skip
+        assert words in said
+
+
+def test_notes_name_subjects_only_where_they_are_about_subjects(study):
+    rows = "".join(f"{k},0,5,2,.,1\n{k},1,.,2,.,1\n" for k in range(1, 8))
+    found = study(f"ID,TIME,AMT,CMT,DV,A|B\n{rows}")
+    assert "records without DV are predicted and not fitted" in found.notes
+    assert "column A|B is not used" in found.notes
+    assert ("subjects 1, 2, 3, 4, 5 and 2 more: no observation: only the prior is informative"
+            in found.notes)  # fmt: skip
+    assert len(found.notes) == len(set(found.notes))
 
 
 # --- the command line -----------------------------------------------------------------------------

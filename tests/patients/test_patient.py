@@ -40,13 +40,17 @@ MODEL = Model(
         Parameter("k_il6", 1.0, "1/day", "rate", WHY),
     ),
     quantities=tuple(Quantity(name, "A", unit, name, WHY) for name, unit in LEVELS.items()),
-    drugs=(*(Drug(name, "A", "mg") for name in DRUGS), Drug("cart", "B", "cells/kg")),
+    drugs=(
+        *(Drug(name, "A", "mg", molar_mass=500.0, level="ferritin") for name in DRUGS),
+        Drug("cart", "B", "cells/kg"),
+    ),
 )
 
 
 def folder(at: Path, doses: str = "", observations: str = "", about: str = "") -> Path:
     """A patient folder with these rows under the usual headers."""
-    (at / "patient.toml").write_text('id = "p"\n' + about, encoding="utf-8")
+    treated = "" if doses else "untreated = true\n"
+    (at / "patient.toml").write_text('id = "p"\n' + treated + about, encoding="utf-8")
     if doses:
         (at / "doses.csv").write_text(DOSES + doses, encoding="utf-8")
     if observations:
@@ -234,6 +238,9 @@ def test_bad_observations(tmp_path: Path, words: str, row: str) -> None:
         ("changes 1: change of k: give either factor or value", "[[changes]]\nparameter = 'k'\n"),
         ("changes 1: change of k: it ends (day 2) before",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=3\nlast=2\n"),
+        ("changes 2: k = 2 from day 2 to inf overlaps with k x 0.5 from day 1 to 3; end one before",
+         "[[changes]]\nparameter='k'\nfactor=0.5\nfirst=1\nlast=3\n"
+         "[[changes]]\nparameter='k'\nvalue=2\nfirst=2\n"),
         ("changes 1: day -1 is before", "[[changes]]\nparameter='k'\nfactor=1\nfirst=-1\n"),
         ("changes 1: the day is not a number",
          "[[changes]]\nparameter='k'\nfactor=1\nfirst=nan\n"),
@@ -261,7 +268,7 @@ def test_bad_patient_files(tmp_path: Path, words: str, about: str) -> None:
 )
 def test_bad_tables(tmp_path: Path, name: str, words: str, content: bytes) -> None:
     header = DOSES if name == "doses.csv" else OBSERVATIONS
-    folder(tmp_path)
+    folder(tmp_path, "0,cart,1,cells,,,,\n")
     (tmp_path / name).write_bytes(content.replace(b"HEADER", header.encode()))
     with pytest.raises(CrsSimError, match=name) as caught:
         load_patient(tmp_path)
@@ -274,10 +281,61 @@ def test_an_empty_id_is_refused(tmp_path: Path) -> None:
         load_patient(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["dose.csv", "DOSES.CSV.txt", "doses.csv.txt", "observation.csv"])
-def test_a_misnamed_table_is_not_passed_over(tmp_path: Path, name: str) -> None:
-    (folder(tmp_path) / name).write_text("x", encoding="utf-8")
-    with pytest.raises(FileError, match=f"does not exist, but '{name}' does; rename or remove it"):
+TREATED = "0,cart,1,cells,,,,\n"
+
+
+@pytest.mark.parametrize("about", ["untreated = true\n", ""])
+@pytest.mark.parametrize("name", ["dose.csv", "DOSES.CSV.txt", "doses.csv.txt", "doses.txt",
+                                  "doses.xlsx", "Doses.tsv", "doses (1).csv", "old_doses.ods",
+                                  "doses.csv.gz", "doses"])  # fmt: skip
+def test_misnamed_doses_are_not_passed_over(tmp_path: Path, name: str, about: str) -> None:
+    (tmp_path / "patient.toml").write_text(f'id = "p"\n{about}', encoding="utf-8")
+    (tmp_path / name).write_text("x", encoding="utf-8")
+    words = f"doses.csv: does not exist, but '{name}' does; save it as doses.csv, or rename"
+    with pytest.raises(FileError, match=re.escape(words)):
+        load_patient(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["observation.csv", "observations.txt", "Observations.xlsx",
+                                  "observations_day3.csv", "observations.parquet"])  # fmt: skip
+def test_misnamed_observations_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    (folder(tmp_path, TREATED) / name).write_text("x", encoding="utf-8")
+    with pytest.raises(FileError, match=re.escape(f"does not exist, but '{name}' does; save it")):
+        load_patient(tmp_path)
+
+
+def test_other_files_are_nobodys_tables(tmp_path: Path) -> None:
+    folder(tmp_path, TREATED, "a,ferritin,value,3,,,900,ng/mL,,\n")
+    for name in ("source.md", "doses_of_2023.csv", ".doses.csv.swp", "doses.png", "problem.toml"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    patient = load_patient(tmp_path)
+    assert (len(patient.scenario.doses), len(patient.observations)) == (1, 1)
+    (tmp_path / "observations.csv").unlink()
+    assert len(load_patient(tmp_path).observations) == 0
+
+
+@pytest.mark.parametrize("name", ["doses.csv", "observations.csv"])
+@pytest.mark.parametrize("about", ["untreated = true\n", ""])
+def test_a_link_to_nothing_is_named(tmp_path: Path, name: str, about: str) -> None:
+    if name == "observations.csv":
+        folder(tmp_path, "" if about else TREATED)
+    else:
+        (tmp_path / "patient.toml").write_text(f'id = "p"\n{about}', encoding="utf-8")
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(FileError, match=f"{name}: is a link to nothing"):
+        load_patient(tmp_path)
+
+
+def test_no_doses_has_to_be_stated(tmp_path: Path) -> None:
+    toml = tmp_path / "patient.toml"
+    for stated in ("", "untreated = false\n"):
+        toml.write_text(f'id = "p"\n{stated}', encoding="utf-8")
+        with pytest.raises(FileError, match=r"doses.csv: does not exist; .* untreated = true in "):
+            load_patient(tmp_path)
+    toml.write_text('id = "p"\nuntreated = true\n', encoding="utf-8")
+    assert len(load_patient(tmp_path).scenario.doses) == 0
+    (tmp_path / "doses.csv").write_text(DOSES + TREATED, encoding="utf-8")
+    with pytest.raises(FileError, match=r"key untreated: is true, but there is .*doses.csv"):
         load_patient(tmp_path)
 
 
@@ -303,6 +361,91 @@ def test_observations_are_put_into_the_models_units(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert patient.observations["d"].sd == 0.2 and patient.observations["d"].note == "n"
     assert check_against(patient, MODEL) == patient
+
+
+SIL2R = """
+[[conversions]]
+of = "sil2r"
+unit = "U/mL"
+equals = "12.5 pg/mL"
+source = "data sheet of the assay"
+"""
+
+
+@pytest.mark.parametrize(("value", "unit"), [(2400, "U/mL"), (2.4, "kU/mL"), (2400, "kU/L"),
+                                             (30, "ng/mL"), (30000, "ng/L")])  # fmt: skip
+def test_a_stated_conversion_is_used(tmp_path: Path, value: float, unit: str) -> None:
+    rows = f"a,sil2r,value,3,,,{value},{unit},,\nb,sil2r,ratio,4,,3,2,,,\n"
+    patient = check_against(load_patient(folder(tmp_path, "", rows, SIL2R)), MODEL)
+    assert patient.observations["a"].value == pytest.approx(30000.0)
+    assert patient.observations["b"].value == 2.0
+
+
+def test_a_conversion_of_a_dose(tmp_path: Path) -> None:
+    stated = SIL2R.replace("sil2r", "anakinra").replace("U/mL", "IU").replace("pg/mL", "ug")
+    patient = load_patient(folder(tmp_path, "1,anakinra,2,kIU,,,,\n", about=stated))
+    assert expand(MODEL, patient.scenario.doses)[0].amount == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            '"sil2r"',
+            '"sil2"',
+            "conversions: unknown drug or observable 'sil2': did you mean 'sil2r'",
+        ),
+        ('source = "data sheet of the assay"', "", "key source: is empty or missing"),
+        ("12.5 pg", "12,5 pg", "conversions 1, key equals: unit '12,5 pg/mL' is not understood"),
+        ('"U/mL"', '"IU/mL"', "U is a unit of one assay: state what 1 U/mL equals"),
+        (SIL2R, "", "state what 1 U/mL equals, as on its data sheet, under [[conversions]] in"),
+    ],
+)
+def test_conversions_that_do_not_fit(tmp_path: Path, old: str, new: str, words: str) -> None:
+    about = SIL2R.replace(old, new)
+    with pytest.raises(CrsSimError, match=re.escape(words)):
+        check_against(
+            load_patient(folder(tmp_path, "", "a,sil2r,value,3,,,24,U/mL,,\n", about)), MODEL
+        )
+
+
+@pytest.mark.parametrize(
+    ("about", "surface"),
+    [("body_surface = 1.9\n", 1.9), ("height = 180\n[values]\nweight = 80\n", 2.0)],
+)
+def test_doses_per_body_surface(tmp_path: Path, about: str, surface: float) -> None:
+    rows = "1,anakinra,100,mg/m2,,12,2,\n2,anakinra,0.1,g/m^2,,,,\n3,anakinra,100,mg,,,,\n"
+    doses = check_against(load_patient(folder(tmp_path, rows, about=about)), MODEL).scenario.doses
+    amounts = [given.amount for given in expand(MODEL, doses)]
+    assert amounts == pytest.approx([*(100 * surface,) * 3, 100])
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ("", "column unit: .*this needs a body surface: give body_surface in m2, or height in cm"),
+        ("[values]\nweight = 70\n", "this needs a body surface"),
+        ("height = 180\n", "key height: .*add weight"),
+        ("height = 1.8\n", "key height: must be above 30, not 1.8"),
+        ("body_surface = 19\n", "key body_surface"),
+        ("height = 180\nbody_surface = 2\n[values]\nweight = 70\n", "key height: .*keep one"),
+    ],
+)
+def test_a_body_surface_is_not_guessed(tmp_path: Path, about: str, words: str) -> None:
+    with pytest.raises(CrsSimError, match=words):
+        check_against(load_patient(folder(tmp_path, "1,anakinra,1,mg/m2,,,,\n", "", about)), MODEL)
+
+
+def test_moles_are_masses_by_the_molar_mass_of_the_drug(tmp_path: Path) -> None:
+    patient = load_patient(
+        folder(tmp_path, "1,tocilizumab,4,umol,,,,\n", "a,ferritin,value,3,,,2,nM,,\n")
+    )
+    checked = check_against(patient, MODEL)
+    assert checked.observations["a"].value == pytest.approx(1.0)  # 2 nM of 500 g/mol in ng/mL
+    assert expand(MODEL, checked.scenario.doses)[0].amount == pytest.approx(2.0)
+    other = load_patient(folder(tmp_path, "1,cart,1,cells/kg,,,,\n", "a,il6,value,3,,,2,nM,,\n"))
+    with pytest.raises(CrsSimError, match=r"row 2, column unit: .*this needs a molar mass"):
+        check_against(other, MODEL)
 
 
 def test_a_models_own_unit_is_read_by_its_definition(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from tiny_case import write_case
 
 from crs_sim.cli.command_line import cli
-from crs_sim.dosing.doses import Dose
-from crs_sim.dosing.scenario import Change, DoseSelection, moved, scaled
+from crs_sim.dosing.doses import Dose, DoseSelection
+from crs_sim.dosing.scenario import Change, moved, scaled
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.comparison_plots import plot_comparison
 from crs_sim.fitting.fitting import fit
@@ -26,7 +26,7 @@ from crs_sim.simulation.simulation import simulate
 NAMES = ("peak_amount", "day_of_peak_amount", "auc_amount", "worst_grade", "vasopressor_days",
          "amount_d9")  # fmt: skip
 SCENARIOS = """
-endpoints = ["peak_amount", "worst_grade"]
+endpoints = ["amount_d9", "worst_grade"]
 until = 12
 [[scenario]]
 name = "half"
@@ -104,12 +104,12 @@ def test_pairing_narrows_a_difference(found):
 def test_the_table_says_it_all(found):
     table = found.table(0.9).set_index(["scenario", "endpoint"])
     assert len(table) == 6 * len(NAMES)
-    row = table.loc[("half", "peak_amount")]
+    row = table.loc[("half", "auc_amount")]
     assert row["ratio"] == pytest.approx(0.5, rel=0.01)
     assert row["low"] < row["median"] < row["high"]
-    assert row["difference"] == pytest.approx(np.median(found.difference("half", "peak_amount")))
+    assert row["difference"] == pytest.approx(np.median(found.difference("half", "auc_amount")))
     assert row["chance_lower"] == 1.0
-    assert table.loc[("as given", "peak_amount"), "difference"] == 0.0
+    assert table.loc[("as given", "auc_amount"), "difference"] == 0.0
     assert np.isnan(table.loc[("half", "worst_grade"), "ratio"])
 
 
@@ -157,7 +157,7 @@ def test_the_command_prints_and_writes(best, folder, tmp_path):
     assert low < median < high
     assert float(rows[0][5]) == pytest.approx(-median, rel=0.02)  # half of it less all of it
     assert [float(rows[0][k]) for k in (6, 8)] == pytest.approx([-high, -low], rel=0.02)
-    assert "Amount in the body: peak (peak_amount), mg" in done.output
+    assert "Amount in the body on day 9 (amount_d9), mg" in done.output
     assert "Research use only" in done.output
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["comparison.csv", "comparison.png", "comparison.svg", "ledger.csv"]

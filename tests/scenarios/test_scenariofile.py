@@ -57,7 +57,7 @@ def test_triggers_and_holds(problem, tmp_path):
     (scenario,) = read(problem, tmp_path, """
 [[scenario]]
 name = "rescue"
-hold = [{ drug = "pill", when = "amount > 3,000" }]
+hold = [{ drug = "pill", when = "amount > 3000" }]
 [[scenario.trigger]]
 name = "more"
 when = "crs_grade >= 2"

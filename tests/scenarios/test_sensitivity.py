@@ -27,6 +27,7 @@ from crs_sim.scenarios.indices import (
     prior_intervals,
 )
 from crs_sim.scenarios.sensitivities import LOG, SensitivityPlan, sensitivity
+from crs_sim.simulation.batches import BATCH
 from crs_sim.simulation.endpoints import endpoint
 from crs_sim.store.records import append_rows, open_log
 
@@ -151,7 +152,7 @@ def test_stopped_and_resumed_is_the_same_as_one_go_on_any_number_of_workers(best
     with pytest.raises(StoppedError):
         sensitivity(best, plan_of(best), folder=tmp_path, workers=1, progress=stop)
     log = tmp_path / LOG
-    assert len(log.read_text().splitlines()) == 1 + 32
+    assert len(log.read_text().splitlines()) == 1 + BATCH
     with log.open("a") as file:
         file.write("[1.0, 2.0, ")  # as a killed process leaves it
     again = sensitivity(best, plan_of(best), folder=tmp_path, workers=2, resume=True)

@@ -82,7 +82,7 @@ def test_the_same_bits_streamed():
     values = spread(70)
     whole = simulate_many(LOOP, [CASE, SPARED], values, sampling=DAILY, workers=2)
     parts = list(simulate_batches(LOOP, [CASE, SPARED], values, sampling=DAILY, workers=2))
-    assert [len(part.members) for part in parts] == [32, 32, 6]
+    assert [len(part.members) for part in parts] == [batches.BATCH, 70 - batches.BATCH]
     assert [m for part in parts for m in part.members] == list(whole.members)
     assert np.array_equal(np.concatenate([part.courses for part in parts], axis=2), whole.courses)
 
@@ -231,7 +231,7 @@ def test_progress_is_told():
     seen = []
     simulate_many(LOOP, CASE, spread(70), sampling=DAILY, workers=2,
                   progress=lambda done, of: seen.append((done, of)))  # fmt: skip
-    assert seen == [(32, 70), (64, 70), (70, 70)]
+    assert seen == [(batches.BATCH, 70), (70, 70)]
 
 
 def test_few_batches_run_ahead_of_the_reader(monkeypatch):

@@ -8,7 +8,7 @@ from small_models import LOOP, ONE, small
 
 from crs_sim.dosing.doses import Dose, Schedule
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.errors import InputError, IntegrationError, UnknownNameError
 from crs_sim.simulation.endpoints import (
     auc,
     day_of_peak,
@@ -81,14 +81,15 @@ def test_scenario_values_go_into_the_model():
 
 
 def test_peak_and_area(sim):
-    assert peak(sim, "A") == pytest.approx(8 * np.exp(-0.7 / 4), rel=1e-5)
-    assert day_of_peak(sim, "A") == 1.25
+    assert peak(sim, "A") == pytest.approx(8, rel=1e-12)
+    assert day_of_peak(sim, "A") == 1.0
     assert peak(sim, "A", last=1) == 0
-    early = Scenario("early", Schedule((Dose(0, "A", 8),)))
-    fine = simulate(ONE, early, days=np.linspace(1e-6, 30, 9001))
-    assert auc(fine, "A") == pytest.approx(8 / 0.7, rel=1e-4)
-    with pytest.raises(InputError, match="no sample between day 7 and 9"):
-        peak(sim, "A", 7, 9)
+    assert peak(sim, "A", 1, 2) == pytest.approx(8, rel=1e-12)
+    whole = 8 / 0.7 * (1 - np.exp(-0.7 * 3))
+    assert auc(sim, "A") == pytest.approx(whole, rel=1e-9)
+    for first, last in ((7, 9), (2, 10), (-1, 2)):
+        with pytest.raises(InputError, match=f"day {first} to {last} is asked for, but the run"):
+            auc(sim, "A", first, last)
 
 
 def test_days_above_and_grades():
@@ -96,4 +97,27 @@ def test_days_above_and_grades():
     assert days_above(sim, "A", 2.5) == pytest.approx(3.5)
     assert days_above(sim, "A", 7) == 0
     assert worst_grade(sim) == 3
-    assert vasopressor_days(sim) == 1
+    assert vasopressor_days(sim) == pytest.approx(1, abs=1e-12)
+
+
+NO_NUMBER = {
+    "A/(k - 1)": 0.0,
+    "ln(A - 0.5)": 0.75,
+    "1/hill(A - 0.5, 1, 2)": 0.75,
+    "exp(k*800*(1.5 - A))": 0.5,
+    "(A - A0)^-1.5": 0.0,
+    "1/reached(A, 0.5)": 0.75,
+}
+
+
+@pytest.mark.parametrize("formula", NO_NUMBER)
+@pytest.mark.parametrize("method", ["Rosenbrock", "LSODA"])
+def test_a_quantity_that_is_no_number_is_an_error_with_its_day(formula, method):
+    """Neither inf nor nan is written; the first day and the first quantity are named."""
+    quantities = {"fine": "2*A", "bad": formula, "after": "bad + 1"}
+    model = small("m", {"A": ("1", "-k*A")}, {"k": 1.0, "A0": 1.0}, quantities)
+    days = [0.0, 0.25, 0.5, 0.75, 1.0]
+    with pytest.raises(IntegrationError) as caught:
+        simulate(model, days=days, method=method)
+    day = NO_NUMBER[formula]
+    assert str(caught.value).startswith(f"m  bad is not a finite number on day {day:g}, though")

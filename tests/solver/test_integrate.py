@@ -161,10 +161,10 @@ def test_a_change_before_day_0_reaches_the_initial_values():
     assert run(WITH_DRUG, changes=[late])["A"][0] == 0
 
 
-def test_changes_apply_in_the_order_written():
+def test_changes_apply_each_in_its_time():
     model = small("shown", {"A": ("0", "k")}, {"k": 1.0}, {"rate": "k"})
-    changes = [Change("k", value=5), Change("k", first=2, factor=2)]
-    assert run(model, changes=changes, days=[1, 2]).quantities.ravel() == pytest.approx([5, 10])
+    changes = [Change("k", first=2, factor=2), Change("k", last=2, value=5)]
+    assert run(model, changes=changes, days=[1, 2]).quantities.ravel() == pytest.approx([5, 2])
 
 
 def test_bioavailability_weight_and_usual_hours():

@@ -47,7 +47,7 @@ def length(kind, share):
 def rows_of(id, kind, compartment, case):
     """A subject's rows: an infusion before, the dose in question, samples, perhaps a reset."""
     additional, lag, share, steady, reset = case
-    tail = f"{share},{lag / 24!r}"
+    tail = f"{share},{lag!r}"
     interval = INTERVAL if additional or steady else 0
     rows = [
         (1.0, 0, f"{id},1,.,40,8,1,2,0,0,0,{tail}"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from datetime import datetime
 from pathlib import Path
 
 import openpyxl
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from openpyxl.chart import BarChart
 
-from crs_sim.errors import CrsSimError, StorageError
+from crs_sim.errors import CrsSimError, FileError, StorageError
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import check_against, load_patient
 from crs_sim.patients.patient_files import new_patient, template_rows
@@ -98,6 +101,84 @@ def test_a_patient_without_observations(book):
     del workbook["observations"]
     workbook.save(book)
     assert len(load_patient(book).observations) == 0
+
+
+def test_a_patient_without_doses_is_stated(book):
+    workbook = openpyxl.load_workbook(book)
+    del workbook["doses"]
+    workbook.save(book)
+    with pytest.raises(FileError, match=r"p7\.xlsx, sheet doses: does not exist; .* key untreated"):
+        load_patient(book)
+    workbook["patient"].append(["untreated", True])
+    workbook.save(book)
+    assert len(load_patient(book).scenario.doses) == 0
+    workbook["patient"]["B" + str(workbook["patient"].max_row)] = "perhaps"
+    workbook.save(book)
+    with pytest.raises(FileError, match=r"key untreated: .*'perhaps'"):
+        load_patient(book)
+
+
+@pytest.mark.parametrize("sheet", ["doses", "observations"])
+def test_a_sheet_that_the_file_has_lost_is_named(book, sheet):
+    files = unpacked(book)
+    number = openpyxl.load_workbook(book).sheetnames.index(sheet) + 1
+    del files[f"xl/worksheets/sheet{number}.xml"]
+    pack(book, files)
+    with pytest.raises(FileError, match=rf"p7\.xlsx, sheet {sheet}: is damaged"):
+        load_patient(book)
+
+
+def test_conversions_and_body_surface_of_a_workbook(book):
+    workbook = openpyxl.load_workbook(book)
+    sheet = workbook.create_sheet("conversions")
+    sheet.append(["of", "unit", "equals", "source"])
+    sheet.append(["ferritin", "U/mL", "2 ng/mL", "data sheet"])
+    workbook["patient"].append(["height", 180])
+    workbook["doses"].append([4, "dexamethasone", 10, "mg/m2"])
+    workbook["observations"].append(
+        ["f5", "ferritin", "value", 5, None, None, 300, "U/mL"])  # fmt: skip
+    workbook.save(book)
+    patient = check_against(load_patient(book), load_model("crs"))
+    assert patient.observations["f5"].value == pytest.approx(600)
+    surface = (180 * 70 / 3600) ** 0.5
+    assert patient.scenario.doses.doses[-1].amount == pytest.approx(10 * surface)
+
+
+def test_a_chart_is_no_table(book):
+    workbook = openpyxl.load_workbook(book)
+    del workbook["doses"]
+    workbook.create_chartsheet("doses").add_chart(BarChart())
+    workbook.save(book)
+    with pytest.raises(FileError, match="sheet doses: is a chart, not a table"):
+        load_patient(book)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_workbook_is_never_another_patient(book, data):
+    whole, files = load_patient(new_patient(book.parent / "whole.xlsx")), unpacked(book)
+    (book.parent / "whole.xlsx").unlink()
+    name = data.draw(st.sampled_from(sorted(n for n in files if "sheet" in n or "book" in n)))
+    cut = data.draw(st.integers(0, len(files[name]) - 1))
+    broken = book.with_name("broken.xlsx")
+    pack(broken, files | {name: files[name][:cut]})
+    try:
+        patient = load_patient(broken)
+    except CrsSimError:
+        return
+    assert patient.scenario.doses == whole.scenario.doses
+    assert patient.observations == whole.observations
+
+
+def unpacked(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack(path: Path, files: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
 
 
 def _doses(workbook):

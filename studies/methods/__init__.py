@@ -1,0 +1,1 @@
+"""How far each method of ``simulate`` is from a much stricter reference."""

@@ -1,0 +1,1 @@
+"""NONMEM's own answers to public dosing scenarios, beside this package's."""
