@@ -19,11 +19,13 @@ from ..errors import InputError
 from ..model import Array, Model
 from ..simulation import Simulation, Workers, parallel_map
 from .local_optimisation import (
+    MAX_ROUNDS,
     MAX_STEPS,
+    ROUGH_FALL,
     ROUGH_TOLERANCE,
     TOLERANCE,
     Start,
-    minimize,
+    descend,
     optimise,
     polish,
     start_points,
@@ -264,7 +266,7 @@ def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, se
         "rtol": RTOL,
         "rough_rtol": ROUGH_RTOL,
         "tolerance": TOLERANCE,
-        "max_steps": MAX_STEPS,
+        "max_steps": MAX_STEPS * MAX_ROUNDS,
     }
     covariance, singular = covariance_of(jacobian)
     return Fit(
@@ -324,7 +326,7 @@ def _drop(result: Fit, name: str) -> Dropped:
     if smaller.free:
         warm = {f.name: result.values[f.name] for f in smaller.free}
         objective = Objective(smaller, ROUGH_RTOL)
-        minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
+        descend(objective, logs(smaller, warm), ROUGH_TOLERANCE, ROUGH_FALL)
         rough = values_by_name(smaller, objective.best)
         last = polish(smaller, replace(result.polish, values=rough))
         cost, failed = last.cost, objective.failed + last.failed

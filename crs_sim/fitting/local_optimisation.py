@@ -27,10 +27,17 @@ from .problem import FitProblem
 
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
 """Relative change of cost and parameters that ends the final optimisation, and earlier ones."""
-MAX_STEPS = 60
-"""Most trial steps of one optimisation."""
+MAX_STEPS, MAX_ROUNDS = 60, 10
+"""Most trial steps of one round of an optimisation, and most rounds."""
+FALL, ROUGH_FALL = 1e-4, 1e-2
+"""An optimisation has converged if a Gauss-Newton step promises that the cost falls by less, the
+squared distance to the optimum in standard errors: of the final optimisation, of earlier ones."""
 ROBUST_STEPS = 15
 """Most trial steps of its first part, with a robust loss."""
+
+
+NEAR = 1e-6
+"""Distance from a bound, in prior sds, at which a parameter is held by it."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +90,46 @@ def optimise(problem: FitProblem, job: tuple[int, Array]) -> Start:
     objective = Objective(problem, ROUGH_RTOL)
     x = points[int(np.argmin(objective.rough_costs(points)))]
     robust = minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
-    result = minimize(objective, _logs(robust.params), ROUGH_TOLERANCE, MAX_STEPS)
-    return _start(number, values_by_name(problem, x), objective, result)
+    end = descend(objective, _logs(robust.params), ROUGH_TOLERANCE, ROUGH_FALL)
+    return _start(number, values_by_name(problem, x), objective, end)
 
 
 def polish(problem: FitProblem, start: Start) -> Start:
     """Optimise once more from the result of another optimisation, at the tight tolerances."""
     objective = Objective(problem)
-    result = minimize(objective, logs(problem, start.values), TOLERANCE, MAX_STEPS)
-    return _start(start.number, start.values, objective, result)
+    end = descend(objective, logs(problem, start.values), TOLERANCE, FALL)
+    return _start(start.number, start.values, objective, end)
+
+
+def descend(objective: Objective, x: Array, tolerance: float, fall: float) -> tuple[str, bool]:
+    """Optimise, and again from where that ended, until the cost has no further to fall.
+
+    An optimiser that ends because its steps are small may be anywhere, in a narrow curved valley
+    above all; so `promised_fall` decides. Returns why it ended, and whether it has converged.
+    """
+    for _ in range(MAX_ROUNDS):
+        before = objective.best_cost
+        result = minimize(objective, x, tolerance, MAX_STEPS)
+        x, promised = objective.best, promised_fall(objective, objective.best)
+        if promised <= fall:
+            return str(result.message), True
+        if before - objective.best_cost < 0.01 * fall:
+            break
+    return f"{result.message} A step still promises that the cost falls by {promised:.2g}.", False
+
+
+def promised_fall(objective: Objective, x: Array) -> float:
+    """By how much a Gauss-Newton step from log parameters x (n_free,) would lower the cost.
+
+    The squared length of the residuals' projection on their slopes; without parameters that the
+    step would take out of their bounds.
+    """
+    slopes, residuals = objective.jacobian(x), objective.residuals(x)
+    gradient, near = slopes.T @ residuals, NEAR * objective.sds
+    out = (x <= objective.lower + near) & (gradient > 0)
+    out |= (x >= objective.upper - near) & (gradient < 0)
+    step = np.linalg.lstsq(slopes[:, ~out], residuals)[0]
+    return float(residuals @ (slopes[:, ~out] @ step))
 
 
 def minimize(
@@ -138,16 +176,15 @@ def _logs(parameters: lmfit.Parameters) -> Array:
 
 
 def _start(
-    number: int, initial: Mapping[str, float], objective: Objective,
-    result: lmfit.minimizer.MinimizerResult,
-) -> Start:  # fmt: skip
+    number: int, initial: Mapping[str, float], objective: Objective, end: tuple[str, bool]
+) -> Start:
     return Start(
         number,
         initial=dict(initial),
         values=values_by_name(objective.problem, objective.best),
         cost=_exact_cost(objective),
-        status=str(result.message),
-        converged=bool(result.success) and not result.aborted,
+        status=end[0],
+        converged=end[1],
         runs=objective.runs,
         failed=objective.failed,
         first_failure=objective.first_failure,
