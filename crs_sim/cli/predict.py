@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from .population import data_set_options
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress
 
     from ..fitting import Fit
     from ..patients import Observations, Patient
@@ -42,7 +44,8 @@ POSTERIOR = "posterior/posterior.json"
 @click.option("--subject", metavar="ID", default="", help="The subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--draws", type=int, help="Draws of the weighted Laplace approximation or a prior  "
-              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
+              "[default: those in the problem's posterior/, else 400, of the posterior where that "
+              "approximation is poor]")  # fmt: skip
 @click.option(
     "--from",
     "table",
@@ -77,7 +80,9 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=requested_draws(str(run), options, result), sampling=sampling)
+    with progress_line() as line:
+        draws = requested_draws(str(run), options, result, line)
+    bands = run_predict(result, draws=draws, sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and observations", options)  # fmt: skip
 
@@ -148,7 +153,8 @@ def write_bands(
 @click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
               help="Scenarios to compare  [default: scenarios.toml of the problem]")  # fmt: skip
 @click.option("--draws", type=int, help="Number of draws of the weighted Laplace approximation  "
-              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
+              "[default: those in the problem's posterior/, else 400, of the posterior where that "
+              "approximation is poor]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Use draws of a posterior, as written by crs-sim sample.")  # fmt: skip
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
@@ -181,7 +187,7 @@ def compare(
     with progress_line() as line:
         found = run_compare(
             result, questions.scenarios, questions.endpoints,
-            draws=requested_draws(run, options, result),
+            draws=requested_draws(run, options, result, line),
             sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
             progress=throttled_progress(line, "draws"),
         )  # fmt: skip
@@ -189,27 +195,28 @@ def compare(
     print_written([] if out is None else write_comparison(found, questions, result, out, level))
 
 
-def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
+def requested_draws(
+    run: str, options: dict[str, Any], result: Fit, line: Progress, count: int = 0
+) -> Draws | int:
     """The draws of --from, else the number --draws, else the posterior beside the problem.
 
-    A posterior of a different problem is reported and ignored.
+    A posterior of a different problem is reported and ignored. If there is none, ``count`` draws
+    are made (0: the usual number), of the posterior where the normal approximation is poor.
     """
-    from ..uncertainty import DRAWS, read_draws
+    from ..uncertainty import DRAWS, posterior_draws, read_draws
 
-    table = options["table"]
-    if table is not None:
-        return read_draws(table, result.problem)
+    if options["table"] is not None:
+        return read_draws(options["table"], result.problem)
     if options["draws"] is not None:
         return draw_count(options)
-    try:
+    with suppress(InputError):
         beside = file_of_problem(run, POSTERIOR, "--from").parent
-    except InputError:
-        return DRAWS
-    try:
-        return read_draws(beside, result.problem)
-    except StorageError as error:
-        click.echo(f"Note: {error}; its draws are not used", err=True)
-    return DRAWS
+        try:
+            return read_draws(beside, result.problem)
+        except StorageError as error:
+            click.echo(f"Note: {error}; its draws are not used", err=True)
+    report = throttled_progress(line, "the posterior", "ln posterior {:.1f}".format)
+    return posterior_draws(result, count or DRAWS, progress=report)
 
 
 def draw_count(options: dict[str, Any]) -> int:

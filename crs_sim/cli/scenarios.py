@@ -18,6 +18,7 @@ from .options import (
     throttled_progress,
     workers_options,
 )
+from .predict import requested_draws
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ..simulation import Workers
 
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
+FRONT_DRAWS = 200
+"""Draws for the front, if there is no posterior beside the problem."""
 
 
 @click.command(short_help="Search for Pareto-optimal schedules.", epilog=RESEARCH_ONLY)
@@ -51,12 +54,9 @@ FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
     metavar="TRIAL",
     help="Trial for chosen.toml  [default: the one on the front nearest to its corner]",
 )
-@click.option(
-    "--draws",
-    default=200,
-    show_default=True,
-    help="Number of draws of the weighted Laplace approximation for the front; 0 for none.",
-)
+@click.option("--draws", type=int, help="Draws of the weighted Laplace approximation for the "
+              "front; 0 for none  [default: those in the problem's posterior/, else 200, of the "
+              "posterior where that approximation is poor]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Use draws of a posterior, as written by crs-sim sample.")  # fmt: skip
 @click.option("--patients", default=0, show_default=True,
@@ -77,7 +77,7 @@ def search(
     from ..store import check_folder
 
     for name in ("draws", "patients"):
-        if options[name] < 0:
+        if options[name] is not None and options[name] < 0:
             raise InputError(f"--{name} is {options[name]}; give 0 or more")
     result = load_fit(run, options["problem"])
     file = space or file_of_problem(run, SEARCH, "--space")
@@ -89,7 +89,7 @@ def search(
         chosen = found.best if options["choose"] is None else options["choose"]
         found.scenario(chosen)  # raises an error if there is no such trial
         local = None if isinstance(workers, str) else workers
-        comparisons = _drawn(result, found, chosen, options, local, line)
+        comparisons = _drawn(result, found, chosen, {**options, "run": run}, local, line)
     _print_search(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
     print_written(_write_search(found, chosen, comparisons, out, result))
@@ -102,14 +102,11 @@ def _drawn(
 ) -> dict[str, Comparison]:  # fmt: skip
     """The front with draws of the fit and in virtual patients, as far as requested."""
     from ..scenarios import compare_trials, prior_draws, thin_front
-    from ..uncertainty import read_draws
 
     trials = thin_front(found.front, chosen)
     samples: dict[str, Any] = {}
-    if options["table"] is not None:
-        samples[FIT] = read_draws(options["table"], result.problem)
-    elif options["draws"]:
-        samples[FIT] = options["draws"]
+    if options["table"] is not None or options["draws"] != 0:
+        samples[FIT] = requested_draws(options["run"], options, result, line, FRONT_DRAWS)
     if options["patients"]:
         samples[PRIOR] = prior_draws(result, options["patients"], seed=found.question.plan.seed)
     return {

@@ -53,6 +53,7 @@ from .profiles import (
 from .profiling import profile as profile
 from .sampler import (
     PosteriorMode as PosteriorMode,
+    posterior_draws as posterior_draws,
     posterior_mode as posterior_mode,
     sample as sample,
 )
