@@ -50,10 +50,12 @@ from ..fitting import (
 from ..model import Array
 from ..patients import Observation
 from ..simulation import Workers, parallel_map
-from .draws import laplace_draws
+from .draws import laplace_draws, weighted_draws
 
 WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""
+AVERAGED, LEAST_CHANCE = 200, 1e-300
+"""Draws over which the probability of a limit or a grade is averaged; the least reported."""
 EXACT_KINDS = ("value", "peak", "ratio", "sometime")
 """Readings with a predictive density; the others, limits and grades, have a probability."""
 LOG_2PI = math.log(2.0 * math.pi)
@@ -71,7 +73,7 @@ class HeldOut:
     off_by : float, in sd of the prediction: noise and parameter uncertainty; nan for a limit or
         a grade
     chance : float, probability of a reading at least as far off; for a limit or grade, of the
-        reported one at the estimates (parameter uncertainty not included)
+        reported one, averaged over draws of the parameters
     deviance : float, -2 ln of the predictive density (log scale) or probability, to compare models
     """
 
@@ -208,23 +210,33 @@ def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut
     objective = Objective(problem)
     residuals, slopes = objective.residuals(x), objective.jacobian(x)
     run = curves(problem, refit.values, days_needed(problem.patient.observations))
-    return tuple(
-        _one(o, predicted(o, run), residuals[rows],
-             math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
-             problem.noise)
+    left_out = [
+        (o, rows)
         for o, rows in zip(problem.patient.observations, residual_slices(result), strict=True)
         if o.id in ids
+    ]
+    drawn = residuals[None]
+    if any(o.kind not in EXACT_KINDS for o, _ in left_out):
+        values = weighted_draws(refit, AVERAGED, workers=1).values
+        drawn = objective.observed(np.log(values.to_numpy()))
+    return tuple(
+        _one(o, predicted(o, run), (residuals[rows], drawn[:, rows]),
+             math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
+             problem.noise)
+        for o, rows in left_out
     )  # fmt: skip
 
 
 def _one(
-    observation: Observation, level: float, residuals: Array, spread: float, noise: Noise
+    observation: Observation, level: float, found: tuple[Array, Array], spread: float, noise: Noise
 ) -> HeldOut:
+    """From the residuals at the estimates (n_own,) and at draws of the parameters (n, n_own)."""
+    residuals, drawn = found
     if observation.kind in EXACT_KINDS:
         off_by, chance, deviance = _reading(residuals, spread, observation, noise)
     else:
-        deviance = float(residuals @ residuals)
-        off_by, chance = math.nan, math.exp(-0.5 * deviance)
+        chance = float(np.mean(np.exp(-0.5 * np.sum(drawn**2, axis=1))))
+        off_by, deviance = math.nan, -2.0 * math.log(max(chance, LEAST_CHANCE))
     return HeldOut(
         observation.id, observation.observable, observation.kind, when(observation),
         observation.value_unit, observation.value, level, signed_norm(residuals), off_by, chance,
