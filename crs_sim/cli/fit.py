@@ -124,6 +124,8 @@ def fit_problem(
         print_prior(patient, model_for_patient(patient), prior, patient.path)
         return
     loaded = load_problem(problem, prior=prior)
+    if patient is not None:
+        loaded = without_idle(loaded)
     folder = run_folder(loaded, out)
     check_folder(folder)
     with progress_line() as progress:
@@ -140,6 +142,17 @@ def fit_problem(
         write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
+
+
+def without_idle(problem: FitProblem) -> FitProblem:
+    """The problem of a patient, without parameters that nothing measured depends on."""
+    from ..fitting import informed
+
+    smaller, idle = informed(problem)
+    if idle:
+        click.echo(f"Note: nothing that was measured depends on {', '.join(idle)}: they are not "
+                   "free, and stay at the medians of the prior", err=True)  # fmt: skip
+    return smaller
 
 
 @click.command(short_help="Recompute the cost of a stored fit and compare.", epilog=RESEARCH_ONLY)

@@ -37,6 +37,7 @@ from .local_optimisation import (
     MAX_STEPS as MAX_STEPS,
     ROUGH_TOLERANCE as ROUGH_TOLERANCE,
     Start as Start,
+    informed as informed,
     minimize as minimize,
     optimise as optimise,
     polish as polish,

@@ -36,6 +36,8 @@ ROBUST_STEPS = 15
 """Most trial steps of its first part, with a robust loss."""
 
 
+TRIED = 3
+"""Points beside the centre of the prior at which a parameter may show an effect."""
 NEAR = 1e-6
 """Distance from a bound, in prior sds, at which a parameter is held by it."""
 
@@ -79,6 +81,24 @@ def start_points(problem: FitProblem, count: int, seed: int) -> Array:
     low, high = ndtr((lower - centre) / sds), ndtr((upper - centre) / sds)
     drawn = centre + sds * ndtri(low + unit * (high - low))
     return np.vstack([centre, np.clip(drawn, lower, upper)])
+
+
+def informed(problem: FitProblem) -> tuple[FitProblem, tuple[str, ...]]:
+    """The problem without the free parameters that nothing measured depends on, and their names.
+
+    Such are a switch whose drug is not given, or the rates of a marker that is not read. Their
+    slopes are 0 to the last bit, at the centre of the prior and at `TRIED` other points.
+    """
+    objective, n_free = Objective(problem, ROUGH_RTOL), len(problem.free)
+    moves = np.zeros(n_free, dtype=bool)
+    for x in start_points(problem, 1 + TRIED, problem.seed) if n_free else ():
+        moves |= (objective.jacobian(x)[:-n_free] != 0.0).any(axis=0)
+    idle = tuple(name for name, moved in zip(problem.names, moves, strict=True) if not moved)
+    if len(idle) == n_free:  # every run failed, or nothing can be learnt at all: the fit says so
+        return problem, ()
+    for name in idle:
+        problem = problem.without(name)
+    return problem, idle
 
 
 def optimise(problem: FitProblem, job: tuple[int, Array]) -> Start:

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_fits import asked, free, seen
 
 from crs_sim.fitting import local_optimisation
-from crs_sim.fitting.local_optimisation import FALL, descend, promised_fall
+from crs_sim.fitting.local_optimisation import FALL, descend, informed, promised_fall
 
 TOLERANCE = 1e-9
 
@@ -74,3 +75,19 @@ def test_the_promise_is_the_squared_distance_in_standard_errors():
     covariance = np.linalg.inv(slopes.T @ slopes)
     distance = (x - centre) @ np.linalg.inv(covariance) @ (x - centre)
     assert promised_fall(plane, x) == pytest.approx(distance)
+
+
+def test_what_nothing_measured_depends_on_is_not_free():
+    """gain moves only the signal, which is not read here; a0 and k move A."""
+    frees = (free("gain", 3.0, 0.3), free("k", 0.5, 0.4), free("a0", 8.0, 0.4))
+    problem = asked(*frees, observations=(seen("late", "A", 2.0, 4.0), seen("low", "A", 4.0, 2.0)))
+    smaller, idle = informed(problem)
+    assert idle == ("gain",)
+    assert smaller.names == ("k", "a0")
+    assert smaller.model.values["gain"] == 3.0
+    whole = asked(
+        *frees, observations=(*problem.patient.observations, seen("s", "signal", 1.0, 9.0))
+    )
+    assert informed(whole) == (whole, ())
+    early = asked(*frees, observations=(seen("first", "A", 0.0, 9.0),))
+    assert informed(early)[1] == ("gain", "k")
