@@ -123,6 +123,8 @@ def covariate_rows(data: DataSet, model: Model, rows: Rows) -> list[dict[str, fl
             )
         factor, _ = covariate_unit(data, model, parameter)
         values = {n: factor * _covariate(data, row, col, cell) for n, row, cell in own}
+        for n, row, _ in own:
+            model.refuse_outside({parameter: values[n]}, f"{data.where(row, col)}:")
         value = values[own[-1][0] if backward else 0]
         for n in range(len(rows))[:: -1 if backward else 1]:
             value = values.get(n, value)
