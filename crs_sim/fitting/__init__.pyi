@@ -15,8 +15,6 @@ from .diagnostics import (
     agreement_text as agreement_text,
     condition_text as condition_text,
     fit_warnings as fit_warnings,
-    influence_table as influence_table,
-    influences as influences,
     judge as judge,
     judged_table as judged_table,
     residual_slices as residual_slices,

@@ -1,15 +1,10 @@
-"""Diagnostics of a fit: reported beside fitted levels, warnings, influence of observations.
+"""Diagnostics of a fit: reported beside fitted levels, and warnings.
 
 The acceptance range is set before the fit (``[accept]`` in problem.toml); by default it is the 95 %
 error interval of the reading, or for a censored reading its limit.
 
 Warnings (`fit_warnings`) come first in every report, together with `agreement_text` and
 `condition_text`.
-
-To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
-exact change, refit without it (`crs_sim.uncertainty.cross_validation`).
-
-Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """
 
 from __future__ import annotations
@@ -25,7 +20,6 @@ from ..patients import Observation
 from ..simulation import Simulation
 from .fitting import Fit
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
-from .objective import Objective, logs
 from .problem import FitProblem
 
 EXACT_SHARE = 0.9
@@ -228,68 +222,6 @@ def _at_bounds(result: Fit) -> str:
         f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
         "the bound, or state why it is right"
     )
-
-
-@dataclass(frozen=True)
-class Influence:
-    """The influence of one observation on a fit.
-
-    Parameters
-    ----------
-    id, observable, kind : str, of the observation
-    residual : float, signed norm of its residuals, in sd
-    leverage : float, trace of its block of the hat matrix, 0 to 1 (0 to 2 for a reading on an
-        unknown day, which has two residuals)
-    residual_without : float, the deleted residual (one step)
-    distance : float, Cook's distance: joint shift of all estimates relative to their covariance
-    parameter : str, the one whose estimate would move most
-    shift : float, of that estimate, in its standard errors
-    """
-
-    id: str
-    observable: str
-    kind: str
-    residual: float
-    leverage: float
-    residual_without: float
-    distance: float
-    parameter: str
-    shift: float
-
-
-def influences(result: Fit) -> tuple[Influence, ...]:
-    """The influence of every observation, in their order.
-
-    Examples
-    --------
-    ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
-    """
-    problem, covariance = result.problem, result.covariance
-    jacobian = Objective(problem).jacobian(logs(problem, result.values))
-    errors = np.sqrt(np.diag(covariance))
-    found = []
-    for observation, rows in zip(
-        problem.patient.observations, residual_slices(result), strict=True
-    ):
-        block, residual = jacobian[rows], result.residuals[rows]
-        hat = block @ covariance @ block.T
-        without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
-        shifts = covariance @ block.T @ without
-        distance = float(without @ hat @ without)
-        worst = int(np.argmax(np.abs(shifts) / errors))
-        found.append(
-            Influence(
-                observation.id, observation.observable, observation.kind, signed_norm(residual),
-                float(np.trace(hat)), signed_norm(without), distance / len(errors),
-                problem.names[worst], float(shifts[worst] / errors[worst]),
-            )
-        )  # fmt: skip
-    return tuple(found)
-
-
-def influence_table(result: Fit) -> pd.DataFrame:
-    """`influences` as a table, one row per observation."""
-    return pd.DataFrame([vars(i) for i in influences(result)])
 
 
 def residual_slices(result: Fit) -> list[slice]:

@@ -10,7 +10,6 @@ from small_models import small
 
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.prediction_plots import plot_left_out
-from crs_sim.fitting.diagnostics import influence_table, influences
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
@@ -21,6 +20,7 @@ from crs_sim.uncertainty.cross_validation import (
     leave_out_table,
     minus_2_ln_likelihood,
 )
+from crs_sim.uncertainty.predictive_check import influence_table, influences
 from crs_sim.uncertainty.profiles import append_omission, read_omissions
 
 
