@@ -15,6 +15,7 @@ from .options import (
     DataSetSource,
     data_set,
     print_table,
+    print_verdict,
     progress_line,
     progress_of,
     workers_options,
@@ -217,7 +218,6 @@ def run_parent(out: Path) -> Path:
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
-    from ..fitting import agreement_text, condition_text, fit_warnings
     from ..reports import (
         acceptance_criteria,
         estimate_words,
@@ -227,9 +227,7 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         summary,
     )
 
-    for text in fit_warnings(result):
-        click.secho(f"Warning: {text}.", bold=True)
-    click.echo(f"{agreement_text(result)}; {condition_text(result)}\n")
+    print_verdict(result)
     levels = [
         (r.id, r.when, observed_words(r), fitted_words(r), r.verdict)
         for r in acceptance_criteria(rows)

@@ -17,6 +17,7 @@ from .options import (
     folder_of,
     format_short,
     print_columns,
+    print_verdict,
     print_written,
     progress_line,
     throttled_progress,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ..simulation import Sampling, Simulation
     from ..uncertainty import Draws, Omission, Predictions
 
+VERDICT = "verdict.txt"
+"""What the fit says of itself, beside what is made with it."""
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
 
@@ -72,14 +75,17 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
-    from ..fitting import load_fit
+    from ..fitting import load_fit, verdict
     from ..uncertainty import predict as run_predict
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=requested_draws(str(run), options, result), sampling=sampling)
+    draws = requested_draws(str(run), options, result)
+    print_verdict(result)
+    bands = run_predict(result, draws=draws, sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
-                f"{problem.name}: prediction bands and observations", options)  # fmt: skip
+                f"{problem.name}: prediction bands and observations", options,
+                verdict(result).text)  # fmt: skip
 
 
 def one_subject(source: DataSetSource, id: str) -> Patient:
@@ -128,9 +134,9 @@ def predict_from_prior(
 
 def write_bands(
     bands: Predictions, central: Simulation, observed: Observations, title: str,
-    options: dict[str, Any],
+    options: dict[str, Any], said: str = "",
 ) -> None:  # fmt: skip
-    """Write the table and the figure, and print the source of the bands."""
+    """Write table, figure and what the fit says of itself; print the source of the bands."""
     from ..figures import figure_files, plot_predictions
     from ..store import csv_file, write_atomic
 
@@ -138,7 +144,7 @@ def write_bands(
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
     files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
              **figure_files(figure, out / "predictions")}  # fmt: skip
-    write_atomic(files)
+    write_atomic(files | ({out / VERDICT: said.encode()} if said else {}))
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     print_written(files)
 
@@ -178,10 +184,12 @@ def compare(
     result = load_fit(run, options["problem"])
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
     questions = load_scenarios(path, result.problem.patient.scenario, result.model)
+    draws = requested_draws(run, options, result)
+    print_verdict(result)
     with progress_line() as line:
         found = run_compare(
             result, questions.scenarios, questions.endpoints,
-            draws=requested_draws(run, options, result),
+            draws=draws,
             sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
             progress=throttled_progress(line, "draws"),
         )  # fmt: skip
@@ -264,12 +272,14 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from ..figures import figure_files, plot_comparison
+    from ..fitting import verdict
     from ..store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
     figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     files[out / "ledger.csv"] = csv_file(_ledger(found))
+    files[out / VERDICT] = verdict(result).text.encode()
     files |= figure_files(figure, out / "comparison")
     write_atomic(files)
     return list(files)

@@ -9,7 +9,7 @@ problem.py             FitProblem, load_problem
 objective.py           the residuals that a fit minimises, their slopes, the secant correction
 local_optimisation.py  one local optimisation from a start; the only door to lmfit
 fitting.py             fit: estimates with standard errors
-diagnostics.py         warnings, reported beside fitted levels
+diagnostics.py         reported beside fitted levels; the verdict on a fit
 storage.py             a fit on disk and back
 datasets.py            a data set simulated, or its subjects as problems
 =====================  ==========================================================================

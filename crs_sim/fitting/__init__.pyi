@@ -11,6 +11,7 @@ from .diagnostics import (
     GRADE_RULE as GRADE_RULE,
     SAME_OPTIMUM as SAME_OPTIMUM,
     Judged as Judged,
+    Verdict as Verdict,
     agreeing as agreeing,
     agreement_text as agreement_text,
     condition_text as condition_text,
@@ -19,6 +20,7 @@ from .diagnostics import (
     judged_table as judged_table,
     residual_slices as residual_slices,
     signed_norm as signed_norm,
+    verdict as verdict,
     when as when,
 )
 from .fitting import (

@@ -1,25 +1,30 @@
-"""Diagnostics of a fit: reported beside fitted levels, and warnings.
+"""Diagnostics of a fit: reported beside fitted levels, and its verdict.
 
 The acceptance range is set before the fit (``[accept]`` in problem.toml); by default it is the 95 %
 error interval of the reading, or for a censored reading its limit.
 
-Warnings (`fit_warnings`) come first in every report, together with `agreement_text` and
-`condition_text`.
+The `verdict` comes first in every fit, report, prediction, comparison and search: what speaks
+against the fit, then readings missed, chi-squared, and the course of the grade.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom, chi2
 
-from ..model import Array
+from ..errors import RESEARCH_ONLY, IntegrationError
+from ..model import GRADE, Array
 from ..patients import Observation
-from ..simulation import Simulation
+from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
 from .fitting import Fit
 from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
+from .objective import Objective, logs
 from .problem import FitProblem
 
 EXACT_SHARE = 0.9
@@ -145,17 +150,144 @@ def agreeing(result: Fit, within: float = NEAR) -> int:
     return sum(start.cost - result.cost <= within for start in result.starts)
 
 
-def fit_warnings(result: Fit) -> tuple[str, ...]:
-    """Warnings about the reliability of the estimates, the most serious first; may be empty.
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit says of itself: warnings, the most serious first, and plain statements."""
+
+    warnings: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All lines, as written beside what is made with the fit."""
+        return "\n".join([*(f"Warning: {text}." for text in self.warnings), *self.statements,
+                          RESEARCH_ONLY, ""])  # fmt: skip
+
+
+@lru_cache(maxsize=4)  # each needs several runs, and the report, the tables and the screen one
+def verdict(result: Fit) -> Verdict:
+    """The verdict on a fit: on the readings, on the noise, on the course, on the optimisation.
 
     Examples
     --------
-    ``concerns(best)`` is ``()``, or for instance
-    ``("at a bound: d_psa (upper); standard errors are valid only away from bounds: widen the "
-    "bound, or state why it is right",)``
+    ``verdict(best).warnings`` is ``()``, or for instance ``("at a bound: d_psa (upper); standard
+    errors are valid only away from bounds: widen the bound, or state why it is right",)``
     """
+    warnings: list[str] = []
+    statements: list[str] = []
+    for judgement in (_misses, _scatter, _course):
+        for text, serious in judgement(result):
+            (warnings if serious else statements).append(text)
     checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
-    return tuple(text for check in checks if (text := check(result)))
+    warnings += [text for check in checks if (text := check(result))]
+    statements.append(f"{agreement_text(result)}; {condition_text(result)}")
+    return Verdict(tuple(warnings), tuple(statements))
+
+
+def fit_warnings(result: Fit) -> tuple[str, ...]:
+    """The warnings of the `verdict`; may be empty."""
+    return verdict(result).warnings
+
+
+BY_CHANCE, RARE = 0.05, 0.01
+"""Share of readings outside their 95 % interval by chance; chance below which it is not chance."""
+SURE = 0.999
+"""Quantile of chi-squared that the noise allows."""
+NORMAL = ("value", "peak", "ratio")
+"""Kinds whose residual is standard normal if the noise is as stated; others have limits."""
+MOST_NAMED = 5
+
+
+def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
+    """How many readings and grades are missed; a warning if they are more than by chance."""
+    rows = [row for row in judge(result) if row.id != GRADE_RULE]
+    several = {"readings": [row for row in rows if row.kind != "grade"],
+               "grades": [row for row in rows if row.kind == "grade"]}  # fmt: skip
+    counts, serious = [], False
+    for kind, some in several.items():
+        missed = [row for row in some if row.verdict != "pass"]
+        if some:
+            names = [row.id for row in missed[:MOST_NAMED]]
+            more = ["..."] if len(missed) > MOST_NAMED else []
+            named = f" ({', '.join(names + more)})" if missed else ""
+            counts.append(f"{len(missed)} of {len(some)} {kind}{named}")
+        if kind == "grades":
+            serious |= bool(some) and _together(some).verdict == "miss"
+        else:
+            serious |= bool(binom.sf(len(missed) - 1, len(some), BY_CHANCE) < RARE)
+    text = f"the fit misses {' and '.join(counts)}"
+    yield (f"{text}, more than by chance" if serious else text), serious
+
+
+def _scatter(result: Fit) -> Iterator[tuple[str, bool]]:
+    """Chi-squared of the readings with a normal error against what the noise allows.
+
+    The degrees of freedom are the readings less their leverages, which is the mean of chi-squared
+    where the priors hold; with flat priors, the readings less the parameters they determine.
+    """
+    observed = result.problem.patient.observations
+    rows = [r.start for o, r in zip(observed, residual_slices(result), strict=True)
+            if o.kind in NORMAL]  # fmt: skip
+    if not rows:
+        return
+    slopes = Objective(result.problem).jacobian(logs(result.problem, result.values))[rows]
+    leverage = float(np.sum((slopes @ result.covariance) * slopes))
+    free = max(1.0, len(rows) - leverage)
+    total, most = float(np.sum(result.residuals[rows] ** 2)), float(chi2.ppf(SURE, free))
+    text = (
+        f"chi-squared {total:.4g} over {len(rows)} readings with {free:.3g} degrees of freedom; "
+        f"the noise as stated allows {most:.3g}"
+    )
+    if total > most:
+        factor = math.sqrt(total / free)
+        text += (
+            f": the scatter is {factor:.2g} times the stated noise, so the intervals are too "
+            "narrow by as much; correct the noise, or look for what the model does not describe"
+        )
+    yield text, total > most
+
+
+UNTIL = 40.0
+"""The course is judged to this day, the default of all commands, or to the last observation."""
+SEVERE, NEAR_DAYS = 3, 3.0
+"""A grade from `SEVERE` on is extreme; it is observed if an observation is within `NEAR_DAYS`."""
+
+
+def _course(result: Fit) -> Iterator[tuple[str, bool]]:
+    """The course of the grade, whether it resolves, and where it is severe but not observed."""
+    if GRADE not in result.problem.model.course_ids:
+        return
+    windows = [
+        (o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in result.problem.patient.observations
+    ]
+    until = max([UNTIL, *(last for _, last in windows)])
+    try:
+        run = result.simulation(sample_days(until, 1.0))
+    except IntegrationError as error:
+        yield f"the fitted course cannot be simulated to day {until:g}: {error}", True
+        return
+    grade = run[GRADE]
+    severe = float(vasopressor_days(run))
+    course = (
+        f"fitted course to day {until:g}: worst grade {worst_grade(run)}, {severe:.1f} days at "
+        f"grade {SEVERE} or more, "
+    )
+    if grade[-1] >= 1:
+        since = run.days[np.flatnonzero(grade != grade[-1])[-1:]]
+        from_day = f"from day {since[0]:.0f} on" if len(since) else "throughout"
+        yield f"{course}not resolved: grade {grade[-1]:.0f} {from_day}, to the end", True
+    else:
+        yield f"{course}resolved", False
+    near = np.any([(low <= run.days) & (run.days <= high) for low, high in windows], axis=0)
+    alone = run.days[(grade >= SEVERE) & ~near]
+    if alone.size:
+        parts = np.split(alone, np.flatnonzero(np.diff(alone) > 0.5) + 1)
+        days = ", ".join(f"{part[0]:.0f} to {part[-1]:.0f}" for part in parts)
+        text = (
+            f"the fitted course is grade {SEVERE} or more on days {days}, where no observation "
+            f"is within {NEAR_DAYS:g} days: nothing speaks for it but the model"
+        )
+        yield text, True
 
 
 def agreement_text(result: Fit) -> str:

@@ -353,10 +353,14 @@ def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
 
 def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
     """The contents of result.json, with numbers at full precision."""
-    problem, model = result.problem, result.problem.model
+    from .diagnostics import verdict
+
+    problem, model, said = result.problem, result.problem.model, verdict(result)
     fixed = {name: v for name, v in model.values.items() if name not in result.values}
     return {
         "created": created.isoformat(),
+        "warnings": list(said.warnings),
+        "verdict": list(said.statements),
         "problem": {"name": problem.name, "patient": problem.patient.id},
         "model": {"name": model.name, "hash": model.hash},
         "versions": versions(),

@@ -28,12 +28,10 @@ from ..fitting import (
     Estimate,
     Fit,
     Judged,
-    agreement_text,
-    condition_text,
     estimates_table,
-    fit_warnings,
     judge,
     judged_table,
+    verdict,
 )
 from ..model import pretty
 from ..simulation import sample_days
@@ -150,12 +148,12 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool 
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
-        _warnings(result),
+        _verdict(result),
         f"{RESEARCH_ONLY}",
-        f"**{summary(rows)}.**",
         _made_with(result),
         f"![The case]({FIGURES[0]}.png)",
         "## Reported and fitted",
+        f"{summary(rows)}.",
         _levels(rows),
         "## CRS grade by day",
         _grades(rows),
@@ -180,14 +178,15 @@ def _made_with(result: Fit) -> str:
         f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
         f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
         f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
-        f"- {agreement_text(result)} (seed {result.seed}); {condition_text(result)}; "
-        f"{sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie more than {FAR:g} "
-        "prior sd from their prior",
+        f"- seed {result.seed}; {sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie "
+        f"more than {FAR:g} prior sd from their prior",
     ])  # fmt: skip
 
 
-def _warnings(result: Fit) -> str:
-    return "\n".join(f"- **Warning: {text}.**" for text in fit_warnings(result))
+def _verdict(result: Fit) -> str:
+    said = verdict(result)
+    warnings = [f"- **Warning: {text}.**" for text in said.warnings]
+    return "\n".join([*warnings, *(f"- {text}" for text in said.statements)])
 
 
 def _levels(rows: Iterable[Judged]) -> str:
