@@ -43,6 +43,7 @@ from .local_optimisation import (
     start_points as start_points,
 )
 from .noise import (
+    EXACT_KINDS as EXACT_KINDS,
     NORMAL_95 as NORMAL_95,
     GradeScale as GradeScale,
     Noise as Noise,
@@ -61,7 +62,10 @@ from .objective import (
     Objective as Objective,
     check_reachable as check_reachable,
     curves as curves,
+    level_at as level_at,
+    levels_within as levels_within,
     logs as logs,
+    noise_record as noise_record,
     prior_vectors as prior_vectors,
     values_by_name as values_by_name,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,9 +22,9 @@ from ..errors import RESEARCH_ONLY, IntegrationError
 from ..model import GRADE, Array
 from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
-from .fitting import Fit
-from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
-from .objective import Objective, logs
+from .fitting import Fit, covariance_of
+from .noise import BOUNDS, RATIOS, predicted
+from .objective import Objective, levels_within, logs, residual
 from .problem import FitProblem
 
 EXACT_SHARE = 0.9
@@ -55,7 +55,8 @@ def judge(result: Fit) -> tuple[Judged, ...]:
     The grades pass together if at least nine in ten are exact and none is off by more than one.
     """
     run = result.simulation()
-    rows = tuple(_judged(o, run, result.problem) for o in result.problem.patient.observations)
+    problem = replace(result.problem, noise=result.noise)
+    rows = tuple(_judged(o, run, problem) for o in result.problem.patient.observations)
     grades = [row for row in rows if row.kind == "grade"]
     return (*rows, _together(grades)) if grades else rows
 
@@ -95,8 +96,7 @@ def accepted(observation: Observation, problem: FitProblem) -> tuple[float, floa
         return value, value
     if observation.kind in BOUNDS:
         return (-math.inf, value) if observation.kind.endswith("below") else (value, math.inf)
-    spread = math.exp(NORMAL_95 * problem.noise.sd(observation))
-    return value / spread, value * spread
+    return levels_within(problem.noise.spread(observation), value)
 
 
 def when(observation: Observation) -> str:
@@ -230,21 +230,45 @@ def _scatter(result: Fit) -> Iterator[tuple[str, bool]]:
             if o.kind in NORMAL]  # fmt: skip
     if not rows:
         return
-    slopes = Objective(result.problem).jacobian(logs(result.problem, result.values))[rows]
-    leverage = float(np.sum((slopes @ result.covariance) * slopes))
-    free = max(1.0, len(rows) - leverage)
+    leverage = _leverages(result)[rows]
+    free = max(1.0, len(rows) - float(np.sum(leverage)))
     total, most = float(np.sum(result.residuals[rows] ** 2)), float(chi2.ppf(SURE, free))
     text = (
         f"chi-squared {total:.4g} over {len(rows)} readings with {free:.3g} degrees of freedom; "
         f"the noise as stated allows {most:.3g}"
     )
-    if total > most:
+    estimated = _estimated_noise(result, leverage, [o for o in observed if o.kind in NORMAL])
+    if estimated:
+        text = f"residual error estimated (maximum likelihood): {estimated}"
+    elif total > most:
         factor = math.sqrt(total / free)
         text += (
             f": the scatter is {factor:.2g} times the stated noise, so the intervals are too "
-            "narrow by as much; correct the noise, or look for what the model does not describe"
+            "narrow by as much; correct the noise, have it estimated (estimate = true in [noise]), "
+            "or look for what the model does not describe"
         )
     yield text, total > most
+
+
+def _leverages(result: Fit) -> Array:
+    """The share of each residual that the parameters of the model, not of the noise, take up."""
+    problem = result.problem
+    slopes = Objective(problem).jacobian(logs(problem, result.values))
+    slopes = slopes[:, [name in problem.of_model for name in problem.names]]
+    return np.asarray(np.sum((slopes @ covariance_of(slopes)[0]) * slopes, axis=1))
+
+
+def _estimated_noise(result: Fit, leverages: Array, readings: list[Observation]) -> str:
+    """Each estimated sd, also corrected for the parameters that its readings determine."""
+    texts = []
+    for name, spread in result.noise.spreads.items():
+        own = [k for k, o in enumerate(readings) if o.observable == name and math.isnan(o.sd)]
+        if f"sd_{name}" not in result.values or not own:
+            continue
+        factor = math.sqrt(len(own) / max(1.0, len(own) - float(np.sum(leverages[own]))))
+        texts.append(f"{name} sd {spread.sd:.3g}, or {spread.sd * factor:.3g} corrected for the "
+                     f"parameters fitted, with intervals {factor:.3g} times as wide")  # fmt: skip
+    return "; ".join(texts)
 
 
 UNTIL = 40.0

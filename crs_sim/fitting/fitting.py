@@ -28,7 +28,7 @@ from .local_optimisation import (
     polish,
     start_points,
 )
-from .noise import NORMAL_95, days_needed
+from .noise import NORMAL_95, Noise, days_needed
 from .objective import (
     METHOD,
     ROUGH_RTOL,
@@ -113,6 +113,11 @@ class Fit:
     def model(self) -> Model:
         """A copy of the problem's model with the estimates."""
         return self.problem.model.with_values(**self.values)
+
+    @property
+    def noise(self) -> Noise:
+        """The problem's noise, with the estimates of what is estimated of it."""
+        return self.problem.noise.at(self.values)
 
     @property
     def deviance(self) -> float:
@@ -266,7 +271,8 @@ def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, se
         "tolerance": TOLERANCE,
         "max_steps": MAX_STEPS,
     }
-    covariance, singular = covariance_of(jacobian)
+    information = np.vstack([jacobian, objective.information(x, jacobian)])
+    covariance, singular = covariance_of(information)
     return Fit(
         problem, dict(last.values), covariance, observed, starts, last, seed, options, singular
     )

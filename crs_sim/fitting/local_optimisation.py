@@ -83,6 +83,7 @@ class SecantCorrection:
     slopes : (m, n) Jacobian at x
     secant : (n, n) approximation of S
     reliable : bool, whether J'J + S predicted the last step better than J'J alone
+    known : (n, n) the part of S that is computed; the secant updates approximate the rest
     """
 
     x: Array = field(default_factory=lambda: np.empty(0))
@@ -90,18 +91,22 @@ class SecantCorrection:
     slopes: Array = field(default_factory=lambda: np.empty((0, 0)))
     secant: Array = field(default_factory=lambda: np.empty((0, 0)))
     reliable: bool = False
+    known: Array | float = 0.0
 
-    def after(self, x: Array, residuals: Array, slopes: Array) -> SecantCorrection:
-        """Update at the next point x, with its residuals and Jacobian ``slopes``."""
+    def after(
+        self, x: Array, residuals: Array, slopes: Array, known: Array | float = 0.0
+    ) -> SecantCorrection:
+        """Update at the next point x, with its residuals, Jacobian and ``known`` part of S."""
         step = x - self.x if len(self.x) else np.zeros_like(x)
         if not step.any():
             same = self.secant if len(self.x) else np.zeros((len(x), len(x)))
-            return SecantCorrection(x, residuals, slopes, same, self.reliable)
+            return SecantCorrection(x, residuals, slopes, same, self.reliable, known)
         change = slopes.T @ residuals - self.slopes.T @ self.residuals
         target = (slopes - self.slopes).T @ residuals
+        target = target - known @ step if np.ndim(known) else target
         reliable = self._predicts(step, 0.5 * float(residuals @ residuals))
         secant = _secant_update(self.secant, step, change, target)
-        return SecantCorrection(x, residuals, slopes, secant, reliable)
+        return SecantCorrection(x, residuals, slopes, secant, reliable, known)
 
     @property
     def rows(self) -> Array:
@@ -117,6 +122,7 @@ class SecantCorrection:
         """Whether J'J + S predicts half the sum of squares after a step better than J'J."""
         linear = self.residuals + self.slopes @ step
         without = 0.5 * (linear @ linear)
+        without += 0.5 * (step @ self.known @ step) if np.ndim(self.known) else 0.0
         sizes, directions = np.linalg.eigh(self.secant)
         correction = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
         return bool(abs(cost - without - correction) <= abs(cost - without))
@@ -185,7 +191,7 @@ def minimize(
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
         parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
-    curvature, zeros = SecantCorrection(), np.zeros(x.size)
+    curvature, zeros = SecantCorrection(), np.zeros(x.size + objective.terms)
 
     def residuals(current: lmfit.Parameters) -> Array:
         return np.concatenate([objective.residuals(_logs(current)), zeros])
@@ -194,9 +200,11 @@ def minimize(
         nonlocal curvature
         here, sds = _logs(current), objective.sds
         scaled = objective.jacobian(here) * sds
-        curvature = curvature.after(here / sds, objective.residuals(here), scaled)
+        more = objective.information(here, scaled)
+        known = more.T @ more if objective.terms else 0.0
+        curvature = curvature.after(here / sds, objective.residuals(here), scaled, known)
         rows = np.zeros((x.size, x.size)) if "loss" in options else curvature.rows
-        return np.vstack([scaled, rows]) / sds
+        return np.vstack([scaled, rows, more]) / sds
 
     return lmfit.minimize(
         residuals,

@@ -8,18 +8,28 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dosing import build_timeline
 from ..errors import InputError, IntegrationError
-from ..model import Array, pretty
-from ..simulation import Dense, Simulation, raise_if_stopped, simulate
+from ..model import Array, Model, pretty
+from ..patients import Observation
+from ..simulation import Dense, Simulation, raise_if_stopped, simulate, states_of
 from ..solver import LOG_STEP, Course, Runs, compile_kernel, side_by_side
-from .noise import days_needed, predicted, residual_vector, watched_states
+from .noise import (
+    NORMAL_95,
+    Noise,
+    Spread,
+    days_needed,
+    predicted,
+    residual_vector,
+    residuals,
+)
 from .problem import FitProblem
 
 METHOD = "Rosenbrock"
@@ -125,6 +135,64 @@ class Courses:
         return self.columns[name]
 
 
+def watched_states(model: Model, observations: Iterable[Observation], noise: Noise) -> list[int]:
+    """Indices of the states whose courses between samples the observed peaks and grades need."""
+    latent = {"grade": noise.grade.latent} if noise.grade else {}
+    wanted = [
+        latent.get(o.kind, o.observable)
+        for o in observations
+        if o.kind in ("peak", "grade") and o.until > o.day
+    ]
+    names = states_of(model, wanted) if wanted else ()
+    return [model.state_ids.index(name) for name in names]
+
+
+def noise_record(noise: Noise) -> dict[str, Any]:
+    """The noise as a dictionary, without what has its default, so that stored hashes hold.
+
+    >>> noise_record(Noise({"crp": Spread(0.1)}))
+    {'spreads': {'crp': {'sd': 0.1, 'source': ''}}, 'grade': None}
+    """
+    content, usual = asdict(noise), asdict(Spread(0.0))
+    spreads = {
+        name: {k: v for k, v in spread.items() if k in ("sd", "source") or v != usual[k]}
+        for name, spread in content["spreads"].items()
+    }
+    return {"spreads": spreads, "grade": content["grade"]}
+
+
+def level_at(spread: Spread, reading: float, z: float | Array) -> Array:
+    """The level from which a reading is z standard deviations away; infinite if there is none.
+
+    >>> level_at(Spread(0.5, error="additive"), 5.0, np.array([2.0, -2.0])).tolist()
+    [4.0, 6.0]
+    """
+    if spread.error == "log-normal":
+        return np.asarray(reading * np.exp(-spread.sd * z))
+    additive = spread.error == "additive"
+    share, fixed = (0.0, spread.sd) if additive else (spread.sd, spread.additive)
+    rest, square = 1.0 - (z * share) ** 2, reading**2 - (z * fixed) ** 2
+    root = reading + np.sqrt(np.maximum(0.0, reading**2 - rest * square))
+    with np.errstate(divide="ignore"):
+        above = np.where(rest > 0.0, root / rest, np.inf)
+    return np.where(np.asarray(z) > 0.0, square / root, above)
+
+
+def levels_within(spread: Spread, reading: float) -> tuple[float, float]:
+    """The levels whose 95 % error interval ends at a reading."""
+    return float(level_at(spread, reading, NORMAL_95)), float(level_at(spread, reading, -NORMAL_95))
+
+
+def residual(observation: Observation, sim: Simulation, noise: Noise) -> float:
+    """One number for tables: its square is the observation's -2 log-likelihood, up to a constant.
+
+    Positive where the reading is above the prediction (grades: always positive). Fitting uses
+    `residuals`; this is their norm with a sign.
+    """
+    parts = [float(part) for part in residuals(observation, sim, noise)]
+    return math.copysign(math.sqrt(sum(part * part for part in parts)), parts[0])
+
+
 class Objective:
     """Residuals of a problem at log parameters x, (n_free,); counts runs and failures.
 
@@ -145,6 +213,7 @@ class Objective:
         self.runs = self.failed = 0
         self.first_failure = ""
         self.best, self.best_cost = self.centre, math.inf
+        self.terms = len(noise.with_term(observed))
         self._last: tuple[bytes | None, Array | None, Array] = (None, None, np.empty(0))
 
     def residuals(self, x: Array) -> Array:
@@ -216,6 +285,17 @@ class Objective:
                 derivatives[:, broken] = self._differences(x, here, steps, -LOG_STEP)[:, broken]
                 derivatives[:, ~np.isfinite(derivatives).all(axis=0)] = 0.0
         return np.vstack([derivatives, np.diag(1.0 / self.sds)])
+
+    def information(self, x: Array, jacobian: Array) -> Array:
+        """Rows (n_terms, n_free) below the Jacobian, which make J'J the expected information.
+
+        Of a log term g of s (`residual_vector`) Gauss-Newton keeps the 1/g^2 of the curvature in
+        ln s, whose expectation with that of the reading's own residual is 2.
+        """
+        last = self._size
+        term = self.residuals(x)[last - self.terms : last]
+        missing = np.sqrt(np.maximum(term**2 - 1.0, 0.0))
+        return np.asarray(missing[:, None] * jacobian[last - self.terms : last])
 
     def attempt(self, x: Array) -> Array:
         """The observations' residuals; a failure of the run is raised, not counted.
@@ -314,4 +394,5 @@ class Objective:
 
     @property
     def _size(self) -> int:
-        return sum(1 + (o.kind == "sometime") for o in self.problem.patient.observations)
+        observed = self.problem.patient.observations
+        return sum(1 + (o.kind == "sometime") for o in observed) + self.terms

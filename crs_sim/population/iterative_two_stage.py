@@ -147,6 +147,11 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
                 f"{id}: model {problem.model.name} has other equations than the population's "
                 f"{population.model.name}; fit patients of the same model together"
             )
+        if any(spread.estimate for spread in problem.noise.spreads.values()):
+            raise InputError(
+                f"{id}: several patients are fitted with stated residual errors only, but here one "
+                "is to be estimated; delete estimate = true, or fit one patient (--subject)"
+            )
     mistakes = Mistakes()
     for problem in problems:
         with mistakes.kept():

@@ -68,7 +68,7 @@ def write_report(
 
 def figures(result: Fit) -> dict[str, Figure]:
     """The figures of a fit by name; see `FIGURES`."""
-    patient, noise, last = result.problem.patient, result.problem.noise, last_day(result)
+    patient, noise, last = result.problem.patient, result.noise, last_day(result)
     run = result.simulation(sample_days(last, 1.0))
     title = f"{result.problem.name}: fitted model and observations"
     return {

@@ -26,6 +26,7 @@ from ..fitting import (
     Noise,
     Objective,
     days_needed,
+    level_at,
     logs,
     residual_slices,
     residuals,
@@ -144,8 +145,9 @@ def _levels(
     deviations: Deviations,
 ) -> tuple[Array, Array]:  # fmt: skip
     one, chance = deviations(observation, courses, noise, rng)
-    sd = noise.sd(observation)
-    readings = observation.value * np.exp(sd * (rng.standard_normal(one.shape) - one))
+    spread = noise.spread(observation).at(observation.observable, courses.values)
+    level = level_at(spread, observation.value, one[:, None])
+    readings = spread.reading(level, rng.standard_normal(one.shape)[:, None])[:, 0]
     return readings, 1.0 - chance if observation.kind.endswith("above") else chance
 
 
