@@ -367,11 +367,12 @@ def _not_identified(result: Fit) -> str:
 
 def _at_bounds(result: Fit) -> str:
     where = {f.name: f for f in result.problem.free}
-    at = [
-        f"{e.parameter} ({'upper' if e.estimate**2 > f.lower * f.upper else 'lower'})"
-        for e in result.estimates
-        if e.at_bound and (f := where[e.parameter])
-    ]
+    at, most = [], result.problem.model.bounds
+    for e in result.estimates:
+        if e.at_bound and (f := where[e.parameter]):
+            side = "upper" if e.estimate**2 > f.lower * f.upper else "lower"
+            own = side == "upper" and f.upper == most[f.name][1]
+            at.append(f"{f.name} ({side}{f': {f.upper:g} is the most it can be' if own else ''})")
     if not at:
         return ""
     return (

@@ -352,8 +352,9 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     free = result.problem.free[i]
     value = result.values[free.name]
     parameter = result.problem.model[free.name]
+    most = result.problem.model.bounds[free.name][1]
     margin = AT_BOUND * math.log(free.upper / free.lower)
-    near = min(math.log(value / free.lower), math.log(free.upper / value))
+    below, above = math.log(value / free.lower), math.log(free.upper / value)
     half_width = min(NORMAL_95 * error, MAX_LOG_HALF_WIDTH)
     return Estimate(
         parameter=free.name,
@@ -365,7 +366,7 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
         low=value * float(np.exp(-half_width)),
-        high=value * float(np.exp(half_width)),
-        at_bound=near < margin,
+        high=min(value * float(np.exp(half_width)), most),
+        at_bound=below < margin or above < (AT_BOUND if free.upper == most else margin),
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )

@@ -246,8 +246,9 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
             "no logarithm; give a prior above 0, or leave the parameter fixed"
         )
     low, high = _default_bounds(median, table.sd)
-    lower = low if table.lower is None else table.lower
-    upper = high if table.upper is None else table.upper
+    least, most = model.bounds[name]  # so that a share does not end above 1
+    lower = max(low, least) if table.lower is None else table.lower
+    upper = min(high, most) if table.upper is None else table.upper
     return Free(name, lower, upper, median, table.sd, table.source, table.why)
 
 

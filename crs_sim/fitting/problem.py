@@ -291,6 +291,13 @@ def _check_free(problem: FitProblem) -> None:
         seen.add(free.name)
         if not (0 < free.sd < math.inf):
             raise InputError(f"{where}: the prior's sd is {free.sd:g}; it must be above 0")
+        most = problem.model.bounds[free.name][1]
+        if free.upper > most or free.median >= most:
+            raise InputError(
+                f"{where}: {most:g} is the most that makes sense for {free.name} "
+                f"({problem.model[free.name].label}), but its prior is {free.median:g}, upper "
+                f"{free.upper:g}; state a prior below {most:g}, and no upper above it"
+            )
         if not (0 < free.lower < free.median < free.upper < math.inf):
             raise InputError(
                 f"{where}: needs 0 < lower < prior < upper, not {free.lower:g}, {free.median:g}, "
@@ -306,7 +313,8 @@ def _check_free(problem: FitProblem) -> None:
 def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
-        default = (free.lower, free.upper) == _default_bounds(free.median, free.sd)
+        low, high = _default_bounds(free.median, free.sd)
+        default = (free.lower, free.upper) == (low, min(high, problem.model.bounds[free.name][1]))
         if not default and not free.lower <= value <= free.upper:  # bounds given explicitly
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
