@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Random seed of the starts  [default: the problem's]")
 @workers_options("Processes")
 @click.option(
-    "--drop/--no-drop",
-    default=True,
-    show_default=True,
+    "--drop-one",
+    "drop",
+    is_flag=True,
     help="Also refit with each parameter fixed in turn, for the change of AIC.",
 )
+@click.option("--no-drop", is_flag=True, hidden=True, expose_value=False)  # of old commands
 @click.option(
     "--profiles",
     is_flag=True,

@@ -43,6 +43,10 @@ PROFILES, TABLE = "profiles.md", "profiles.csv"
 DAYS_AFTER = 4.0
 """Days shown after the last dose or observation."""
 NO_REASON = "no reason is given; state one as `why` under [free.{}] in problem.toml."
+AIC_NOTE = (
+    "The AIC column is the change of AIC when the parameter is fixed at its prior median and the "
+    "others are refitted: above 0, the parameter improves the fit."
+)
 OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio_above": "≥ × {}",
             "ratio": "× {}"}  # fmt: skip
 
@@ -159,8 +163,7 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool 
         _grades(rows),
         "## Estimates",
         "Intervals are 95 % intervals; shifts are in standard deviations of the prior, on the log "
-        "scale. The AIC column is the change of AIC when the parameter is fixed at its prior "
-        "median and the others are refitted: above 0, the parameter improves the fit.",
+        "scale." + (f" {AIC_NOTE}" if dropped else ""),
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
         profiles if profiled else "",
         "## Limitations of these estimates",
@@ -212,12 +215,12 @@ def _grades(rows: Iterable[Judged]) -> str:
 
 
 def _estimates(result: Fit, changes: Mapping[str, float]) -> str:
-    def change(name: str) -> str:
-        return f"{changes[name]:+.1f}" if name in changes else ""
+    def change(name: str) -> tuple[str, ...]:
+        return (f"{changes[name]:+.1f}" if name in changes else "",) if changes else ()
 
-    table = [(*estimate_words(e), change(e.parameter), e.label) for e in result.estimates]
+    table = [(*estimate_words(e), *change(e.parameter), e.label) for e in result.estimates]
     columns = ("parameter", "estimate", "interval", "prior median", "shift", "note",
-               "AIC without it", "meaning")  # fmt: skip
+               *(("AIC without it",) if changes else ()), "meaning")  # fmt: skip
     return markdown(columns, table)
 
 

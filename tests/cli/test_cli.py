@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(tiny: Path) -> tuple[Result, Path]:
-    result = run("fit", tiny / "fit", "--workers", 1)
+    result = run("fit", tiny / "fit", "--workers", 1, "--drop-one")
     return result, next((tiny / "fit" / "runs").iterdir())
 
 
@@ -202,7 +202,8 @@ def test_fit_prints_one_screen(fitted):
                   str(folder), "Research use only"):  # fmt: skip
         assert words in result.output
     assert len(result.output.splitlines()) < 40
-    assert "starts: 2 of 2" in result.stderr
+    assert "starts: 2 of 2" in result.stderr and "with one parameter fixed: 2 of 2" in result.stderr
+    assert "the fit misses" in result.stdout.splitlines()[0]
 
 
 def test_fit_writes_tables_figures_and_report(fitted):
@@ -227,6 +228,17 @@ def test_simulate_from_a_run_uses_its_values(fitted, tiny, tmp_path):
         meta = json.loads(out.with_name(f"{k}.csv.meta.json").read_text())
         assert meta["parameters"]["k"] == load_run(folder).values["k"]
         assert meta["options"]["run"] == str(folder)
+
+
+def test_fit_refits_without_each_parameter_only_when_asked(tiny, tmp_path):
+    for k, words in enumerate(((), ("--no-drop",))):
+        out = tmp_path / str(k)
+        result = run("fit", tiny / "fit", "--starts", 1, "--workers", 1, "--out", out, *words)
+        assert result.exit_code == 0
+        assert "one parameter fixed" not in result.stderr
+        (report,) = out.glob("runs/*/report.md")
+        assert "AIC without it" not in report.read_text()
+    assert "no-drop" not in run("fit", "--help").output
 
 
 def test_fit_refuses_an_unwritable_folder_before_it_runs(tiny, tmp_path):
