@@ -228,6 +228,30 @@ def test_simulate_from_a_run_uses_its_values(fitted, tiny, tmp_path):
         meta = json.loads(out.with_name(f"{k}.csv.meta.json").read_text())
         assert meta["parameters"]["k"] == load_run(folder).values["k"]
         assert meta["options"]["run"] == str(folder)
+        assert meta["options"]["values"] == f"fit of tiny ({folder.name})"
+
+
+def test_simulate_says_whose_values_it_uses(fitted, tiny, tmp_path):
+    _, folder = fitted
+    (tmp_path / "other").mkdir()
+    for name in ("doses.csv", "observations.csv"):
+        (tmp_path / "other" / name).write_text((tiny / "data" / name).read_text())
+    text = (tiny / "data" / "patient.toml").read_text()
+    text = text.replace('id = "tiny"', 'id = "next"').replace("../model", str(tiny / "model"))
+    (tmp_path / "other" / "patient.toml").write_text(text)
+    for who, words, said in (
+        (tiny / "data", (), "the model's own, not fitted"),
+        (tiny / "data", ("--set", "k=0.4"), "the model's own, not fitted, but k = 0.4"),
+        (tiny / "data", ("--from", folder), f"fit of tiny ({folder.name})"),
+        (tmp_path / "other", ("--from", folder), f"fit of another patient, tiny ({folder.name})"),
+    ):
+        figure = tmp_path / "x.svg"
+        result = run("simulate", who, "--until", 2, "--plot", figure, *words)
+        assert result.exit_code == 0, result.output
+        assert f"values: {said}\n" in result.stdout
+        assert f"values: {said}" in figure.read_text().replace("&apos;", "'")
+        told = "Warning: the fit says: the fit misses 0 of 8 readings" in result.stderr
+        assert told == ("--from" in words)  # its grades are missed
 
 
 def test_fit_refits_without_each_parameter_only_when_asked(tiny, tmp_path):
