@@ -225,29 +225,33 @@ def _scatter(result: Fit) -> Iterator[tuple[str, bool]]:
     The degrees of freedom are the readings less their leverages, which is the mean of chi-squared
     where the priors hold; with flat priors, the readings less the parameters they determine.
     """
-    observed = result.problem.patient.observations
-    rows = [r.start for o, r in zip(observed, residual_slices(result), strict=True)
-            if o.kind in NORMAL]  # fmt: skip
-    if not rows:
+    problem, leverage = result.problem, _leverages(result)
+    starts = [part.start for part in residual_slices(result)]
+    normal = [(o, row) for o, row in zip(problem.patient.observations, starts, strict=True)
+              if o.kind in NORMAL]  # fmt: skip
+    for text in _estimated_noise(result, normal, leverage):
+        yield text, False
+    stated = [(o.id, row) for o, row in normal if not problem.noise.spread(o).estimate]
+    if not stated:
         return
-    leverage = _leverages(result)[rows]
-    free = max(1.0, len(rows) - float(np.sum(leverage)))
-    total, most = float(np.sum(result.residuals[rows] ** 2)), float(chi2.ppf(SURE, free))
-    text = (
-        f"chi-squared {total:.4g} over {len(rows)} readings with {free:.3g} degrees of freedom; "
-        f"the noise as stated allows {most:.3g}"
+    rows = [row for _, row in stated]
+    free = max(1.0, len(rows) - float(np.sum(leverage[rows])))
+    squares = {id: float(result.residuals[row] ** 2) for id, row in stated}
+    total, most = sum(squares.values()), float(chi2.ppf(SURE, free))
+    text = f"chi-squared {total:.4g} over {len(rows)} readings with {free:.3g} degrees of freedom"
+    worst = max(squares, key=squares.__getitem__)
+    if total > most and squares[worst] > total / 2:
+        text += f", of which {worst} alone {squares[worst]:.3g}"
+    text += f"; the noise as stated allows {most:.3g}"
+    yield f"{text}: {_too_wide(math.sqrt(total / free))}" if total > most else text, total > most
+
+
+def _too_wide(factor: float) -> str:
+    return (
+        f"the scatter is {factor:.2g} times the stated noise, so the intervals are too narrow by "
+        "as much; correct the noise, have it estimated (estimate = true in [noise]), or look for "
+        "what the model does not describe"
     )
-    estimated = _estimated_noise(result, leverage, [o for o in observed if o.kind in NORMAL])
-    if estimated:
-        text = f"residual error estimated (maximum likelihood): {estimated}"
-    elif total > most:
-        factor = math.sqrt(total / free)
-        text += (
-            f": the scatter is {factor:.2g} times the stated noise, so the intervals are too "
-            "narrow by as much; correct the noise, have it estimated (estimate = true in [noise]), "
-            "or look for what the model does not describe"
-        )
-    yield text, total > most
 
 
 def _leverages(result: Fit) -> Array:
@@ -258,17 +262,19 @@ def _leverages(result: Fit) -> Array:
     return np.asarray(np.sum((slopes @ covariance_of(slopes)[0]) * slopes, axis=1))
 
 
-def _estimated_noise(result: Fit, leverages: Array, readings: list[Observation]) -> str:
+def _estimated_noise(
+    result: Fit, normal: list[tuple[Observation, int]], leverage: Array
+) -> Iterator[str]:
     """Each estimated sd, also corrected for the parameters that its readings determine."""
-    texts = []
     for name, spread in result.noise.spreads.items():
-        own = [k for k, o in enumerate(readings) if o.observable == name and math.isnan(o.sd)]
-        if f"sd_{name}" not in result.values or not own:
-            continue
-        factor = math.sqrt(len(own) / max(1.0, len(own) - float(np.sum(leverages[own]))))
-        texts.append(f"{name} sd {spread.sd:.3g}, or {spread.sd * factor:.3g} corrected for the "
-                     f"parameters fitted, with intervals {factor:.3g} times as wide")  # fmt: skip
-    return "; ".join(texts)
+        rows = [row for o, row in normal if o.observable == name and math.isnan(o.sd)]
+        if f"sd_{name}" in result.values and rows:
+            factor = math.sqrt(len(rows) / max(1.0, len(rows) - float(np.sum(leverage[rows]))))
+            yield (
+                f"residual error of {name}, estimated by maximum likelihood: sd {spread.sd:.3g}, "
+                f"or {spread.sd * factor:.3g} and intervals {factor:.3g} times as wide when "
+                "corrected for the parameters fitted"
+            )
 
 
 UNTIL = 40.0

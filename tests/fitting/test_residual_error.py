@@ -133,9 +133,21 @@ def test_scatter_beyond_the_stated_noise_is_estimated_as_least_squares_would():
     )
     said = verdict(result)
     assert not any("times the stated noise" in text for text in said.warnings)
-    corrected = f"A sd {math.sqrt(rss / n):.3g}, or {math.sqrt(rss / (n - 2)):.3g} corrected"
+    corrected = f"sd {math.sqrt(rss / n):.3g}, or {math.sqrt(rss / (n - 2)):.3g} and intervals"
     assert any(corrected in text for text in said.statements)
     assert sum(row.verdict == "pass" for row in judge(result)) >= 0.8 * n
+
+
+def test_a_stated_noise_is_judged_beside_an_estimated_one():
+    wild = tuple(replace(seen(f"s{k}", "signal", 0.5 * k, 30 * truth(0.5 * k) / 10), value=v)
+                 for k, v in enumerate((90.0, 10.0, 30.0, 2.0)))  # fmt: skip
+    noise = Noise({"A": Spread(0.1, estimate=True), "signal": Spread(0.05)})
+    plain = asked(free("a0", 9.0, 3.0), observations=(*readings(Spread(0.3)), *wild), noise=noise)
+    model, more = estimated_noise(DECAY, noise, plain.patient)
+    result = fit(replace(plain, model=model, free=(*plain.free, *more)), starts=2, workers=1)
+    (told,) = [text for text in verdict(result).warnings if "times the stated noise" in text]
+    assert "over 4 readings" in told
+    assert any("residual error of A, estimated" in text for text in verdict(result).statements)
 
 
 def test_a_profile_holds_the_estimated_error():
@@ -232,12 +244,12 @@ def test_a_wild_scatter_is_said_first_where_the_noise_is_stated(study):
 
 def test_all_goes_on_from_a_fit_with_an_estimated_error(study):
     text = fitted(study, "estimated")
-    assert "residual error estimated (maximum likelihood): c_central sd 0." in text
+    assert "residual error of c_central, estimated by maximum likelihood: sd 0." in text
     assert "Warning" not in text and "sd_c_central" in text
     home = study / "estimated"
     assert "The same" in command("replay", home)
     bands = command("predict", home, "--draws", 50, "--until", 1, "--out", study / "bands")
-    assert "residual error estimated" in bands
+    assert "residual error of c_central, estimated" in bands
     command("simulate", "--data", study / "study.csv", "--model", "one_compartment")
     two = [estimate_problem(study, number) for number in ("1", "2")]
     with pytest.raises(CrsSimError, match="stated residual errors only"):

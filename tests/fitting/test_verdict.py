@@ -118,6 +118,14 @@ def test_scatter_beyond_the_stated_noise_is_said_with_its_factor(times):
         assert report_text(result).splitlines()[2].startswith("- **Warning: the fit misses")
 
 
+def test_a_single_reading_that_is_off_is_named():
+    good = scattered(0.5)
+    off = (*good[:5], seen("odd", "A", good[5].day, good[5].value * 5), *good[6:])
+    result = fit(asked(free("a0", 10.0, 0.1), free("k", 0.5, 0.1), observations=off),
+                 starts=2, workers=1)  # fmt: skip
+    assert any(", of which odd alone" in text for text in verdict(result).warnings)
+
+
 def test_a_parameter_held_by_its_prior_costs_no_degree_of_freedom():
     held = asked(free("a0", 10.0, 1e-4), free("k", 0.5, 1e-4), observations=scattered(1.0))
     assert "with 16 degrees of freedom" in verdict(fit(held, starts=2, workers=1)).text
