@@ -170,8 +170,7 @@ def verdict(result: Fit) -> Verdict:
 
     Examples
     --------
-    ``verdict(best).warnings`` is ``()``, or for instance ``("at a bound: d_psa (upper); standard
-    errors are valid only away from bounds: widen the bound, or state why it is right",)``
+    ``verdict(best).warnings`` is ``()``, or for instance ``("at a bound: d_psa (upper); ...",)``
     """
     warnings: list[str] = []
     statements: list[str] = []
@@ -196,6 +195,8 @@ SURE = 0.999
 NORMAL = ("value", "peak", "ratio")
 """Kinds whose residual is standard normal if the noise is as stated; others have limits."""
 MOST_NAMED = 5
+ANY_COURSE = 1.0
+"""An estimated sd, of the logarithm or as a share, above which it hides what the model misses."""
 
 
 def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
@@ -229,8 +230,7 @@ def _scatter(result: Fit) -> Iterator[tuple[str, bool]]:
     starts = [part.start for part in residual_slices(result)]
     normal = [(o, row) for o, row in zip(problem.patient.observations, starts, strict=True)
               if o.kind in NORMAL]  # fmt: skip
-    for text in _estimated_noise(result, normal, leverage):
-        yield text, False
+    yield from _estimated_noise(result, normal, leverage)
     stated = [(o.id, row) for o, row in normal if not problem.noise.spread(o).estimate]
     if not stated:
         return
@@ -264,17 +264,18 @@ def _leverages(result: Fit) -> Array:
 
 def _estimated_noise(
     result: Fit, normal: list[tuple[Observation, int]], leverage: Array
-) -> Iterator[str]:
-    """Each estimated sd, also corrected for the parameters that its readings determine."""
+) -> Iterator[tuple[str, bool]]:
+    """Each estimated sd, also corrected for the parameters fitted; a warning above `ANY_COURSE`."""
     for name, spread in result.noise.spreads.items():
         rows = [row for o, row in normal if o.observable == name and math.isnan(o.sd)]
-        if f"sd_{name}" in result.values and rows:
-            factor = math.sqrt(len(rows) / max(1.0, len(rows) - float(np.sum(leverage[rows]))))
-            yield (
-                f"residual error of {name}, estimated by maximum likelihood: sd {spread.sd:.3g}, "
-                f"or {spread.sd * factor:.3g} and intervals {factor:.3g} times as wide when "
-                "corrected for the parameters fitted"
-            )
+        if f"sd_{name}" not in result.values or not rows:
+            continue
+        factor = math.sqrt(len(rows) / max(1.0, len(rows) - float(np.sum(leverage[rows]))))
+        text = f"residual error of {name}, estimated by maximum likelihood: sd {spread.sd:.3g}, "
+        text += f"or {spread.sd * factor:.3g} and intervals {factor:.3g} times as wide when "
+        text += "corrected for the parameters fitted"
+        serious = spread.sd > ANY_COURSE and spread.error != "additive"
+        yield f"{text}: almost any course passes" if serious else text, serious
 
 
 UNTIL = 40.0

@@ -150,6 +150,15 @@ def test_a_stated_noise_is_judged_beside_an_estimated_one():
     assert any("residual error of A, estimated" in text for text in verdict(result).statements)
 
 
+def test_an_estimated_error_that_hides_a_wrong_model_is_a_warning():
+    falling = fit(question(Spread(0.1, estimate=True)), starts=2, workers=1)
+    held = replace(falling.problem, free=tuple(f for f in falling.problem.free if f.name != "k"))
+    held = replace(held, model=held.model.with_values(k=-0.5))  # the model rises, the levels fall
+    told = verdict(fit(held, starts=2, workers=1)).warnings
+    assert any("almost any course passes" in text for text in told)
+    assert not any("almost any course" in text for text in verdict(falling).warnings)
+
+
 def test_a_profile_holds_the_estimated_error():
     result = fit(question(Spread(0.1, estimate=True), readings(Spread(0.3))), starts=2, workers=1)
     (one,) = profile(result, ["sd_A"], workers=1)
