@@ -252,11 +252,13 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     loaded = check_against(loaded, model.with_values(**values))
     sim = run_model(model, loaded.scenario.with_values(**values), until=options["until"],
                     every_hours=every, method=options["method"])  # fmt: skip
-    options |= {"patient": patient, "run": str(run.path) if run else None}
+    whose = values_words(loaded, run, values)
+    options |= {"patient": patient, "run": str(run.path) if run else None, "values": whose}
     files = simulation_files(sim, loaded, options)
     write_atomic(files)
     if options["out"] is None:
         print_courses(sim)
+    click.echo(f"values: {whose}")
     print_run(sim, list(files))
 
 
@@ -275,6 +277,20 @@ def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     return stored.applied_to(model), stored
 
 
+def values_words(patient: Patient, run: Run | None, changes: dict[str, float]) -> str:
+    """Whose values a simulation uses: the model's own, or those of a fit, and of which patient."""
+    words = "the model's own, not fitted"
+    if run is not None:
+        about = run.result["problem"]
+        other = about.get("patient", patient.id) != patient.id
+        whose = f"another patient, {about['patient']}" if other else patient.id
+        words = f"fit of {whose} ({run.path.name})"
+        for text in run.result.get("warnings", ()):
+            click.secho(f"Warning: the fit says: {text}.", bold=True, err=True)
+    changed = ", ".join(f"{name} = {value:g}" for name, value in changes.items())
+    return f"{words}, but {changed}" if changed else words
+
+
 def simulation_files(
     sim: Simulation, patient: Patient, options: dict[str, Any]
 ) -> dict[Path, bytes]:
@@ -291,7 +307,7 @@ def simulation_files(
         from ..figures import figure_file, plot_simulation
 
         with_data = " and observations" if len(patient.observations) else ""
-        title = f"{patient.id}: model {sim.model.name}{with_data}"
+        title = f"{patient.id}: model {sim.model.name}{with_data}\nvalues: {options['values']}"
         figure = plot_simulation(sim, observations=patient.observations, title=title)
         files[options["plot"]] = figure_file(figure, options["plot"])
     return files

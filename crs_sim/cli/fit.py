@@ -15,6 +15,7 @@ from .options import (
     DataSetSource,
     data_set,
     print_table,
+    print_verdict,
     progress_line,
     progress_of,
     workers_options,
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Random seed of the starts  [default: the problem's]")
 @workers_options("Processes")
 @click.option(
-    "--drop/--no-drop",
-    default=True,
-    show_default=True,
+    "--drop-one",
+    "drop",
+    is_flag=True,
     help="Also refit with each parameter fixed in turn, for the change of AIC.",
 )
+@click.option("--no-drop", is_flag=True, hidden=True, expose_value=False)  # of old commands
 @click.option(
     "--profiles",
     is_flag=True,
@@ -230,7 +232,6 @@ def run_parent(out: Path) -> Path:
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
-    from ..fitting import agreement_text, condition_text, fit_warnings
     from ..reports import (
         acceptance_criteria,
         estimate_words,
@@ -240,9 +241,7 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         summary,
     )
 
-    for text in fit_warnings(result):
-        click.secho(f"Warning: {text}.", bold=True)
-    click.echo(f"{agreement_text(result)}; {condition_text(result)}\n")
+    print_verdict(result)
     levels = [
         (r.id, r.when, observed_words(r), fitted_words(r), r.verdict)
         for r in acceptance_criteria(rows)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ..fitting import Fit
+
 HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
 """Options that apply only to a single patient, not to --data."""
@@ -239,6 +241,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         style = "bold red" if "miss" in row else ""
         table.add_row(*(Text(cell, style=style) for cell in row))
     screen().print(table)
+
+
+def print_verdict(result: Fit) -> None:
+    """Print what a fit says of itself: the first lines of all that is made with it."""
+    from ..fitting import verdict
+
+    said = verdict(result)
+    for text in said.warnings:
+        click.secho(f"Warning: {text}.", bold=True)
+    for text in said.statements:
+        click.echo(text)
+    click.echo()
 
 
 def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:

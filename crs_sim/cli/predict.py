@@ -18,6 +18,7 @@ from .options import (
     folder_of,
     format_short,
     print_columns,
+    print_verdict,
     print_written,
     progress_line,
     throttled_progress,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ..simulation import Sampling, Simulation
     from ..uncertainty import Draws, Omission, Predictions
 
+VERDICT = "verdict.txt"
+"""What the fit says of itself, beside what is made with it."""
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
 
@@ -75,16 +78,18 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
-    from ..fitting import load_fit
+    from ..fitting import load_fit, verdict
     from ..uncertainty import predict as run_predict
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
+    print_verdict(result)
     with progress_line() as line:
         draws = requested_draws(str(run), options, result, line)
     bands = run_predict(result, draws=draws, sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
-                f"{problem.name}: prediction bands and observations", options)  # fmt: skip
+                f"{problem.name}: prediction bands and observations", options,
+                verdict(result).text)  # fmt: skip
 
 
 def one_subject(source: DataSetSource, id: str) -> Patient:
@@ -133,9 +138,9 @@ def predict_from_prior(
 
 def write_bands(
     bands: Predictions, central: Simulation, observed: Observations, title: str,
-    options: dict[str, Any],
+    options: dict[str, Any], said: str = "",
 ) -> None:  # fmt: skip
-    """Write the table and the figure, and print the source of the bands."""
+    """Write table, figure and what the fit says of itself; print the source of the bands."""
     from ..figures import figure_files, plot_predictions
     from ..store import csv_file, write_atomic
 
@@ -143,7 +148,7 @@ def write_bands(
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
     files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
              **figure_files(figure, out / "predictions")}  # fmt: skip
-    write_atomic(files)
+    write_atomic(files | ({out / VERDICT: said.encode()} if said else {}))
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     print_written(files)
 
@@ -184,6 +189,7 @@ def compare(
     result = load_fit(run, options["problem"])
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
     questions = load_scenarios(path, result.problem.patient.scenario, result.model)
+    print_verdict(result)
     with progress_line() as line:
         found = run_compare(
             result, questions.scenarios, questions.endpoints,
@@ -271,12 +277,14 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from ..figures import figure_files, plot_comparison
+    from ..fitting import verdict
     from ..store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
     figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     files[out / "ledger.csv"] = csv_file(_ledger(found))
+    files[out / VERDICT] = verdict(result).text.encode()
     files |= figure_files(figure, out / "comparison")
     write_atomic(files)
     return list(files)

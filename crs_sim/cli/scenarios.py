@@ -13,6 +13,7 @@ from .options import (
     file_of_problem,
     format_short,
     print_columns,
+    print_verdict,
     print_written,
     progress_line,
     throttled_progress,
@@ -83,6 +84,7 @@ def search(
     file = space or file_of_problem(run, SEARCH, "--space")
     question = load_search(file, result.problem.patient.scenario, result.model)
     check_folder(out)
+    print_verdict(result)
     with progress_line() as line:
         found = run_search(result, question, folder=out, resume=resume, workers=workers,
                            progress=throttled_progress(line, "trials"))  # fmt: skip
@@ -147,6 +149,7 @@ def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
     from ..figures import figure_files, plot_front
+    from ..fitting import verdict
     from ..scenarios import files_of_search
     from ..store import write_atomic
 
@@ -155,6 +158,7 @@ def _write_search(
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)
     files |= figure_files(figure, out / "pareto")
+    files[out / "verdict.txt"] = verdict(result).text.encode()
     write_atomic(files)
     return list(files)
 
@@ -207,6 +211,7 @@ def sensitivity(
         options["seed"], options["until"], options["within"],
     )  # fmt: skip
     check_folder(out)
+    print_verdict(result)
     with progress_line() as line:
         found = analyse(result, plan, folder=out, resume=resume, workers=workers,
                         progress=throttled_progress(line, "runs"))  # fmt: skip

@@ -141,9 +141,8 @@ def requested_groups(
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
     from ..figures import figure_files, plot_left_out
-    from ..fitting import influence_table
     from ..store import csv_file, write_atomic
-    from ..uncertainty import leave_out_table
+    from ..uncertainty import influence_table, leave_out_table
 
     table = leave_out_table(result, found)
     files = {folder / f"{name}.csv": csv_file(table),

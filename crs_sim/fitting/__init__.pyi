@@ -11,16 +11,16 @@ from .diagnostics import (
     GRADE_RULE as GRADE_RULE,
     SAME_OPTIMUM as SAME_OPTIMUM,
     Judged as Judged,
+    Verdict as Verdict,
     agreeing as agreeing,
     agreement_text as agreement_text,
     condition_text as condition_text,
     fit_warnings as fit_warnings,
-    influence_table as influence_table,
-    influences as influences,
     judge as judge,
     judged_table as judged_table,
     residual_slices as residual_slices,
     signed_norm as signed_norm,
+    verdict as verdict,
     when as when,
 )
 from .fitting import (
@@ -44,6 +44,7 @@ from .local_optimisation import (
     start_points as start_points,
 )
 from .noise import (
+    EXACT_KINDS as EXACT_KINDS,
     NORMAL_95 as NORMAL_95,
     GradeScale as GradeScale,
     Noise as Noise,
@@ -62,7 +63,10 @@ from .objective import (
     Objective as Objective,
     check_reachable as check_reachable,
     curves as curves,
+    level_at as level_at,
+    levels_within as levels_within,
     logs as logs,
+    noise_record as noise_record,
     prior_vectors as prior_vectors,
     values_by_name as values_by_name,
 )

@@ -131,7 +131,8 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def run_description(run: StudyRun) -> str:
     """The data set and the model in one line."""
     size = f"{len(run.study)} subjects, {len(run.table)} records"
-    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
+    values = "values: the model's own, not fitted, but for those of the data set"
+    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}; {values}"
 
 
 def failure_message(run: StudyRun) -> str:

@@ -30,7 +30,7 @@ from .local_optimisation import (
     polish,
     start_points,
 )
-from .noise import NORMAL_95, days_needed
+from .noise import NORMAL_95, Noise, days_needed
 from .objective import (
     METHOD,
     ROUGH_RTOL,
@@ -115,6 +115,11 @@ class Fit:
     def model(self) -> Model:
         """A copy of the problem's model with the estimates."""
         return self.problem.model.with_values(**self.values)
+
+    @property
+    def noise(self) -> Noise:
+        """The problem's noise, with the estimates of what is estimated of it."""
+        return self.problem.noise.at(self.values)
 
     @property
     def deviance(self) -> float:
@@ -268,7 +273,8 @@ def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, se
         "tolerance": TOLERANCE,
         "max_steps": MAX_STEPS * MAX_ROUNDS,
     }
-    covariance, singular = covariance_of(jacobian)
+    information = np.vstack([jacobian, objective.information(x, jacobian)])
+    covariance, singular = covariance_of(information)
     return Fit(
         problem, dict(last.values), covariance, observed, starts, last, seed, options, singular
     )
@@ -348,8 +354,9 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     free = result.problem.free[i]
     value = result.values[free.name]
     parameter = result.problem.model[free.name]
+    most = result.problem.model.bounds[free.name][1]
     margin = AT_BOUND * math.log(free.upper / free.lower)
-    near = min(math.log(value / free.lower), math.log(free.upper / value))
+    below, above = math.log(value / free.lower), math.log(free.upper / value)
     half_width = min(NORMAL_95 * error, MAX_LOG_HALF_WIDTH)
     return Estimate(
         parameter=free.name,
@@ -361,7 +368,7 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
         low=value * float(np.exp(-half_width)),
-        high=value * float(np.exp(half_width)),
-        at_bound=near < margin,
+        high=min(value * float(np.exp(half_width)), most),
+        at_bound=below < margin or above < (AT_BOUND if free.upper == most else margin),
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )

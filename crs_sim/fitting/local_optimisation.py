@@ -1,12 +1,22 @@
 """One local optimisation of a fit, from one point or from the best of several points.
 
-Least squares on log parameters. The only module that imports lmfit.
+Least squares on log parameters, with the structured secant correction. The only module that imports
+lmfit.
+
+Gauss-Newton approximates the Hessian of half a sum of squares by J'J and neglects S, the sum of
+each residual times its own Hessian. Where residuals at the optimum are large and curved in a stiff
+direction, as all are with the day a loop ignites, its steps overshoot and return, always in the
+same proportion. S is approximated by secant updates from the change of the Jacobian along the
+steps, as in NL2SOL (Dennis, Gay & Welsch 1981, doi:10.1145/355958.355965).
+
+Any least-squares routine can use S as extra Jacobian rows under residuals that are always zero:
+they leave cost and gradient unchanged and add S to J'J.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lmfit
 import numpy as np
@@ -18,7 +28,6 @@ from .objective import (
     ROUGH_RTOL,
     RTOL,
     Objective,
-    SecantCorrection,
     logs,
     prior_vectors,
     values_by_name,
@@ -66,6 +75,83 @@ class Start:
     runs: int
     failed: int
     first_failure: str = ""
+
+
+MIN_CURVATURE = 1e-12
+"""Relative curvature along a step below which the secant update is skipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class SecantCorrection:
+    """The secant approximation of S after some steps of an optimisation; empty before the first.
+
+    Parameters
+    ----------
+    x : (n,) current point; empty before the first
+    residuals : (m,) at x
+    slopes : (m, n) Jacobian at x
+    secant : (n, n) approximation of S
+    reliable : bool, whether J'J + S predicted the last step better than J'J alone
+    known : (n, n) the part of S that is computed; the secant updates approximate the rest
+    """
+
+    x: Array = field(default_factory=lambda: np.empty(0))
+    residuals: Array = field(default_factory=lambda: np.empty(0))
+    slopes: Array = field(default_factory=lambda: np.empty((0, 0)))
+    secant: Array = field(default_factory=lambda: np.empty((0, 0)))
+    reliable: bool = False
+    known: Array | float = 0.0
+
+    def after(
+        self, x: Array, residuals: Array, slopes: Array, known: Array | float = 0.0
+    ) -> SecantCorrection:
+        """Update at the next point x, with its residuals, Jacobian and ``known`` part of S."""
+        step = x - self.x if len(self.x) else np.zeros_like(x)
+        if not step.any():
+            same = self.secant if len(self.x) else np.zeros((len(x), len(x)))
+            return SecantCorrection(x, residuals, slopes, same, self.reliable, known)
+        change = slopes.T @ residuals - self.slopes.T @ self.residuals
+        target = (slopes - self.slopes).T @ residuals
+        target = target - known @ step if np.ndim(known) else target
+        reliable = self._predicts(step, 0.5 * float(residuals @ residuals))
+        secant = _secant_update(self.secant, step, change, target)
+        return SecantCorrection(x, residuals, slopes, secant, reliable, known)
+
+    @property
+    def rows(self) -> Array:
+        """Jacobian rows (n, n) for the zero residuals; all zero while S is not reliable.
+
+        Directions in which S is negative are left to J'J, whose steps are then merely short.
+        """
+        sizes, directions = np.linalg.eigh(self.secant)
+        kept = np.sqrt(np.maximum(sizes, 0.0)) if self.reliable else np.zeros_like(sizes)
+        return np.asarray(kept[:, None] * directions.T)
+
+    def _predicts(self, step: Array, cost: float) -> bool:
+        """Whether J'J + S predicts half the sum of squares after a step better than J'J."""
+        linear = self.residuals + self.slopes @ step
+        without = 0.5 * (linear @ linear)
+        without += 0.5 * (step @ self.known @ step) if np.ndim(self.known) else 0.0
+        sizes, directions = np.linalg.eigh(self.secant)
+        correction = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
+        return bool(abs(cost - without - correction) <= abs(cost - without))
+
+
+def _secant_update(secant: Array, step: Array, change: Array, target: Array) -> Array:
+    """The S nearest to ``secant`` (weighted by ``change``) that satisfies S step = target.
+
+    ``change`` is that of the gradient over the step. The old S is first scaled down (sizing of
+    NL2SOL) where it is too large along the step: it belongs to residuals that were larger.
+    """
+    predicted, actual = float(step @ secant @ step), float(step @ target)
+    secant = secant * (min(1.0, abs(actual / predicted)) if predicted else 1.0)
+    along = float(change @ step)
+    if abs(along) <= MIN_CURVATURE * float(np.linalg.norm(change) * np.linalg.norm(step)):
+        return secant
+    missing = target - secant @ step
+    both = np.outer(missing, change) / along
+    rank_one = np.outer(change, change) * (missing @ step) / along**2
+    return np.asarray(both + both.T + secant - rank_one)
 
 
 def start_points(problem: FitProblem, count: int, seed: int) -> Array:
@@ -163,7 +249,7 @@ def minimize(
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
         parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
-    curvature, zeros = SecantCorrection(), np.zeros(x.size)
+    curvature, zeros = SecantCorrection(), np.zeros(x.size + objective.terms)
 
     def residuals(current: lmfit.Parameters) -> Array:
         return np.concatenate([objective.residuals(_logs(current)), zeros])
@@ -172,9 +258,11 @@ def minimize(
         nonlocal curvature
         here, sds = _logs(current), objective.sds
         scaled = objective.jacobian(here) * sds
-        curvature = curvature.after(here / sds, objective.residuals(here), scaled)
+        more = objective.information(here, scaled)
+        known = more.T @ more if objective.terms else 0.0
+        curvature = curvature.after(here / sds, objective.residuals(here), scaled, known)
         rows = np.zeros((x.size, x.size)) if "loss" in options else curvature.rows
-        return np.vstack([scaled, rows]) / sds
+        return np.vstack([scaled, rows, more]) / sds
 
     return lmfit.minimize(
         residuals,

@@ -23,13 +23,14 @@ import numpy as np
 from ..errors import StorageError, UnknownNameError, unknown_name
 from ..model import Model
 from ..store import csv_file, is_workbook, json_file, root
+from .objective import noise_record
+from .problem import FitProblem, estimated_noise
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd
 
     from ..patients import Patient
     from .fitting import Dropped, Fit
-    from .problem import FitProblem
 
 RESULT = "result.json"
 SAME_COST = 1e-4
@@ -69,7 +70,8 @@ class Run:
             If the run was made with other equations.
         """
         self.refuse_other(model)
-        return model.with_values(**self.values)
+        own = {name: v for name, v in self.values.items() if name in model.values}
+        return model.with_values(**own)  # an estimated residual error is not the model's
 
     def refuse_other(self, model: Model) -> None:
         """Raise a StorageError if the run was made with equations other than the model's."""
@@ -291,7 +293,6 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     from ..patients import check_against, model_for_patient
     from .noise import GradeScale, Noise, Spread
     from .priors import Free
-    from .problem import FitProblem
 
     model, noise = model_for_patient(patient), run.result["noise"]
     scale = noise["grade"]
@@ -299,8 +300,9 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     spreads = {name: Spread(**spread) for name, spread in noise["spreads"].items()}
     free = tuple(Free(**f) for f in run.result["free"])
     run.refuse_other(model)
-    return FitProblem(patient.id, model, check_against(patient, model), free,
-                      Noise(spreads, grade), path=patient.path)  # fmt: skip
+    patient, about = check_against(patient, model), Noise(spreads, grade)
+    model, _ = estimated_noise(model, about, patient)
+    return FitProblem(patient.id, model, patient, free, about, path=patient.path)
 
 
 def _fit_settings(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -353,15 +355,19 @@ def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
 
 def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
     """The contents of result.json, with numbers at full precision."""
-    problem, model = result.problem, result.problem.model
+    from .diagnostics import verdict
+
+    problem, model, said = result.problem, result.problem.model, verdict(result)
     fixed = {name: v for name, v in model.values.items() if name not in result.values}
     return {
         "created": created.isoformat(),
+        "warnings": list(said.warnings),
+        "verdict": list(said.statements),
         "problem": {"name": problem.name, "patient": problem.patient.id},
         "model": {"name": model.name, "hash": model.hash},
         "versions": versions(),
         "free": [asdict(free) for free in problem.free],
-        "noise": asdict(problem.noise),
+        "noise": noise_record(problem.noise),
         "accept": {name: list(limits) for name, limits in problem.accept.items()},
         "seed": result.seed,
         "options": dict(result.options),

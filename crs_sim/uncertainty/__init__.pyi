@@ -34,6 +34,8 @@ from .predictions import (
 )
 from .predictive_check import (
     Predicted as Predicted,
+    influence_table as influence_table,
+    influences as influences,
     outside_interval_text as outside_interval_text,
     predictive as predictive,
 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..dosing import Dose
 from ..errors import FileError, InputError, StorageError, unknown_name, with_location
-from ..fitting import FitProblem
+from ..fitting import FitProblem, noise_record
 from ..model import Array
 from ..store import number, place, read_cells
 from .draws import (
@@ -384,7 +384,7 @@ def problem_hash(problem: FitProblem) -> str:
         "model": problem.model.hash,
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
         "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
-        "noise": asdict(problem.noise),
+        "noise": noise_record(problem.noise),
         "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
         "doses": [_told(dose) for dose in patient.scenario.doses],
         "changes": [asdict(change) for change in patient.scenario.changes],

@@ -352,8 +352,10 @@ def test_the_command_writes_what_it_found(best, folder, tmp_path):
     assert "Research use only" in done.output
     assert {path.name for path in out.iterdir()} == {
         "trials.jsonl", "trials.csv", "front.csv", "front_draws.csv", "chosen.toml",
-        "pareto.png", "pareto.svg",
+        "pareto.png", "pareto.svg", "verdict.txt",
     }  # fmt: skip
+    said = (out / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    assert done.output.splitlines()[: len(said) - 1] == said[:-1]
     members = (out / "front_draws.csv").read_text(encoding="utf-8")
     assert "draws of the fit" in members and "virtual patients of the prior" in members
     again = CliRunner().invoke(cli, [*command, "--resume", "--choose", "4", "--draws", "0"])

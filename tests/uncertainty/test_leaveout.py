@@ -11,7 +11,6 @@ from small_models import small
 
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.prediction_plots import plot_left_out
-from crs_sim.fitting.diagnostics import influence_table, influences
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
@@ -22,6 +21,7 @@ from crs_sim.uncertainty.cross_validation import (
     leave_out_table,
     minus_2_ln_likelihood,
 )
+from crs_sim.uncertainty.predictive_check import influence_table, influences
 from crs_sim.uncertainty.profiles import append_omission, read_omissions
 
 
@@ -78,7 +78,7 @@ def test_of_a_linear_problem_the_left_out_reading_is_predicted_in_closed_form(li
         assert logs(one.fit.problem, one.fit.values) == pytest.approx(x, abs=1e-5)
         assert held_out.residual == pytest.approx(residual, rel=1e-4)
         assert held_out.off_by == pytest.approx(residual / math.sqrt(variance), rel=1e-4)
-        sd = linear.problem.noise.sd(LEVELS[row])
+        sd = linear.problem.noise.spread(LEVELS[row]).sd
         density = math.log(2 * math.pi * sd**2 * variance) + residual**2 / variance
         assert held_out.deviance == pytest.approx(density, rel=1e-4)
         assert held_out.predicted == pytest.approx(
@@ -198,7 +198,7 @@ def test_the_figure_has_a_row_for_each(linear, omitted):
 def test_fits_are_compared_in_closed_form(linear, omitted):
     smaller = fit(linear.problem.without("gain"), starts=1, workers=1)
     table = compare_fits({"both": linear, "one": smaller}).set_index("fit")
-    constant = sum(math.log(2 * math.pi * linear.problem.noise.sd(o) ** 2) for o in LEVELS)
+    constant = sum(math.log(2 * math.pi * linear.problem.noise.spread(o).sd ** 2) for o in LEVELS)
     assert minus_2_ln_likelihood(linear) == pytest.approx(linear.deviance + constant)
     difference = table.loc["both", "aic"] - table.loc["one", "aic"]
     assert difference == pytest.approx(linear.aic - smaller.aic)
