@@ -83,9 +83,9 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    print_verdict(result)
     with progress_line() as line:
         draws = requested_draws(str(run), options, result, line)
+    print_verdict(result)
     bands = run_predict(result, draws=draws, sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
                 f"{problem.name}: prediction bands and observations", options,
@@ -189,11 +189,12 @@ def compare(
     result = load_fit(run, options["problem"])
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
     questions = load_scenarios(path, result.problem.patient.scenario, result.model)
+    with progress_line() as line:
+        draws = requested_draws(run, options, result, line)
     print_verdict(result)
     with progress_line() as line:
         found = run_compare(
-            result, questions.scenarios, questions.endpoints,
-            draws=requested_draws(run, options, result, line),
+            result, questions.scenarios, questions.endpoints, draws=draws,
             sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
             progress=throttled_progress(line, "draws"),
         )  # fmt: skip
