@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RESEARCH_ONLY, CrsSimError
-from .fit import fit, replay
+from .fit import fit, fit_all, replay
 from .options import (
     DataSetSource,
     data_set,
+    data_set_options,
     format_short,
     hours_between,
     parameter_values,
@@ -25,9 +26,8 @@ from .options import (
     print_written,
     screen,
 )
-from .population import data_set_options, fit_all, population
 from .predict import compare, compare_fits, predict
-from .scenarios import search, sensitivity
+from .scenarios import population, search, sensitivity
 from .uncertainty import leave_one_out, profile, sample
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What commands share: option values, common options, progress and tables.
+"""What commands share: option values, common options, patients, progress and tables.
 
 The command line imports this file at start-up, so it imports nothing slow.
 """
@@ -22,6 +22,9 @@ from ..errors import RESEARCH_ONLY, CrsSimError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+    from ..model import Model
+    from ..patients import Patient
 
 HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
@@ -78,6 +81,19 @@ class DataSetSource(NamedTuple):
     columns: Path | None
 
 
+def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name a data set instead of patients."""
+    for option in (
+        click.option("--columns", "--map", type=click.Path(path_type=Path), metavar="MAP.toml",
+                     help="Meaning of the columns of --data with non-standard names."),
+        click.option("--model", metavar="MODEL", help="The model for --data."),
+        click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
+                     help="A NONMEM or Monolix data set instead of PATIENT; with --model."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _refuse_tables(patients: str | tuple[str, ...]) -> None:
     """Refuse a table where a folder is expected, and state what to type instead."""
     for name in (patients,) if isinstance(patients, str) else patients:
@@ -113,6 +129,61 @@ def data_set(
                 "leave it out"
             )
     return DataSetSource(data, model, columns)
+
+
+def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
+    """All subjects of a data set that have observations, and the model."""
+    from ..fitting import subjects_with_observations
+    from ..model import load_model
+    from ..patients import read_nonmem
+
+    model = load_model(source.model)
+    study = read_nonmem(source.data, model, columns=source.columns)
+    for note in study.notes:
+        click.echo(f"Note: {note}", err=True)
+    people = subjects_with_observations(study)
+    if not people:
+        raise InputError(f"{source.data}  has no observation, so there is nothing to fit; add some")
+    return list(people), model
+
+
+def load_patients(names: tuple[str, ...]) -> list[Patient]:
+    """Load every patient that is named or in a named folder; report all errors at once.
+
+    Raises
+    ------
+    InputError
+        With one line for each patient that cannot be read.
+    """
+    from ..patients import load_patient
+
+    people, errors = [], []
+    for path in (path for name in names for path in patient_paths(Path(name))):
+        try:
+            people.append(load_patient(path))
+        except CrsSimError as error:
+            errors.append(str(error))
+    if errors:
+        raise InputError("\n".join([f"{len(errors)} patients cannot be read:", *errors]))
+    return people
+
+
+def patient_paths(path: Path) -> list[Path]:
+    """The patients at a path: the path itself, or the folders and workbooks in it."""
+    from ..patients import FILES
+    from ..store import SUFFIX
+
+    if not path.is_dir() or (path / FILES["patient"]).exists():
+        return [path]
+    inside = [
+        p for p in sorted(path.iterdir())
+        if (p / FILES["patient"]).exists()
+        or (p.suffix.lower() == SUFFIX and not p.name.startswith(("~", ".")))
+    ]  # fmt: skip
+    if not inside:
+        raise InputError(f"{path}  has no patient: neither folders with {FILES['patient']} nor "
+                         f"{SUFFIX} files; create one with crs-sim new")  # fmt: skip
+    return inside
 
 
 PROBLEM_OPTION = click.option(

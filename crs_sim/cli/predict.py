@@ -13,6 +13,7 @@ from .options import (
     PROBLEM_OPTION,
     DataSetSource,
     data_set,
+    data_set_options,
     file_of_problem,
     folder_of,
     format_short,
@@ -21,7 +22,6 @@ from .options import (
     progress_line,
     throttled_progress,
 )
-from .population import data_set_options
 
 if TYPE_CHECKING:
     import pandas as pd

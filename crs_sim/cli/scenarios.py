@@ -1,4 +1,4 @@
-"""The commands `search` and `sensitivity`."""
+"""The commands `search`, `sensitivity` and `population`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..fitting import Fit
+    from ..population import Results
     from ..scenarios import Comparison, Search, Sensitivity
     from ..simulation import Workers
 
@@ -250,3 +251,49 @@ def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     }
     write_atomic(files)
     return list(files)
+
+
+@click.command(short_help="Simulate virtual patients under scenarios.", epilog=RESEARCH_ONLY)
+@click.argument("population")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Output folder; results are saved as they are computed.")  # fmt: skip
+@click.option("--number", type=int, help="Number of patients  [default: from POPULATION]")
+@click.option("--seed", type=int, help="Random seed  [default: from POPULATION]")
+@click.option("--resume", is_flag=True, help="Resume the run in FOLDER.")
+@workers_options("Threads")
+def population(population: str, out: Path, **options: Any) -> None:
+    """Draw the virtual patients of POPULATION, simulate each under every scenario, and report.
+
+    POPULATION is a population.toml, its folder, or a shipped name (crs). After an interruption,
+    --resume continues, with the same numbers as an uninterrupted run.
+    """
+    from ..population import load_study, run_population, with_number
+    from ..reports import write_population
+
+    study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
+    with progress_line() as line:
+        report = throttled_progress(line, "patients")
+        results = run_population(study, out, progress=report, **options)
+    written = write_population(results)
+    print_summary(results)
+    print_written(written)
+
+
+def print_summary(results: Results) -> None:
+    """Print the patients kept, the share each filter rejects, and the worst grades."""
+    from ..population import Summary
+    from ..reports import patient_counts
+
+    summary = Summary(results)
+    for text in patient_counts(summary):
+        click.echo(text)
+    for row in summary.rejected().itertuples():
+        click.echo(f"  {row.filter}: rejects {row.rejected} of {row.of}")
+    if summary.graded:
+        table = summary.grades().drop(columns="patients")
+        head = ["worst grade, % of patients", *(n.replace("grade_", "").replace("_", " ")
+                                                for n in table.columns[1:])]  # fmt: skip
+        rows = [[str(row[0]), *(f"{100 * x:.1f}" for x in row[1:])]
+                for row in table.itertuples(index=False)]  # fmt: skip
+        click.echo()
+        print_columns([head, *rows])
