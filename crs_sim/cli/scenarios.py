@@ -74,7 +74,8 @@ def search(
     after an interruption, continue with --resume.
     """
     from ..fitting import load_fit
-    from ..scenarios import CHOSEN, SEARCH, load_search, search as run_search
+    from ..reports import CHOSEN
+    from ..scenarios import SEARCH, load_search, search as run_search
     from ..store import check_folder
 
     for name in ("draws", "patients"):
@@ -151,7 +152,7 @@ def _write_search(
     found: Search, chosen: int, comparisons: dict[str, Comparison], out: Path, result: Fit
 ) -> list[Path]:
     from ..figures import figure_files, plot_front
-    from ..scenarios import files_of_search
+    from ..reports import files_of_search
     from ..store import write_atomic
 
     files = files_of_search(found, chosen, comparisons=comparisons, folder=out)

@@ -12,7 +12,9 @@ from .fit_report import (
     write_report as write_report,
 )
 from .summaries import (
+    CHOSEN as CHOSEN,
     COLUMNS as COLUMNS,
+    files_of_search as files_of_search,
     patient_counts as patient_counts,
     summary_words as summary_words,
     write_population as write_population,
