@@ -3,10 +3,10 @@ from .patient import (
     Observation as Observation,
     Observations as Observations,
     Patient as Patient,
-    check_against as check_against,
     load_patient as load_patient,
     model_for_patient as model_for_patient,
 )
+from .patient_checks import check_against as check_against
 from .patient_files import (
     FILES as FILES,
     new_patient as new_patient,

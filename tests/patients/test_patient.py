@@ -14,7 +14,8 @@ from crs_sim.dosing.doses import Dose, Schedule, expand
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.model.model import Drug, Model, Parameter, Quantity, State
-from crs_sim.patients.patient import Observations, Patient, check_against, load_patient
+from crs_sim.patients.patient import Observations, Patient, load_patient
+from crs_sim.patients.patient_checks import check_against
 from crs_sim.patients.patient_files import KINDS, new_patient
 from crs_sim.store.files import root
 
@@ -178,7 +179,7 @@ def test_bad_doses(tmp_path: Path, words: str, row: str) -> None:
          "2nd sample,ifng,value,1,,,5,pg/mL,,"),
         ("column id: 'first' is also the id of row 2", "first,ifng,value,2,,,6,pg/mL,,"),
         ("row 3: repeats row 2", "again,ifng,value,1,,,5.0,pg/mL,,"),
-        ("column kind: unknown kind 'pick': did you mean 'peak'", "a,ifng,pick,1,2,,5,pg/mL,,"),
+        ("column kind: unknown kind 'paek': did you mean 'peak'", "a,ifng,paek,1,2,,5,pg/mL,,"),
         ("column day: day -0.5 is before the model starts", "a,ifng,value,-0.5,,,5,pg/mL,,"),
         ("column until: the window ends (day 1) before it starts (day 2)",
          "a,ifng,peak,2,1,,5,pg/mL,,"),
@@ -343,7 +344,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no patient.toml"):
         load_patient(tmp_path)
     with pytest.raises(UnknownNameError, match=r"did you mean 'ruemmele2025'"):
-        load_patient("ruemmele2024")
+        load_patient("ruemele2025")
     folder(tmp_path, "1,cart,1,mg,,,,\n")
     with pytest.raises(InputError, match=r"is a file; give the folder"):
         load_patient(tmp_path / "doses.csv")

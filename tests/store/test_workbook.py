@@ -14,7 +14,8 @@ from openpyxl.chart import BarChart
 
 from crs_sim.errors import CrsSimError, FileError, StorageError
 from crs_sim.model.model_file import load_model
-from crs_sim.patients.patient import check_against, load_patient
+from crs_sim.patients.patient import load_patient
+from crs_sim.patients.patient_checks import check_against
 from crs_sim.patients.patient_files import new_patient, template_rows
 
 
