@@ -48,3 +48,4 @@ from .units import (
     same as same,
     show as show,
 )
+from .usual import Usual as Usual, UsualValues as UsualValues

@@ -13,14 +13,13 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pint
 
-from ..errors import UnitError
+from ..errors import UnitError, misspelt
 
 TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 COMMON: tuple[str, ...] = tuple(TABLE["common"])
@@ -128,8 +127,9 @@ def _unknown(name: str) -> UnitError:
             f"{what}: m is milli and M mega; did you mean {milli!r}, or '1e6 {name[1:]}'?"
         )
     if not alike:
-        shorter = [name[:-1]] if name[:-1] in SPELLINGS else []
-        alike = shorter or get_close_matches(name, SPELLINGS, n=1, cutoff=0.75)
+        longer = name[-1] in ("s", name[-2:-1]) and name[:-1] in SPELLINGS  # mgs, mgg; not mgL
+        words = [] if len(name) <= 4 or name.startswith(("deca", "deka")) else SPELLINGS
+        alike = [name[:-1]] if longer else misspelt(name, [w for w in words if len(w) > 3])
     hint = f"; did you mean {' or '.join(map(repr, sorted(alike)))}?"
     return AmbiguousUnitError(what + hint) if alike else UnitError(what)
 

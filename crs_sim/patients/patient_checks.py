@@ -1,20 +1,26 @@
-"""A patient checked against a model: names, and units converted."""
+"""A patient checked against a model: names understood, units converted, what is unusual asked.
+
+A question (`crs_sim.errors.Question`) changes nothing: the bounds are those of the model's
+``usual.toml``, each with its source.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from ..dosing import Dose
-from ..errors import FileError, UnitError, unknown_name, with_location
-from ..model import Model, convert, readable_unit
+from ..dosing import Dose, Schedule, ask_about_dose
+from ..errors import FileError, UnitError, ask, unknown_name, with_location
+from ..model import Model, convert, pretty, readable_unit
 from ..store import place
 from .patient import Observation, Observations, Patient
 from .patient_files import RATIOS, file_path
 
 
 def check_against(patient: Patient, model: Model) -> Patient:
-    """Check a patient against a model; return it with observations in the model's units.
+    """Check a patient against a model; return it with the model's names and units.
+
+    What is unusual, such as an age of 670 years, is asked about.
 
     Raises
     ------
@@ -25,11 +31,41 @@ def check_against(patient: Patient, model: Model) -> Patient:
     FileError
         For a dose that needs a body weight if none is given.
     """
+    patient = _understood(patient, model)
     _check_parameters(patient, model)
     for dose in patient.scenario.doses:
         _check_dose(patient, model, dose)
     converted = tuple(_in_model_units(patient, model, o) for o in patient.observations)
+    _ask_about_parameters(patient, model)
+    _ask_about_doses(patient, model)
+    for observation in converted:
+        _ask_about_level(patient, model, observation)
     return replace(patient, observations=Observations(converted))
+
+
+def _understood(patient: Patient, model: Model) -> Patient:
+    """The patient with the model's names of drugs and levels; a note says what was understood."""
+    drugs = (*(drug.name for drug in model.drugs), *model.state_ids)
+    given = {name: model.usual.understood("drug", name, drugs)
+             for name in patient.scenario.doses.drugs}  # fmt: skip
+    seen = {name: model.usual.understood("level", name, model.course_ids)
+            for name in dict.fromkeys(o.observable for o in patient.observations)}  # fmt: skip
+    for name in seen.keys() & set(model.state_ids):
+        quantity = model.usual.meant("level", name)
+        if quantity and getattr(model[quantity], "formula", name) != name:
+            ask(f"observable {name} is the state {model[name].label!r}; did you mean {quantity}, "
+                f"{model[quantity].label!r}?")  # fmt: skip
+    if all(name == meant for name, meant in (*given.items(), *seen.items())):
+        return patient
+    doses = [(d, replace(d, drug=given[d.drug])) for d in patient.scenario.doses]
+    return replace(
+        patient,
+        scenario=patient.scenario.with_doses(Schedule(tuple(dose for _, dose in doses))),
+        observations=Observations(
+            tuple(replace(o, observable=seen[o.observable]) for o in patient.observations)
+        ),
+        dose_rows={dose: patient.dose_rows[was] for was, dose in doses if was in patient.dose_rows},
+    )
 
 
 def _check_parameters(patient: Patient, model: Model) -> None:
@@ -50,7 +86,7 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
 
     known = [drug.name for drug in model.drugs]
     if dose.drug not in known and dose.drug not in model.state_ids:
-        raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
+        raise with_location(where("drug"), model.usual.refuse("drug", dose.drug, known))
     drug = model.drug(dose.drug)
     try:
         _, weight_power = drug.conversion(dose.unit, target=readable_unit(model, drug.unit))
@@ -73,7 +109,7 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
 
     units = {q.id: q.unit for q in model.quantities} | {s.id: s.unit for s in model.states}
     if observation.observable not in units:
-        error = unknown_name("observable", observation.observable, units)
+        error = model.usual.refuse("level", observation.observable, units)
         raise with_location(where("observable"), error)
     if observation.kind in RATIOS:
         return observation
@@ -86,3 +122,48 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
     except UnitError as error:
         raise with_location(where("unit"), error) from None
     return replace(observation, value=value, unit=unit)
+
+
+def _ask_about_parameters(patient: Patient, model: Model) -> None:
+    """Ask about values of the patient that are not usual: an age of 670, a weight of 900."""
+    for name in model.usual.named("parameter"):
+        own = patient.scenario.values.get(name)
+        later = [c.value for c in patient.scenario.changes if c.parameter == name]
+        for value in dict.fromkeys(v for v in (own, *later) if v is not None):
+            _ask(model, ("parameter", name), value, f"{patient.id}, {name}")
+
+
+def _ask_about_doses(patient: Patient, model: Model) -> None:
+    values, asked = {**model.values, **patient.scenario.values}, set()
+    for dose in patient.scenario.doses:
+        row = patient.dose_rows.get(dose, 0)
+        key = (row, dose.drug, dose.amount, dose.unit)
+        if key not in asked:
+            path = file_path(Path(patient.path), "doses")
+            at = place(path, row) if row else f"{patient.id}, day {dose.day:g}"
+            ask_about_dose(model, dose, at, values)
+        asked.add(key)
+
+
+def _ask_about_level(patient: Patient, model: Model, observation: Observation) -> None:
+    if observation.kind not in (*RATIOS, "grade"):
+        at = f"{patient.id}, {observation.id}"
+        if observation.row and patient.path:
+            at = place(file_path(Path(patient.path), "observations"), observation.row)
+        _ask(model, ("level", observation.observable), observation.value, at)
+
+
+def _ask(model: Model, of: tuple[str, str], value: float, where: str) -> None:
+    """Ask about a value, in the model's unit, outside what is usual."""
+    usual = model.usual.of(*of)
+    if usual is None or not usual.unit:
+        return
+    unit = readable_unit(model, model[usual.of].unit)
+    least, most = (convert(bound, usual.unit, unit) for bound in (usual.least, usual.most))
+    if least <= value <= most:
+        return
+    bound, side = (usual.most, "above") if value > most else (usual.least, "below")
+    ask(
+        f"{where}: {usual.of} of {value:g} {pretty(unit)} is {side} {bound:g} {usual.unit}, what "
+        f"is usual ({usual.source}); did you mean another value or unit?"
+    )

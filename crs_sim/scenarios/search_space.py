@@ -17,7 +17,7 @@ from ..errors import CrsSimError, FileError, InputError, unknown_name, with_loca
 from ..model import Model
 from ..simulation import Endpoint, endpoint
 from ..store import CellError, Real, Record, column, place, read_toml
-from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of
+from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of, understood
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,7 @@ def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestio
 
 def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
     """Make a variable from its table, with its value in the start scenario."""
+    table = understood(table, model)
     assert table.between is not None
     model.drug(table.drug)
     pick, (low, high) = table.pick(), table.between

@@ -35,6 +35,8 @@ column = Field
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 MISSING_WORDS = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
 """Common entries for a missing number, without points."""
+ANOTHER = ("dose", "hour")
+"""Names of columns and keys that are not ``doses`` (how many) and ``hours`` (of an infusion)."""
 EXAMPLE_TIME = "2024-03-11T08:30+01:00"
 
 
@@ -221,7 +223,8 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
     known = record.model_fields
     for name in filter(None, cells):
         if name not in known:
-            raise with_location(place(path, row), unknown_name("column", name, known))
+            error = unknown_name("column", name, known, elsewhere=ANOTHER)
+            raise with_location(place(path, row), error)
     for name, field in known.items():
         if field.is_required() and name not in cells:
             raise FileError(
@@ -269,7 +272,7 @@ def _error(
     where = place(path, row, col) if row else place(path, key=_key(keys))
     known = _fields_at(record, keys)
     if error["type"] == "extra_forbidden":
-        return with_location(where, unknown_name("key", str(keys[-1]), known))
+        return with_location(where, unknown_name("key", str(keys[-1]), known, elsewhere=ANOTHER))
     if error["type"] == "literal_error":
         choices = get_args(known[str(keys[-1])].annotation)
         return with_location(where, unknown_name(str(keys[-1]), str(error["input"]), choices))

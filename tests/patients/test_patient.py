@@ -660,6 +660,6 @@ def test_observations_are_a_table_and_can_be_left_out() -> None:
     assert len(table) == len(CASE.observations) == 47
     fewer = CASE.observations.without("ifng_d0", "crp_peak")
     assert len(fewer) == 45 and "ifng_d0" not in fewer.ids
-    with pytest.raises(UnknownNameError, match=r"did you mean 'ifng_d27'|did you mean 'ifng_d0'"):
-        CASE.observations.without("ifng_d2")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'ifng_peak'"):
+        CASE.observations.without("ifng_paek")
     assert list(Observations().table().columns) == list(table.columns)
