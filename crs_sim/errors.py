@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,15 @@ def note(text: str) -> None:
 def ask(text: str) -> None:
     """Ask about something that is hardly meant."""
     warnings.warn(text, Question, stacklevel=3)
+
+
+def command(name: str, *words: object) -> str:
+    """A command as it can be typed, its words quoted where they must be; every message uses this.
+
+    >>> command("fit", "study one/", "--prior", "crs")
+    "crs-sim fit 'study one/' --prior crs"
+    """
+    return shlex.join(["crs-sim", name, *map(str, words)])
 
 
 def unknown_name(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError, Notice, Question, misspelt
+from ..errors import RESEARCH_ONLY, CrsSimError, Notice, Question, command, misspelt
 from .fit import fit, fit_all, replay
 from .options import (
     DataSetSource,
@@ -85,8 +85,8 @@ def new(place: Path) -> None:
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
         click.echo(str(file))
-    click.echo(f"Fill them in, then: crs-sim simulate {made}\n"
-               f"               and: crs-sim fit {made}")  # fmt: skip
+    click.echo(f"Fill them in, then: {command('simulate', made)}\n"
+               f"               and: {command('fit', made)}")  # fmt: skip
 
 
 @click.command(short_help="Export a problem as PEtab v2.", epilog=RESEARCH_ONLY)
@@ -212,9 +212,9 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, fit, fit_all, replay, export, profile, leave_one_out, predict,
+for each in (check, show, new, fit, fit_all, replay, export, profile, leave_one_out, predict,
                 compare, compare_fits, sensitivity, search, population, sample):  # fmt: skip
-    cli.add_command(command)
+    cli.add_command(each)
 
 
 # --- simulate -------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError, command
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -106,7 +105,7 @@ def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> No
         columns = ["--columns", str(source.columns)] if source.columns else []
         arguments = ["--data", str(source.data), "--model", source.model, *columns,
                      "--subject", person.id]  # fmt: skip
-        print_prior(person, model, prior, shlex.join(arguments))
+        print_prior(person, model, prior, arguments)
         return
     home = Path(subject_problem(study, person, model, out, prior=prior).path).parent
     fit_problem(str(home), prior=None, out=out, **options)
@@ -126,7 +125,7 @@ def fit_problem(
     if patient is not None:
         warn_example_rows(Path(patient.path))
     if patient is not None and not len(patient.observations):
-        print_prior(patient, model_for_patient(patient), prior, patient.path)
+        print_prior(patient, model_for_patient(patient), prior, [patient.path])
         return
     loaded = load_problem(problem, prior=prior)
     folder = run_folder(loaded, out)
@@ -175,7 +174,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
     click.echo(f"The same.\n{RESEARCH_ONLY}")
 
 
-def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
+def print_prior(patient: Patient, model: Model, name: str | None, arguments: Sequence[str]) -> None:
     """Print the prior of a patient without observations; ``arguments`` select the patient."""
     from ..fitting import load_population
 
@@ -186,8 +185,9 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
     rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
             for row in population.table().itertuples() if row.parameter not in own]  # fmt: skip
     print_table(("parameter", "median", "95 % of patients"), rows)
-    option = "" if name is None else f" --prior {name}"
-    click.echo(f"\nPredictions with bands: crs-sim predict {arguments}{option} --out bands/")
+    option = [] if name is None else ["--prior", name]
+    bands = command("predict", *arguments, *option, "--out", "bands/")
+    click.echo(f"\nPredictions with bands: {bands}")
     click.echo(RESEARCH_ONLY)
 
 

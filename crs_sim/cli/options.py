@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError, command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,8 +181,9 @@ def patient_paths(path: Path) -> list[Path]:
         or (p.suffix.lower() == SUFFIX and not p.name.startswith(("~", ".")))
     ]  # fmt: skip
     if not inside:
+        new = command("new", path / "patient1")
         raise InputError(f"{path}  has no patient: neither folders with {FILES['patient']} nor "
-                         f"{SUFFIX} files; create one with crs-sim new")  # fmt: skip
+                         f"{SUFFIX} files; create one ({new})")  # fmt: skip
     return inside
 
 

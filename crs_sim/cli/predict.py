@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError, StorageError
+from ..errors import RESEARCH_ONLY, InputError, StorageError, command
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
@@ -306,7 +306,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
             for row in table[list(columns)].itertuples(index=False)]  # fmt: skip
     print_columns([columns, *rows])
     for name in table.loc[table["held_out"].isna(), "fit"]:
-        click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
+        click.echo(f"held_out of {name}: {command('leave-one-out', name)} first")
     if out is not None:
         write_atomic({out: csv_file(table)})
         click.echo(f"wrote {out}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, InputError, command
 from .options import (
     PROBLEM_OPTION,
     file_of_problem,
@@ -95,7 +95,7 @@ def search(
     _print_search(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
     print_written(_write_search(found, chosen, comparisons, out, result))
-    click.echo(f"Full comparison: crs-sim compare RUN --scenarios {out / CHOSEN}")
+    click.echo(f"Full comparison: {command('compare', run, '--scenarios', out / CHOSEN)}")
 
 
 def _drawn(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY
+from ..errors import RESEARCH_ONLY, command
 from .options import (
     OUT_OPTION,
     PROBLEM_OPTION,
@@ -217,11 +217,11 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     except (StorageError, UnknownNameError) as error:
         if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: the name is a run
             raise
-        problem = load_problem(name)
+        problem, another = load_problem(name), command("fit", name, "--prior", "PRIOR")
         prior = (
             ""
             if patient_at(name) is None
-            else ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
+            else f", with the model's own prior (for another, fit first: {another})"
         )
         click.echo(f"No fit to start from, so one is made first{prior} ({error}).", err=True)
         return problem, None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
+from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unknown_name
 from ..model import Model, pretty
 from ..patients import Patient, Study, read_nonmem
 from ..simulation import Simulation, simulate
@@ -233,7 +233,7 @@ def subject_problem(
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise StorageError(
             f"{path}  already defines another problem; give a new folder (--out), or fit that one "
-            f"(crs-sim fit {folder})"
+            f"({command('fit', folder)})"
         )
     write_atomic({path: text.encode()})
     return load_problem(path.parent)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from ..errors import FileError, StorageError, UnitError
+from ..errors import FileError, StorageError, UnitError, command
 from ..model import GRADE, convert, named_unit, read_unit, show
 from ..store import (
     CellError,
@@ -268,9 +268,9 @@ def read_patient_file(home: Path) -> PatientFile:
     if not is_workbook(home):
         return read_toml(file_path(home, "patient"), PatientFile)
     check_sheets(home, SHEETS)
-    path = file_path(home, "patient")
+    path, new = file_path(home, "patient"), command("new", f"{home.stem}_new{home.suffix}")
     if not has_sheet(path):
-        raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new creates a template")
+        raise FileError(f"{home.name}: has no sheet 'patient'; {new} creates a template")
     content: dict[str, Any] = {}
     values: dict[str, float] = {}
     for row, record in read_table(path, KeyRow):

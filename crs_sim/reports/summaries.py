@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, InputError, command
 from ..figures import (
     figure_files,
     figures_of,
@@ -368,7 +368,7 @@ def files_of_search(
     question = found.question
     ends = [e.name for e in (*question.objectives, *question.endpoints)]
     note = "\n".join([f"Trial {chosen} of a search. Research use only. Simulate it with",
-                      "crs-sim compare RUN --scenarios chosen.toml",
+                      command("compare", "RUN", "--scenarios", CHOSEN),
                       *question.words(found.points[chosen].tolist())])  # fmt: skip
     text = scenarios_text(
         [found.scenario(chosen)], question.given, endpoints=list(dict.fromkeys(ends)),
