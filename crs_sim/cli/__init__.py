@@ -7,7 +7,7 @@ options.py       what commands share: option values, progress, tables
 uncertainty.py   profile, leave-one-out, sample
 fit.py           fit, fit-all, replay
 predict.py       predict, compare, compare-fits
-scenarios.py     search, sensitivity, population
+scenarios.py     search, sensitivity, population, list
 command_line.py  simulate, check, show, new, export, and the commands above
 ===============  ==========================================================
 """

@@ -29,7 +29,7 @@ from .options import (
     screen,
 )
 from .predict import compare, compare_fits, predict
-from .scenarios import population, search, sensitivity
+from .scenarios import list_names, population, search, sensitivity
 from .uncertainty import leave_one_out, profile, sample
 
 if TYPE_CHECKING:
@@ -212,8 +212,9 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for each in (check, show, new, fit, fit_all, replay, export, profile, leave_one_out, predict,
-                compare, compare_fits, sensitivity, search, population, sample):  # fmt: skip
+for each in (check, show, list_names, new, fit, fit_all, replay, export, profile, leave_one_out,
+             predict, compare, compare_fits, sensitivity, search, population,
+             sample):  # fmt: skip
     cli.add_command(each)
 
 

@@ -1,7 +1,8 @@
-"""The commands `search`, `sensitivity` and `population`."""
+"""The commands `search`, `sensitivity`, `population` and `list`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..fitting import Fit
+    from ..model import Model
     from ..population import Results
     from ..scenarios import Comparison, Search, Sensitivity
     from ..simulation import Workers
 
+RESULT = "result.json"
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 
 
@@ -298,3 +301,94 @@ def print_summary(results: Results) -> None:
                 for row in table.itertuples(index=False)]  # fmt: skip
         click.echo()
         print_columns([head, *rows])
+
+
+# --- what there is to choose from -----------------------------------------------------------------
+
+
+@click.command("list", short_help="List drugs, observables, endpoints, units, runs, scenarios.")
+@click.argument("what", type=click.Choice(["drugs", "observables", "endpoints", "parameters",
+                                           "units", "runs", "scenarios"]))  # fmt: skip
+@click.argument("of", required=False, metavar="[MODEL|PROBLEM]")
+def list_names(what: str, of: str | None) -> None:
+    """List the drugs, observables, endpoints or parameters of MODEL, with their units and names.
+
+    Or the units that can be written, or the stored runs or the scenarios of PROBLEM. Without a name
+    those of the shipped model (crs) and case (ruemmele2025).
+    """
+    if what in ("runs", "scenarios"):
+        rows = runs_of(of or "ruemmele2025") if what == "runs" else edits_of(of or "ruemmele2025")
+    else:
+        from ..model import load_model
+
+        model = load_model(of or "crs")
+        rows = endpoints_of(model) if what == "endpoints" else names_of(model, what)
+    print_columns(rows)
+
+
+def names_of(model: Model, what: str) -> list[Sequence[str]]:
+    """A header and one row for each drug, observable or parameter of a model; or each unit."""
+    from ..model import COMMON_UNITS, dimension_of, pretty, read_unit
+
+    def called(kind: str, name: str) -> tuple[str, str]:
+        entry = model.usual.of(kind, name)
+        most = f"{entry.most:g} {entry.unit}" if entry and entry.unit else ""
+        return most, ", ".join(entry.names) if entry else ""
+
+    if what == "units":
+        return [("unit", "measures"), *((u, dimension_of(read_unit(u))) for u in COMMON_UNITS)]
+    if what == "drugs":
+        return [("drug", "unit", "usual at most", "also called", "meaning"),
+                *((d.name, pretty(d.unit), *called("drug", d.name), d.label)
+                  for d in model.drugs)]  # fmt: skip
+    if what == "parameters":
+        return [("parameter", "value", "unit", "meaning"),
+                *((p.id, f"{p.value:.6g}", pretty(p.unit), p.label)
+                  for p in model.parameters)]  # fmt: skip
+    first = model.usual.named("level")
+    names = [*first, *(name for name in model.quantity_ids if name not in first)]
+    return [("observable", "unit", "usual at most", "also called", "meaning"),
+            *((name, pretty(model[name].unit), *called("level", name), model[name].label)
+              for name in names or model.state_ids)]  # fmt: skip
+
+
+def endpoints_of(model: Model) -> list[Sequence[str]]:
+    """A header and one row for each endpoint of a model's observables."""
+    from ..model import pretty
+    from ..simulation import grade_endpoints, kinds_of_endpoint
+
+    ends = [*(grade_endpoints() if "crs_grade" in model.course_ids else ())]
+    names = model.usual.named("level") or model.quantity_ids or model.state_ids
+    ends += [end for name in names for end in kinds_of_endpoint(model, name)]
+    rows = [(end.name, " ".join(map(pretty, end.unit.split())), end.label) for end in ends]
+    return [("endpoint", "unit", "meaning"), *rows]
+
+
+def runs_of(problem: str) -> list[Sequence[str]]:
+    """A header and one row for each stored run of a problem, the latest first."""
+    from ..fitting import load_run
+
+    latest = load_run(problem)
+    runs = [load_run(path) for path in latest.path.parent.iterdir() if (path / RESULT).is_file()]
+    runs.sort(key=lambda run: run.created, reverse=True)
+    rows = [(str(run.path), run.created[:16], run.problem, str(len(run.values)),
+             f"{run.result['cost']:.4g}") for run in runs]  # fmt: skip
+    return [("run", "made", "problem", "free parameters", "cost"), *rows]
+
+
+def edits_of(problem: str) -> list[Sequence[str]]:
+    """A header and one row for each scenario of a problem: its doses and rules."""
+    from ..dosing import AS_GIVEN
+    from ..fitting import load_fit
+    from ..scenarios import SCENARIOS, load_scenarios
+
+    path = file_of_problem(problem, SCENARIOS, "--scenarios")
+    fitted = load_fit(problem).problem
+    found = load_scenarios(path, fitted.patient.scenario, fitted.model).scenarios
+    rows = []
+    for each in (fitted.patient.scenario, *found):
+        doses = [f"{len(each.doses.only(drug))} {drug}" for drug in each.doses.drugs]
+        rules = [t.name for t in each.triggers] + [str(hold) for hold in each.holds]
+        name = AS_GIVEN if each is fitted.patient.scenario else each.name
+        rows.append((name, ", ".join(doses), "; ".join(rules)))
+    return [("scenario", "doses", "triggers and holds"), *rows]

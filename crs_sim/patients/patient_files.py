@@ -141,8 +141,8 @@ class KeyRow(Record):
 
     key: str = column(
         min_length=1,
-        description=f"{', '.join(KEYS)}, or the name of a model parameter (crs-sim show lists "
-        "them): then the value is the patient's own; body weight in kg is needed for doses per kg",
+        description=f"{', '.join(KEYS)}, or a model parameter ({command('list', 'parameters')}): "
+        "then the value is the patient's own; body weight in kg is needed for doses per kg",
     )
     value: str = column(
         min_length=1,
@@ -172,7 +172,7 @@ class DoseRow(Record):
         description="days after the CAR-T infusion (0 or later), or a date-time with time zone, "
         "2024-03-11T08:30+01:00, if patient.toml has that of the infusion"
     )
-    drug: str = column(description="a drug of the model (crs-sim show lists them)")
+    drug: str = column(description=f"a drug of the model ({command('list', 'drugs')})")
     amount: NotNegative = column(description="amount of each dose")
     unit: str = column(description="its unit: mg, g, mg/kg, cells/kg, ...")
     hours: NotNegative | None = column(
@@ -200,7 +200,7 @@ class ObservationRow(Record):
         description="a unique name: letters, digits, _",
     )
     observable: str = column(
-        description=f"what was measured: a quantity of the model; {GRADE} for a grade"
+        description=f"what was measured ({command('list', 'observables')}); {GRADE} for a grade"
     )
     kind: Kind = column(
         description="value | below | above | peak (largest from day to until) | sometime (on an "

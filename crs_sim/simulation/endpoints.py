@@ -347,6 +347,11 @@ KINDS = {"peak": peak_of, "day_of_peak": day_of_peak_of, "auc": auc_of}
 ON_A_DAY = re.compile(r"(\w+)_d(\d+(?:\.\d+)?)")
 
 
+def kinds_of_endpoint(model: Model, name: str) -> tuple[Endpoint, ...]:
+    """One endpoint of each kind of a state or quantity."""
+    return (*(make(model, name) for make in KINDS.values()), level_of(model, name, 30.0))
+
+
 def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
     """The endpoint named worst_grade, vasopressor_days, peak_X, day_of_peak_X, auc_X or X_dDAY.
 
