@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ..simulation import Workers
 
 
+GRADES_A_LINE = 24
+
+
 @click.command(short_help="Fit a model to a patient, or to a data set.", epilog=RESEARCH_ONLY)
 @click.argument("problem", metavar="PROBLEM|PATIENT", required=False)
 @data_set_options
@@ -230,23 +233,23 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         grades_by_day,
         observed_words,
         summary,
+        when_words,
     )
 
     for text in fit_warnings(result):
         click.secho(f"Warning: {text}.", bold=True)
     click.echo(f"{agreement_text(result)}; {condition_text(result)}\n")
     levels = [
-        (r.id, r.when, observed_words(r), fitted_words(r), r.verdict)
+        (r.id, when_words(r.when), observed_words(r), fitted_words(r), r.verdict)
         for r in acceptance_criteria(rows)
     ]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
     grades = grades_by_day(rows)
     if grades:
-        days, observed, fitted = zip(*grades, strict=True)
-        lines = [("day", days), ("reported", observed), ("fitted", fitted)]
         click.echo("\nCRS grade by day")
-        for name, cells in lines:
-            click.echo(f"{name:>9}" + "".join(f"{cell!s:>3}" for cell in cells))
+        for part in (grades[k : k + GRADES_A_LINE] for k in range(0, len(grades), GRADES_A_LINE)):
+            lines = zip(("day", "reported", "fitted"), zip(*part, strict=True), strict=True)
+            print_columns([(name, *map(str, cells)) for name, cells in lines], right=True)
     click.echo()
     print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""),
                 [estimate_words(e) for e in result.estimates])  # fmt: skip

@@ -63,14 +63,14 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
 
 
 def format_short(value: float) -> str:
-    """Format a number with at most three significant digits; below 1e-6 it is shown as 0.
+    """A level with at most three significant digits (`crs_sim.store.level_text`).
 
     >>> [format_short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
     ['21000', '0.291', '0', '4']
     """
-    if abs(value) < 1e-6:
-        return "0"
-    return f"{float(f'{value:.3g}'):.6g}"
+    from ..store import level_text
+
+    return level_text(value)
 
 
 class DataSetSource(NamedTuple):

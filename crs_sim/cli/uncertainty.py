@@ -142,7 +142,7 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     """Write the tables and the figure of the observations left out; print the table."""
     from ..figures import figure_files, plot_left_out
     from ..fitting import influence_table
-    from ..store import csv_file, write_atomic
+    from ..store import csv_file, level_text, write_atomic
     from ..uncertainty import leave_out_table
 
     table = leave_out_table(result, found)
@@ -153,7 +153,7 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     head = ("left out", "observation", "observed", "predicted", "error (sd)", "probability",
             "largest shift")  # fmt: skip
     rows = [
-        (r.left_out, r.id, f"{r.observed:.4g}", f"{r.predicted:.4g}",
+        (r.left_out, r.id, level_text(r.observed, 4), level_text(r.predicted, 4),
          "" if r.off_by != r.off_by else f"{r.off_by:+.2f}", f"{r.chance:.2g}",
          f"{r.most_moved} {r.moved_by:+.2f}")
         for r in table.itertuples()

@@ -20,7 +20,7 @@ from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unk
 from ..model import Model, pretty
 from ..patients import Patient, Study, read_nonmem
 from ..simulation import Simulation, simulate
-from ..store import csv_file, json_file, root, write_atomic
+from ..store import csv_file, json_file, level_text, root, write_atomic
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
 from .storage import versions
@@ -123,9 +123,13 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     columns = ("ID", "TIME", "observable", "", "observed", "predicted")
     rows = run.table[run.table["observable"] != ""].itertuples()
     return columns, [
-        (r.ID, r.TIME, r.observable, r.kind, f"{r.observed:.4g}", f"{r.predicted:.4g}")
+        (r.ID, r.TIME, r.observable, r.kind, *(_level(x) for x in (r.observed, r.predicted)))
         for r in rows
     ]
+
+
+def _level(value: float) -> str:
+    return level_text(value, 4)
 
 
 def run_description(run: StudyRun) -> str:

@@ -9,6 +9,7 @@ from .fit_report import (
     profile_words as profile_words,
     report_text as report_text,
     summary as summary,
+    when_words as when_words,
     write_report as write_report,
 )
 from .summaries import (

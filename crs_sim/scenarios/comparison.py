@@ -22,11 +22,14 @@ from ..errors import InputError, unknown_name
 from ..fitting import METHOD, RTOL, Fit
 from ..model import Array
 from ..simulation import EVERY_HOURS, Endpoint, Sampling, Simulation, simulate
+from ..store import level_text
 from ..uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
 OUTSIDE = 1.1
 """A state beyond this multiple of its range under the treatment as given is extrapolated."""
+FAR = 1000.0
+"""A multiple beyond which the number tells nothing more."""
 VANISHED = 0.01
 """Share of its largest value below which a state's smallest value is ignored."""
 MOST_NAMED = 3
@@ -206,7 +209,8 @@ def _outside(run: Simulation, given: Simulation) -> str:
     for name in run.model.state_ids:
         far, label = _extrapolation(_range(run, name), _range(given, name)), run.model[name].label
         if far > OUTSIDE:
-            beyond = "never above 0 as given" if np.isinf(far) else f"{far:.1f} x its range"
+            beyond = f"{level_text(far)} x its range" if far < FAR else f"over {FAR:g} x its range"
+            beyond = "never above 0 as given" if np.isinf(far) else beyond
             found.append((far, f"{label} {beyond}"))
     changed = [c.parameter for c in run.scenario.changes if c not in given.scenario.changes]
     found.sort(key=lambda pair: -pair[0])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from ..dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
 from ..errors import CrsSimError, FileError, InputError, unknown_name, with_location
-from ..model import Model
+from ..model import Model, pretty
 from ..simulation import Endpoint, endpoint
 from ..store import CellError, Real, Record, column, place, read_toml
 from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of, understood
@@ -277,7 +277,7 @@ def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
     name = pick.describe()
     if table.what == "trigger level":
         trigger = _trigger(table, start)
-        unit, usual = model[trigger.when.quantity].unit, trigger.when.level
+        unit, usual = pretty(model[trigger.when.quantity].unit), trigger.when.level
         name = f"{trigger.name}: level of {trigger.when.quantity}"
         return Variable(name, table.what, pick, low, high, table.step, unit, usual, trigger.name)
     edited(start.doses, pick, lambda dose: (dose,))  # refuses doses that are not there

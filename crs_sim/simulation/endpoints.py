@@ -23,7 +23,7 @@ import numpy as np
 
 from ..dosing import Timeline, parameter_versions
 from ..errors import InputError, unknown_name
-from ..model import GRADE, Array, Indices, Model, evaluate, names
+from ..model import GRADE, Array, Indices, Model, evaluate, names, pretty
 from ..solver import NODES, Course, Pieces, Runs, cuts, roots, values_at
 
 Value = Any
@@ -310,7 +310,7 @@ class Endpoint:
 def peak_of(model: Model, name: str) -> Endpoint:
     """The endpoint: peak of a state or quantity."""
     part = model[name]
-    return Endpoint(f"peak_{name}", f"{part.label}: peak", part.unit, name,
+    return Endpoint(f"peak_{name}", f"{part.label}: peak", pretty(part.unit), name,
                     partial(peak, name=name), log=True)  # fmt: skip
 
 
@@ -322,15 +322,14 @@ def day_of_peak_of(model: Model, name: str) -> Endpoint:
 
 def auc_of(model: Model, name: str) -> Endpoint:
     """The endpoint: area under the curve of a state or quantity."""
-    part = model[name]
-    return Endpoint(f"auc_{name}", f"{part.label}: area under the curve", f"{part.unit} * day",
-                    name, partial(auc, name=name), log=True)  # fmt: skip
+    label, unit = f"{model[name].label}: area under the curve", f"{pretty(model[name].unit)} * day"
+    return Endpoint(f"auc_{name}", label, unit, name, partial(auc, name=name), log=True)
 
 
 def level_of(model: Model, name: str, day: float) -> Endpoint:
     """The endpoint: level of a state or quantity on a day."""
     part = model[name]
-    return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", part.unit, name,
+    return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", pretty(part.unit), name,
                     partial(level_on, name=name, day=day), log=True, day=day)  # fmt: skip
 
 

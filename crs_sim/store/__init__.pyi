@@ -5,6 +5,7 @@ from .files import (
     csv_file as csv_file,
     fingerprint as fingerprint,
     json_file as json_file,
+    level_text as level_text,
     load_generated as load_generated,
     locate as locate,
     markdown as markdown,

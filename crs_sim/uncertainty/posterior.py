@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, StorageError, command, unknown_name, with_location
 from ..fitting import FitProblem, address_of
-from ..model import Array
+from ..model import Array, pretty
 from ..store import number, place, read_cells
 from .draws import (
     ESS_NEEDED,
@@ -233,7 +233,7 @@ class Posterior:
             rows.append({
                 "parameter": free.name,
                 "label": parameter.label,
-                "unit": parameter.unit,
+                "unit": pretty(parameter.unit),
                 **dict(zip(("q05", "q50", "q95"), quantiles[:, k].tolist(), strict=True)),
                 "sd_log": float(self.kept[..., k].std()),
                 "prior_median": free.median,
