@@ -12,9 +12,9 @@ from pathlib import Path
 from ..dosing import Dose, Schedule, ask_about_dose
 from ..errors import FileError, UnitError, ask, unknown_name, with_location
 from ..model import Model, convert, pretty, readable_unit
-from ..store import place
+from ..store import has_sheet, is_workbook, place, read_table
 from .patient import Observation, Observations, Patient
-from .patient_files import RATIOS, file_path
+from .patient_files import EXAMPLE, RATIOS, DoseRow, KeyRow, ObservationRow, file_path
 
 
 def check_against(patient: Patient, model: Model) -> Patient:
@@ -167,3 +167,31 @@ def _ask(model: Model, of: tuple[str, str], value: float, where: str) -> None:
         f"{where}: {usual.of} of {value:g} {pretty(unit)} is {side} {bound:g} {usual.unit}, what "
         f"is usual ({usual.source}); did you mean another value or unit?"
     )
+
+
+def template_rows(home: Path) -> tuple[str, ...]:
+    """Locations of template rows left in a patient's files, which would count as real data.
+
+    Parameters
+    ----------
+    home : Path, a patient's folder or workbook, already read without errors
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from crs_sim.patients import new_patient
+    >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
+    'patient7/doses.csv, rows 16, 17, 18'
+    """
+    book = is_workbook(home)
+    found = []
+    for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
+        path = file_path(home, name)
+        if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
+            continue
+        table = read_table(path, record)
+        rows = [row for row, entry in table if entry.model_dump()["note"].startswith(EXAMPLE)]
+        if rows:
+            numbers = ", ".join(map(str, rows))
+            found.append(f"{place(path)}, row{'s' * (len(rows) > 1)} {numbers}")
+    return tuple(found)

@@ -325,33 +325,6 @@ def new_patient(place: str | Path) -> Path:
     return place
 
 
-def template_rows(home: Path) -> tuple[str, ...]:
-    """Locations of template rows left in a patient's files, which would count as real data.
-
-    Parameters
-    ----------
-    home : Path, a patient's folder or workbook, already read without errors
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
-    'patient7/doses.csv, rows 16, 17, 18'
-    """
-    book = is_workbook(home)
-    found = []
-    for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
-        path = file_path(home, name)
-        if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
-            continue
-        table = read_table(path, record)
-        rows = [row for row, entry in table if entry.model_dump()["note"].startswith(EXAMPLE)]
-        if rows:
-            numbers = ", ".join(map(str, rows))
-            found.append(f"{place(path)}, row{'s' * (len(rows) > 1)} {numbers}")
-    return tuple(found)
-
-
 def new_sheets(id: str) -> dict[str, list[list[str]]]:
     """Name and rows of the sheets of a new patient's workbook."""
     files = new_files(id)

@@ -16,7 +16,8 @@ from crs_sim.errors import CrsSimError, FileError, StorageError
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import load_patient
 from crs_sim.patients.patient_checks import check_against
-from crs_sim.patients.patient_files import new_patient, template_rows
+from crs_sim.patients.patient_checks import template_rows
+from crs_sim.patients.patient_files import new_patient
 
 
 @pytest.fixture
