@@ -32,6 +32,7 @@ from ..store import (
 )
 from .patient_files import (
     FILES,
+    RATIOS,
     DoseRow,
     ObservationRow,
     PatientFile,
@@ -42,6 +43,7 @@ from .patient_files import (
 if TYPE_CHECKING:
     import pandas as pd
 
+LEVELS = ("value", "below", "above")
 MAX_DAY = 36500.0
 
 
@@ -56,6 +58,7 @@ class Observation:
         unknown day in [day, until]); ratio, ratio_below, ratio_above (day over reference); grade
     day, until, reference : float, days after the infusion; until = day if there is no window,
         reference = nan if not a ratio. A dose at the same time comes after the observation.
+        Before day 0 until `check_against`, which takes a baseline to day 0
     value : float, in ``unit``
     sd : float, on the log scale; nan if not given
     row : int, its row in observations.csv; 0 if not from a file
@@ -191,7 +194,7 @@ def _infusion(about: PatientFile, path: Path) -> datetime | None:
     if about.infusion is None:
         return None
     try:
-        time = moment(str(about.infusion))
+        time = moment(str(about.infusion), about.time_zone)
     except ValueError as error:
         raise FileError(f"{place(path, key='key infusion')}: {error}") from None
     if not isinstance(time, datetime):
@@ -200,8 +203,10 @@ def _infusion(about: PatientFile, path: Path) -> datetime | None:
     return time
 
 
-def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
-    """Days after the infusion."""
+def _day(
+    day: float | datetime, infusion: datetime | None, where: str, *, baseline: bool = False
+) -> float:
+    """Days after the infusion; before it only for a ``baseline``."""
     if isinstance(day, datetime):
         if infusion is None:
             raise FileError(
@@ -211,9 +216,10 @@ def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
         day = (day - infusion) / timedelta(days=1)
     if math.isnan(day):
         raise FileError(f"{where}: the day is not a number")
-    if day < 0:
+    if day < 0 and not baseline:
         raise FileError(
-            f"{where}: day {day:g} is before the model starts, at the infusion on day 0"
+            f"{where}: day {day:g} is before the model starts, at the infusion on day 0; only "
+            "levels may be (baselines): leave out what else was given or graded before"
         )
     if MAX_DAY < day < math.inf:
         raise FileError(f"{where}: day {day:g} is a century away; count from the infusion")
@@ -234,11 +240,11 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
     return tuple(changes)
 
 
-def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
+def _table(path: Path, record: type[R], zone: str, ignoring: tuple[str, ...]) -> Table[R]:
     """The rows of a table; none, if it is not there."""
     if not is_there(path):
         return ()
-    table = read_table(path, record)
+    table = read_table(path, record, zone)
     check_duplicates(path, table, ignoring)
     return table
 
@@ -260,7 +266,7 @@ def _doses(
     path: Path, infusion: datetime | None, about: PatientFile
 ) -> tuple[Schedule, dict[Dose, int]]:
     schedule, rows = Schedule(), {}
-    for row, record in _table(path, DoseRow, ignoring=("note",)):
+    for row, record in _table(path, DoseRow, about.time_zone, ignoring=("note",)):
         day = _day(record.day, infusion, place(path, row, "day"))
         amount, unit = about.stated(record.drug, record.amount, record.unit)
         first = Dose(day, record.drug, amount, unit, record.hours)
@@ -274,7 +280,7 @@ def _doses(
 
 def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> Observations:
     found: dict[str, Observation] = {}
-    for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
+    for row, record in _table(path, ObservationRow, about.time_zone, ignoring=("id", "note")):
         if record.id in found:
             where, other = place(path, row, "id"), found[record.id].row
             raise FileError(f"{where}: {record.id!r} is also the id of row {other}; rename one")
@@ -287,11 +293,13 @@ def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> 
 def _observation(
     path: Path, row: int, record: ObservationRow, infusion: datetime | None
 ) -> Observation:
+    baseline = record.kind in (*LEVELS, *RATIOS)
     days = {
-        name: math.nan if moment is None else _day(moment, infusion, place(path, row, name))
+        name: math.nan if moment is None
+        else _day(moment, infusion, place(path, row, name), baseline=baseline)
         for name, moment in record
         if name in ("day", "until", "reference")
-    }
+    }  # fmt: skip
     if days["until"] < days["day"]:
         raise FileError(
             f"{place(path, row, 'until')}: the window ends (day {days['until']:g}) before it "

@@ -6,12 +6,16 @@ A question (`crs_sim.errors.Question`) changes nothing: the bounds are those of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..dosing import Dose, Schedule, ask_about_dose
-from ..errors import FileError, UnitError, ask, unknown_name, with_location
+import numpy as np
+
+from ..dosing import Dose, Scenario, Schedule, ask_about_dose
+from ..errors import FileError, UnitError, ask, note, unknown_name, with_location
 from ..model import Model, convert, pretty, readable_unit
+from ..simulation import Simulation, simulate
 from ..store import has_sheet, is_workbook, place, read_table
 from .patient import Observation, Observations, Patient
 from .patient_files import EXAMPLE, RATIOS, DoseRow, KeyRow, ObservationRow, file_path
@@ -35,6 +39,7 @@ def check_against(patient: Patient, model: Model) -> Patient:
     _check_parameters(patient, model)
     for dose in patient.scenario.doses:
         _check_dose(patient, model, dose)
+    patient = _with_baselines(patient, model)
     converted = tuple(_in_model_units(patient, model, o) for o in patient.observations)
     _ask_about_parameters(patient, model)
     _ask_about_doses(patient, model)
@@ -97,6 +102,52 @@ def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
             f"{where('unit')}: {dose.unit} needs a body weight; add weight (in kg) under "
             "[values] in patient.toml"
         )
+
+
+def _with_baselines(patient: Patient, model: Model) -> Patient:
+    """The patient with levels of before day 0 on day 0, if the model holds them at rest until then.
+
+    Raises
+    ------
+    FileError
+        For a level that changes without treatment: its day cannot be moved.
+    """
+    first = min((d for o in patient.observations for d in (o.day, o.reference) if d < 0), default=0)
+    if first == 0:
+        return patient
+    untreated = Scenario("before day 0", values=patient.scenario.values)
+    lower = model.with_values(**{name: 0.95 * v for name, v in model.values.items()})
+    runs = [simulate(each, untreated, until=-first, every_hours=6.0) for each in (model, lower)]
+    moved = tuple(_on_day_0(patient, o, runs) if o.day < 0 or o.reference < 0 else o
+                  for o in patient.observations)  # fmt: skip
+    return replace(patient, observations=Observations(moved))
+
+
+def _on_day_0(patient: Patient, seen: Observation, runs: Sequence[Simulation]) -> Observation:
+    at = place(file_path(Path(patient.path), "observations"), seen.row)
+    if seen.observable not in runs[0].model.course_ids:
+        return seen  # refused, with what there is, when its unit is converted
+    courses = [run[seen.observable] for run in runs]
+    if any(np.ptp(course) > STILL * np.abs(course).max() for course in courses):
+        day = seen.day if seen.day < 0 else seen.reference
+        raise FileError(
+            f"{at}: day {day:g} is before the model starts, at the infusion on day 0, and "
+            f"{seen.observable} is not at rest then; give a level of day 0, or state the parameter "
+            "that it starts from in patient.toml, and leave this row out"
+        )
+    day, reference = max(seen.day, 0.0), seen.reference
+    if reference < 0:
+        reference = 0.0
+        if day == 0:
+            raise FileError(f"{at}: {seen.observable} is at rest before day 0, so that this ratio "
+                            "is 1; leave the row out")  # fmt: skip
+    note(f"{at}: {seen.observable} of before day 0 is read as its level on day 0, before any dose: "
+         "the model, which has no lymphodepletion, holds it at rest")  # fmt: skip
+    return replace(seen, day=day, until=max(seen.until, 0.0), reference=reference)
+
+
+STILL = 1e-6
+"""Relative change of a level that counts as none."""
 
 
 def _in_model_units(patient: Patient, model: Model, observation: Observation) -> Observation:
@@ -181,7 +232,7 @@ def template_rows(home: Path) -> tuple[str, ...]:
     >>> from tempfile import mkdtemp
     >>> from crs_sim.patients import new_patient
     >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
-    'patient7/doses.csv, rows 16, 17, 18'
+    'patient7/doses.csv, rows 17, 18, 19'
     """
     book = is_workbook(home)
     found = []

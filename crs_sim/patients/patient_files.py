@@ -34,6 +34,7 @@ from ..store import (
     place,
     read_table,
     read_toml,
+    time_zone,
     workbook_bytes,
     write_atomic,
 )
@@ -49,7 +50,7 @@ FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "obser
 SHEETS = (*FILES, "changes", "conversions")
 """Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
 NUMBERS = ("height", "body_surface")
-KEYS = ("id", "model", "infusion", "untreated", *NUMBERS)
+KEYS = ("id", "model", "infusion", "time_zone", "untreated", *NUMBERS)
 """Keys of the sheet ``patient``; any other key is a parameter."""
 WORDS = {"true": True, "false": False}
 
@@ -96,6 +97,7 @@ class PatientFile(Record):
     id: str = column(min_length=1)
     model: str = "crs"
     infusion: Any = None
+    time_zone: str = ""
     untreated: bool = False
     height: Annotated[float, column(gt=30, lt=280)] | None = None
     body_surface: Annotated[float, column(gt=0.1, lt=5)] | None = None
@@ -107,6 +109,11 @@ class PatientFile(Record):
         """Validate several columns together."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
+        if self.time_zone:
+            try:
+                time_zone(self.time_zone)
+            except ValueError as error:
+                raise CellError("time_zone", str(error)) from None
         if self.height is not None and self.body_surface is not None:
             raise CellError("height", "gives a body surface, and body_surface another; keep one")
         if self.height is not None and "weight" not in self.values:
@@ -146,10 +153,10 @@ class KeyRow(Record):
     )
     value: str = column(
         min_length=1,
-        description="its value; infusion is the time of day 0 with its time zone, "
-        "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
-        "date-times instead of days; untreated is true for a patient without doses; height (cm) or "
-        "body_surface (m2) is needed for doses per m2",
+        description="its value; infusion is the time of day 0, only needed where other sheets give "
+        "date-times instead of days; time_zone, such as Europe/Vienna, is that of all date cells; "
+        "untreated is true for a patient without doses; height (cm) or body_surface (m2) is needed "
+        "for doses per m2",
     )
     note: str = column("", description="a comment; not used")
 
@@ -169,8 +176,9 @@ class DoseRow(Record):
     """One row of doses.csv: one dose, or one dose repeated."""
 
     day: Moment = column(
-        description="days after the CAR-T infusion (0 or later), or a date-time with time zone, "
-        "2024-03-11T08:30+01:00, if patient.toml has that of the infusion"
+        description="days after the CAR-T infusion (0 or later), or a date-time, "
+        "2024-03-11T08:30+01:00 (without the zone if patient.toml has time_zone), if patient.toml "
+        "has that of the infusion"
     )
     drug: str = column(description=f"a drug of the model ({command('list', 'drugs')})")
     amount: NotNegative = column(description="amount of each dose")
@@ -207,7 +215,10 @@ class ObservationRow(Record):
         "unknown day from day to until) | ratio, ratio_below, ratio_above (value on day over "
         "value on the reference day) | grade (0 to 4)"
     )
-    day: Moment = column(description="when, as in doses.csv; before any dose at the same time")
+    day: Moment = column(
+        description="when, as in doses.csv; before any dose at the same time; a baseline may be "
+        "before day 0"
+    )
     until: Moment | None = column(None, description="last day of a peak or sometime")
     reference: Moment | None = column(None, description="earlier day of a ratio")
     value: Number = column(description="the number reported; above 0 unless it is a grade")
@@ -284,13 +295,14 @@ def read_patient_file(home: Path) -> PatientFile:
             (content if record.key in NUMBERS else values)[record.key] = number(record.value)
         except ValueError as error:
             raise FileError(f"{place(path, row, 'value')}: {error}") from None
-    rows = read_table(home / "changes", ChangeRow) if has_sheet(home / "changes") else ()
+    zone = content.get("time_zone", "")
+    rows = read_table(home / "changes", ChangeRow, zone) if has_sheet(home / "changes") else ()
     changes = [record.model_dump(exclude={"note"}) for _, record in rows]
     stated = home / "conversions"
     table = read_table(stated, ConversionTable) if has_sheet(stated) else ()
     conversions = [record.model_dump() for _, record in table]
     lists = {"values": values, "changes": changes, "conversions": conversions}
-    return checked(PatientFile, {**content, **lists}, path)
+    return checked(PatientFile, {**content, **lists}, path, zone=zone)
 
 
 EXAMPLE = "EXAMPLE"

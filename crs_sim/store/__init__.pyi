@@ -48,6 +48,7 @@ from .tables import (
     number_or_text as number_or_text,
     read_table as read_table,
     read_toml as read_toml,
+    time_zone as time_zone,
 )
 from .workbook import (
     SUFFIX as SUFFIX,
