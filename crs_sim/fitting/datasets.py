@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unknown_name
 from ..model import Model, pretty
-from ..patients import Patient, Study, read_nonmem
+from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
 from ..store import csv_file, json_file, level_text, root, write_atomic
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
@@ -87,6 +87,7 @@ def run_study(
     failures: dict[str, str] = {}
     names = model.course_ids
     for patient in study:
+        ask_about_treatment(patient, model)
         samples = [s for s in study.samples if s.id == patient.id]
         observed = {o.row: o for o in patient.observations}
         days = np.unique([s.looked_at for s in samples])

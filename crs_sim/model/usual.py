@@ -81,13 +81,12 @@ class UsualValues:
         return (*(name for _, names in self.others for name in names), *here)
 
     def refuse(
-        self, kind: str, name: str, known: Iterable[str], where: str = ""
+        self, kind: str, name: str, known: Iterable[str], where: str = "", *, words: str = ""
     ) -> UnknownNameError:
         """The error for an unknown drug or level, which lists those that people ask for."""
-        words = "observable" if kind == "level" else kind
-        return unknown_name(
-            words, name, known, where, elsewhere=self.elsewhere(kind), listed=self.named(kind)
-        )
+        what = words or ("observable" if kind == "level" else kind)
+        listed, elsewhere = self.named(kind), self.elsewhere(kind)
+        return unknown_name(what, name, known, where, elsewhere=elsewhere, listed=listed)
 
 
 def read_usual(text: str, path: str = "usual.toml") -> UsualValues:

@@ -6,7 +6,7 @@ A question (`crs_sim.errors.Question`) changes nothing: the bounds are those of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +41,7 @@ def check_against(patient: Patient, model: Model) -> Patient:
         _check_dose(patient, model, dose)
     patient = _with_baselines(patient, model)
     converted = tuple(_in_model_units(patient, model, o) for o in patient.observations)
-    _ask_about_parameters(patient, model)
-    _ask_about_doses(patient, model)
+    ask_about_treatment(patient, model)
     for observation in converted:
         _ask_about_level(patient, model, observation)
     return replace(patient, observations=Observations(converted))
@@ -175,13 +174,19 @@ def _in_model_units(patient: Patient, model: Model, observation: Observation) ->
     return replace(observation, value=value, unit=unit)
 
 
-def _ask_about_parameters(patient: Patient, model: Model) -> None:
-    """Ask about values of the patient that are not usual: an age of 670, a weight of 900."""
-    for name in model.usual.named("parameter"):
-        own = patient.scenario.values.get(name)
-        later = [c.value for c in patient.scenario.changes if c.parameter == name]
-        for value in dict.fromkeys(v for v in (own, *later) if v is not None):
-            _ask(model, ("parameter", name), value, f"{patient.id}, {name}")
+def ask_about_treatment(patient: Patient, model: Model) -> None:
+    """Ask about values and doses of a patient that are not usual: an age of 670, 800 mg/kg."""
+    ask_about_values(patient.scenario.values, model, patient.id)
+    for change in patient.scenario.changes:
+        if change.value is not None:
+            ask_about_values({change.parameter: change.value}, model, patient.id)
+    _ask_about_doses(patient, model)
+
+
+def ask_about_values(values: Mapping[str, float], model: Model, where: str) -> None:
+    """Ask about values of parameters that are not usual."""
+    for name in values:
+        _ask(model, ("parameter", name), values[name], f"{where}, {name}")
 
 
 def _ask_about_doses(patient: Patient, model: Model) -> None:

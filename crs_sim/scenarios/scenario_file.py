@@ -36,6 +36,7 @@ from ..dosing import (
 )
 from ..errors import InputError, error_location, unknown_name
 from ..model import Model
+from ..patients import ask_about_values
 from ..simulation import Endpoint, endpoint
 from ..store import CellError, R, Record, checked, column, place, read_toml
 
@@ -306,6 +307,7 @@ def _scenario(
         holds=tuple(_hold(h, n, table, model, file) for n, h in enumerate(table.hold, start=1)),
         triggers=tuple(_trigger(t, table, model, file) for t in table.trigger),
     )  # fmt: skip
+    ask_about_values(table.values, model, place(file, key=f"scenario {table.name!r}"))
     patient = model.with_values(**made.values)
     with _at(file, table, "doses"):
         expand(patient, doses)
@@ -371,8 +373,7 @@ def _trigger(entry: TriggerTable, table: ScenarioTable, model: Model, file: Path
 
 
 def _condition(text: str, model: Model) -> Condition:
-    condition = Condition.read(text)
-    check_course(condition.quantity, model)
+    check_course((condition := Condition.read(text)).quantity, model)
     return condition
 
 

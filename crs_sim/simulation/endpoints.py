@@ -343,7 +343,7 @@ def grade_endpoints() -> tuple[Endpoint, ...]:
 
 
 KINDS = {"peak": peak_of, "day_of_peak": day_of_peak_of, "auc": auc_of}
-ON_A_DAY = re.compile(r"(\w+)_d(\d+(?:\.\d+)?)")
+ON_A_DAY = re.compile(r"(.+)_d(\d+(?:\.\d+)?)")
 
 
 def kinds_of_endpoint(model: Model, name: str) -> tuple[Endpoint, ...]:
@@ -376,7 +376,7 @@ def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
         return single[name]
     on_day = ON_A_DAY.fullmatch(name)
     if on_day:
-        of, day = _checked(on_day[1], available, name), float(on_day[2])
+        of, day = _checked(on_day[1], model, name), float(on_day[2])
         if day > until:
             raise InputError(
                 f"{name} is after the end of the runs on day {until:g}; extend the runs"
@@ -384,13 +384,15 @@ def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
         return level_of(model, of, day)
     for kind in sorted(KINDS, key=len, reverse=True):
         if name.startswith(f"{kind}_"):
-            return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), available, name))
+            return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), model, name))
     all_of = [f"{kind}_{x}" for kind in KINDS for x in available]
     all_of += [f"{x}_d30" for x in available]
     raise unknown_name("endpoint", name, [*single, *all_of])
 
 
-def _checked(part: str, available: tuple[str, ...], name: str) -> str:
-    if part not in available:
-        raise unknown_name(f"state or quantity (of endpoint {name})", part, available)
+def _checked(part: str, model: Model, name: str) -> str:
+    part = model.usual.understood("level", part, model.course_ids)
+    if part not in model.course_ids:
+        what = f"state or quantity (of endpoint {name})"
+        raise model.usual.refuse("level", part, model.course_ids, words=what)
     return part

@@ -17,6 +17,7 @@ from crs_sim.model.usual import read_usual
 from crs_sim.patients.patient import Observation, Observations, Patient, load_patient
 from crs_sim.patients.patient_checks import check_against
 from crs_sim.scenarios.scenario_file import scenario_of
+from crs_sim.simulation.endpoints import endpoint
 
 MODEL = load_model("crs")
 NAMES = [(e.kind, name, e.of) for e in MODEL.usual.entries for name in e.names]
@@ -179,3 +180,23 @@ def test_an_entry_of_nothing_or_in_another_unit_is_refused(tmp_path):
     (model / "usual.toml").write_text('[drug.pill]\nnames = ["Tablet"]')
     assert load_model(model).drug("tablet").name == "pill"
     assert replace(load_model(model), usual=MODEL.usual).hash == load_model(model).hash
+
+
+def test_data_sets_and_scenarios_ask_too(tmp_path):
+    table = {"name": "s", "values": {"weight": 900.0}}
+    with pytest.warns(Question, match="scenario 's', weight: weight of 900 kg is above 350 kg"):
+        scenario_of(table, Scenario("x"), MODEL, Path("s.toml"))
+    (tmp_path / "s.csv").write_text(
+        "ID,TIME,AMT,DV,CMT,weight\n1,0,1e6,.,cart,700\n1,24,.,5,il6,700\n"
+    )
+    (tmp_path / "map.toml").write_text('drugs = { cart = "cart" }\n')
+    words = ["simulate", "--data", "s.csv", "--model", "crs", "--columns", "map.toml"]
+    result = CliRunner().invoke(cli, [*words[:2], str(tmp_path / "s.csv"), *words[3:6],
+                                      str(tmp_path / "map.toml")])  # fmt: skip
+    assert "Question: 1, weight: weight of 700 kg is above 350 kg" in result.stderr, result.output
+
+
+@pytest.mark.parametrize("name", ["peak_IL-6", "auc_IFN-γ", "CXCL-10_d3", "day_of_peak_Ferritin"])
+def test_endpoints_understand_the_same_names(name):
+    with pytest.warns(Notice, match="is read as"):
+        assert endpoint(MODEL, name).needs in ("il6", "ifng", "cxcl10", "ferritin")
