@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError, StorageError
+from ..errors import RESEARCH_ONLY, InputError, StorageError, command
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
     data_set,
+    data_set_options,
     file_of_problem,
     folder_of,
     format_short,
@@ -23,7 +24,6 @@ from .options import (
     progress_line,
     throttled_progress,
 )
-from .population import data_set_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -322,7 +322,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
             for row in table[list(columns)].itertuples(index=False)]  # fmt: skip
     print_columns([columns, *rows])
     for name in table.loc[table["held_out"].isna(), "fit"]:
-        click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
+        click.echo(f"held_out of {name}: {command('leave-one-out', name)} first")
     if out is not None:
         write_atomic({out: csv_file(table)})
         click.echo(f"wrote {out}")

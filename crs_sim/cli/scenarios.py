@@ -1,13 +1,14 @@
-"""The commands `search` and `sensitivity`."""
+"""The commands `search`, `sensitivity`, `population` and `list`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, InputError, command
 from .options import (
     PROBLEM_OPTION,
     file_of_problem,
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..fitting import Fit
+    from ..model import Model
+    from ..population import Results
     from ..scenarios import Comparison, Search, Sensitivity
     from ..simulation import Workers
 
+RESULT = "result.json"
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 FRONT_DRAWS = 200
 """Draws for the front, if there is no posterior beside the problem."""
@@ -74,7 +78,8 @@ def search(
     after an interruption, continue with --resume.
     """
     from ..fitting import load_fit
-    from ..scenarios import CHOSEN, SEARCH, load_search, search as run_search
+    from ..reports import CHOSEN
+    from ..scenarios import SEARCH, load_search, search as run_search
     from ..store import check_folder
 
     for name in ("draws", "patients"):
@@ -95,7 +100,7 @@ def search(
     _print_search(found, chosen)
     _print_outside(comparisons, f"trial {chosen}")
     print_written(_write_search(found, chosen, comparisons, out, result))
-    click.echo(f"Full comparison: crs-sim compare RUN --scenarios {out / CHOSEN}")
+    click.echo(f"Full comparison: {command('compare', run, '--scenarios', out / CHOSEN)}")
 
 
 def _drawn(
@@ -150,7 +155,7 @@ def _write_search(
 ) -> list[Path]:
     from ..figures import figure_files, plot_front
     from ..fitting import verdict
-    from ..scenarios import files_of_search
+    from ..reports import files_of_search
     from ..store import write_atomic
 
     files = files_of_search(found, chosen, comparisons=comparisons, folder=out)
@@ -252,3 +257,140 @@ def _write_sensitivity(found: Sensitivity, out: Path) -> list[Path]:
     }
     write_atomic(files)
     return list(files)
+
+
+@click.command(short_help="Simulate virtual patients under scenarios.", epilog=RESEARCH_ONLY)
+@click.argument("population")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Output folder; results are saved as they are computed.")  # fmt: skip
+@click.option("--number", type=int, help="Number of patients  [default: from POPULATION]")
+@click.option("--seed", type=int, help="Random seed  [default: from POPULATION]")
+@click.option("--resume", is_flag=True, help="Resume the run in FOLDER.")
+@workers_options("Threads")
+def population(population: str, out: Path, **options: Any) -> None:
+    """Draw the virtual patients of POPULATION, simulate each under every scenario, and report.
+
+    POPULATION is a population.toml, its folder, or a shipped name (crs). After an interruption,
+    --resume continues, with the same numbers as an uninterrupted run.
+    """
+    from ..population import load_study, run_population, with_number
+    from ..reports import write_population
+
+    study = with_number(load_study(population), options.pop("number"), options.pop("seed"))
+    with progress_line() as line:
+        report = throttled_progress(line, "patients")
+        results = run_population(study, out, progress=report, **options)
+    written = write_population(results)
+    print_summary(results)
+    print_written(written)
+
+
+def print_summary(results: Results) -> None:
+    """Print the patients kept, the share each filter rejects, and the worst grades."""
+    from ..population import Summary
+    from ..reports import patient_counts
+
+    summary = Summary(results)
+    for text in patient_counts(summary):
+        click.echo(text)
+    for row in summary.rejected().itertuples():
+        click.echo(f"  {row.filter}: rejects {row.rejected} of {row.of}")
+    if summary.graded:
+        table = summary.grades().drop(columns="patients")
+        head = ["worst grade, % of patients", *(n.replace("grade_", "").replace("_", " ")
+                                                for n in table.columns[1:])]  # fmt: skip
+        rows = [[str(row[0]), *(f"{100 * x:.1f}" for x in row[1:])]
+                for row in table.itertuples(index=False)]  # fmt: skip
+        click.echo()
+        print_columns([head, *rows])
+
+
+# --- what there is to choose from -----------------------------------------------------------------
+
+
+@click.command("list", short_help="List drugs, observables, endpoints, units, runs, scenarios.")
+@click.argument("what", type=click.Choice(["drugs", "observables", "endpoints", "parameters",
+                                           "units", "runs", "scenarios"]))  # fmt: skip
+@click.argument("of", required=False, metavar="[MODEL|PROBLEM]")
+def list_names(what: str, of: str | None) -> None:
+    """List the drugs, observables, endpoints or parameters of MODEL, with their units and names.
+
+    Or the units that can be written, or the stored runs or the scenarios of PROBLEM. Without a name
+    those of the shipped model (crs) and case (ruemmele2025).
+    """
+    if what in ("runs", "scenarios"):
+        rows = runs_of(of or "ruemmele2025") if what == "runs" else edits_of(of or "ruemmele2025")
+    else:
+        from ..model import load_model
+
+        model = load_model(of or "crs")
+        rows = endpoints_of(model) if what == "endpoints" else names_of(model, what)
+    print_columns(rows)
+
+
+def names_of(model: Model, what: str) -> list[Sequence[str]]:
+    """A header and one row for each drug, observable or parameter of a model; or each unit."""
+    from ..model import COMMON_UNITS, dimension_of, pretty, read_unit
+
+    def called(kind: str, name: str) -> tuple[str, str]:
+        entry = model.usual.of(kind, name)
+        most = f"{entry.most:g} {entry.unit}" if entry and entry.unit else ""
+        return most, ", ".join(entry.names) if entry else ""
+
+    if what == "units":
+        return [("unit", "measures"), *((u, dimension_of(read_unit(u))) for u in COMMON_UNITS)]
+    if what == "drugs":
+        return [("drug", "unit", "usual at most", "also called", "meaning"),
+                *((d.name, pretty(d.unit), *called("drug", d.name), d.label)
+                  for d in model.drugs)]  # fmt: skip
+    if what == "parameters":
+        return [("parameter", "value", "unit", "meaning"),
+                *((p.id, f"{p.value:.6g}", pretty(p.unit), p.label)
+                  for p in model.parameters)]  # fmt: skip
+    first = model.usual.named("level")
+    names = [*first, *(name for name in model.quantity_ids if name not in first)]
+    return [("observable", "unit", "usual at most", "also called", "meaning"),
+            *((name, pretty(model[name].unit), *called("level", name), model[name].label)
+              for name in names or model.state_ids)]  # fmt: skip
+
+
+def endpoints_of(model: Model) -> list[Sequence[str]]:
+    """A header and one row for each endpoint of a model's observables."""
+    from ..model import pretty
+    from ..simulation import grade_endpoints, kinds_of_endpoint
+
+    ends = [*(grade_endpoints() if "crs_grade" in model.course_ids else ())]
+    names = model.usual.named("level") or model.quantity_ids or model.state_ids
+    ends += [end for name in names for end in kinds_of_endpoint(model, name)]
+    rows = [(end.name, " ".join(map(pretty, end.unit.split())), end.label) for end in ends]
+    return [("endpoint", "unit", "meaning"), *rows]
+
+
+def runs_of(problem: str) -> list[Sequence[str]]:
+    """A header and one row for each stored run of a problem, the latest first."""
+    from ..fitting import load_run
+
+    latest = load_run(problem)
+    runs = [load_run(path) for path in latest.path.parent.iterdir() if (path / RESULT).is_file()]
+    runs.sort(key=lambda run: run.created, reverse=True)
+    rows = [(str(run.path), run.created[:16], run.problem, str(len(run.values)),
+             f"{run.result['cost']:.4g}") for run in runs]  # fmt: skip
+    return [("run", "made", "problem", "free parameters", "cost"), *rows]
+
+
+def edits_of(problem: str) -> list[Sequence[str]]:
+    """A header and one row for each scenario of a problem: its doses and rules."""
+    from ..dosing import AS_GIVEN
+    from ..fitting import load_fit
+    from ..scenarios import SCENARIOS, load_scenarios
+
+    path = file_of_problem(problem, SCENARIOS, "--scenarios")
+    fitted = load_fit(problem).problem
+    found = load_scenarios(path, fitted.patient.scenario, fitted.model).scenarios
+    rows = []
+    for each in (fitted.patient.scenario, *found):
+        doses = [f"{len(each.doses.only(drug))} {drug}" for drug in each.doses.drugs]
+        rules = [t.name for t in each.triggers] + [str(hold) for hold in each.holds]
+        name = AS_GIVEN if each is fitted.patient.scenario else each.name
+        rows.append((name, ", ".join(doses), "; ".join(rules)))
+    return [("scenario", "doses", "triggers and holds"), *rows]

@@ -73,6 +73,7 @@ from .objective import (
 from .priors import Free as Free, Population as Population, load_population as load_population
 from .problem import (
     FitProblem as FitProblem,
+    address_of as address_of,
     load_problem as load_problem,
     patient_at as patient_at,
     patient_problem as patient_problem,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..simulation import Simulation, Workers, parallel_map
 from .local_optimisation import (
     MAX_ROUNDS,
@@ -345,6 +345,7 @@ def _drop(result: Fit, name: str) -> Dropped:
 def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
     """One row per parameter, with the change of AIC if it is dropped (NaN if not computed)."""
     table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
+    table["unit"] = table["unit"].map(pretty)
     changes = {d.parameter: d.delta_aic for d in dropped}
     table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
     return table

@@ -21,7 +21,7 @@ from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
 from ..errors import FileError, InputError, unknown_name, with_location
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..store import CellError, Record, column, locate, place, read_toml, root
 from .noise import FLAT, NORMAL_95, GradeScale, Noise, Spread
 
@@ -334,7 +334,7 @@ class Population:
             {
                 "parameter": f.name,
                 "label": self.model[f.name].label,
-                "unit": self.model[f.name].unit,
+                "unit": pretty(self.model[f.name].unit),
                 "median": f.median,
                 "sd": f.sd,
                 "low": f.median * math.exp(-NORMAL_95 * f.sd),

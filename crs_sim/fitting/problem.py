@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError, unknown_name, with_location
+from ..errors import InputError, command, unknown_name, with_location
 from ..model import Model, Parameter, evaluate, names
 from ..patients import FILES, Patient, check_against, load_patient, subject_of
 from ..store import is_workbook, locate, place, read_toml
@@ -217,11 +217,17 @@ def patient_at(name: str | Path) -> Patient | None:
         if not (path / FILES["patient"]).exists():
             raise InputError(
                 f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
-                "(crs-sim new makes one for a patient)"
+                f"({command('new', path)} makes one for a patient)"
             )
         return load_patient(path)
     by_file = path.name == FILES["patient"] or is_workbook(path)
     return load_patient(path) if by_file else None
+
+
+def address_of(problem: FitProblem) -> str:
+    """What a command takes for a problem: its folder, or its patient's folder or workbook."""
+    path = Path(problem.path)
+    return str(path.parent if path.name == PROBLEM else path) if problem.path else "PROBLEM"
 
 
 def patient_problem(

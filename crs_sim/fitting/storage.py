@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StorageError, UnknownNameError, unknown_name
+from ..errors import StorageError, UnknownNameError, command, unknown_name
 from ..model import Model
 from ..store import csv_file, is_workbook, json_file, root
 from .objective import noise_record
@@ -76,10 +76,10 @@ class Run:
     def refuse_other(self, model: Model) -> None:
         """Raise a StorageError if the run was made with equations other than the model's."""
         if model.hash != self.model_hash:
+            again = command("fit", _beside(self.path) or self.problem)
             raise StorageError(
-                f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is "
-                f"now {model.hash}: its equations have changed; fit again (crs-sim fit "
-                f"{self.problem}), or use the model of that run"
+                f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is now "
+                f"{model.hash}: its equations have changed; fit again ({again}), or use that model"
             )
 
     def changed(self, model: Model) -> dict[str, tuple[float, float]]:
@@ -206,8 +206,10 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
         If the problem has changed since: equations, free parameters, priors, noise or
         observations; the stored values would no longer be its estimates.
     """
+    from .problem import address_of
+
     run.refuse_other(problem.model)
-    stored = run.result
+    stored, at = run.result, address_of(problem)
     inputs = {
         "free parameters or priors": (_fit_settings([asdict(f) for f in problem.free]),
                                       _fit_settings(stored["free"])),
@@ -216,7 +218,7 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
     for name, (now, then) in inputs.items():
         if now != then:
             raise StorageError(f"{run.path}  the {name} of {problem.name} have changed since this "
-                               f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
+                               f"run was made; fit again ({command('fit', at)})")  # fmt: skip
     same = replace(problem, model=problem.model.with_values(**run.fixed))
     from .fitting import Fit
     from .local_optimisation import Start
@@ -229,8 +231,8 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
     if abs(again.cost - stored["cost"]) > SAME_COST * max(1.0, stored["cost"]):
         raise StorageError(
             f"{run.path}  has cost {stored['cost']:.6g}, but its values now give {again.cost:.6g}: "
-            "the patient's doses or observations, or their noise, have changed; fit again (crs-sim "
-            f"fit {run.problem})"
+            "the patient's doses or observations, or their noise, have changed; fit again "
+            f"({command('fit', at)})"
         )
     return again
 
@@ -250,12 +252,7 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
     """
     from .problem import load_problem, patient_at
 
-    home = run.path.resolve().parents[1]
-    book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name
-    if name is None:
-        candidates = [home / "problem.toml", home / "patient.toml", book]
-        beside = next((path for path in candidates if path.is_file()), None)
-        name = run.problem if beside is None else beside
+    name = name or _beside(run.path) or run.problem
     try:
         patient = patient_at(name)
         return load_problem(name) if patient is None else _patient_problem(run, patient)
@@ -264,6 +261,15 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
             f"{run.path}  belongs to problem {run.problem}, which is neither beside "
             "it nor shipped; give its folder (--problem FOLDER)"
         ) from None
+
+
+def _beside(run: Path) -> Path | None:
+    """The problem, patient or workbook that a run was written beside; None if there is none."""
+    home = run.resolve().parents[1]
+    book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name
+    if (home / "problem.toml").is_file() or (home / "patient.toml").is_file():
+        return home
+    return book if book.is_file() else None
 
 
 def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
@@ -331,7 +337,7 @@ def _run_folder(name: str | Path) -> Path:
 def _latest(problem: Path) -> Path:
     runs = [path.parent for path in (problem / "runs").glob(f"[!.]*/{RESULT}")]
     if not runs:
-        raise StorageError(f"{problem}  has no run yet; fit first (crs-sim fit {problem.name})")
+        raise StorageError(f"{problem}  has no run yet; fit first ({command('fit', problem)})")
     return max(runs, key=lambda run: (_created(run), run.name))
 
 

@@ -17,7 +17,6 @@ from ..errors import (
     FileError,
     UnitError,
     error_location,
-    unknown_name,
     with_location,
 )
 from ..model import Drug, Model, convert, named_unit, pretty
@@ -266,8 +265,9 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     if not name:
         raise FileError(f"{where}: DV without an observable; {_advice(data, model, column, key)}")
     known = (*model.quantity_ids, *model.state_ids)
+    name = model.usual.understood("level", name, known)
     if name not in known:
-        raise with_location(where, unknown_name("observable", name, known))
+        raise with_location(where, model.usual.refuse("level", name, known))
     return name, entry.unit
 
 

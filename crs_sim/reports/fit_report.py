@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from ..fitting import (
 )
 from ..model import pretty
 from ..simulation import sample_days
-from ..store import csv_file, markdown, write_atomic
+from ..store import csv_file, level_text, markdown, write_atomic
 from ..uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
@@ -119,13 +120,23 @@ def fitted_words(row: Judged) -> str:
     """Format the fitted value."""
     if row.id == GRADE_RULE:
         return f"{100 * row.fitted:.0f} % exact"
-    return format_number(float(f"{row.fitted:.4g}"))
+    return level_text(row.fitted, 4)
+
+
+def when_words(when: str) -> str:
+    """The day or days of an observation, to a quarter of an hour: ``day 1.4`` for day 1.395833.
+
+    >>> when_words("peak of days 1.395833 to 20")
+    'peak of days 1.4 to 20'
+    """
+    return re.sub(r"\d+\.\d{3,}", lambda day: f"{float(day[0]):.2f}".rstrip("0").rstrip("."), when)
 
 
 def grades_by_day(rows: Iterable[Judged]) -> tuple[tuple[str, int, int], ...]:
     """(day, observed, fitted) for each grade, by day."""
     grades = [row for row in rows if row.kind == "grade"]
-    return tuple((r.when.removeprefix("day "), int(r.observed), int(r.fitted)) for r in grades)
+    days = (when_words(row.when).removeprefix("day ") for row in grades)
+    return tuple((d, int(r.observed), int(r.fitted)) for d, r in zip(days, grades, strict=True))
 
 
 def notes(estimate: Estimate) -> str:
@@ -193,7 +204,7 @@ def _verdict(result: Fit) -> str:
 
 
 def _levels(rows: Iterable[Judged]) -> str:
-    table = [(r.id, r.when, observed_words(r), fitted_words(r), _accepted(r), r.verdict)
+    table = [(r.id, when_words(r.when), observed_words(r), fitted_words(r), _accepted(r), r.verdict)
              for r in acceptance_criteria(rows)]  # fmt: skip
     return markdown(("observation", "when", "reported", "fitted", "accepted", "verdict"), table)
 

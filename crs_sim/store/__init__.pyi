@@ -5,6 +5,7 @@ from .files import (
     csv_file as csv_file,
     fingerprint as fingerprint,
     json_file as json_file,
+    level_text as level_text,
     load_generated as load_generated,
     locate as locate,
     markdown as markdown,
@@ -47,6 +48,7 @@ from .tables import (
     number_or_text as number_or_text,
     read_table as read_table,
     read_toml as read_toml,
+    time_zone as time_zone,
 )
 from .workbook import (
     SUFFIX as SUFFIX,

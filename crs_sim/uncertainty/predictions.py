@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from ..dosing import Scenario
 from ..errors import InputError, unknown_name
 from ..fitting import Fit, Noise, Population
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..patients import Patient, check_against
 from ..simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 from .draws import Draws, weighted_draws
@@ -120,7 +120,7 @@ class Predictions:
             for name in self.ensemble.outputs:
                 columns: dict[str, object] = {
                     "scenario": scenario, "observable": name,
-                    "unit": self.ensemble.units[name], "day": self.days,
+                    "unit": pretty(self.ensemble.units[name]), "day": self.days,
                     "median": self.curve(name, 0.5, scenario=scenario).middle,
                 }  # fmt: skip
                 for level in levels:

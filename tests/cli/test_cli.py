@@ -174,7 +174,7 @@ def test_every_is_hours_minutes_or_days(tiny):
 
 
 def test_unknown_patient_names_the_shipped_one():
-    result = run("simulate", "ruemmele2015")
+    result = run("simulate", "ruemmel2025")
     assert result.exit_code == 1
     assert "did you mean 'ruemmele2025'" in result.stderr
 

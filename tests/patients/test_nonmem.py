@@ -16,7 +16,7 @@ from crs_sim.fitting.datasets import run_study, subjects_with_observations
 from crs_sim.model.model import Drug
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
-from crs_sim.patients.patient import check_against
+from crs_sim.patients.patient_checks import check_against
 
 ONE = load_model("one_compartment")
 TWO = load_model("two_compartment")

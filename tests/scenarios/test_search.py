@@ -19,9 +19,10 @@ from crs_sim.figures.sensitivity_plots import plot_front
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
+from crs_sim.reports.summaries import files_of_search
 from crs_sim.scenarios import searching
+from crs_sim.scenarios.comparison import scenarios_text
 from crs_sim.scenarios.scenario_file import load_scenarios
-from crs_sim.scenarios.search_files import files_of_search, scenarios_text
 from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
 
