@@ -332,8 +332,8 @@ def simulation_files(
     """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
-        from ..fitting import versions
         from ..simulation import table_files
+        from ..store import versions
 
         recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
         about = {"versions": versions(), "options": recorded}

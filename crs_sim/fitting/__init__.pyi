@@ -73,7 +73,6 @@ from .objective import (
 from .priors import Free as Free, Population as Population, load_population as load_population
 from .problem import (
     FitProblem as FitProblem,
-    address_of as address_of,
     load_problem as load_problem,
     patient_at as patient_at,
     patient_problem as patient_problem,
@@ -81,9 +80,9 @@ from .problem import (
 from .storage import (
     SAME_COST as SAME_COST,
     Run as Run,
+    address_of as address_of,
     load_fit as load_fit,
     load_run as load_run,
     problem_of as problem_of,
     save_run as save_run,
-    versions as versions,
 )

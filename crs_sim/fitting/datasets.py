@@ -20,10 +20,9 @@ from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unk
 from ..model import Model, pretty
 from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
-from ..store import csv_file, json_file, level_text, root, write_atomic
+from ..store import csv_file, json_file, level_text, root, versions, write_atomic
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
-from .storage import versions
 
 if TYPE_CHECKING:
     import pandas as pd

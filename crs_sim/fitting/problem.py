@@ -224,12 +224,6 @@ def patient_at(name: str | Path) -> Patient | None:
     return load_patient(path) if by_file else None
 
 
-def address_of(problem: FitProblem) -> str:
-    """What a command takes for a problem: its folder, or its patient's folder or workbook."""
-    path = Path(problem.path)
-    return str(path.parent if path.name == PROBLEM else path) if problem.path else "PROBLEM"
-
-
 def patient_problem(
     patient: Patient, *, model: Model | None = None, prior: str | Path | None = None
 ) -> FitProblem:

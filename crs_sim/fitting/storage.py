@@ -9,12 +9,10 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,9 @@ import numpy as np
 
 from ..errors import StorageError, UnknownNameError, command, unknown_name
 from ..model import Model
-from ..store import csv_file, is_workbook, json_file, root
+from ..store import csv_file, is_workbook, json_file, root, versions
 from .objective import noise_record
+from .priors import PROBLEM
 from .problem import FitProblem, estimated_noise
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
@@ -35,7 +34,6 @@ if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
 RESULT = "result.json"
 SAME_COST = 1e-4
 """Relative tolerance of a stored cost: another machine or step loop may round differently."""
-LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +204,6 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
         If the problem has changed since: equations, free parameters, priors, noise or
         observations; the stored values would no longer be its estimates.
     """
-    from .problem import address_of
-
     run.refuse_other(problem.model)
     stored, at = run.result, address_of(problem)
     inputs = {
@@ -395,12 +391,7 @@ def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of every library the results depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "not installed as a package"
-    return found
+def address_of(problem: FitProblem) -> str:
+    """What a command takes for a problem: its folder, or its patient's folder or workbook."""
+    path = Path(problem.path)
+    return str(path.parent if path.name == PROBLEM else path) if problem.path else "PROBLEM"

@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import versions
 from ..simulation import endpoint
-from ..store import check_resume, read_metadata, read_parquet
+from ..store import check_resume, read_metadata, read_parquet, versions
 from .study_file import PopulationStudy
 from .virtual_patients import BLOCK, Filter
 

@@ -271,3 +271,17 @@ def package_version() -> str:
         return version("crs-sim")
     except PackageNotFoundError:  # a folder that was never installed
         return "0+unknown"
+
+
+LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every library the results depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed as a package"
+    return found
