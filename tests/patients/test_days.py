@@ -140,7 +140,5 @@ def test_what_cannot_be_taken_to_day_0_is_refused_with_what_to_do(tmp_path, row,
 def test_a_dose_before_day_0_is_refused(tmp_path):
     about = folder(tmp_path, "a,il6,value,1,,,5,pg/mL\n")
     (about / "doses.csv").write_text("day,drug,amount,unit\n-5,dexamethasone,4,mg\n")
-    with pytest.raises(
-        CrsSimError, match=r"day -5 is before the model.*leave out what else"
-    ):
+    with pytest.raises(CrsSimError, match=r"day -5 is before the model.*leave out what else"):
         load_patient(about)
