@@ -188,7 +188,7 @@ def posterior_draws(
     source = (f"{len(values)} draws of the posterior, since the normal approximation is worth only "
               f"{weighted.effective:.0f}. {verdict}")  # fmt: skip
     if not found.converged:
-        source += "; for more draws, use crs-sim sample and --from"
+        source += "; sample more of them, and give these with --from"
     return Draws(values, source, min(c.ess for c in found.convergence))
 
 
