@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration nmtests sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration nmtests methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -49,6 +49,10 @@ calibration: $(VENV)/.installed
 NMTESTS ?= ../shared/data/nmtests
 nmtests: $(VENV)/.installed
 	$(BIN)/python -m studies.nmtests $(NMTESTS)
+
+# How far each method of `simulate` is from a much stricter reference; a quarter of an hour.
+methods: $(VENV)/.installed
+	$(BIN)/python -m studies.methods
 
 # What drives the case's endpoints, over the priors; a minute or two on two cores, resumes where
 # it was stopped. The runs themselves are not kept.

@@ -21,7 +21,8 @@ from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.model import Model
 from crs_sim.model.model_file import load_model
-from crs_sim.patients.patient import check_against, load_patient
+from crs_sim.patients.patient import load_patient
+from crs_sim.patients.patient_checks import check_against
 from crs_sim.simulation.endpoints import peak, worst_grade
 from crs_sim.simulation.simulation import Simulation, simulate
 

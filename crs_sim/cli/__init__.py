@@ -4,11 +4,10 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 
 ===============  ==========================================================
 options.py       what commands share: option values, progress, tables
-population.py    fit-all, population
 uncertainty.py   profile, leave-one-out, sample
-fit.py           fit, replay
+fit.py           fit, fit-all, replay
 predict.py       predict, compare, compare-fits
-scenarios.py     search, sensitivity
+scenarios.py     search, sensitivity, population, list
 command_line.py  simulate, check, show, new, export, and the commands above
 ===============  ==========================================================
 """

@@ -7,17 +7,20 @@ Slow imports are deferred until a command needs them, so that ``crs-sim --help``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError
-from .fit import fit, replay
+from ..errors import RESEARCH_ONLY, CrsSimError, Notice, Question, command, misspelt
+from .fit import fit, fit_all, replay
 from .options import (
     DataSetSource,
     data_set,
+    data_set_options,
     format_short,
     hours_between,
     parameter_values,
@@ -25,9 +28,8 @@ from .options import (
     print_written,
     screen,
 )
-from .population import data_set_options, fit_all, population
 from .predict import compare, compare_fits, predict
-from .scenarios import search, sensitivity
+from .scenarios import list_names, population, search, sensitivity
 from .uncertainty import leave_one_out, profile, sample
 
 if TYPE_CHECKING:
@@ -83,8 +85,8 @@ def new(place: Path) -> None:
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
         click.echo(str(file))
-    click.echo(f"Fill them in, then: crs-sim simulate {made}\n"
-               f"               and: crs-sim fit {made}")  # fmt: skip
+    click.echo(f"Fill them in, then: {command('simulate', made)}\n"
+               f"               and: {command('fit', made)}")  # fmt: skip
 
 
 @click.command(short_help="Export a problem as PEtab v2.", epilog=RESEARCH_ONLY)
@@ -144,17 +146,45 @@ STOPPED = 130
 
 
 class Commands(click.Group):
-    """Report errors of this package as one message with exit 1; Ctrl-C exits with 130."""
+    """Report errors of this package as one message with exit 1; Ctrl-C exits with 130.
+
+    Notices are printed as they are made, each once.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with notices_printed():
+                return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            meant = misspelt(error.option_name, error.possibilities or ())
+            raise click.NoSuchOption(
+                error.option_name, possibilities=meant, ctx=error.ctx
+            ) from None
         except CrsSimError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("Stopped; no file is incomplete.", err=True)
             ctx.exit(STOPPED)
+
+
+@contextmanager
+def notices_printed() -> Iterator[None]:
+    """Print each `Notice` once, to standard error; other warnings go their usual way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        before, told = warnings.showwarning, set()
+
+        def show_notice(message: Any, category: type[Warning], *more: Any, **named: Any) -> None:
+            if not issubclass(category, Notice):
+                before(message, category, *more, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                word = "Question" if issubclass(category, Question) else "Note"
+                click.echo(f"{word}: {message}", err=True)
+
+        warnings.showwarning = show_notice
+        yield
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]},
@@ -182,9 +212,10 @@ def main() -> None:
     cli(prog_name="crs-sim")
 
 
-for command in (check, show, new, fit, fit_all, replay, export, profile, leave_one_out, predict,
-                compare, compare_fits, sensitivity, search, population, sample):  # fmt: skip
-    cli.add_command(command)
+for each in (check, show, list_names, new, fit, fit_all, replay, export, profile, leave_one_out,
+             predict, compare, compare_fits, sensitivity, search, population,
+             sample):  # fmt: skip
+    cli.add_command(each)
 
 
 # --- simulate -------------------------------------------------------------------------------------
@@ -237,6 +268,8 @@ def simulate_data(source: DataSetSource, options: dict[str, Any]) -> None:
 
 def simulate_patient(patient: str, options: dict[str, Any]) -> None:
     """Simulate a patient's scenario; print it, or write a table or a figure."""
+    from dataclasses import replace
+
     from ..patients import check_against, load_patient
     from ..simulation import simulate as run_model
     from ..store import write_atomic
@@ -249,14 +282,18 @@ def simulate_patient(patient: str, options: dict[str, Any]) -> None:
         check_format(options["plot"])
     loaded = load_patient(patient)
     model, run = fitted_model(loaded, options["run"])
-    loaded = check_against(loaded, model.with_values(**values))
-    sim = run_model(model, loaded.scenario.with_values(**values), until=options["until"],
+    changed = model.with_values(**values)
+    loaded = replace(loaded, scenario=loaded.scenario.with_values(**values))
+    loaded = check_against(loaded, changed)
+    sim = run_model(model, loaded.scenario, until=options["until"],
                     every_hours=every, method=options["method"])  # fmt: skip
-    options |= {"patient": patient, "run": str(run.path) if run else None}
+    whose = values_words(loaded, run, values)
+    options |= {"patient": patient, "run": str(run.path) if run else None, "values": whose}
     files = simulation_files(sim, loaded, options)
     write_atomic(files)
     if options["out"] is None:
         print_courses(sim)
+    click.echo(f"values: {whose}")
     print_run(sim, list(files))
 
 
@@ -275,14 +312,28 @@ def fitted_model(patient: Patient, run: str | None) -> tuple[Model, Run | None]:
     return stored.applied_to(model), stored
 
 
+def values_words(patient: Patient, run: Run | None, changes: dict[str, float]) -> str:
+    """Whose values a simulation uses: the model's own, or those of a fit, and of which patient."""
+    words = "the model's own, not fitted"
+    if run is not None:
+        about = run.result["problem"]
+        other = about.get("patient", patient.id) != patient.id
+        whose = f"another patient, {about['patient']}" if other else patient.id
+        words = f"fit of {whose} ({run.path.name})"
+        for text in run.result.get("warnings", ()):
+            click.secho(f"Warning: the fit says: {text}.", bold=True, err=True)
+    changed = ", ".join(f"{name} = {value:g}" for name, value in changes.items())
+    return f"{words}, but {changed}" if changed else words
+
+
 def simulation_files(
     sim: Simulation, patient: Patient, options: dict[str, Any]
 ) -> dict[Path, bytes]:
     """The files of --out and --plot, ready to be written."""
     files: dict[Path, bytes] = {}
     if options["out"] is not None:
-        from ..fitting import versions
         from ..simulation import table_files
+        from ..store import versions
 
         recorded = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
         about = {"versions": versions(), "options": recorded}
@@ -291,7 +342,7 @@ def simulation_files(
         from ..figures import figure_file, plot_simulation
 
         with_data = " and observations" if len(patient.observations) else ""
-        title = f"{patient.id}: model {sim.model.name}{with_data}"
+        title = f"{patient.id}: model {sim.model.name}{with_data}\nvalues: {options['values']}"
         figure = plot_simulation(sim, observations=patient.observations, title=title)
         files[options["plot"]] = figure_file(figure, options["plot"])
     return files

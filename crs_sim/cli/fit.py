@@ -1,32 +1,40 @@
-"""The fit and replay commands: fit a problem, a patient or a data set; rerun a stored fit."""
+"""The commands fit, fit-all and replay: fit one patient or several; rerun a stored fit."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError, command
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
     data_set,
+    data_set_options,
+    data_set_subjects,
+    load_patients,
+    print_columns,
     print_table,
+    print_verdict,
+    print_written,
     progress_line,
     progress_of,
     workers_options,
 )
-from .population import data_set_options, fit_patients
 from .uncertainty import write_profiles
 
 if TYPE_CHECKING:
     from ..fitting import Dropped, Fit, FitProblem, Judged
     from ..model import Model
     from ..patients import Patient
+    from ..population import Outcome, PopulationFit
     from ..simulation import Workers
+
+
+GRADES_A_LINE = 24
 
 
 @click.command(short_help="Fit a model to a patient, or to a data set.", epilog=RESEARCH_ONLY)
@@ -38,11 +46,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Random seed of the starts  [default: the problem's]")
 @workers_options("Processes")
 @click.option(
-    "--drop/--no-drop",
-    default=True,
-    show_default=True,
+    "--drop-one",
+    "drop",
+    is_flag=True,
     help="Also refit with each parameter fixed in turn, for the change of AIC.",
 )
+@click.option("--no-drop", is_flag=True, hidden=True, expose_value=False)  # of old commands
 @click.option(
     "--profiles",
     is_flag=True,
@@ -101,7 +110,7 @@ def fit_data(source: DataSetSource, subject: str, options: dict[str, Any]) -> No
         columns = ["--columns", str(source.columns)] if source.columns else []
         arguments = ["--data", str(source.data), "--model", source.model, *columns,
                      "--subject", person.id]  # fmt: skip
-        print_prior(person, model, prior, shlex.join(arguments))
+        print_prior(person, model, prior, arguments)
         return
     home = Path(subject_problem(study, person, model, out, prior=prior).path).parent
     fit_problem(str(home), prior=None, out=out, **options)
@@ -121,9 +130,11 @@ def fit_problem(
     if patient is not None:
         warn_example_rows(Path(patient.path))
     if patient is not None and not len(patient.observations):
-        print_prior(patient, model_for_patient(patient), prior, patient.path)
+        print_prior(patient, model_for_patient(patient), prior, [patient.path])
         return
     loaded = load_problem(problem, prior=prior)
+    if patient is not None:
+        loaded = without_idle(loaded)
     folder = run_folder(loaded, out)
     check_folder(folder)
     with progress_line() as progress:
@@ -140,6 +151,17 @@ def fit_problem(
         write_profiles(result, written, workers=options["workers"])
     click.echo(f"tables, figures and report.md are in {written}")
     click.echo(RESEARCH_ONLY)
+
+
+def without_idle(problem: FitProblem) -> FitProblem:
+    """The problem of a patient, without parameters that nothing measured depends on."""
+    from ..fitting import informed
+
+    smaller, idle = informed(problem)
+    if idle:
+        click.echo(f"Note: nothing that was measured depends on {', '.join(idle)}: they are not "
+                   "free, and stay at the medians of the prior", err=True)  # fmt: skip
+    return smaller
 
 
 @click.command(short_help="Recompute the cost of a stored fit and compare.", epilog=RESEARCH_ONLY)
@@ -170,7 +192,7 @@ def replay(run: str, refit: bool, workers: Workers, problem: str | None) -> None
     click.echo(f"The same.\n{RESEARCH_ONLY}")
 
 
-def print_prior(patient: Patient, model: Model, name: str | None, arguments: str) -> None:
+def print_prior(patient: Patient, model: Model, name: str | None, arguments: Sequence[str]) -> None:
     """Print the prior of a patient without observations; ``arguments`` select the patient."""
     from ..fitting import load_population
 
@@ -181,8 +203,9 @@ def print_prior(patient: Patient, model: Model, name: str | None, arguments: str
     rows = [(row.parameter, f"{row.median:.3g}", f"{row.low:.3g} to {row.high:.3g}")
             for row in population.table().itertuples() if row.parameter not in own]  # fmt: skip
     print_table(("parameter", "median", "95 % of patients"), rows)
-    option = "" if name is None else f" --prior {name}"
-    click.echo(f"\nPredictions with bands: crs-sim predict {arguments}{option} --out bands/")
+    option = [] if name is None else ["--prior", name]
+    bands = command("predict", *arguments, *option, "--out", "bands/")
+    click.echo(f"\nPredictions with bands: {bands}")
     click.echo(RESEARCH_ONLY)
 
 
@@ -217,7 +240,6 @@ def run_parent(out: Path) -> Path:
 
 def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     """Print reported and fitted levels, grades by day, estimates, and the summary."""
-    from ..fitting import agreement_text, condition_text, fit_warnings
     from ..reports import (
         acceptance_criteria,
         estimate_words,
@@ -225,25 +247,131 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
         grades_by_day,
         observed_words,
         summary,
+        when_words,
     )
 
-    for text in fit_warnings(result):
-        click.secho(f"Warning: {text}.", bold=True)
-    click.echo(f"{agreement_text(result)}; {condition_text(result)}\n")
+    print_verdict(result)
     levels = [
-        (r.id, r.when, observed_words(r), fitted_words(r), r.verdict)
+        (r.id, when_words(r.when), observed_words(r), fitted_words(r), r.verdict)
         for r in acceptance_criteria(rows)
     ]
     print_table(("observation", "when", "reported", "fitted", "verdict"), levels)
     grades = grades_by_day(rows)
     if grades:
-        days, observed, fitted = zip(*grades, strict=True)
-        lines = [("day", days), ("reported", observed), ("fitted", fitted)]
         click.echo("\nCRS grade by day")
-        for name, cells in lines:
-            click.echo(f"{name:>9}" + "".join(f"{cell!s:>3}" for cell in cells))
+        for part in (grades[k : k + GRADES_A_LINE] for k in range(0, len(grades), GRADES_A_LINE)):
+            lines = zip(("day", "reported", "fitted"), zip(*part, strict=True), strict=True)
+            print_columns([(name, *map(str, cells)) for name, cells in lines], right=True)
     click.echo()
     print_table(("parameter", "estimate", "95 %", "prior", "shift (sd)", ""),
                 [estimate_words(e) for e in result.estimates])  # fmt: skip
     click.echo(f"\n{result.runs} runs, {result.failed_runs} failed; cost {result.cost:.4g}, AIC "
                f"{result.aic:.4g}\n{summary(rows)}")  # fmt: skip
+
+
+# --- several patients ---------------------------------------------------------------------------
+
+
+@click.command("fit-all", short_help="Fit several patients and their population.",
+               epilog=RESEARCH_ONLY)  # fmt: skip
+@click.argument("patients", nargs=-1, metavar="PATIENTS...")
+@data_set_options
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Output folder; each patient's result is saved when it is finished.",
+)
+@click.option("--prior", help="Name or file of a prior  [default: the model's]")
+@click.option("--shared", multiple=True, metavar="NAME", help="One value for all patients.")
+@click.option(
+    "--own",
+    multiple=True,
+    metavar="NAME",
+    help="Estimated separately for each patient, without a population distribution.",
+)
+@click.option("--starts", type=int,
+              help="Local optimisations of each patient's first fit  [default: 8]")  # fmt: skip
+@click.option("--seed", type=int, help="Random seed of the starts  [default: 1]")
+@workers_options("Processes")
+@click.option("--resume", is_flag=True, help="Resume the interrupted fit in FOLDER.")
+def fit_all(patients: tuple[str, ...], out: Path, **options: Any) -> None:
+    """Fit several patients together with their population distribution.
+
+    PATIENTS are folders or Excel files of patients, or a folder containing several of them; or
+    --data names a data set. Parameters are tied (individual values, shrunk towards the population
+    median), or --shared, or --own.
+    """
+    from ..patients import model_for_patient
+
+    source = data_set("fit-all", patients, options)
+    if source is not None:
+        people, model = data_set_subjects(source)
+    else:
+        people = load_patients(patients)
+        model = model_for_patient(people[0])
+    fit_patients(people, model, out, **options)
+
+
+def fit_patients(
+    people: Sequence[Patient], model: Model, out: Path, *, resume: bool, prior: str | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Fit patients and their population, write the results to a folder, and print them."""
+    from dataclasses import replace
+
+    from ..fitting import load_population, patient_problem
+    from ..population import (
+        IterationFiles,
+        Roles,
+        check_new,
+        fit_all as run,
+        population_fit_warnings,
+        save_population,
+    )
+    from ..store import check_folder
+
+    check_folder(out)
+    check_new(out, resume=resume)
+    empty = [who.id for who in people if not len(who.observations)]
+    if empty:
+        raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
+    population = load_population(model, prior)
+    roles = Roles(options.get("shared", ()), options.get("own", ()))
+    chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
+    problems = [replace(patient_problem(who, model=model, prior=prior), **chosen) for who in people]
+    result = run(problems, population, roles, workers=options["workers"], kept=IterationFiles(out),
+                 progress=print_progress)  # fmt: skip
+    written = save_population(result, out)
+    for line in population_fit_warnings(result):
+        click.echo(line.replace("**", ""))
+    print_population(result)
+    print_written(written)
+    if result.failures:
+        raise CrsSimError(f"{len(result.failures)} of {len(people)} patients could not be fitted")
+
+
+def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> None:
+    """Print one line per patient."""
+    from ..population import PatientFailure
+
+    words = f"failed: {outcome.reason}" if isinstance(outcome, PatientFailure) else (
+        f"cost {outcome.cost:.4g}")  # fmt: skip
+    click.echo(f"{stage}: {finished} of {total}, {outcome.patient} {words}", err=True)
+
+
+def print_population(result: PopulationFit) -> None:
+    """Print the population, one row per parameter."""
+    click.echo(f"{len(result.fits)} patients, {result.rounds} iterations\n")
+    lines: list[Sequence[str]] = [("parameter", "role", "median", "sd", "shrinkage")]
+    for row in result.table().itertuples():
+        shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
+        lines.append((row.parameter, row.role, f"{row.median:.3g}{_error(row.median_error)}",
+                      f"{row.sd:.2f}{_error(row.sd_error)}", shrinkage))  # fmt: skip
+    print_columns(lines)
+    click.echo()
+
+
+def _error(value: float) -> str:
+    return "" if value != value else f" (± {100 * value:.0f} %)"

@@ -1,4 +1,4 @@
-"""What commands share: option values, common options, progress and tables.
+"""What commands share: option values, common options, patients, progress and tables.
 
 The command line imports this file at start-up, so it imports nothing slow.
 """
@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError, InputError
+from ..errors import RESEARCH_ONLY, CrsSimError, InputError, command
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+    from ..fitting import Fit
+    from ..model import Model
+    from ..patients import Patient
 
 HOURS = {"h": 1.0, "min": 1 / 60, "d": 24.0, "day": 24.0, "days": 24.0, "": 1.0}
 ALONE = {"until": "--until", "every": "--every", "run": "--from", "plot": "--plot"}
@@ -60,14 +64,14 @@ def parameter_values(texts: Sequence[str]) -> dict[str, float]:
 
 
 def format_short(value: float) -> str:
-    """Format a number with at most three significant digits; below 1e-6 it is shown as 0.
+    """A level with at most three significant digits (`crs_sim.store.level_text`).
 
     >>> [format_short(x) for x in (21033.0, 0.2912, -1e-22, 4.0)]
     ['21000', '0.291', '0', '4']
     """
-    if abs(value) < 1e-6:
-        return "0"
-    return f"{float(f'{value:.3g}'):.6g}"
+    from ..store import level_text
+
+    return level_text(value)
 
 
 class DataSetSource(NamedTuple):
@@ -76,6 +80,19 @@ class DataSetSource(NamedTuple):
     data: Path
     model: str
     columns: Path | None
+
+
+def data_set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name a data set instead of patients."""
+    for option in (
+        click.option("--columns", "--map", type=click.Path(path_type=Path), metavar="MAP.toml",
+                     help="Meaning of the columns of --data with non-standard names."),
+        click.option("--model", metavar="MODEL", help="The model for --data."),
+        click.option("--data", type=click.Path(path_type=Path), metavar="STUDY.csv",
+                     help="A NONMEM or Monolix data set instead of PATIENT; with --model."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def _refuse_tables(patients: str | tuple[str, ...]) -> None:
@@ -113,6 +130,62 @@ def data_set(
                 "leave it out"
             )
     return DataSetSource(data, model, columns)
+
+
+def data_set_subjects(source: DataSetSource) -> tuple[list[Patient], Model]:
+    """All subjects of a data set that have observations, and the model."""
+    from ..fitting import subjects_with_observations
+    from ..model import load_model
+    from ..patients import read_nonmem
+
+    model = load_model(source.model)
+    study = read_nonmem(source.data, model, columns=source.columns)
+    for note in study.notes:
+        click.echo(f"Note: {note}", err=True)
+    people = subjects_with_observations(study)
+    if not people:
+        raise InputError(f"{source.data}  has no observation, so there is nothing to fit; add some")
+    return list(people), model
+
+
+def load_patients(names: tuple[str, ...]) -> list[Patient]:
+    """Load every patient that is named or in a named folder; report all errors at once.
+
+    Raises
+    ------
+    InputError
+        With one line for each patient that cannot be read.
+    """
+    from ..patients import load_patient
+
+    people, errors = [], []
+    for path in (path for name in names for path in patient_paths(Path(name))):
+        try:
+            people.append(load_patient(path))
+        except CrsSimError as error:
+            errors.append(str(error))
+    if errors:
+        raise InputError("\n".join([f"{len(errors)} patients cannot be read:", *errors]))
+    return people
+
+
+def patient_paths(path: Path) -> list[Path]:
+    """The patients at a path: the path itself, or the folders and workbooks in it."""
+    from ..patients import FILES
+    from ..store import SUFFIX
+
+    if not path.is_dir() or (path / FILES["patient"]).exists():
+        return [path]
+    inside = [
+        p for p in sorted(path.iterdir())
+        if (p / FILES["patient"]).exists()
+        or (p.suffix.lower() == SUFFIX and not p.name.startswith(("~", ".")))
+    ]  # fmt: skip
+    if not inside:
+        new = command("new", path / "patient1")
+        raise InputError(f"{path}  has no patient: neither folders with {FILES['patient']} nor "
+                         f"{SUFFIX} files; create one ({new})")  # fmt: skip
+    return inside
 
 
 PROBLEM_OPTION = click.option(
@@ -239,6 +312,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         style = "bold red" if "miss" in row else ""
         table.add_row(*(Text(cell, style=style) for cell in row))
     screen().print(table)
+
+
+def print_verdict(result: Fit) -> None:
+    """Print what a fit says of itself: the first lines of all that is made with it."""
+    from ..fitting import verdict
+
+    said = verdict(result)
+    for text in said.warnings:
+        click.secho(f"Warning: {text}.", bold=True)
+    for text in said.statements:
+        click.echo(text)
+    click.echo()
 
 
 def print_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, InputError, StorageError
+from ..errors import RESEARCH_ONLY, InputError, StorageError, command
 from .options import (
     PROBLEM_OPTION,
     DataSetSource,
     data_set,
+    data_set_options,
     file_of_problem,
     folder_of,
     format_short,
     print_columns,
+    print_verdict,
     print_written,
     progress_line,
     throttled_progress,
 )
-from .population import data_set_options
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress
 
     from ..fitting import Fit
     from ..patients import Observations, Patient
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from ..simulation import Sampling, Simulation
     from ..uncertainty import Draws, Omission, Predictions
 
+VERDICT = "verdict.txt"
+"""What the fit says of itself, beside what is made with it."""
 POSTERIOR = "posterior/posterior.json"
 """The file `crs-sim sample` writes if its output folder is the problem's ``posterior/``."""
 
@@ -42,7 +47,8 @@ POSTERIOR = "posterior/posterior.json"
 @click.option("--subject", metavar="ID", default="", help="The subject of --data.")
 @click.option("--until", default=40.0, show_default=True, help="Last day.")
 @click.option("--draws", type=int, help="Draws of the weighted Laplace approximation or a prior  "
-              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
+              "[default: those in the problem's posterior/, else 400, of the posterior where that "
+              "approximation is poor]")  # fmt: skip
 @click.option(
     "--from",
     "table",
@@ -72,14 +78,18 @@ def predict(run: str | None, subject: str, prior: str | None, **options: Any) ->
     if patient is not None:
         predict_from_prior(patient, prior, sampling, options)
         return
-    from ..fitting import load_fit
+    from ..fitting import load_fit, verdict
     from ..uncertainty import predict as run_predict
 
     result = load_fit(str(run), options["problem"])
     problem = result.problem
-    bands = run_predict(result, draws=requested_draws(str(run), options, result), sampling=sampling)
+    with progress_line() as line:
+        draws = requested_draws(str(run), options, result, line)
+    print_verdict(result)
+    bands = run_predict(result, draws=draws, sampling=sampling)
     write_bands(bands, result.simulation(bands.days), problem.patient.observations,
-                f"{problem.name}: prediction bands and observations", options)  # fmt: skip
+                f"{problem.name}: prediction bands and observations", options,
+                verdict(result).text)  # fmt: skip
 
 
 def one_subject(source: DataSetSource, id: str) -> Patient:
@@ -128,9 +138,9 @@ def predict_from_prior(
 
 def write_bands(
     bands: Predictions, central: Simulation, observed: Observations, title: str,
-    options: dict[str, Any],
+    options: dict[str, Any], said: str = "",
 ) -> None:  # fmt: skip
-    """Write the table and the figure, and print the source of the bands."""
+    """Write table, figure and what the fit says of itself; print the source of the bands."""
     from ..figures import figure_files, plot_predictions
     from ..store import csv_file, write_atomic
 
@@ -138,7 +148,7 @@ def write_bands(
     figure = plot_predictions(bands, central, observations=observed, level=level, title=title)
     files = {out / "predictions.csv": csv_file(bands.table(sorted({0.5, 0.95, level}))),
              **figure_files(figure, out / "predictions")}  # fmt: skip
-    write_atomic(files)
+    write_atomic(files | ({out / VERDICT: said.encode()} if said else {}))
     click.echo(f"{bands.source}; {len(bands.ensemble.failures)} could not be run")
     print_written(files)
 
@@ -148,7 +158,8 @@ def write_bands(
 @click.option("--scenarios", "file", type=click.Path(path_type=Path), metavar="SCENARIOS.toml",
               help="Scenarios to compare  [default: scenarios.toml of the problem]")  # fmt: skip
 @click.option("--draws", type=int, help="Number of draws of the weighted Laplace approximation  "
-              "[default: those in the problem's posterior/, else 400]")  # fmt: skip
+              "[default: those in the problem's posterior/, else 400, of the posterior where that "
+              "approximation is poor]")  # fmt: skip
 @click.option("--from", "table", type=click.Path(path_type=Path), metavar="DRAWS.csv",
               help="Use draws of a posterior, as written by crs-sim sample.")  # fmt: skip
 @click.option("--level", default=0.95, show_default=True, help="Level of intervals and bands.")
@@ -179,9 +190,11 @@ def compare(
     path = file or file_of_problem(run, SCENARIOS, "--scenarios")
     questions = load_scenarios(path, result.problem.patient.scenario, result.model)
     with progress_line() as line:
+        draws = requested_draws(run, options, result, line)
+    print_verdict(result)
+    with progress_line() as line:
         found = run_compare(
-            result, questions.scenarios, questions.endpoints,
-            draws=requested_draws(run, options, result),
+            result, questions.scenarios, questions.endpoints, draws=draws,
             sampling=Sampling(until=questions.until, every_hours=EVERY_HOURS), workers=workers,
             progress=throttled_progress(line, "draws"),
         )  # fmt: skip
@@ -189,27 +202,28 @@ def compare(
     print_written([] if out is None else write_comparison(found, questions, result, out, level))
 
 
-def requested_draws(run: str, options: dict[str, Any], result: Fit) -> Draws | int:
+def requested_draws(
+    run: str, options: dict[str, Any], result: Fit, line: Progress, count: int = 0
+) -> Draws | int:
     """The draws of --from, else the number --draws, else the posterior beside the problem.
 
-    A posterior of a different problem is reported and ignored.
+    A posterior of a different problem is reported and ignored. If there is none, ``count`` draws
+    are made (0: the usual number), of the posterior where the normal approximation is poor.
     """
-    from ..uncertainty import DRAWS, read_draws
+    from ..uncertainty import DRAWS, posterior_draws, read_draws
 
-    table = options["table"]
-    if table is not None:
-        return read_draws(table, result.problem)
+    if options["table"] is not None:
+        return read_draws(options["table"], result.problem)
     if options["draws"] is not None:
         return draw_count(options)
-    try:
+    with suppress(InputError):
         beside = file_of_problem(run, POSTERIOR, "--from").parent
-    except InputError:
-        return DRAWS
-    try:
-        return read_draws(beside, result.problem)
-    except StorageError as error:
-        click.echo(f"Note: {error}; its draws are not used", err=True)
-    return DRAWS
+        try:
+            return read_draws(beside, result.problem)
+        except StorageError as error:
+            click.echo(f"Note: {error}; its draws are not used", err=True)
+    report = throttled_progress(line, "the posterior", "ln posterior {:.1f}".format)
+    return posterior_draws(result, count or DRAWS, progress=report)
 
 
 def draw_count(options: dict[str, Any]) -> int:
@@ -264,12 +278,14 @@ def write_comparison(
 ) -> list[Path]:
     """Write the table, the figure, and the doses under every scenario."""
     from ..figures import figure_files, plot_comparison
+    from ..fitting import verdict
     from ..store import csv_file, write_atomic
 
     title = f"{result.problem.name}: treatment as given and alternative scenarios"
     figure = plot_comparison(found, courses=questions.courses, level=level, title=title)
     files = {out / "comparison.csv": csv_file(found.table(level), digits=6)}
     files[out / "ledger.csv"] = csv_file(_ledger(found))
+    files[out / VERDICT] = verdict(result).text.encode()
     files |= figure_files(figure, out / "comparison")
     write_atomic(files)
     return list(files)
@@ -306,7 +322,7 @@ def compare_fits(runs: tuple[str, ...], out: Path | None) -> None:
             for row in table[list(columns)].itertuples(index=False)]  # fmt: skip
     print_columns([columns, *rows])
     for name in table.loc[table["held_out"].isna(), "fit"]:
-        click.echo(f"held_out of {name}: crs-sim leave-one-out {name} first")
+        click.echo(f"held_out of {name}: {command('leave-one-out', name)} first")
     if out is not None:
         write_atomic({out: csv_file(table)})
         click.echo(f"wrote {out}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY
+from ..errors import RESEARCH_ONLY, command
 from .options import (
     OUT_OPTION,
     PROBLEM_OPTION,
@@ -141,9 +141,8 @@ def requested_groups(
 def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: str) -> None:
     """Write the tables and the figure of the observations left out; print the table."""
     from ..figures import figure_files, plot_left_out
-    from ..fitting import influence_table
-    from ..store import csv_file, write_atomic
-    from ..uncertainty import leave_out_table
+    from ..store import csv_file, level_text, write_atomic
+    from ..uncertainty import influence_table, leave_out_table
 
     table = leave_out_table(result, found)
     files = {folder / f"{name}.csv": csv_file(table),
@@ -153,7 +152,7 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
     head = ("left out", "observation", "observed", "predicted", "error (sd)", "probability",
             "largest shift")  # fmt: skip
     rows = [
-        (r.left_out, r.id, f"{r.observed:.4g}", f"{r.predicted:.4g}",
+        (r.left_out, r.id, level_text(r.observed, 4), level_text(r.predicted, 4),
          "" if r.off_by != r.off_by else f"{r.off_by:+.2f}", f"{r.chance:.2g}",
          f"{r.most_moved} {r.moved_by:+.2f}")
         for r in table.itertuples()
@@ -217,11 +216,11 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     except (StorageError, UnknownNameError) as error:
         if (Path(name) / RESULT).is_file():  # <problem>/runs/<run>: the name is a run
             raise
-        problem = load_problem(name)
+        problem, another = load_problem(name), command("fit", name, "--prior", "PRIOR")
         prior = (
             ""
             if patient_at(name) is None
-            else ", with the model's own prior (for another, fit first: crs-sim fit --prior)"
+            else f", with the model's own prior (for another, fit first: {another})"
         )
         click.echo(f"No fit to start from, so one is made first{prior} ({error}).", err=True)
         return problem, None

@@ -13,6 +13,7 @@ from .doses import (
     DoseSelection as DoseSelection,
     Input as Input,
     Schedule as Schedule,
+    ask_about_dose as ask_about_dose,
     expand as expand,
 )
 from .event_times import (

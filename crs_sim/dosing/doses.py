@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..errors import InputError
-from ..model import Drug, Model, days_in, plain_number
+from ..errors import InputError, ask
+from ..model import Drug, Model, days_in, plain_number, pretty
 
 HOURS_PER_DAY = 24.0
 DAY_TOLERANCE = 1e-6
@@ -244,6 +244,26 @@ def convert_amount(model: Model, dose: Dose, drug: Drug, values: Values | None =
         raise InputError(f"{where}: {dose.unit} needs a body weight, and the model has no 'weight'")
     weight = (values or model.values)["weight"] if weight_power else 1.0
     return dose.amount * factor * weight**weight_power
+
+
+def ask_about_dose(
+    model: Model, dose: Dose, where: str, values: Values, *, unit_needed: bool = False
+) -> None:
+    """Ask about a dose above what is usual of its drug, or without a unit; it is given as it is."""
+    drug = model.drug(dose.drug)
+    stated = f"{dose.amount:g} {dose.unit or pretty(drug.unit)}"
+    if unit_needed and not dose.unit and dose.amount:
+        ask(f"{where}: {dose.amount:g} of {drug.name} is read as {stated}; is it meant? Add a unit")
+    usual = model.usual.of("drug", drug.name)
+    if usual is None or not math.isfinite(usual.most):
+        return
+    most = replace(dose, amount=usual.most, unit=usual.unit)
+    given, limit = (convert_amount(model, d, drug, values) for d in (dose, most))
+    if given > limit * (1 + DAY_TOLERANCE):
+        ask(
+            f"{where}: {stated} of {drug.name} is above {usual.most:g} {usual.unit}, the most that "
+            f"is usual ({usual.source}); did you mean another amount or unit?"
+        )
 
 
 def expand(

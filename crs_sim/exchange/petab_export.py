@@ -119,6 +119,10 @@ def export_petab(
 
 def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) -> Exported:
     """Return the files of `export_petab` without writing them."""
+    for name, spread in problem.noise.spreads.items():
+        if spread.error != "log-normal" or f"sd_{name}" in problem.names:
+            raise InputError(f"{problem.where(f'noise.{name}')}: only a stated log-normal error is "
+                             "exported; state an sd in place of error and estimate")  # fmt: skip
     nominal = _nominal(problem, values or {})
     stated, left_out = split_observations(problem)
     if not stated:
@@ -130,7 +134,9 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
     plan = regimen(problem, [o.day for o in stated], references)
     run = curves(problem, nominal, days_needed(stated))
     parts = residual_vector(stated, run, problem.noise)
-    constant = sum(math.log(2 * math.pi * (problem.noise.sd(o) * o.value) ** 2) for o in stated)
+    constant = sum(
+        math.log(2 * math.pi * (problem.noise.spread(o).sd * o.value) ** 2) for o in stated
+    )
     tables = _tables(problem, plan, stated, nominal, run)
     _check_reserved(tables)
     files = {f"{name}.tsv": csv_file(table, separator="\t") for name, table in tables.items()}
@@ -201,7 +207,7 @@ def _tables(
         day = plan.days[o.day]
         experiment = f"until_day_{word(day)}" if day in jumps else COURSE
         ends[experiment] = day if day in jumps else math.inf
-        rows.append((_observed(o), experiment, day, o.value, problem.noise.sd(o), o.id))
+        rows.append((_observed(o), experiment, day, o.value, problem.noise.spread(o).sd, o.id))
     columns = ["observableId", "experimentId", "time", "measurement", "noiseParameters",
                "observationId"]  # fmt: skip
     measured = pd.DataFrame(rows, columns=columns)

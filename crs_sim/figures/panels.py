@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..dosing import Input
-from ..fitting import NORMAL_95, Noise
+from ..fitting import Noise, levels_within
 from ..model import Array, Model, pretty
 from ..patients import Observation
 from ..simulation import Simulation
@@ -329,9 +329,10 @@ def mark(ax: Axes, o: Observation, sim: Simulation, *, noise: Noise | None = Non
         draw = _window
     draw(ax, o, sim).set_gid(f"observed-{o.id}")
     if noise is not None and o.kind in ("value", "peak", "sometime"):
-        spread = math.exp(NORMAL_95 * noise.sd(o))
         middle = (o.day + o.until) / 2
-        ax.vlines(middle, o.value / spread, o.value * spread, color=INK, lw=0.9, zorder=3)
+        low, high = levels_within(noise.spread(o), o.value)
+        high = high if math.isfinite(high) else o.value
+        ax.vlines(middle, low, high, color=INK, lw=0.9, zorder=3)
     return ax
 
 

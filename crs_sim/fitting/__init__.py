@@ -6,10 +6,10 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 noise.py               what a measurement says of a course: residuals, censoring, grades
 priors.py              prior.toml and problem.toml: free parameters and the Population they state
 problem.py             FitProblem, load_problem
-objective.py           the residuals that a fit minimises, their slopes, the secant correction
-local_optimisation.py  one local optimisation from a start; the only door to lmfit
+objective.py           the residuals that a fit minimises, and their slopes
+local_optimisation.py  one local optimisation, with the secant correction; the only door to lmfit
 fitting.py             fit: estimates with standard errors
-diagnostics.py         warnings, reported beside fitted levels, influence
+diagnostics.py         reported beside fitted levels; the verdict on a fit
 storage.py             a fit on disk and back
 datasets.py            a data set simulated, or its subjects as problems
 =====================  ==========================================================================

@@ -11,16 +11,16 @@ from .diagnostics import (
     GRADE_RULE as GRADE_RULE,
     SAME_OPTIMUM as SAME_OPTIMUM,
     Judged as Judged,
+    Verdict as Verdict,
     agreeing as agreeing,
     agreement_text as agreement_text,
     condition_text as condition_text,
     fit_warnings as fit_warnings,
-    influence_table as influence_table,
-    influences as influences,
     judge as judge,
     judged_table as judged_table,
     residual_slices as residual_slices,
     signed_norm as signed_norm,
+    verdict as verdict,
     when as when,
 )
 from .fitting import (
@@ -37,12 +37,14 @@ from .local_optimisation import (
     MAX_STEPS as MAX_STEPS,
     ROUGH_TOLERANCE as ROUGH_TOLERANCE,
     Start as Start,
+    informed as informed,
     minimize as minimize,
     optimise as optimise,
     polish as polish,
     start_points as start_points,
 )
 from .noise import (
+    EXACT_KINDS as EXACT_KINDS,
     NORMAL_95 as NORMAL_95,
     GradeScale as GradeScale,
     Noise as Noise,
@@ -61,7 +63,10 @@ from .objective import (
     Objective as Objective,
     check_reachable as check_reachable,
     curves as curves,
+    level_at as level_at,
+    levels_within as levels_within,
     logs as logs,
+    noise_record as noise_record,
     prior_vectors as prior_vectors,
     values_by_name as values_by_name,
 )
@@ -75,9 +80,9 @@ from .problem import (
 from .storage import (
     SAME_COST as SAME_COST,
     Run as Run,
+    address_of as address_of,
     load_fit as load_fit,
     load_run as load_run,
     problem_of as problem_of,
     save_run as save_run,
-    versions as versions,
 )

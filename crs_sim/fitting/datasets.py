@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, unknown_name
+from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unknown_name
 from ..model import Model, pretty
-from ..patients import Patient, Study, read_nonmem
+from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
-from ..store import csv_file, json_file, root, write_atomic
+from ..store import csv_file, json_file, level_text, root, versions, write_atomic
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
-from .storage import versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +86,7 @@ def run_study(
     failures: dict[str, str] = {}
     names = model.course_ids
     for patient in study:
+        ask_about_treatment(patient, model)
         samples = [s for s in study.samples if s.id == patient.id]
         observed = {o.row: o for o in patient.observations}
         days = np.unique([s.looked_at for s in samples])
@@ -123,15 +123,20 @@ def summary(run: StudyRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     columns = ("ID", "TIME", "observable", "", "observed", "predicted")
     rows = run.table[run.table["observable"] != ""].itertuples()
     return columns, [
-        (r.ID, r.TIME, r.observable, r.kind, f"{r.observed:.4g}", f"{r.predicted:.4g}")
+        (r.ID, r.TIME, r.observable, r.kind, *(_level(x) for x in (r.observed, r.predicted)))
         for r in rows
     ]
+
+
+def _level(value: float) -> str:
+    return level_text(value, 4)
 
 
 def run_description(run: StudyRun) -> str:
     """The data set and the model in one line."""
     size = f"{len(run.study)} subjects, {len(run.table)} records"
-    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}"
+    values = "values: the model's own, not fitted, but for those of the data set"
+    return f"{run.study.path}: {size}, model {run.model.name} {run.model.hash}; {values}"
 
 
 def failure_message(run: StudyRun) -> str:
@@ -233,7 +238,7 @@ def subject_problem(
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise StorageError(
             f"{path}  already defines another problem; give a new folder (--out), or fit that one "
-            f"(crs-sim fit {folder})"
+            f"({command('fit', folder)})"
         )
     write_atomic({path: text.encode()})
     return load_problem(path.parent)

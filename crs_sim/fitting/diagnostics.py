@@ -1,31 +1,30 @@
-"""Diagnostics of a fit: reported beside fitted levels, warnings, influence of observations.
+"""Diagnostics of a fit: reported beside fitted levels, and its verdict.
 
 The acceptance range is set before the fit (``[accept]`` in problem.toml); by default it is the 95 %
 error interval of the reading, or for a censored reading its limit.
 
-Warnings (`fit_warnings`) come first in every report, together with `agreement_text` and
-`condition_text`.
-
-To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
-exact change, refit without it (`crs_sim.uncertainty.cross_validation`).
-
-Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
+The `verdict` comes first in every fit, report, prediction, comparison and search: what speaks
+against the fit, then readings missed, chi-squared, and the course of the grade.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom, chi2
 
-from ..model import Array
+from ..errors import RESEARCH_ONLY, IntegrationError
+from ..model import GRADE, Array
 from ..patients import Observation
-from ..simulation import Simulation
-from .fitting import Fit
-from .noise import BOUNDS, NORMAL_95, RATIOS, predicted, residual
-from .objective import Objective, logs
+from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
+from .fitting import Fit, covariance_of
+from .noise import BOUNDS, RATIOS, predicted
+from .objective import Objective, levels_within, logs, residual
 from .problem import FitProblem
 
 EXACT_SHARE = 0.9
@@ -56,7 +55,8 @@ def judge(result: Fit) -> tuple[Judged, ...]:
     The grades pass together if at least nine in ten are exact and none is off by more than one.
     """
     run = result.simulation()
-    rows = tuple(_judged(o, run, result.problem) for o in result.problem.patient.observations)
+    problem = replace(result.problem, noise=result.noise)
+    rows = tuple(_judged(o, run, problem) for o in result.problem.patient.observations)
     grades = [row for row in rows if row.kind == "grade"]
     return (*rows, _together(grades)) if grades else rows
 
@@ -96,8 +96,7 @@ def accepted(observation: Observation, problem: FitProblem) -> tuple[float, floa
         return value, value
     if observation.kind in BOUNDS:
         return (-math.inf, value) if observation.kind.endswith("below") else (value, math.inf)
-    spread = math.exp(NORMAL_95 * problem.noise.sd(observation))
-    return value / spread, value * spread
+    return levels_within(problem.noise.spread(observation), value)
 
 
 def when(observation: Observation) -> str:
@@ -151,17 +150,175 @@ def agreeing(result: Fit, within: float = NEAR) -> int:
     return sum(start.cost - result.cost <= within for start in result.starts)
 
 
-def fit_warnings(result: Fit) -> tuple[str, ...]:
-    """Warnings about the reliability of the estimates, the most serious first; may be empty.
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit says of itself: warnings, the most serious first, and plain statements."""
+
+    warnings: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All lines, as written beside what is made with the fit."""
+        return "\n".join([*(f"Warning: {text}." for text in self.warnings), *self.statements,
+                          RESEARCH_ONLY, ""])  # fmt: skip
+
+
+@lru_cache(maxsize=4)  # each needs several runs, and the report, the tables and the screen one
+def verdict(result: Fit) -> Verdict:
+    """The verdict on a fit: on the readings, on the noise, on the course, on the optimisation.
 
     Examples
     --------
-    ``concerns(best)`` is ``()``, or for instance
-    ``("at a bound: d_psa (upper); standard errors are valid only away from bounds: widen the "
-    "bound, or state why it is right",)``
+    ``verdict(best).warnings`` is ``()``, or for instance ``("at a bound: d_psa (upper); ...",)``
     """
+    warnings: list[str] = []
+    statements: list[str] = []
+    for judgement in (_misses, _scatter, _course):
+        for text, serious in judgement(result):
+            (warnings if serious else statements).append(text)
     checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
-    return tuple(text for check in checks if (text := check(result)))
+    warnings += [text for check in checks if (text := check(result))]
+    statements.append(f"{agreement_text(result)}; {condition_text(result)}")
+    return Verdict(tuple(warnings), tuple(statements))
+
+
+def fit_warnings(result: Fit) -> tuple[str, ...]:
+    """The warnings of the `verdict`; may be empty."""
+    return verdict(result).warnings
+
+
+BY_CHANCE, RARE = 0.05, 0.01
+"""Share of readings outside their 95 % interval by chance; chance below which it is not chance."""
+SURE = 0.999
+"""Quantile of chi-squared that the noise allows."""
+NORMAL = ("value", "peak", "ratio")
+"""Kinds whose residual is standard normal if the noise is as stated; others have limits."""
+MOST_NAMED = 5
+ANY_COURSE = 1.0
+"""An estimated sd, of the logarithm or as a share, above which it hides what the model misses."""
+
+
+def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
+    """How many readings and grades are missed; a warning if they are more than by chance."""
+    rows = [row for row in judge(result) if row.id != GRADE_RULE]
+    several = {"readings": [row for row in rows if row.kind != "grade"],
+               "grades": [row for row in rows if row.kind == "grade"]}  # fmt: skip
+    counts, serious = [], False
+    for kind, some in several.items():
+        missed = [row for row in some if row.verdict != "pass"]
+        if some:
+            names = [row.id for row in missed[:MOST_NAMED]]
+            more = ["..."] if len(missed) > MOST_NAMED else []
+            named = f" ({', '.join(names + more)})" if missed else ""
+            counts.append(f"{len(missed)} of {len(some)} {kind}{named}")
+        if kind == "grades":
+            serious |= bool(some) and _together(some).verdict == "miss"
+        else:
+            serious |= bool(binom.sf(len(missed) - 1, len(some), BY_CHANCE) < RARE)
+    text = f"the fit misses {' and '.join(counts)}"
+    yield (f"{text}, more than by chance" if serious else text), serious
+
+
+def _scatter(result: Fit) -> Iterator[tuple[str, bool]]:
+    """Chi-squared of the readings with a normal error against what the noise allows.
+
+    The degrees of freedom are the readings less their leverages, which is the mean of chi-squared
+    where the priors hold; with flat priors, the readings less the parameters they determine.
+    """
+    problem, leverage = result.problem, _leverages(result)
+    starts = [part.start for part in residual_slices(result)]
+    normal = [(o, row) for o, row in zip(problem.patient.observations, starts, strict=True)
+              if o.kind in NORMAL]  # fmt: skip
+    yield from _estimated_noise(result, normal, leverage)
+    stated = [(o.id, row) for o, row in normal if not problem.noise.spread(o).estimate]
+    if not stated:
+        return
+    rows = [row for _, row in stated]
+    free = max(1.0, len(rows) - float(np.sum(leverage[rows])))
+    squares = {id: float(result.residuals[row] ** 2) for id, row in stated}
+    total, most = sum(squares.values()), float(chi2.ppf(SURE, free))
+    text = f"chi-squared {total:.4g} over {len(rows)} readings with {free:.3g} degrees of freedom"
+    worst = max(squares, key=squares.__getitem__)
+    if total > most and squares[worst] > total / 2:
+        text += f", of which {worst} alone {squares[worst]:.3g}"
+    text += f"; the noise as stated allows {most:.3g}"
+    yield f"{text}: {_too_wide(math.sqrt(total / free))}" if total > most else text, total > most
+
+
+def _too_wide(factor: float) -> str:
+    return (
+        f"the scatter is {factor:.2g} times the stated noise, so the intervals are too narrow by "
+        "as much; correct the noise, have it estimated (estimate = true in [noise]), or look for "
+        "what the model does not describe"
+    )
+
+
+def _leverages(result: Fit) -> Array:
+    """The share of each residual that the parameters of the model, not of the noise, take up."""
+    problem = result.problem
+    slopes = Objective(problem).jacobian(logs(problem, result.values))
+    slopes = slopes[:, [name in problem.of_model for name in problem.names]]
+    return np.asarray(np.sum((slopes @ covariance_of(slopes)[0]) * slopes, axis=1))
+
+
+def _estimated_noise(
+    result: Fit, normal: list[tuple[Observation, int]], leverage: Array
+) -> Iterator[tuple[str, bool]]:
+    """Each estimated sd, also corrected for the parameters fitted; a warning above `ANY_COURSE`."""
+    for name, spread in result.noise.spreads.items():
+        rows = [row for o, row in normal if o.observable == name and math.isnan(o.sd)]
+        if f"sd_{name}" not in result.values or not rows:
+            continue
+        factor = math.sqrt(len(rows) / max(1.0, len(rows) - float(np.sum(leverage[rows]))))
+        text = f"residual error of {name}, estimated by maximum likelihood: sd {spread.sd:.3g}, "
+        text += f"or {spread.sd * factor:.3g} and intervals {factor:.3g} times as wide when "
+        text += "corrected for the parameters fitted"
+        serious = spread.sd > ANY_COURSE and spread.error != "additive"
+        yield f"{text}: almost any course passes" if serious else text, serious
+
+
+UNTIL = 40.0
+"""The course is judged to this day, the default of all commands, or to the last observation."""
+SEVERE, NEAR_DAYS = 3, 3.0
+"""A grade from `SEVERE` on is extreme; it is observed if an observation is within `NEAR_DAYS`."""
+
+
+def _course(result: Fit) -> Iterator[tuple[str, bool]]:
+    """The course of the grade, whether it resolves, and where it is severe but not observed."""
+    if GRADE not in result.problem.model.course_ids:
+        return
+    windows = [
+        (o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in result.problem.patient.observations
+    ]
+    until = max([UNTIL, *(last for _, last in windows)])
+    try:
+        run = result.simulation(sample_days(until, 1.0))
+    except IntegrationError as error:
+        yield f"the fitted course cannot be simulated to day {until:g}: {error}", True
+        return
+    grade = run[GRADE]
+    severe = float(vasopressor_days(run))
+    course = (
+        f"fitted course to day {until:g}: worst grade {worst_grade(run)}, {severe:.1f} days at "
+        f"grade {SEVERE} or more, "
+    )
+    if grade[-1] >= 1:
+        since = run.days[np.flatnonzero(grade != grade[-1])[-1:]]
+        from_day = f"from day {since[0]:.0f} on" if len(since) else "throughout"
+        yield f"{course}not resolved: grade {grade[-1]:.0f} {from_day}, to the end", True
+    else:
+        yield f"{course}resolved", False
+    near = np.any([(low <= run.days) & (run.days <= high) for low, high in windows], axis=0)
+    alone = run.days[(grade >= SEVERE) & ~near]
+    if alone.size:
+        parts = np.split(alone, np.flatnonzero(np.diff(alone) > 0.5) + 1)
+        days = ", ".join(f"{part[0]:.0f} to {part[-1]:.0f}" for part in parts)
+        text = (
+            f"the fitted course is grade {SEVERE} or more on days {days}, where no observation "
+            f"is within {NEAR_DAYS:g} days: nothing speaks for it but the model"
+        )
+        yield text, True
 
 
 def agreement_text(result: Fit) -> str:
@@ -217,79 +374,18 @@ def _not_identified(result: Fit) -> str:
 
 def _at_bounds(result: Fit) -> str:
     where = {f.name: f for f in result.problem.free}
-    at = [
-        f"{e.parameter} ({'upper' if e.estimate**2 > f.lower * f.upper else 'lower'})"
-        for e in result.estimates
-        if e.at_bound and (f := where[e.parameter])
-    ]
+    at, most = [], result.problem.model.bounds
+    for e in result.estimates:
+        if e.at_bound and (f := where[e.parameter]):
+            side = "upper" if e.estimate**2 > f.lower * f.upper else "lower"
+            own = side == "upper" and f.upper == most[f.name][1]
+            at.append(f"{f.name} ({side}{f': {f.upper:g} is the most it can be' if own else ''})")
     if not at:
         return ""
     return (
         f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
         "the bound, or state why it is right"
     )
-
-
-@dataclass(frozen=True)
-class Influence:
-    """The influence of one observation on a fit.
-
-    Parameters
-    ----------
-    id, observable, kind : str, of the observation
-    residual : float, signed norm of its residuals, in sd
-    leverage : float, trace of its block of the hat matrix, 0 to 1 (0 to 2 for a reading on an
-        unknown day, which has two residuals)
-    residual_without : float, the deleted residual (one step)
-    distance : float, Cook's distance: joint shift of all estimates relative to their covariance
-    parameter : str, the one whose estimate would move most
-    shift : float, of that estimate, in its standard errors
-    """
-
-    id: str
-    observable: str
-    kind: str
-    residual: float
-    leverage: float
-    residual_without: float
-    distance: float
-    parameter: str
-    shift: float
-
-
-def influences(result: Fit) -> tuple[Influence, ...]:
-    """The influence of every observation, in their order.
-
-    Examples
-    --------
-    ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
-    """
-    problem, covariance = result.problem, result.covariance
-    jacobian = Objective(problem).jacobian(logs(problem, result.values))
-    errors = np.sqrt(np.diag(covariance))
-    found = []
-    for observation, rows in zip(
-        problem.patient.observations, residual_slices(result), strict=True
-    ):
-        block, residual = jacobian[rows], result.residuals[rows]
-        hat = block @ covariance @ block.T
-        without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
-        shifts = covariance @ block.T @ without
-        distance = float(without @ hat @ without)
-        worst = int(np.argmax(np.abs(shifts) / errors))
-        found.append(
-            Influence(
-                observation.id, observation.observable, observation.kind, signed_norm(residual),
-                float(np.trace(hat)), signed_norm(without), distance / len(errors),
-                problem.names[worst], float(shifts[worst] / errors[worst]),
-            )
-        )  # fmt: skip
-    return tuple(found)
-
-
-def influence_table(result: Fit) -> pd.DataFrame:
-    """`influences` as a table, one row per observation."""
-    return pd.DataFrame([vars(i) for i in influences(result)])
 
 
 def residual_slices(result: Fit) -> list[slice]:

@@ -16,19 +16,21 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..simulation import Simulation, Workers, parallel_map
 from .local_optimisation import (
+    MAX_ROUNDS,
     MAX_STEPS,
+    ROUGH_FALL,
     ROUGH_TOLERANCE,
     TOLERANCE,
     Start,
-    minimize,
+    descend,
     optimise,
     polish,
     start_points,
 )
-from .noise import NORMAL_95, days_needed
+from .noise import NORMAL_95, Noise, days_needed
 from .objective import (
     METHOD,
     ROUGH_RTOL,
@@ -113,6 +115,11 @@ class Fit:
     def model(self) -> Model:
         """A copy of the problem's model with the estimates."""
         return self.problem.model.with_values(**self.values)
+
+    @property
+    def noise(self) -> Noise:
+        """The problem's noise, with the estimates of what is estimated of it."""
+        return self.problem.noise.at(self.values)
 
     @property
     def deviance(self) -> float:
@@ -264,9 +271,10 @@ def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, se
         "rtol": RTOL,
         "rough_rtol": ROUGH_RTOL,
         "tolerance": TOLERANCE,
-        "max_steps": MAX_STEPS,
+        "max_steps": MAX_STEPS * MAX_ROUNDS,
     }
-    covariance, singular = covariance_of(jacobian)
+    information = np.vstack([jacobian, objective.information(x, jacobian)])
+    covariance, singular = covariance_of(information)
     return Fit(
         problem, dict(last.values), covariance, observed, starts, last, seed, options, singular
     )
@@ -324,7 +332,7 @@ def _drop(result: Fit, name: str) -> Dropped:
     if smaller.free:
         warm = {f.name: result.values[f.name] for f in smaller.free}
         objective = Objective(smaller, ROUGH_RTOL)
-        minimize(objective, logs(smaller, warm), ROUGH_TOLERANCE, MAX_STEPS)
+        descend(objective, logs(smaller, warm), ROUGH_TOLERANCE, ROUGH_FALL)
         rough = values_by_name(smaller, objective.best)
         last = polish(smaller, replace(result.polish, values=rough))
         cost, failed = last.cost, objective.failed + last.failed
@@ -337,6 +345,7 @@ def _drop(result: Fit, name: str) -> Dropped:
 def estimates_table(result: Fit, dropped: Sequence[Dropped] = ()) -> pd.DataFrame:
     """One row per parameter, with the change of AIC if it is dropped (NaN if not computed)."""
     table = pd.DataFrame([asdict(estimate) for estimate in result.estimates])
+    table["unit"] = table["unit"].map(pretty)
     changes = {d.parameter: d.delta_aic for d in dropped}
     table["delta_aic_dropped"] = [changes.get(name, math.nan) for name in table["parameter"]]
     return table
@@ -346,8 +355,9 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     free = result.problem.free[i]
     value = result.values[free.name]
     parameter = result.problem.model[free.name]
+    most = result.problem.model.bounds[free.name][1]
     margin = AT_BOUND * math.log(free.upper / free.lower)
-    near = min(math.log(value / free.lower), math.log(free.upper / value))
+    below, above = math.log(value / free.lower), math.log(free.upper / value)
     half_width = min(NORMAL_95 * error, MAX_LOG_HALF_WIDTH)
     return Estimate(
         parameter=free.name,
@@ -359,7 +369,7 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
         low=value * float(np.exp(-half_width)),
-        high=value * float(np.exp(half_width)),
-        at_bound=near < margin,
+        high=min(value * float(np.exp(half_width)), most),
+        at_bound=below < margin or above < (AT_BOUND if free.upper == most else margin),
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )

@@ -1,26 +1,30 @@
 """The error model: residuals of observations, whose squares sum to -2 log-likelihood.
 
 Every kind of residual is smooth in the curve, even for a prediction far off, at zero or a rounding
-error below zero, so that least squares can recover; none is a step function. Errors are log-normal
-with a spread (standard deviation of the natural logarithm) for each observable.
+error below zero, so that least squares can recover; none is a step function. Errors are log-normal,
+proportional, additive or combined, with a `Spread` for each observable.
+
+A standard deviation s that is estimated, or depends on the prediction, adds 2 ln s: one more
+residual, sqrt(2 ln(s/least)), with ``least`` below any s allowed. The sum of squares stays exact,
+so optimiser, profiles and sampler need no other form.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
 from ..dosing import SAME_TIME
 from ..errors import InputError, unknown_name
-from ..model import Array, Model
+from ..model import Array
 from ..patients import Observation
-from ..simulation import peak, states_of
+from ..simulation import peak
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9
@@ -28,15 +32,20 @@ FLOOR = 1e-9
 NORMAL_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+SPAN, FLAT = 100.0, 30.0
+"""Factor from a stated sd to the bounds of its estimate; sd of a prior that is flat within them."""
+SMALL = 1e-3
+"""A proportional error is not below this share of that at the reading, also for a level of 0."""
 RATIOS = ("ratio", "ratio_below", "ratio_above")
+EXACT_KINDS = ("value", "peak", "ratio", "sometime")
+"""Kinds of a reading with a density; the others have a probability."""
 BOUNDS = ("below", "above", "ratio_below", "ratio_above")
 
 
 class Curves(Protocol):
-    """Simulated curves to compare with observations: one run, or many on the same days.
+    """Curves of one run (a `Simulation`), (n_days,), or of many on the same days, (n_runs, n_days).
 
-    A `crs_sim.simulation.Simulation` is one run; its curves are (n_days,). For many runs, curves
-    are (n_runs, n_days) and each residual is (n_runs,).
+    Each residual is a number, or (n_runs,).
     """
 
     @property
@@ -53,25 +62,59 @@ class Curves(Protocol):
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation of the natural logarithm of a reading (0.2: about 20 %), and its source.
+    """The error of a reading: assay error and model misspecification.
 
-    It covers assay error and model misspecification.
+    ``sd`` is that of the natural logarithm (0.2: about 20 %), for another ``error`` a share of the
+    prediction, or if additive, in the observable's unit, as is ``additive``, the other part of a
+    combined error. With ``estimate`` they are free parameters, with these medians and the
+    log-normal ``prior_sd``, by default flat between the bounds.
     """
 
     sd: float
     source: str = ""
+    error: str = "log-normal"
+    additive: float = 0.0
+    estimate: bool = False
+    prior_sd: float = FLAT
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Its numbers by the first word of the parameters they are estimated as."""
+        return {"sd": self.sd} | ({"additive": self.additive} if self.error == "combined" else {})
+
+    def at(self, observable: str, values: Mapping[str, Any]) -> Spread:
+        """The spread with estimated numbers: of a run, or arrays (n_runs, 1) of many."""
+        if not self.estimate:
+            return self
+        now = {part: values.get(f"{part}_{observable}", x) for part, x in self.parts.items()}
+        many = {part: x[..., None] if np.ndim(x) else x for part, x in now.items()}
+        return replace(self, estimate=False, **many)
+
+    def scale(self, level: float | Array, reading: float) -> float | Array:
+        """The standard deviation of a reading at a level; of its logarithm if log-normal."""
+        if self.error in ("log-normal", "additive"):
+            return self.sd
+        share, least = self.sd * level, self.sd * SMALL * reading
+        return np.asarray(np.sqrt(share**2 + self.additive**2 + least**2))
+
+    def least(self, reading: float) -> float:
+        """Below every `scale` between the bounds, by a factor that keeps the residual above 1."""
+        small = {"log-normal": 1.0, "additive": 1.0}.get(self.error, SMALL * reading)
+        return max(self.sd * small, self.additive) / SPAN * math.exp(-0.5)
+
+    def reading(self, level: float | Array, z: float | Array) -> Array:
+        """Readings at a level for errors z of a standard normal distribution."""
+        if self.error == "log-normal":
+            return np.asarray(level * np.exp(self.sd * z))
+        return np.asarray(level + self.scale(level, 0.0) * z)
 
 
 @dataclass(frozen=True)
 class GradeScale:
     """Ordinal probit model of the grade: cut-points on a latent quantity with normal error.
 
-    Parameters
-    ----------
-    latent : str, a quantity or state of the model
-    cuts : ids of four parameters, or of quantities that depend only on parameters, ascending;
-        grade g is a latent reading from cut g up to cut g+1
-    sd : float, standard deviation of the latent reading, in the latent quantity's unit
+    ``cuts`` are ids of four parameters, or quantities of parameters alone, ascending: grade g is a
+    reading of ``latent`` from cut g up to cut g+1, with standard deviation ``sd`` in its unit.
     """
 
     latent: str
@@ -87,8 +130,8 @@ class Noise:
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     grade: GradeScale | None = None
 
-    def sd(self, observation: Observation) -> float:
-        """The standard deviation of an observation: its own if given, else its observable's.
+    def spread(self, observation: Observation) -> Spread:
+        """The spread of an observation: log-normal with its own sd if given, else its observable's.
 
         Raises
         ------
@@ -96,10 +139,24 @@ class Noise:
             If neither is given.
         """
         if not math.isnan(observation.sd):
-            return observation.sd
+            return Spread(observation.sd)
         if observation.observable not in self.spreads:
             raise unknown_name("noise entry", observation.observable, self.spreads)
-        return self.spreads[observation.observable].sd
+        spread = self.spreads[observation.observable]
+        ratio = observation.kind in RATIOS  # of two levels, so its error is a share
+        return replace(spread, error="log-normal") if ratio else spread
+
+    def at(self, values: Mapping[str, float]) -> Noise:
+        """The noise with the estimates of its standard deviations."""
+        now = {name: spread.at(name, values) for name, spread in self.spreads.items()}
+        return replace(self, spreads=now)
+
+    def with_term(self, observations: Iterable[Observation]) -> list[Observation]:
+        """The observations whose standard deviation is estimated or depends on the prediction."""
+        exact = [o for o in observations if o.kind in EXACT_KINDS and
+                 (o.observable in self.spreads or not math.isnan(o.sd))]  # fmt: skip
+        return [o for o in exact if (s := self.spread(o)).estimate
+                or (s.error in ("proportional", "combined") and o.kind != "sometime")]  # fmt: skip
 
 
 def days_needed(observations: Iterable[Observation]) -> Array:
@@ -126,15 +183,14 @@ def predicted(observation: Observation, sim: Curves) -> float:
     """The predicted value of an observation, in its unit.
 
     For a value on an unknown day: the value in its window closest to the observed one.
-
-    Raises
-    ------
-    InputError
-        If the run was not sampled on one of the `days_needed`.
     """
     curve = _curve_in_window(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = float(_curve_on_day(sim, observation.observable, observation.reference)[0])
+        reference = float(
+            _curve_on_days(
+                sim, observation.observable, _window(observation.reference, observation.reference)
+            )[0]
+        )
         return float(curve[0]) / reference if reference else math.inf
     if observation.kind == "sometime":
         misses = np.abs(log_level(curve, observation.value) - math.log(observation.value))
@@ -144,18 +200,8 @@ def predicted(observation: Observation, sim: Curves) -> float:
     return float(curve.max())
 
 
-def residual(observation: Observation, sim: Curves, noise: Noise) -> float:
-    """One number for tables: its square is the observation's -2 log-likelihood, up to a constant.
-
-    Positive where the reading is above the prediction (grades: always positive). Fitting uses
-    `residuals`; this is their norm with a sign.
-    """
-    parts = [float(part) for part in residuals(observation, sim, noise)]
-    return math.copysign(math.sqrt(sum(part * part for part in parts)), parts[0])
-
-
 def residual_vector(observations: Iterable[Observation], sim: Curves, noise: Noise) -> Array:
-    """All residuals of all observations, in order: (n,), or (n_runs, n) for many runs."""
+    """All residuals of the observations, in order, then `_log_terms`: (n,), or (n_runs, n)."""
     several = tuple(observations)
     grades = [o for o in several if o.kind == "grade"]
     each_grade = iter(np.moveaxis(_grade_residuals(grades, sim, noise), -1, 0) if grades else ())
@@ -163,7 +209,7 @@ def residual_vector(observations: Iterable[Observation], sim: Curves, noise: Noi
         r
         for o in several
         for r in ((next(each_grade),) if o.kind == "grade" else residuals(o, sim, noise))
-    ]
+    ] + _log_terms(several, sim, noise)
     return np.stack(parts, axis=-1) if parts else np.zeros(0)
 
 
@@ -173,27 +219,45 @@ def residuals(observation: Observation, sim: Curves, noise: Noise) -> tuple[Arra
     Each is a number, or (n_runs,) for many runs.
 
     ==================================  ====================================================
-    value, peak, ratio                  (ln observed - ln predicted)/sd
+    value, peak, ratio                  (ln observed - ln predicted)/sd, without ln if the error
+                                        is not log-normal
     below, above, ratio_below, _above   sqrt(-2 ln P), P: probability beyond the limit
     sometime                            see `sometime_residuals`
     grade                               sqrt(-2 ln P), P: probability of that grade
     ==================================  ====================================================
-
-    Raises
-    ------
-    InputError
-        If the run was not sampled on one of the `days_needed`.
     """
     if observation.kind == "grade":
         return (_grade_residuals([observation], sim, noise)[..., 0],)
-    sd = noise.sd(observation)
-    deviations = (math.log(observation.value) - _log_predicted(observation, sim)) / sd
+    deviations = _deviations(observation, sim, noise)
     if observation.kind == "sometime":
         return sometime_residuals(deviations)
     deviation = deviations.min(axis=-1)  # at the largest level for a peak; else there is one
     if observation.kind in BOUNDS:
         return (_bound_residual(deviation, below=observation.kind.endswith("below")),)
     return (deviation,)
+
+
+def _deviations(observation: Observation, sim: Curves, noise: Noise) -> Array:
+    """The errors in standard deviations, on each day of the window (the last axis)."""
+    spread = noise.spread(observation).at(observation.observable, sim.values)
+    if spread.error == "log-normal":
+        off = math.log(observation.value) - _log_predicted(observation, sim)
+        return np.asarray(off / spread.sd)
+    level = _levels(observation, sim)
+    at = observation.value if observation.kind == "sometime" else level
+    return np.asarray((observation.value - level) / spread.scale(at, observation.value))
+
+
+def _log_terms(observations: Sequence[Observation], sim: Curves, noise: Noise) -> list[Array]:
+    """sqrt(2 ln(s/least)) for each reading `with_term`; at least 1 between the bounds of s."""
+    terms = []
+    for o in noise.with_term(observations):
+        spread, level = noise.spread(o), _levels(o, sim)[..., :1]
+        at = np.full_like(level, o.value) if o.kind == "sometime" else level
+        scale = spread.at(o.observable, sim.values).scale(at, o.value)
+        square = 2.0 * np.log(scale / spread.least(o.value))
+        terms.append(np.broadcast_to(np.sqrt(np.maximum(square, 1e-6)), level.shape)[..., 0])
+    return terms
 
 
 def log_level(level: Array, observed: float | Array) -> Array:
@@ -211,11 +275,10 @@ def log_level(level: Array, observed: float | Array) -> Array:
 def sometime_residuals(deviations: Array) -> tuple[Array, Array]:
     """Residuals of a reading on an unknown day, from its deviations (in sd) on each day.
 
-    The days are the last axis. The likelihood is the mean over the window. With w the probability
+    The days are the last axis; the likelihood is the mean over the window. With w the probability
     of each day given the reading, -2 ln mean exp(-e^2/2) = (mean of e)^2 + variance of e
-    + 2 KL(w, uniform), with moments under w. The first residual is the mean, which stays smooth
-    where the curve is flat and fits, where a plain square root would have a kink. The second is the
-    root of the rest; a constant 1e-6 under that root keeps it smooth.
+    + 2 KL(w, uniform), with moments under w. The first residual is the mean, smooth where a plain
+    root would have a kink. The second is the root of the rest, kept smooth by a constant 1e-6.
     """
     logs = -0.5 * deviations**2
     top = logs.max(axis=-1, keepdims=True)
@@ -240,15 +303,22 @@ def _trapezoid(n: int) -> Array:
 
 
 def _log_predicted(observation: Observation, sim: Curves) -> Array:
-    curve = _curve_in_window(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = _curve_on_day(sim, observation.observable, observation.reference)
+        curve = _curve_in_window(observation, sim, observation.observable)
+        reference = _curve_on_days(
+            sim, observation.observable, _window(observation.reference, observation.reference)
+        )
         scale = np.maximum(np.abs(curve), np.abs(reference))
         scale = np.where(scale > 0.0, scale, 1.0)
         return log_level(curve, scale) - log_level(reference, scale)
+    return log_level(_levels(observation, sim), observation.value)
+
+
+def _levels(observation: Observation, sim: Curves) -> Array:
+    """The levels to compare with a reading, on each day of its window; of a peak, the highest."""
     if observation.kind == "peak":
-        curve = _highest(observation, sim, observation.observable)[..., None]
-    return log_level(curve, observation.value)
+        return _highest(observation, sim, observation.observable)[..., None]
+    return _curve_in_window(observation, sim, observation.observable)
 
 
 def _curve_in_window(observation: Observation, sim: Curves, name: str) -> Array:
@@ -262,23 +332,6 @@ def _highest(observation: Observation, sim: Curves, name: str) -> Array:
     if observation.until <= observation.day or not hasattr(sim, "dense"):
         return np.asarray(curve.max(axis=-1))
     return np.asarray(peak(sim, name, observation.day, observation.until))
-
-
-def watched_states(model: Model, observations: Iterable[Observation], noise: Noise) -> list[int]:
-    """Indices of the states whose courses between samples the observed peaks and grades need."""
-    latent = {"grade": noise.grade.latent} if noise.grade else {}
-    wanted = [
-        latent.get(o.kind, o.observable)
-        for o in observations
-        if o.kind in ("peak", "grade") and o.until > o.day
-    ]
-    names = states_of(model, wanted) if wanted else ()
-    return [model.state_ids.index(name) for name in names]
-
-
-def _curve_on_day(sim: Curves, name: str, day: float) -> Array:
-    """A curve on one day, (..., 1)."""
-    return _curve_on_days(sim, name, _window(day, day))
 
 
 def _curve_on_days(sim: Curves, name: str, days: Array) -> Array:
@@ -319,7 +372,7 @@ def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, 
 def _cut(observation: Observation, sim: Curves, name: str) -> Array:
     if name in sim.values:
         return np.asarray(sim.values[name])
-    return _curve_on_day(sim, name, observation.day)[..., 0]
+    return _curve_on_days(sim, name, _window(observation.day, observation.day))[..., 0]
 
 
 def log_chance_between(low: float | Array, high: float | Array) -> Array:

@@ -1,13 +1,4 @@
-"""The residuals that a fit minimises, their slopes, and the structured secant correction.
-
-Gauss-Newton approximates the Hessian of half a sum of squares by J'J and neglects S, the sum of
-each residual times its own Hessian. Where residuals at the optimum are large and curved in a stiff
-direction, as all are with the day a loop ignites, its steps overshoot and return, always in the
-same proportion. S is approximated by secant updates from the change of the Jacobian along the
-steps, as in NL2SOL (Dennis, Gay & Welsch 1981, doi:10.1145/355958.355965).
-
-Any least-squares routine can use S as extra Jacobian rows under residuals that are always zero:
-they leave cost and gradient unchanged and add S to J'J.
+"""The residuals that a fit minimises, and their slopes.
 
 Everything is a function of the log parameters x, (n_free,), in the order of ``problem.names``.
 Derivatives reuse the steps of the run itself (see `crs_sim.gradients`), so they are free of solver
@@ -17,90 +8,29 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dosing import build_timeline
 from ..errors import InputError, IntegrationError
-from ..model import Array, pretty
-from ..simulation import Dense, Simulation, raise_if_stopped, simulate
+from ..model import Array, Model, pretty
+from ..patients import Observation
+from ..simulation import Dense, Simulation, raise_if_stopped, simulate, states_of
 from ..solver import LOG_STEP, Course, Runs, compile_kernel, side_by_side
-from .noise import days_needed, predicted, residual_vector, watched_states
+from .noise import (
+    NORMAL_95,
+    Noise,
+    Spread,
+    days_needed,
+    predicted,
+    residual_vector,
+    residuals,
+)
 from .problem import FitProblem
-
-MIN_CURVATURE = 1e-12
-"""Relative curvature along a step below which the secant update is skipped."""
-
-
-@dataclass(frozen=True, eq=False)
-class SecantCorrection:
-    """The secant approximation of S after some steps of an optimisation; empty before the first.
-
-    Parameters
-    ----------
-    x : (n,) current point; empty before the first
-    residuals : (m,) at x
-    slopes : (m, n) Jacobian at x
-    secant : (n, n) approximation of S
-    reliable : bool, whether J'J + S predicted the last step better than J'J alone
-    """
-
-    x: Array = field(default_factory=lambda: np.empty(0))
-    residuals: Array = field(default_factory=lambda: np.empty(0))
-    slopes: Array = field(default_factory=lambda: np.empty((0, 0)))
-    secant: Array = field(default_factory=lambda: np.empty((0, 0)))
-    reliable: bool = False
-
-    def after(self, x: Array, residuals: Array, slopes: Array) -> SecantCorrection:
-        """Update at the next point x, with its residuals and Jacobian ``slopes``."""
-        step = x - self.x if len(self.x) else np.zeros_like(x)
-        if not step.any():
-            same = self.secant if len(self.x) else np.zeros((len(x), len(x)))
-            return SecantCorrection(x, residuals, slopes, same, self.reliable)
-        change = slopes.T @ residuals - self.slopes.T @ self.residuals
-        target = (slopes - self.slopes).T @ residuals
-        reliable = self._predicts(step, 0.5 * float(residuals @ residuals))
-        secant = _secant_update(self.secant, step, change, target)
-        return SecantCorrection(x, residuals, slopes, secant, reliable)
-
-    @property
-    def rows(self) -> Array:
-        """Jacobian rows (n, n) for the zero residuals; all zero while S is not reliable.
-
-        Directions in which S is negative are left to J'J, whose steps are then merely short.
-        """
-        sizes, directions = np.linalg.eigh(self.secant)
-        kept = np.sqrt(np.maximum(sizes, 0.0)) if self.reliable else np.zeros_like(sizes)
-        return np.asarray(kept[:, None] * directions.T)
-
-    def _predicts(self, step: Array, cost: float) -> bool:
-        """Whether J'J + S predicts half the sum of squares after a step better than J'J."""
-        linear = self.residuals + self.slopes @ step
-        without = 0.5 * (linear @ linear)
-        sizes, directions = np.linalg.eigh(self.secant)
-        correction = 0.5 * float(np.maximum(sizes, 0.0) @ (directions.T @ step) ** 2)
-        return bool(abs(cost - without - correction) <= abs(cost - without))
-
-
-def _secant_update(secant: Array, step: Array, change: Array, target: Array) -> Array:
-    """The S nearest to ``secant`` (weighted by ``change``) that satisfies S step = target.
-
-    ``change`` is that of the gradient over the step. The old S is first scaled down (sizing of
-    NL2SOL) where it is too large along the step: it belongs to residuals that were larger.
-    """
-    predicted, actual = float(step @ secant @ step), float(step @ target)
-    secant = secant * (min(1.0, abs(actual / predicted)) if predicted else 1.0)
-    along = float(change @ step)
-    if abs(along) <= MIN_CURVATURE * float(np.linalg.norm(change) * np.linalg.norm(step)):
-        return secant
-    missing = target - secant @ step
-    both = np.outer(missing, change) / along
-    rank_one = np.outer(change, change) * (missing @ step) / along**2
-    return np.asarray(both + both.T + secant - rank_one)
-
 
 METHOD = "Rosenbrock"
 RTOL = 1e-7
@@ -205,6 +135,64 @@ class Courses:
         return self.columns[name]
 
 
+def watched_states(model: Model, observations: Iterable[Observation], noise: Noise) -> list[int]:
+    """Indices of the states whose courses between samples the observed peaks and grades need."""
+    latent = {"grade": noise.grade.latent} if noise.grade else {}
+    wanted = [
+        latent.get(o.kind, o.observable)
+        for o in observations
+        if o.kind in ("peak", "grade") and o.until > o.day
+    ]
+    names = states_of(model, wanted) if wanted else ()
+    return [model.state_ids.index(name) for name in names]
+
+
+def noise_record(noise: Noise) -> dict[str, Any]:
+    """The noise as a dictionary, without what has its default, so that stored hashes hold.
+
+    >>> noise_record(Noise({"crp": Spread(0.1)}))
+    {'spreads': {'crp': {'sd': 0.1, 'source': ''}}, 'grade': None}
+    """
+    content, usual = asdict(noise), asdict(Spread(0.0))
+    spreads = {
+        name: {k: v for k, v in spread.items() if k in ("sd", "source") or v != usual[k]}
+        for name, spread in content["spreads"].items()
+    }
+    return {"spreads": spreads, "grade": content["grade"]}
+
+
+def level_at(spread: Spread, reading: float, z: float | Array) -> Array:
+    """The level from which a reading is z standard deviations away; infinite if there is none.
+
+    >>> level_at(Spread(0.5, error="additive"), 5.0, np.array([2.0, -2.0])).tolist()
+    [4.0, 6.0]
+    """
+    if spread.error == "log-normal":
+        return np.asarray(reading * np.exp(-spread.sd * z))
+    additive = spread.error == "additive"
+    share, fixed = (0.0, spread.sd) if additive else (spread.sd, spread.additive)
+    rest, square = 1.0 - (z * share) ** 2, reading**2 - (z * fixed) ** 2
+    root = reading + np.sqrt(np.maximum(0.0, reading**2 - rest * square))
+    with np.errstate(divide="ignore"):
+        above = np.where(rest > 0.0, root / rest, np.inf)
+    return np.where(np.asarray(z) > 0.0, square / root, above)
+
+
+def levels_within(spread: Spread, reading: float) -> tuple[float, float]:
+    """The levels whose 95 % error interval ends at a reading."""
+    return float(level_at(spread, reading, NORMAL_95)), float(level_at(spread, reading, -NORMAL_95))
+
+
+def residual(observation: Observation, sim: Simulation, noise: Noise) -> float:
+    """One number for tables: its square is the observation's -2 log-likelihood, up to a constant.
+
+    Positive where the reading is above the prediction (grades: always positive). Fitting uses
+    `residuals`; this is their norm with a sign.
+    """
+    parts = [float(part) for part in residuals(observation, sim, noise)]
+    return math.copysign(math.sqrt(sum(part * part for part in parts)), parts[0])
+
+
 class Objective:
     """Residuals of a problem at log parameters x, (n_free,); counts runs and failures.
 
@@ -225,6 +213,7 @@ class Objective:
         self.runs = self.failed = 0
         self.first_failure = ""
         self.best, self.best_cost = self.centre, math.inf
+        self.terms = len(noise.with_term(observed))
         self._last: tuple[bytes | None, Array | None, Array] = (None, None, np.empty(0))
 
     def residuals(self, x: Array) -> Array:
@@ -296,6 +285,17 @@ class Objective:
                 derivatives[:, broken] = self._differences(x, here, steps, -LOG_STEP)[:, broken]
                 derivatives[:, ~np.isfinite(derivatives).all(axis=0)] = 0.0
         return np.vstack([derivatives, np.diag(1.0 / self.sds)])
+
+    def information(self, x: Array, jacobian: Array) -> Array:
+        """Rows (n_terms, n_free) below the Jacobian, which make J'J the expected information.
+
+        Of a log term g of s (`residual_vector`) Gauss-Newton keeps the 1/g^2 of the curvature in
+        ln s, whose expectation with that of the reading's own residual is 2.
+        """
+        last = self._size
+        term = self.residuals(x)[last - self.terms : last]
+        missing = np.sqrt(np.maximum(term**2 - 1.0, 0.0))
+        return np.asarray(missing[:, None] * jacobian[last - self.terms : last])
 
     def attempt(self, x: Array) -> Array:
         """The observations' residuals; a failure of the run is raised, not counted.
@@ -394,4 +394,5 @@ class Objective:
 
     @property
     def _size(self) -> int:
-        return sum(1 + (o.kind == "sometime") for o in self.problem.patient.observations)
+        observed = self.problem.patient.observations
+        return sum(1 + (o.kind == "sometime") for o in observed) + self.terms

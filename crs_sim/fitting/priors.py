@@ -14,16 +14,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
 from ..errors import FileError, InputError, unknown_name, with_location
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..store import CellError, Record, column, locate, place, read_toml, root
-from .noise import NORMAL_95, GradeScale, Noise, Spread
+from .noise import FLAT, NORMAL_95, GradeScale, Noise, Spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +50,27 @@ class FreeTable(Record):
 
 
 class NoiseTable(Record):
-    """One ``[noise.OBSERVABLE]``."""
+    """One ``[noise.OBSERVABLE]``; see `Spread`."""
 
     sd: Above0
     source: Words
+    error: Literal["log-normal", "proportional", "additive", "combined"] = "log-normal"
+    additive: Above0 | None = None
+    estimate: bool = False
+    prior_sd: Above0 | None = None
+
+    def check(self) -> None:
+        """Check that a combined error, and no other, has two parts, and what prior_sd is for."""
+        if (self.error == "combined") != (self.additive is not None):
+            raise CellError("additive", 'belongs to error = "combined", which needs it beside sd')
+        if self.prior_sd is not None and not self.estimate:
+            raise CellError("prior_sd", "is the prior of an estimate; add estimate = true")
+
+    @property
+    def spread(self) -> Spread:
+        """As `Spread`."""
+        return Spread(self.sd, self.source, self.error, self.additive or 0.0, self.estimate,
+                      self.prior_sd or FLAT)  # fmt: skip
 
 
 class GradeTable(Record):
@@ -166,7 +183,7 @@ def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise
     noise, grade = file.noise, file.grade
     if prior is not None:
         noise, grade = override(noise, prior.content.noise), grade or prior.content.grade
-    spreads = {name: Spread(table.sd, table.source) for name, table in noise.items()}
+    spreads = {name: table.spread for name, table in noise.items()}
     if grade is None:
         return Noise(spreads)
     return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
@@ -229,8 +246,9 @@ def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
             "no logarithm; give a prior above 0, or leave the parameter fixed"
         )
     low, high = _default_bounds(median, table.sd)
-    lower = low if table.lower is None else table.lower
-    upper = high if table.upper is None else table.upper
+    least, most = model.bounds[name]  # so that a share does not end above 1
+    lower = max(low, least) if table.lower is None else table.lower
+    upper = min(high, most) if table.upper is None else table.upper
     return Free(name, lower, upper, median, table.sd, table.source, table.why)
 
 
@@ -316,7 +334,7 @@ class Population:
             {
                 "parameter": f.name,
                 "label": self.model[f.name].label,
-                "unit": self.model[f.name].unit,
+                "unit": pretty(self.model[f.name].unit),
                 "median": f.median,
                 "sd": f.sd,
                 "low": f.median * math.exp(-NORMAL_95 * f.sd),
@@ -335,8 +353,7 @@ class Population:
                       f"lower = {f.lower!r}", f"upper = {f.upper!r}",
                       f"source = {_text(f.source)}"]  # fmt: skip
         for name, spread in self.noise.spreads.items():
-            lines += ["", f"[noise.{name}]", f"sd = {spread.sd!r}",
-                      f"source = {_text(spread.source)}"]  # fmt: skip
+            lines += ["", f"[noise.{name}]", *_noise_lines(spread)]
         if self.noise.grade is not None:
             grade = self.noise.grade
             lines += ["", "[grade]", f"latent = {_text(grade.latent)}",
@@ -362,6 +379,16 @@ def _drawn(free: Free, chances: Array) -> Array:
     low, high = (ndtr(math.log(x / free.median) / free.sd) for x in (free.lower, free.upper))
     logs = math.log(free.median) + free.sd * ndtri(low + chances * (high - low))
     return np.asarray(np.exp(logs))
+
+
+def _noise_lines(spread: Spread) -> list[str]:
+    lines = [f"sd = {spread.sd!r}", f"source = {_text(spread.source)}"]
+    if spread.error != "log-normal":
+        lines += [f"error = {_text(spread.error)}"]
+        lines += [f"additive = {spread.additive!r}"] if spread.error == "combined" else []
+    if spread.estimate:
+        lines += ["estimate = true", f"prior_sd = {spread.prior_sd!r}"]
+    return lines
 
 
 def _text(text: str) -> str:

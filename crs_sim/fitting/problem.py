@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError, unknown_name, with_location
-from ..model import Model, evaluate, names
+from ..errors import InputError, command, unknown_name, with_location
+from ..model import Model, Parameter, evaluate, names
 from ..patients import FILES, Patient, check_against, load_patient, subject_of
 from ..store import is_workbook, locate, place, read_toml
-from .noise import Noise
+from .noise import RATIOS, SPAN, Noise, Spread
 from .priors import (
     DATA_SET,
     PRIOR,
@@ -75,6 +75,13 @@ class FitProblem:
     def names(self) -> tuple[str, ...]:
         """Ids of the free parameters, in the order of all parameter vectors of a fit."""
         return tuple(f.name for f in self.free)
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """The free parameters without those of an estimated residual error."""
+        noise = {f"{p}_{name}" for name, s in self.noise.spreads.items() if s.estimate
+                 for p in s.parts}  # fmt: skip
+        return tuple(name for name in self.names if name not in noise)
 
     def where(self, key: str) -> str:
         """Prefix of an error message: file (or name of the problem) and key."""
@@ -139,17 +146,62 @@ def load_problem(name: str | Path, *, prior: str | Path | None = None) -> FitPro
     file = read_toml(path, ProblemFile)
     model = load_model(_beside(path, file.model, "model.ant"))
     population_prior = None if file.prior is None else read_prior(_beside(path, file.prior, PRIOR))
+    patient = check_against(_patient(path, file, model), model)
+    noise = noise_of(file, population_prior)
+    model, residual_error = estimated_noise(model, noise, patient, str(path))
     return FitProblem(
         name=file.name,
         model=model,
-        patient=check_against(_patient(path, file, model), model),
-        free=_all_free(model, path, file, population_prior),
-        noise=noise_of(file, population_prior),
+        patient=patient,
+        free=(*_all_free(model, path, file, population_prior), *residual_error),
+        noise=noise,
         accept={name: (limits[0], limits[1]) for name, limits in file.accept.items()},
         seed=file.seed,
         starts=file.starts,
         path=str(path),
     )
+
+
+FEWEST = 3
+"""Fewest readings from which a residual error is estimated."""
+
+
+def estimated_noise(
+    model: Model, noise: Noise, patient: Patient, path: str = ""
+) -> tuple[Model, tuple[Free, ...]]:
+    """The model with the estimated sds as parameters (of the same equations), and these as free.
+
+    Raises
+    ------
+    InputError
+        If there are too few readings of an observable, or the model has the name already.
+    """
+    made: list[Parameter] = []
+    free: list[Free] = []
+    observed = [o.observable for o in noise.with_term(patient.observations)]
+    for name in dict.fromkeys(o.observable for o in patient.observations if o.kind != "grade"):
+        spread = noise.spreads.get(name, Spread(1.0))
+        if not spread.estimate:
+            continue
+        where = place(Path(path or model.name), key=f"key noise.{name}.estimate")
+        if observed.count(name) < FEWEST:
+            raise InputError(
+                f"{where}: {patient.id} has {observed.count(name)} readings of {name} with a "
+                f"level; its residual error is estimated from {FEWEST} or more: delete the key"
+            )
+        for part, sd in spread.parts.items():
+            id, level = f"{part}_{name}", "additive" in (part, spread.error)
+            unit = model[name].unit if level else "dimensionless"
+            if id in model.symbols:
+                raise InputError(f"{where}: the model has a {id} of its own; rename it there")
+            label = f"Residual error of {name}, {spread.error if part == 'sd' else part}"
+            made.append(Parameter(id, sd, unit, label, spread.source))
+            free.append(Free(id, sd / SPAN, sd * SPAN, sd, spread.prior_sd, spread.source))
+    if not made:
+        return model, ()
+    more = replace(model, parameters=(*model.parameters, *made))
+    more.__dict__["hash"] = model.hash  # no equation has changed
+    return more, tuple(free)
 
 
 def patient_at(name: str | Path) -> Patient | None:
@@ -165,7 +217,7 @@ def patient_at(name: str | Path) -> Patient | None:
         if not (path / FILES["patient"]).exists():
             raise InputError(
                 f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
-                "(crs-sim new makes one for a patient)"
+                f"({command('new', path)} makes one for a patient)"
             )
         return load_patient(path)
     by_file = path.name == FILES["patient"] or is_workbook(path)
@@ -200,12 +252,16 @@ def patient_problem(
     model = model_for_patient(patient) if model is None else model
     population_prior = prior_of(model) if prior is None else read_prior(prior)
     own = patient.scenario.values
+    patient, noise = check_against(patient, model), noise_of(population_prior.content)
+    free = tuple(free for free in free_of(model, population_prior) if free.name not in own)
+    where = str(population_prior.path)
+    model, residual_error = estimated_noise(model, noise, patient, where)
     return FitProblem(
         name=patient.id,
         model=model,
-        patient=check_against(patient, model),
-        free=tuple(free for free in free_of(model, population_prior) if free.name not in own),
-        noise=noise_of(population_prior.content),
+        patient=patient,
+        free=(*free, *residual_error),
+        noise=noise,
         path=patient.path,
     )
 
@@ -235,6 +291,13 @@ def _check_free(problem: FitProblem) -> None:
         seen.add(free.name)
         if not (0 < free.sd < math.inf):
             raise InputError(f"{where}: the prior's sd is {free.sd:g}; it must be above 0")
+        most = problem.model.bounds[free.name][1]
+        if free.upper > most or free.median >= most:
+            raise InputError(
+                f"{where}: {most:g} is the most that makes sense for {free.name} "
+                f"({problem.model[free.name].label}), but its prior is {free.median:g}, upper "
+                f"{free.upper:g}; state a prior below {most:g}, and no upper above it"
+            )
         if not (0 < free.lower < free.median < free.upper < math.inf):
             raise InputError(
                 f"{where}: needs 0 < lower < prior < upper, not {free.lower:g}, {free.median:g}, "
@@ -250,7 +313,8 @@ def _check_free(problem: FitProblem) -> None:
 def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
-        default = (free.lower, free.upper) == _default_bounds(free.median, free.sd)
+        low, high = _default_bounds(free.median, free.sd)
+        default = (free.lower, free.upper) == (low, min(high, problem.model.bounds[free.name][1]))
         if not default and not free.lower <= value <= free.upper:  # bounds given explicitly
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
@@ -263,11 +327,16 @@ def _check_values(problem: FitProblem) -> None:
 def _check_noise(problem: FitProblem) -> None:
     observables = problem.model.course_ids
     for name, spread in problem.noise.spreads.items():
+        where = problem.where(f"noise.{name}")
         if name not in observables:
-            where = problem.where(f"noise.{name}")
             raise with_location(where, unknown_name("observable", name, observables))
-        if not 0 < spread.sd < math.inf:
-            raise InputError(f"{problem.where(f'noise.{name}')}: sd must be above 0")
+        if not all(0 < sd < math.inf for sd in spread.parts.values()):
+            raise InputError(f"{where}: {' and '.join(spread.parts)} must be above 0")
+        of_ratio = [o.id for o in problem.patient.observations
+                    if o.observable == name and o.kind in RATIOS and math.isnan(o.sd)]  # fmt: skip
+        if of_ratio and spread.error == "additive":
+            raise InputError(f"{where}: {of_ratio[0]} is a ratio, whose error is a share, but the "
+                             "error here is additive; give the ratio an sd of its own")  # fmt: skip
     if not len(problem.patient.observations):
         raise InputError(f"{problem.where('data')}: the patient has no observations to fit")
     for observation in problem.patient.observations:

@@ -9,32 +9,31 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StorageError, UnknownNameError, unknown_name
+from ..errors import StorageError, UnknownNameError, command, unknown_name
 from ..model import Model
-from ..store import csv_file, is_workbook, json_file, root
+from ..store import csv_file, is_workbook, json_file, root, versions
+from .objective import noise_record
+from .priors import PROBLEM
+from .problem import FitProblem, estimated_noise
 
 if TYPE_CHECKING:  # fitting imports lmfit, which takes half a second
     import pandas as pd
 
     from ..patients import Patient
     from .fitting import Dropped, Fit
-    from .problem import FitProblem
 
 RESULT = "result.json"
 SAME_COST = 1e-4
 """Relative tolerance of a stored cost: another machine or step loop may round differently."""
-LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +68,16 @@ class Run:
             If the run was made with other equations.
         """
         self.refuse_other(model)
-        return model.with_values(**self.values)
+        own = {name: v for name, v in self.values.items() if name in model.values}
+        return model.with_values(**own)  # an estimated residual error is not the model's
 
     def refuse_other(self, model: Model) -> None:
         """Raise a StorageError if the run was made with equations other than the model's."""
         if model.hash != self.model_hash:
+            again = command("fit", _beside(self.path) or self.problem)
             raise StorageError(
-                f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is "
-                f"now {model.hash}: its equations have changed; fit again (crs-sim fit "
-                f"{self.problem}), or use the model of that run"
+                f"{self.path}  was made with model hash {self.model_hash}, but {model.name} is now "
+                f"{model.hash}: its equations have changed; fit again ({again}), or use that model"
             )
 
     def changed(self, model: Model) -> dict[str, tuple[float, float]]:
@@ -205,7 +205,7 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
         observations; the stored values would no longer be its estimates.
     """
     run.refuse_other(problem.model)
-    stored = run.result
+    stored, at = run.result, address_of(problem)
     inputs = {
         "free parameters or priors": (_fit_settings([asdict(f) for f in problem.free]),
                                       _fit_settings(stored["free"])),
@@ -214,7 +214,7 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
     for name, (now, then) in inputs.items():
         if now != then:
             raise StorageError(f"{run.path}  the {name} of {problem.name} have changed since this "
-                               f"run was made; fit again (crs-sim fit {run.problem})")  # fmt: skip
+                               f"run was made; fit again ({command('fit', at)})")  # fmt: skip
     same = replace(problem, model=problem.model.with_values(**run.fixed))
     from .fitting import Fit
     from .local_optimisation import Start
@@ -227,8 +227,8 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
     if abs(again.cost - stored["cost"]) > SAME_COST * max(1.0, stored["cost"]):
         raise StorageError(
             f"{run.path}  has cost {stored['cost']:.6g}, but its values now give {again.cost:.6g}: "
-            "the patient's doses or observations, or their noise, have changed; fit again (crs-sim "
-            f"fit {run.problem})"
+            "the patient's doses or observations, or their noise, have changed; fit again "
+            f"({command('fit', at)})"
         )
     return again
 
@@ -248,12 +248,7 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
     """
     from .problem import load_problem, patient_at
 
-    home = run.path.resolve().parents[1]
-    book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name
-    if name is None:
-        candidates = [home / "problem.toml", home / "patient.toml", book]
-        beside = next((path for path in candidates if path.is_file()), None)
-        name = run.problem if beside is None else beside
+    name = name or _beside(run.path) or run.problem
     try:
         patient = patient_at(name)
         return load_problem(name) if patient is None else _patient_problem(run, patient)
@@ -262,6 +257,15 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
             f"{run.path}  belongs to problem {run.problem}, which is neither beside "
             "it nor shipped; give its folder (--problem FOLDER)"
         ) from None
+
+
+def _beside(run: Path) -> Path | None:
+    """The problem, patient or workbook that a run was written beside; None if there is none."""
+    home = run.resolve().parents[1]
+    book = home.with_name(f"{home.name}.xlsx")  # its runs are in a folder of the same name
+    if (home / "problem.toml").is_file() or (home / "patient.toml").is_file():
+        return home
+    return book if book.is_file() else None
 
 
 def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
@@ -291,7 +295,6 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     from ..patients import check_against, model_for_patient
     from .noise import GradeScale, Noise, Spread
     from .priors import Free
-    from .problem import FitProblem
 
     model, noise = model_for_patient(patient), run.result["noise"]
     scale = noise["grade"]
@@ -299,8 +302,9 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     spreads = {name: Spread(**spread) for name, spread in noise["spreads"].items()}
     free = tuple(Free(**f) for f in run.result["free"])
     run.refuse_other(model)
-    return FitProblem(patient.id, model, check_against(patient, model), free,
-                      Noise(spreads, grade), path=patient.path)  # fmt: skip
+    patient, about = check_against(patient, model), Noise(spreads, grade)
+    model, _ = estimated_noise(model, about, patient)
+    return FitProblem(patient.id, model, patient, free, about, path=patient.path)
 
 
 def _fit_settings(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -329,7 +333,7 @@ def _run_folder(name: str | Path) -> Path:
 def _latest(problem: Path) -> Path:
     runs = [path.parent for path in (problem / "runs").glob(f"[!.]*/{RESULT}")]
     if not runs:
-        raise StorageError(f"{problem}  has no run yet; fit first (crs-sim fit {problem.name})")
+        raise StorageError(f"{problem}  has no run yet; fit first ({command('fit', problem)})")
     return max(runs, key=lambda run: (_created(run), run.name))
 
 
@@ -353,15 +357,19 @@ def _tables(result: Fit, dropped: Sequence[Dropped]) -> dict[str, pd.DataFrame]:
 
 def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[str, Any]:
     """The contents of result.json, with numbers at full precision."""
-    problem, model = result.problem, result.problem.model
+    from .diagnostics import verdict
+
+    problem, model, said = result.problem, result.problem.model, verdict(result)
     fixed = {name: v for name, v in model.values.items() if name not in result.values}
     return {
         "created": created.isoformat(),
+        "warnings": list(said.warnings),
+        "verdict": list(said.statements),
         "problem": {"name": problem.name, "patient": problem.patient.id},
         "model": {"name": model.name, "hash": model.hash},
         "versions": versions(),
         "free": [asdict(free) for free in problem.free],
-        "noise": asdict(problem.noise),
+        "noise": noise_record(problem.noise),
         "accept": {name: list(limits) for name, limits in problem.accept.items()},
         "seed": result.seed,
         "options": dict(result.options),
@@ -383,12 +391,7 @@ def _result(result: Fit, created: datetime, dropped: Sequence[Dropped]) -> dict[
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of every library the results depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "not installed as a package"
-    return found
+def address_of(problem: FitProblem) -> str:
+    """What a command takes for a problem: its folder, or its patient's folder or workbook."""
+    path = Path(problem.path)
+    return str(path.parent if path.name == PROBLEM else path) if problem.path else "PROBLEM"

@@ -5,6 +5,7 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 ==============  ========================================================================
 formula.py      a formula read, written, evaluated; the functions it may call, safe at zero
 units.py        units as people write them; the only door to pint
+usual.py        what people call drugs and levels, and the most that is usual of them
 model.py        State, Parameter, Quantity, Drug, Model, and the listing of one
 dialect.py      which line of a model file is which, and what is refused
 model_file.py   model.ant to Model, Model to SBML; the only door to antimony

@@ -41,10 +41,13 @@ from .symbolic import (
     equations as equations,
 )
 from .units import (
+    COMMON_UNITS as COMMON_UNITS,
     conversion_factor as conversion_factor,
     convert as convert,
+    dimension_of as dimension_of,
     pretty as pretty,
     read_unit as read_unit,
     same as same,
     show as show,
 )
+from .usual import Usual as Usual, UsualValues as UsualValues

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..errors import ModelError, UnknownNameError, unknown_name
+from ..errors import ModelError, unknown_name
 from . import formula
+from .model import named_unit
 
 FUNCTIONS = {
     "hill": "function hill(x, K, n)  x^n/(K^n + x^n)  end",
     "reached": "function reached(x, level)  piecewise(1, x >= level, 0)  end",
 }
-SBML_UNITS = frozenset({"dimensionless", "gram", "kilogram", "litre", "metre", "mole", "second",
-                        "item"})  # fmt: skip
+SBML_UNITS = {"dimensionless", "gram", "kilogram", "litre", "metre", "mole", "second", "item"}
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 TEXT = r'"(?P<text>(?:[^"\\]|\\.)*)"'
@@ -327,7 +327,8 @@ def _incomplete(found: Scan) -> Iterator[Problem]:
     for s in found.of("value", "has"):
         unit = s.text if s.kind == "has" else s.unit
         if unit and unit not in units:
-            yield s.line, str(unknown_name("unit", unit, units).args[0])
+            real = {unit} if named_unit(unit) else ()  # but not declared here
+            yield s.line, str(unknown_name("unit", unit, units, elsewhere=real))
     for name, s in found.symbols.items():
         if s.kind == "formula":
             yield s.line, (f"{name} = {s.text}: a parameter is one number, such as 1000 or 2.5e-3; "
@@ -347,8 +348,7 @@ def _incomplete(found: Scan) -> Iterator[Problem]:
 def _unknown(name: str, known: Iterable[str]) -> str:
     if name == "time":
         return "'time' is outside the dialect: put dated events in a scenario"
-    error: UnknownNameError = unknown_name("name", name, known)
-    return str(error.args[0])
+    return str(unknown_name("name", name, known))
 
 
 def _formulas(found: Scan) -> Iterator[Problem]:

@@ -10,13 +10,14 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from ..errors import ModelError, UnitError, unknown_name
 from ..store import markdown
 from .formula import Tree, parse
 from .units import Unit, conversion_factor, pretty, ratio, read_unit, same
+from .usual import UsualValues
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Model:
     units : tuple of (name, definition) pairs, as declared in the file
     drugs : tuple of Drug
     path : str, the file it was read from ("" if none); messages begin with it
+    usual : UsualValues, what people call its drugs and levels, and how much is usual
     """
 
     name: str
@@ -137,6 +139,7 @@ class Model:
     units: tuple[tuple[str, str], ...] = ()
     drugs: tuple[Drug, ...] = ()
     path: str = ""
+    usual: UsualValues = field(default_factory=UsualValues)
 
     @cached_property
     def symbols(self) -> dict[str, Symbol]:
@@ -188,13 +191,7 @@ class Model:
         return next((drug.molar_mass for drug in self.drugs if drug.level == name), 0.0)
 
     def __getitem__(self, name: str) -> Symbol:
-        """The parameter, state or quantity of that id.
-
-        Raises
-        ------
-        UnknownNameError
-            With the closest match.
-        """
+        """The parameter, state or quantity of that id, or an UnknownNameError."""
         if name not in self.symbols:
             raise unknown_name("name", name, self.symbols, self.path)
         return self.symbols[name]
@@ -204,12 +201,13 @@ class Model:
         return {drug.name: drug for drug in reversed(self.drugs)}
 
     def drug(self, name: str) -> Drug:
-        """The drug of that name; the id of a state means a bolus into that state."""
-        if name in self._drugs:
-            return self._drugs[name]
-        if name in self.state_ids:
+        """The drug that is called so; the id of a state means a bolus into that state."""
+        if name in self.state_ids and name not in self._drugs:
             return Drug(name, into=name, unit=self[name].unit, label=self[name].label)
-        raise unknown_name("drug", name, [d.name for d in self.drugs], self.path)
+        meant = name if name in self._drugs else self.usual.meant("drug", name)
+        if meant not in self._drugs:
+            raise self.usual.refuse("drug", name, [d.name for d in self.drugs], self.path)
+        return self._drugs[meant]
 
     @cached_property
     def bounds(self) -> dict[str, tuple[float, float]]:

@@ -24,8 +24,9 @@ from ..errors import InputError, ModelError, UnitError, unknown_name
 from ..store import cached_bytes, fingerprint, locate, read_cached, source_fingerprint
 from .dialect import FUNCTIONS, Scan, Statement, raise_problems, scan
 from .formula import Tree, names, parse, written
-from .model import Drug, Model, Parameter, Quantity, State, declared_units
-from .units import Unit, difference, pretty, ratio, read_unit, same, show
+from .model import Drug, Model, Parameter, Quantity, State, declared_units, readable_unit
+from .units import Unit, convert, difference, pretty, ratio, read_unit, same, show
+from .usual import UsualValues, read_usual
 
 # for export to other tools: x^n is undefined for x < 0, where a solver may step
 SAFE_HILL = "function hill(x, K, n)  piecewise(x^n/(K^n + x^n), x > 0, 0)  end"
@@ -304,13 +305,14 @@ def sbml(model: Model) -> str:
     return _sbml_text(text, model.name, model.path)
 
 
+FILES = ("drugs.toml", "usual.toml")
 READERS = ("model/dialect", "model/formula", "model/model", "model/model_file", "model/units",
-           "model/units.toml")  # fmt: skip
+           "model/units.toml", "model/usual")  # fmt: skip
 """The modules whose source determines how a model file is parsed."""
 
 
 def load_model(name_or_path: str | Path = "crs") -> Model:
-    """Load the model of a folder (``model.ant`` and optionally ``drugs.toml``), or a shipped one.
+    """Load the model of a folder (``model.ant``, perhaps `FILES` beside it), or a shipped one.
 
     Parameters
     ----------
@@ -323,9 +325,9 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     """
     home = locate(name_or_path, "models", "model.ant")
     path = home / "model.ant" if home.is_dir() else home
-    drugs_path = path.with_name("drugs.toml")
-    drugs = _text(drugs_path) if drugs_path.is_file() else ""
-    texts = (_text(path), _display(path), drugs, _display(drugs_path))
+    texts = [_text(path), _display(path)]
+    for beside in (path.with_name(name) for name in FILES):
+        texts += [_text(beside) if beside.is_file() else "", _display(beside)]
     readers = source_fingerprint(READERS, ("antimony",))
     name = f"{path.parent.name}_{fingerprint(*texts, readers)}.model"
     cached = cached_bytes(name, lambda: pickle.dumps(_read(*texts)))
@@ -333,9 +335,25 @@ def load_model(name_or_path: str | Path = "crs") -> Model:
     return model
 
 
-def _read(text: str, path: str, drugs: str, drugs_path: str) -> Model:
+def _read(text: str, path: str, drugs: str, drugs_path: str, usual: str, at: str) -> Model:
+    model = with_drugs(read_model(text, path), read_drugs(drugs, drugs_path), drugs_path)
+    return replace(model, usual=_checked_usual(model, read_usual(usual, at), at))
 
-    return with_drugs(read_model(text, path), read_drugs(drugs, drugs_path), drugs_path)
+
+def _checked_usual(model: Model, usual: UsualValues, path: str) -> UsualValues:
+    """What is usual of a model, each checked to be of something that it has, in a unit of it."""
+    drugs = [drug.name for drug in model.drugs]
+    known = {"drug": drugs, "level": model.course_ids, "parameter": model.parameter_ids}
+    for entry in usual.entries:
+        where = f"{path} [{entry.kind}.{entry.of}]"
+        if entry.of not in known[entry.kind]:
+            raise unknown_name(entry.kind, entry.of, known[entry.kind], where)
+        if entry.unit and entry.kind == "drug":
+            drug = model.drug(entry.of)
+            drug.conversion(entry.unit, where, readable_unit(model, drug.unit))
+        elif entry.unit:
+            convert(1.0, entry.unit, readable_unit(model, model[entry.of].unit), where)
+    return usual
 
 
 def _display(path: Path) -> str:

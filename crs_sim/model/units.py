@@ -13,17 +13,16 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pint
 
-from ..errors import UnitError
+from ..errors import UnitError, misspelt
 
 TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-COMMON: tuple[str, ...] = tuple(TABLE["common"])
+COMMON_UNITS: tuple[str, ...] = tuple(TABLE["common"])
 CLOSE = 1e-9  # two factors that differ by less are the same unit
 _TOKEN = re.compile(
     r"\s*(?:(?P<ten>(?:(?P<mantissa>\d+\.?\d*|\.\d+)\s*[x*·]\s*|(?P<times>x)\s*)?"
@@ -128,8 +127,9 @@ def _unknown(name: str) -> UnitError:
             f"{what}: m is milli and M mega; did you mean {milli!r}, or '1e6 {name[1:]}'?"
         )
     if not alike:
-        shorter = [name[:-1]] if name[:-1] in SPELLINGS else []
-        alike = shorter or get_close_matches(name, SPELLINGS, n=1, cutoff=0.75)
+        longer = name[-1] in ("s", name[-2:-1]) and name[:-1] in SPELLINGS  # mgs, mgg; not mgL
+        words = [] if len(name) <= 4 or name.startswith(("deca", "deka")) else SPELLINGS
+        alike = [name[:-1]] if longer else misspelt(name, [w for w in words if len(w) > 3])
     hint = f"; did you mean {' or '.join(map(repr, sorted(alike)))}?"
     return AmbiguousUnitError(what + hint) if alike else UnitError(what)
 
@@ -324,10 +324,9 @@ def _conversion_factor(unit: str, target: str, molar_mass: float) -> tuple[float
             factor = ratio(source * masses, candidate)
             if factor is not None:
                 return factor, power
-    raise UnitError(
-        f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: "
-        f"one is {_dimension(source)}, the other {_dimension(required)}{_advice(source, required)}"
-    )
+    kinds = f"one is {dimension_of(source)}, the other {dimension_of(required)}"
+    what = f"{pretty(unit)!r} cannot be converted into {pretty(target)!r}: {kinds}"
+    raise UnitError(what + _advice(source, required))
 
 
 def _divides_by_kg(unit: Unit) -> bool:
@@ -343,7 +342,8 @@ def _advice(unit: Unit, required: Unit) -> str:
     return ""
 
 
-def _dimension(unit: Unit) -> str:
+def dimension_of(unit: Unit) -> str:
+    """What a unit measures: ``mass/length^3``."""
     powers = {str(k).strip("[]").replace("_", " "): v for k, v in unit.dimensionality.items()}
     return _fraction(powers) if powers else "a plain number"
 
@@ -358,11 +358,10 @@ def convert(
     UnitError
         If the units cannot be converted, or only with a body weight.
     """
-    factor, weight_power = conversion_factor(unit, target, where, molar_mass=molar_mass)
-    if weight_power:
-        raise UnitError(
-            f"{_at(where)}{unit!r} into {target!r} needs a body weight: give one of them without kg"
-        )
+    factor, power = conversion_factor(unit, target, where, molar_mass=molar_mass)
+    if power:
+        what = f"{_at(where)}{unit!r} into {target!r} needs a body weight"
+        raise UnitError(f"{what}: give one of them without kg")
     return value * factor
 
 

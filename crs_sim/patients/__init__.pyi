@@ -3,12 +3,16 @@ from .patient import (
     Observation as Observation,
     Observations as Observations,
     Patient as Patient,
-    check_against as check_against,
     load_patient as load_patient,
     model_for_patient as model_for_patient,
+)
+from .patient_checks import (
+    ask_about_treatment as ask_about_treatment,
+    ask_about_values as ask_about_values,
+    check_against as check_against,
+    template_rows as template_rows,
 )
 from .patient_files import (
     FILES as FILES,
     new_patient as new_patient,
-    template_rows as template_rows,
 )

@@ -17,7 +17,6 @@ from ..errors import (
     FileError,
     UnitError,
     error_location,
-    unknown_name,
     with_location,
 )
 from ..model import Drug, Model, convert, named_unit, pretty
@@ -123,6 +122,8 @@ def covariate_rows(data: DataSet, model: Model, rows: Rows) -> list[dict[str, fl
             )
         factor, _ = covariate_unit(data, model, parameter)
         values = {n: factor * _covariate(data, row, col, cell) for n, row, cell in own}
+        for n, row, _ in own:
+            model.refuse_outside({parameter: values[n]}, f"{data.where(row, col)}:")
         value = values[own[-1][0] if backward else 0]
         for n in range(len(rows))[:: -1 if backward else 1]:
             value = values.get(n, value)
@@ -264,8 +265,9 @@ def observable_of(data: DataSet, model: Model, row: int, record: DataRow) -> tup
     if not name:
         raise FileError(f"{where}: DV without an observable; {_advice(data, model, column, key)}")
     known = (*model.quantity_ids, *model.state_ids)
+    name = model.usual.understood("level", name, known)
     if name not in known:
-        raise with_location(where, unknown_name("observable", name, known))
+        raise with_location(where, model.usual.refuse("level", name, known))
     return name, entry.unit
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
-from ..errors import FileError, InputError, UnitError, unknown_name, with_location
-from ..model import Model, convert, load_model, readable_unit
+from ..errors import FileError, InputError, unknown_name, with_location
+from ..model import Model, load_model
 from ..store import (
     EXAMPLE_TIME,
     R,
@@ -43,6 +43,7 @@ from .patient_files import (
 if TYPE_CHECKING:
     import pandas as pd
 
+LEVELS = ("value", "below", "above")
 MAX_DAY = 36500.0
 
 
@@ -57,6 +58,7 @@ class Observation:
         unknown day in [day, until]); ratio, ratio_below, ratio_above (day over reference); grade
     day, until, reference : float, days after the infusion; until = day if there is no window,
         reference = nan if not a ratio. A dose at the same time comes after the observation.
+        Before day 0 until `check_against`, which takes a baseline to day 0
     value : float, in ``unit``
     sd : float, on the log scale; nan if not given
     row : int, its row in observations.csv; 0 if not from a file
@@ -192,7 +194,7 @@ def _infusion(about: PatientFile, path: Path) -> datetime | None:
     if about.infusion is None:
         return None
     try:
-        time = moment(str(about.infusion))
+        time = moment(str(about.infusion), about.time_zone)
     except ValueError as error:
         raise FileError(f"{place(path, key='key infusion')}: {error}") from None
     if not isinstance(time, datetime):
@@ -201,8 +203,10 @@ def _infusion(about: PatientFile, path: Path) -> datetime | None:
     return time
 
 
-def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
-    """Days after the infusion."""
+def _day(
+    day: float | datetime, infusion: datetime | None, where: str, *, baseline: bool = False
+) -> float:
+    """Days after the infusion; before it only for a ``baseline``."""
     if isinstance(day, datetime):
         if infusion is None:
             raise FileError(
@@ -212,9 +216,10 @@ def _day(day: float | datetime, infusion: datetime | None, where: str) -> float:
         day = (day - infusion) / timedelta(days=1)
     if math.isnan(day):
         raise FileError(f"{where}: the day is not a number")
-    if day < 0:
+    if day < 0 and not baseline:
         raise FileError(
-            f"{where}: day {day:g} is before the model starts, at the infusion on day 0"
+            f"{where}: day {day:g} is before the model starts, at the infusion on day 0; only "
+            "levels may be (baselines): leave out what else was given or graded before"
         )
     if MAX_DAY < day < math.inf:
         raise FileError(f"{where}: day {day:g} is a century away; count from the infusion")
@@ -235,11 +240,11 @@ def _changes(about: PatientFile, path: Path, infusion: datetime | None) -> tuple
     return tuple(changes)
 
 
-def _table(path: Path, record: type[R], ignoring: tuple[str, ...]) -> Table[R]:
+def _table(path: Path, record: type[R], zone: str, ignoring: tuple[str, ...]) -> Table[R]:
     """The rows of a table; none, if it is not there."""
     if not is_there(path):
         return ()
-    table = read_table(path, record)
+    table = read_table(path, record, zone)
     check_duplicates(path, table, ignoring)
     return table
 
@@ -261,7 +266,7 @@ def _doses(
     path: Path, infusion: datetime | None, about: PatientFile
 ) -> tuple[Schedule, dict[Dose, int]]:
     schedule, rows = Schedule(), {}
-    for row, record in _table(path, DoseRow, ignoring=("note",)):
+    for row, record in _table(path, DoseRow, about.time_zone, ignoring=("note",)):
         day = _day(record.day, infusion, place(path, row, "day"))
         amount, unit = about.stated(record.drug, record.amount, record.unit)
         first = Dose(day, record.drug, amount, unit, record.hours)
@@ -275,7 +280,7 @@ def _doses(
 
 def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> Observations:
     found: dict[str, Observation] = {}
-    for row, record in _table(path, ObservationRow, ignoring=("id", "note")):
+    for row, record in _table(path, ObservationRow, about.time_zone, ignoring=("id", "note")):
         if record.id in found:
             where, other = place(path, row, "id"), found[record.id].row
             raise FileError(f"{where}: {record.id!r} is also the id of row {other}; rename one")
@@ -288,11 +293,13 @@ def _observations(path: Path, infusion: datetime | None, about: PatientFile) -> 
 def _observation(
     path: Path, row: int, record: ObservationRow, infusion: datetime | None
 ) -> Observation:
+    baseline = record.kind in (*LEVELS, *RATIOS)
     days = {
-        name: math.nan if moment is None else _day(moment, infusion, place(path, row, name))
+        name: math.nan if moment is None
+        else _day(moment, infusion, place(path, row, name), baseline=baseline)
         for name, moment in record
         if name in ("day", "until", "reference")
-    }
+    }  # fmt: skip
     if days["until"] < days["day"]:
         raise FileError(
             f"{place(path, row, 'until')}: the window ends (day {days['until']:g}) before it "
@@ -316,81 +323,6 @@ def _observation(
         note=record.note,
         row=row,
     )
-
-
-def check_against(patient: Patient, model: Model) -> Patient:
-    """Check a patient against a model; return it with observations in the model's units.
-
-    Raises
-    ------
-    UnknownNameError
-        For a drug, observable or parameter the model does not have.
-    UnitError
-        For a unit that cannot be converted into the model's.
-    FileError
-        For a dose that needs a body weight if none is given.
-    """
-    _check_parameters(patient, model)
-    for dose in patient.scenario.doses:
-        _check_dose(patient, model, dose)
-    converted = tuple(_in_model_units(patient, model, o) for o in patient.observations)
-    return replace(patient, observations=Observations(converted))
-
-
-def _check_parameters(patient: Patient, model: Model) -> None:
-    path = file_path(Path(patient.path), "patient")
-    keys = {f"key values.{name}": name for name in patient.scenario.values}
-    for number, change in enumerate(patient.scenario.changes, start=1):
-        keys[f"changes {number}, key parameter"] = change.parameter
-    for key, name in keys.items():
-        if name not in model.values:
-            raise with_location(place(path, key=key), unknown_name("parameter", name, model.values))
-
-
-def _check_dose(patient: Patient, model: Model, dose: Dose) -> None:
-    row, path = patient.dose_rows.get(dose, 0), file_path(Path(patient.path), "doses")
-
-    def where(column: str) -> str:
-        return place(path, row, column) if row else f"dose of {dose.drug} on day {dose.day:g}"
-
-    known = [drug.name for drug in model.drugs]
-    if dose.drug not in known and dose.drug not in model.state_ids:
-        raise with_location(where("drug"), unknown_name("drug", dose.drug, known))
-    drug = model.drug(dose.drug)
-    try:
-        _, weight_power = drug.conversion(dose.unit, target=readable_unit(model, drug.unit))
-    except UnitError as error:
-        raise with_location(where("unit"), error) from None
-    if weight_power and "weight" not in patient.scenario.values:
-        raise FileError(
-            f"{where('unit')}: {dose.unit} needs a body weight; add weight (in kg) under "
-            "[values] in patient.toml"
-        )
-
-
-def _in_model_units(patient: Patient, model: Model, observation: Observation) -> Observation:
-    if observation.kind == "grade":
-        return observation
-    row, path = observation.row, file_path(Path(patient.path), "observations")
-
-    def where(column: str) -> str:
-        return place(path, row, column) if row else f"observation {observation.id}"
-
-    units = {q.id: q.unit for q in model.quantities} | {s.id: s.unit for s in model.states}
-    if observation.observable not in units:
-        error = unknown_name("observable", observation.observable, units)
-        raise with_location(where("observable"), error)
-    if observation.kind in RATIOS:
-        return observation
-    unit = units[observation.observable]
-    try:
-        value = convert(
-            observation.value, observation.unit, readable_unit(model, unit),
-            molar_mass=model.molar_mass(observation.observable),
-        )  # fmt: skip
-    except UnitError as error:
-        raise with_location(where("unit"), error) from None
-    return replace(observation, value=value, unit=unit)
 
 
 def model_for_patient(patient: Patient) -> Model:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from ..errors import FileError, StorageError, UnitError
+from ..errors import FileError, StorageError, UnitError, command
 from ..model import GRADE, convert, named_unit, read_unit, show
 from ..store import (
     CellError,
@@ -34,6 +34,7 @@ from ..store import (
     place,
     read_table,
     read_toml,
+    time_zone,
     workbook_bytes,
     write_atomic,
 )
@@ -49,7 +50,7 @@ FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "obser
 SHEETS = (*FILES, "changes", "conversions")
 """Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
 NUMBERS = ("height", "body_surface")
-KEYS = ("id", "model", "infusion", "untreated", *NUMBERS)
+KEYS = ("id", "model", "infusion", "time_zone", "untreated", *NUMBERS)
 """Keys of the sheet ``patient``; any other key is a parameter."""
 WORDS = {"true": True, "false": False}
 
@@ -96,6 +97,7 @@ class PatientFile(Record):
     id: str = column(min_length=1)
     model: str = "crs"
     infusion: Any = None
+    time_zone: str = ""
     untreated: bool = False
     height: Annotated[float, column(gt=30, lt=280)] | None = None
     body_surface: Annotated[float, column(gt=0.1, lt=5)] | None = None
@@ -107,6 +109,11 @@ class PatientFile(Record):
         """Validate several columns together."""
         if self.values.get("weight", 1.0) <= 0:
             raise CellError("values.weight", "a body weight must be above 0 kg")
+        if self.time_zone:
+            try:
+                time_zone(self.time_zone)
+            except ValueError as error:
+                raise CellError("time_zone", str(error)) from None
         if self.height is not None and self.body_surface is not None:
             raise CellError("height", "gives a body surface, and body_surface another; keep one")
         if self.height is not None and "weight" not in self.values:
@@ -141,15 +148,15 @@ class KeyRow(Record):
 
     key: str = column(
         min_length=1,
-        description=f"{', '.join(KEYS)}, or the name of a model parameter (crs-sim show lists "
-        "them): then the value is the patient's own; body weight in kg is needed for doses per kg",
+        description=f"{', '.join(KEYS)}, or a model parameter ({command('list', 'parameters')}): "
+        "then the value is the patient's own; body weight in kg is needed for doses per kg",
     )
     value: str = column(
         min_length=1,
-        description="its value; infusion is the time of day 0 with its time zone, "
-        "2024-03-11T08:30+01:00, written as text, and only needed where other sheets give "
-        "date-times instead of days; untreated is true for a patient without doses; height (cm) or "
-        "body_surface (m2) is needed for doses per m2",
+        description="its value; infusion is the time of day 0, only needed where other sheets give "
+        "date-times instead of days; time_zone, such as Europe/Vienna, is that of all date cells; "
+        "untreated is true for a patient without doses; height (cm) or body_surface (m2) is needed "
+        "for doses per m2",
     )
     note: str = column("", description="a comment; not used")
 
@@ -169,10 +176,11 @@ class DoseRow(Record):
     """One row of doses.csv: one dose, or one dose repeated."""
 
     day: Moment = column(
-        description="days after the CAR-T infusion (0 or later), or a date-time with time zone, "
-        "2024-03-11T08:30+01:00, if patient.toml has that of the infusion"
+        description="days after the CAR-T infusion (0 or later), or a date-time, "
+        "2024-03-11T08:30+01:00 (without the zone if patient.toml has time_zone), if patient.toml "
+        "has that of the infusion"
     )
-    drug: str = column(description="a drug of the model (crs-sim show lists them)")
+    drug: str = column(description=f"a drug of the model ({command('list', 'drugs')})")
     amount: NotNegative = column(description="amount of each dose")
     unit: str = column(description="its unit: mg, g, mg/kg, cells/kg, ...")
     hours: NotNegative | None = column(
@@ -200,14 +208,17 @@ class ObservationRow(Record):
         description="a unique name: letters, digits, _",
     )
     observable: str = column(
-        description=f"what was measured: a quantity of the model; {GRADE} for a grade"
+        description=f"what was measured ({command('list', 'observables')}); {GRADE} for a grade"
     )
     kind: Kind = column(
         description="value | below | above | peak (largest from day to until) | sometime (on an "
         "unknown day from day to until) | ratio, ratio_below, ratio_above (value on day over "
         "value on the reference day) | grade (0 to 4)"
     )
-    day: Moment = column(description="when, as in doses.csv; before any dose at the same time")
+    day: Moment = column(
+        description="when, as in doses.csv; before any dose at the same time; a baseline may be "
+        "before day 0"
+    )
     until: Moment | None = column(None, description="last day of a peak or sometime")
     reference: Moment | None = column(None, description="earlier day of a ratio")
     value: Number = column(description="the number reported; above 0 unless it is a grade")
@@ -268,9 +279,9 @@ def read_patient_file(home: Path) -> PatientFile:
     if not is_workbook(home):
         return read_toml(file_path(home, "patient"), PatientFile)
     check_sheets(home, SHEETS)
-    path = file_path(home, "patient")
+    path, new = file_path(home, "patient"), command("new", f"{home.stem}_new{home.suffix}")
     if not has_sheet(path):
-        raise FileError(f"{home.name}: has no sheet 'patient'; crs-sim new creates a template")
+        raise FileError(f"{home.name}: has no sheet 'patient'; {new} creates a template")
     content: dict[str, Any] = {}
     values: dict[str, float] = {}
     for row, record in read_table(path, KeyRow):
@@ -284,13 +295,14 @@ def read_patient_file(home: Path) -> PatientFile:
             (content if record.key in NUMBERS else values)[record.key] = number(record.value)
         except ValueError as error:
             raise FileError(f"{place(path, row, 'value')}: {error}") from None
-    rows = read_table(home / "changes", ChangeRow) if has_sheet(home / "changes") else ()
+    zone = content.get("time_zone", "")
+    rows = read_table(home / "changes", ChangeRow, zone) if has_sheet(home / "changes") else ()
     changes = [record.model_dump(exclude={"note"}) for _, record in rows]
     stated = home / "conversions"
     table = read_table(stated, ConversionTable) if has_sheet(stated) else ()
     conversions = [record.model_dump() for _, record in table]
     lists = {"values": values, "changes": changes, "conversions": conversions}
-    return checked(PatientFile, {**content, **lists}, path)
+    return checked(PatientFile, {**content, **lists}, path, zone=zone)
 
 
 EXAMPLE = "EXAMPLE"
@@ -323,33 +335,6 @@ def new_patient(place: str | Path) -> Path:
         texts = new_files(place.resolve().name or "patient")
         _write(place, {name: text.encode() for name, text in texts.items()})
     return place
-
-
-def template_rows(home: Path) -> tuple[str, ...]:
-    """Locations of template rows left in a patient's files, which would count as real data.
-
-    Parameters
-    ----------
-    home : Path, a patient's folder or workbook, already read without errors
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
-    'patient7/doses.csv, rows 16, 17, 18'
-    """
-    book = is_workbook(home)
-    found = []
-    for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
-        path = file_path(home, name)
-        if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
-            continue
-        table = read_table(path, record)
-        rows = [row for row, entry in table if entry.model_dump()["note"].startswith(EXAMPLE)]
-        if rows:
-            numbers = ", ".join(map(str, rows))
-            found.append(f"{place(path)}, row{'s' * (len(rows) > 1)} {numbers}")
-    return tuple(found)
 
 
 def new_sheets(id: str) -> dict[str, list[list[str]]]:

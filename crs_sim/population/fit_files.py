@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import FitProblem, versions
+from ..fitting import FitProblem
 from ..model import pretty
-from ..store import check_resume, csv_file, json_file, markdown, write_atomic
+from ..store import check_resume, csv_file, json_file, markdown, versions, write_atomic
 from .two_stage import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
 
 ITERATIONS = "rounds"

@@ -147,6 +147,11 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
                 f"{id}: model {problem.model.name} has other equations than the population's "
                 f"{population.model.name}; fit patients of the same model together"
             )
+        if any(spread.estimate for spread in problem.noise.spreads.values()):
+            raise InputError(
+                f"{id}: several patients are fitted with stated residual errors only, but here one "
+                "is to be estimated; delete estimate = true, or fit one patient (--subject)"
+            )
     mistakes = Mistakes()
     for problem in problems:
         with mistakes.kept():
@@ -176,9 +181,11 @@ def _job(
     }
     model = problem.model.with_values(**{name: current[name][0] for name in roles.shared})
     first = before if isinstance(before, PatientFit) else None
-    free = [_with_prior(f, *current[f.name]) for f in problem.free if f.name not in roles.shared]
+    most = {name: bounds[1] for name, bounds in model.bounds.items()}
+    free = [_with_prior(f, *current[f.name], most[f.name])
+            for f in problem.free if f.name not in roles.shared]  # fmt: skip
     whole = [
-        _with_prior(f, current[f.name][0], current[f.name][1] or f.sd)
+        _with_prior(f, current[f.name][0], current[f.name][1] or f.sd, most[f.name])
         for f in problem.free
         if f.name in current
     ]
@@ -195,9 +202,12 @@ def _job(
     )
 
 
-def _with_prior(free: Free, median: float, sd: float) -> Free:
-    """The prior of this iteration; the bounds are widened if the population has reached them."""
-    lower, upper = min(free.lower, 0.5 * median), max(free.upper, 2.0 * median)
+def _with_prior(free: Free, median: float, sd: float, most: float) -> Free:
+    """The prior of this iteration; the bounds are widened if the population has reached them.
+
+    Never above ``most``, the model's own bound: 1 for a share.
+    """
+    lower, upper = min(free.lower, 0.5 * median), min(max(free.upper, 2.0 * median), most)
     return replace(free, lower=lower, upper=upper, median=median, sd=sd)
 
 
@@ -308,7 +318,8 @@ def _answer(
         shared, own = f.name in roles.shared, f.name in roles.own
         sd = float(found.centre_error[k] if shared else found.spread[k])
         words = f"{source}: one value for all, sd is its standard error" if shared else source
-        free.append(replace(_with_prior(f, medians[k], sd), source=f.source if own else words))
+        now = _with_prior(f, medians[k], sd, population.model.bounds[f.name][1])
+        free.append(replace(now, source=f.source if own else words))
     new = replace(population, name=f"{population.name} and {len(fits)} patients",
                   free=tuple(free), patients=population.patients + len(fits))  # fmt: skip
     return PopulationFit(new, population, roles.shared, roles.own, found, fits, failures, *ended)

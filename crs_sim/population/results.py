@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import versions
 from ..simulation import endpoint
-from ..store import check_resume, read_metadata, read_parquet
+from ..store import check_resume, read_metadata, read_parquet, versions
 from .study_file import PopulationStudy
 from .virtual_patients import BLOCK, Filter
 
@@ -113,8 +112,8 @@ def load_results(folder: str | Path) -> Results:
     home = Path(folder)
     header = read_header(home)
     if header is None:
-        raise StorageError(f"{home}  holds no population: there is no {HEADER} in it; give the "
-                           "folder of crs-sim population")  # fmt: skip
+        raise StorageError(f"{home}  holds no population: there is no {HEADER} in it; give a "
+                           "folder that the command population wrote")  # fmt: skip
     for chunk in chunks_of(header["number"]):
         if not is_done(chunk, home, header["question"]):
             raise StorageError(

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 
 from ..errors import InputError, unknown_name
 from ..fitting import Population
-from ..model import Array
+from ..model import Array, pretty
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""
@@ -293,7 +293,7 @@ class PopulationFit:
             rows.append({
                 "parameter": free.name,
                 "role": role,
-                "unit": self.assumed.model[free.name].unit,
+                "unit": pretty(self.assumed.model[free.name].unit),
                 "median": float(np.exp(found.centre[k])),
                 "median_error": found.centre_error[k],
                 "sd": found.spread[k],

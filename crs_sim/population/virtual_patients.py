@@ -9,6 +9,7 @@ The id of each patient and the note of each observation mark them as synthetic.
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -298,7 +299,8 @@ def _reading(
         return Observation(id, GRADE, "grade", day, day, math.nan, grade, "", note=SYNTHETIC)
     if name not in noise.spreads:
         raise InputError(f"{name} is sampled, but has no noise entry; add it to `noise`")
-    value = float(at[name][0]) * math.exp(noise.spreads[name].sd * rng.standard_normal())
+    drawn = noise.spreads[name].reading(float(at[name][0]), rng.standard_normal())
+    value = max(float(drawn), sys.float_info.min)  # an additive error may go below 0
     low, high = design.limits.get(name, (0.0, math.inf))
     kind = "below" if value < low else "above" if value > high else "value"
     level = min(max(value, low), high)

@@ -2,10 +2,10 @@
 
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 
-=============  =================================
+=============  ===========================================
 fit_report.py  a fit: text, tables, figures
-summaries.py   a posterior; a virtual population
-=============  =================================
+summaries.py   a posterior; a virtual population; a search
+=============  ===========================================
 """
 
 from lazy_loader import attach_stub

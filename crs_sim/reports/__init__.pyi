@@ -9,10 +9,13 @@ from .fit_report import (
     profile_words as profile_words,
     report_text as report_text,
     summary as summary,
+    when_words as when_words,
     write_report as write_report,
 )
 from .summaries import (
+    CHOSEN as CHOSEN,
     COLUMNS as COLUMNS,
+    files_of_search as files_of_search,
     patient_counts as patient_counts,
     summary_words as summary_words,
     write_population as write_population,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,16 +29,14 @@ from ..fitting import (
     Estimate,
     Fit,
     Judged,
-    agreement_text,
-    condition_text,
     estimates_table,
-    fit_warnings,
     judge,
     judged_table,
+    verdict,
 )
 from ..model import pretty
 from ..simulation import sample_days
-from ..store import csv_file, markdown, write_atomic
+from ..store import csv_file, level_text, markdown, write_atomic
 from ..uncertainty import VERDICT_EXPLANATION, Interval, Profile, profiles_table
 
 FIGURES = ("case", "estimates", "starts", "residuals")
@@ -45,6 +44,10 @@ PROFILES, TABLE = "profiles.md", "profiles.csv"
 DAYS_AFTER = 4.0
 """Days shown after the last dose or observation."""
 NO_REASON = "no reason is given; state one as `why` under [free.{}] in problem.toml."
+AIC_NOTE = (
+    "The AIC column is the change of AIC when the parameter is fixed at its prior median and the "
+    "others are refitted: above 0, the parameter improves the fit."
+)
 OBSERVED = {"below": "< {}", "above": "> {}", "ratio_below": "≤ × {}", "ratio_above": "≥ × {}",
             "ratio": "× {}"}  # fmt: skip
 
@@ -70,7 +73,7 @@ def write_report(
 
 def figures(result: Fit) -> dict[str, Figure]:
     """The figures of a fit by name; see `FIGURES`."""
-    patient, noise, last = result.problem.patient, result.problem.noise, last_day(result)
+    patient, noise, last = result.problem.patient, result.noise, last_day(result)
     run = result.simulation(sample_days(last, 1.0))
     title = f"{result.problem.name}: fitted model and observations"
     return {
@@ -117,13 +120,23 @@ def fitted_words(row: Judged) -> str:
     """Format the fitted value."""
     if row.id == GRADE_RULE:
         return f"{100 * row.fitted:.0f} % exact"
-    return format_number(float(f"{row.fitted:.4g}"))
+    return level_text(row.fitted, 4)
+
+
+def when_words(when: str) -> str:
+    """The day or days of an observation, to a quarter of an hour: ``day 1.4`` for day 1.395833.
+
+    >>> when_words("peak of days 1.395833 to 20")
+    'peak of days 1.4 to 20'
+    """
+    return re.sub(r"\d+\.\d{3,}", lambda day: f"{float(day[0]):.2f}".rstrip("0").rstrip("."), when)
 
 
 def grades_by_day(rows: Iterable[Judged]) -> tuple[tuple[str, int, int], ...]:
     """(day, observed, fitted) for each grade, by day."""
     grades = [row for row in rows if row.kind == "grade"]
-    return tuple((r.when.removeprefix("day "), int(r.observed), int(r.fitted)) for r in grades)
+    days = (when_words(row.when).removeprefix("day ") for row in grades)
+    return tuple((d, int(r.observed), int(r.fitted)) for d, r in zip(days, grades, strict=True))
 
 
 def notes(estimate: Estimate) -> str:
@@ -150,19 +163,18 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool 
     rows = judge(result)
     parts = [
         f"# Fit of {result.problem.name}",
-        _warnings(result),
+        _verdict(result),
         f"{RESEARCH_ONLY}",
-        f"**{summary(rows)}.**",
         _made_with(result),
         f"![The case]({FIGURES[0]}.png)",
         "## Reported and fitted",
+        f"{summary(rows)}.",
         _levels(rows),
         "## CRS grade by day",
         _grades(rows),
         "## Estimates",
         "Intervals are 95 % intervals; shifts are in standard deviations of the prior, on the log "
-        "scale. The AIC column is the change of AIC when the parameter is fixed at its prior "
-        "median and the others are refitted: above 0, the parameter improves the fit.",
+        "scale." + (f" {AIC_NOTE}" if dropped else ""),
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
         profiles if profiled else "",
         "## Limitations of these estimates",
@@ -180,18 +192,19 @@ def _made_with(result: Fit) -> str:
         f"{result.effective_parameters:.1f}; {len(problem.patient.observations)} observations",
         f"- cost (-2 ln posterior) {result.cost:.4g} = observations {result.deviance:.4g} + "
         f"priors {result.prior_penalty:.4g}; AIC {result.aic:.4g}",
-        f"- {agreement_text(result)} (seed {result.seed}); {condition_text(result)}; "
-        f"{sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie more than {FAR:g} "
-        "prior sd from their prior",
+        f"- seed {result.seed}; {sum(abs(e.shift) > FAR for e in result.estimates)} estimates lie "
+        f"more than {FAR:g} prior sd from their prior",
     ])  # fmt: skip
 
 
-def _warnings(result: Fit) -> str:
-    return "\n".join(f"- **Warning: {text}.**" for text in fit_warnings(result))
+def _verdict(result: Fit) -> str:
+    said = verdict(result)
+    warnings = [f"- **Warning: {text}.**" for text in said.warnings]
+    return "\n".join([*warnings, *(f"- {text}" for text in said.statements)])
 
 
 def _levels(rows: Iterable[Judged]) -> str:
-    table = [(r.id, r.when, observed_words(r), fitted_words(r), _accepted(r), r.verdict)
+    table = [(r.id, when_words(r.when), observed_words(r), fitted_words(r), _accepted(r), r.verdict)
              for r in acceptance_criteria(rows)]  # fmt: skip
     return markdown(("observation", "when", "reported", "fitted", "accepted", "verdict"), table)
 
@@ -213,12 +226,12 @@ def _grades(rows: Iterable[Judged]) -> str:
 
 
 def _estimates(result: Fit, changes: Mapping[str, float]) -> str:
-    def change(name: str) -> str:
-        return f"{changes[name]:+.1f}" if name in changes else ""
+    def change(name: str) -> tuple[str, ...]:
+        return (f"{changes[name]:+.1f}" if name in changes else "",) if changes else ()
 
-    table = [(*estimate_words(e), change(e.parameter), e.label) for e in result.estimates]
+    table = [(*estimate_words(e), *change(e.parameter), e.label) for e in result.estimates]
     columns = ("parameter", "estimate", "interval", "prior median", "shift", "note",
-               "AIC without it", "meaning")  # fmt: skip
+               *(("AIC without it",) if changes else ()), "meaning")  # fmt: skip
     return markdown(columns, table)
 
 

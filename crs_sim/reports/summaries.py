@@ -1,8 +1,8 @@
-"""Reports of a posterior and of a virtual population: text, tables, figures."""
+"""Reports of a posterior, a virtual population and a search: text, tables, figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..errors import RESEARCH_ONLY, InputError
+from ..errors import RESEARCH_ONLY, InputError, command
 from ..figures import (
     figure_files,
     figures_of,
@@ -23,6 +23,7 @@ from ..figures import (
     unit_text,
 )
 from ..population import FAILED, GRADES, KEPT, RELEVANT_CHANGE, SEVERE, Results, Summary
+from ..scenarios import Comparison, Search, scenarios_text
 from ..store import csv_file, json_file, markdown, write_atomic
 from ..uncertainty import (
     ABOUT,
@@ -336,3 +337,49 @@ def _number(value: Any) -> str:
     if value == 0 or abs(value) < 1e-12:
         return "0"
     return f"{float(f'{value:.3g}'):,.6g}" if abs(value) < 1e6 else f"{value:.3g}"
+
+
+CHOSEN = "chosen.toml"
+DIGITS = 6
+
+
+def files_of_search(
+    found: Search, chosen: int, *, comparisons: Mapping[str, Comparison], folder: Path
+) -> dict[Path, bytes]:
+    """Format the files of a search, for `write_atomic`.
+
+    Parameters
+    ----------
+    found : Search
+    chosen : the trial written to chosen.toml
+    comparisons : of trials with the treatment as given, by the source of their members (draws of
+        the fit, virtual patients)
+    folder : of the files
+
+    Returns
+    -------
+    mapping of path to content: ``trials.csv``; ``front.csv``, one row per trial of the front with
+    its variables and endpoints; ``front_draws.csv``, one row for each trial simulated with draws,
+    and endpoint; ``chosen.toml``, for ``crs-sim compare``
+    """
+    table = found.table()
+    front = table.set_index("trial").loc[list(found.front)].drop(columns=["front", "failed"])
+    front["chosen"] = front.index == chosen
+    question = found.question
+    ends = [e.name for e in (*question.objectives, *question.endpoints)]
+    note = "\n".join([f"Trial {chosen} of a search. Research use only. Simulate it with",
+                      command("compare", "RUN", "--scenarios", CHOSEN),
+                      *question.words(found.points[chosen].tolist())])  # fmt: skip
+    text = scenarios_text(
+        [found.scenario(chosen)], question.given, endpoints=list(dict.fromkeys(ends)),
+        courses=question.courses, until=question.plan.until, note=note,
+    )  # fmt: skip
+    files = {
+        folder / "trials.csv": csv_file(table, DIGITS),
+        folder / "front.csv": csv_file(front.reset_index(), DIGITS),
+        folder / CHOSEN: text.encode(),
+    }
+    if comparisons:
+        parts = [c.table().assign(members=members) for members, c in comparisons.items()]
+        files[folder / "front_draws.csv"] = csv_file(pd.concat(parts, ignore_index=True), DIGITS)
+    return files

@@ -4,10 +4,9 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 
 ================  ======================================================================
 scenario_file.py  scenarios.toml: edits of the treatment as given
-comparison.py     compare: endpoints under scenarios, paired differences
+comparison.py     compare: endpoints under scenarios, paired differences; scenarios as TOML
 search_space.py   variables, bounds, and search.toml
 searching.py      search: grid or NSGA-II, and the Pareto front; the only door to optuna
-search_files.py   a search on disk, and scenarios written as a scenarios.toml
 indices.py        parameter intervals, Sobol' and Morris indices; the only door to SALib
 sensitivities.py  sensitivity: which parameters drive an endpoint
 ================  ======================================================================

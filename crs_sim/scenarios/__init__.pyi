@@ -1,11 +1,15 @@
-from .comparison import LEVEL as LEVEL, Comparison as Comparison, compare as compare
+from .comparison import (
+    LEVEL as LEVEL,
+    Comparison as Comparison,
+    compare as compare,
+    scenarios_text as scenarios_text,
+)
 from .indices import prior_draws as prior_draws
 from .scenario_file import (
     SCENARIOS as SCENARIOS,
     Questions as Questions,
     load_scenarios as load_scenarios,
 )
-from .search_files import CHOSEN as CHOSEN, files_of_search as files_of_search
 from .search_space import (
     SEARCH as SEARCH,
     SearchQuestion as SearchQuestion,

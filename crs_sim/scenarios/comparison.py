@@ -2,27 +2,34 @@
 
 Every draw of the parameters is simulated under every scenario, so a difference is between two
 courses of the same virtual patient. Extrapolation, beyond the range of states under the treatment
-as given, is reported.
+as given, is reported. Scenarios are also written as a scenarios.toml, dose by dose for each drug
+whose doses differ from those given.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..dosing import AS_GIVEN, Scenario
+from ..dosing import AS_GIVEN, Change, Condition, Dose, Scenario, Trigger
 from ..errors import InputError, unknown_name
 from ..fitting import METHOD, RTOL, Fit
 from ..model import Array
 from ..simulation import EVERY_HOURS, Endpoint, Sampling, Simulation, simulate
+from ..store import level_text
 from ..uncertainty import DRAWS, Draws, Predictions, observables, predict
 
 LEVEL = 0.95
 OUTSIDE = 1.1
 """A state beyond this multiple of its range under the treatment as given is extrapolated."""
+FAR = 1000.0
+"""A multiple beyond which the number tells nothing more."""
 VANISHED = 0.01
 """Share of its largest value below which a state's smallest value is ignored."""
 MOST_NAMED = 3
@@ -202,7 +209,8 @@ def _outside(run: Simulation, given: Simulation) -> str:
     for name in run.model.state_ids:
         far, label = _extrapolation(_range(run, name), _range(given, name)), run.model[name].label
         if far > OUTSIDE:
-            beyond = "never above 0 as given" if np.isinf(far) else f"{far:.1f} x its range"
+            beyond = f"{level_text(far)} x its range" if far < FAR else f"over {FAR:g} x its range"
+            beyond = "never above 0 as given" if np.isinf(far) else beyond
             found.append((far, f"{label} {beyond}"))
     changed = [c.parameter for c in run.scenario.changes if c not in given.scenario.changes]
     found.sort(key=lambda pair: -pair[0])
@@ -225,3 +233,113 @@ def _extrapolation(course: tuple[float, float], given: tuple[float, float]) -> f
         return float("inf") if top > 0.0 else 1.0
     down = least / low if least > VANISHED * most and low > 0.0 else 1.0
     return max(top / most, down, 1.0)
+
+
+# --- scenarios written as a scenarios.toml --------------------------------------------------------
+
+UNSUPPORTED = {"rate": None, "modelled": "", "steady": "", "ordered": None}
+"""Attributes of a dose that a scenarios.toml cannot express, with their defaults."""
+
+
+def scenarios_text(
+    scenarios: Sequence[Scenario],
+    given: Scenario,
+    *,
+    endpoints: Sequence[str],
+    courses: Sequence[str] = (),
+    until: float = 40.0,
+    note: str = "",
+) -> str:
+    """Format scenarios as the text of a scenarios.toml.
+
+    Parameters
+    ----------
+    scenarios : made from ``given``
+    given : Scenario, the treatment as given
+    endpoints, courses, until : as in the file
+    note : comment at the top
+
+    Raises
+    ------
+    InputError
+        If a dose cannot be expressed in such a file: one with a rate, or of a steady state.
+
+    Examples
+    --------
+    >>> done = Scenario("done")
+    >>> text = scenarios_text([done], done, endpoints=["peak_il6"])
+    >>> text.splitlines()[-1]
+    'name = "done"'
+    """
+    lines = [f"# {line}".rstrip() for line in note.splitlines()]
+    lines += ["", f"until = {_toml(until)}", f"endpoints = {_toml(list(endpoints))}",
+              f"courses = {_toml(list(courses))}"]  # fmt: skip
+    for scenario in scenarios:
+        table = _table(scenario, given, until)
+        lines += ["", "[[scenario]]", *(f"{key} = {_toml(v)}" for key, v in table.items())]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _table(scenario: Scenario, given: Scenario, until: float) -> dict[str, Any]:
+    """Keys and values of a ``[[scenario]]``; empty ones are omitted."""
+    drugs = dict.fromkeys((*given.doses.drugs, *scenario.doses.drugs))
+    other = [d for d in drugs if scenario.doses.only(d) != given.doses.only(d)]
+    keys = {
+        "remove": [{"drug": drug} for drug in other if drug in given.doses.drugs],
+        "add": [_dose(d) for d in scenario.doses.only(*other) if d.day <= until],
+        "change": [_change(c) for c in scenario.changes if c not in given.changes],
+        "hold": [{"drug": h.drug, "when": _when(h.when)} for h in scenario.holds],
+        "trigger": [_trigger(t) for t in scenario.triggers],
+        "values": {n: v for n, v in scenario.values.items() if given.values.get(n) != v},
+    }
+    return {"name": scenario.name, **{key: value for key, value in keys.items() if value}}
+
+
+def _dose(dose: Dose) -> dict[str, Any]:
+    for name, default in UNSUPPORTED.items():
+        if getattr(dose, name) != default:
+            raise InputError(
+                f"the dose of {dose.drug} on day {dose.day:g} has {name} = {getattr(dose, name)}, "
+                "which a scenarios.toml cannot express; give it as an amount over hours"
+            )
+    return {"day": dose.day, **_given(dose)}
+
+
+def _given(dose: Dose) -> dict[str, Any]:
+    keys = {"drug": dose.drug, "amount": dose.amount}
+    more = {"unit": dose.unit, "hours": dose.hours}
+    return {**keys, **{k: v for k, v in more.items() if v not in ("", None)}}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    more = {"first": change.first, "last": change.last}
+    by = {"factor": change.factor} if change.value is None else {"value": change.value}
+    return {"parameter": change.parameter, **_finite(more), **by}
+
+
+def _trigger(trigger: Trigger) -> dict[str, Any]:
+    interval = {} if trigger.every_hours is None else {"every_hours": trigger.every_hours}
+    return {
+        "name": trigger.name, "when": _when(trigger.when), "give": _given(trigger.dose),
+        "at_most": trigger.at_most, "hours_apart": trigger.hours_apart, **interval,
+        **_finite({"first": trigger.first, "last": trigger.last}),
+    }  # fmt: skip
+
+
+def _when(condition: Condition) -> str:
+    return f"{condition.quantity} {condition.side} {condition.level!r}"
+
+
+def _finite(days: Mapping[str, float]) -> dict[str, float]:
+    return {name: day for name, day in days.items() if math.isfinite(day)}
+
+
+def _toml(value: Any) -> str:
+    """Format a value as TOML; JSON strings and numbers are valid TOML."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        if value and isinstance(value[0], Mapping):
+            return "[\n" + "".join(f"  {_toml(v)},\n" for v in value) + "]"
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

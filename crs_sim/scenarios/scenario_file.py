@@ -23,6 +23,7 @@ from ..dosing import (
     Scenario,
     Schedule,
     Trigger,
+    ask_about_dose,
     check_overlap,
     check_rules,
     expand,
@@ -35,14 +36,14 @@ from ..dosing import (
 )
 from ..errors import InputError, error_location, unknown_name
 from ..model import Model
+from ..patients import ask_about_values
 from ..simulation import Endpoint, endpoint
-from ..store import CellError, Record, checked, column, place, read_toml
+from ..store import CellError, R, Record, checked, column, place, read_toml
 
 Words = Annotated[str, column(min_length=1)]
 Real = Annotated[float, column(allow_inf_nan=False)]
 Positive = Annotated[float, column(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, column(ge=0, allow_inf_nan=False)]
-
 LastDay = Annotated[float, column(gt=0, le=10_000, allow_inf_nan=False)]
 
 SCENARIOS = "scenarios.toml"
@@ -60,9 +61,8 @@ class DoseSelectionTable(Record):
     def pick(self) -> DoseSelection:
         """Return the selection of doses."""
         first = -math.inf if self.first is None else self.first
-        return DoseSelection(
-            self.drug, self.day, first, math.inf if self.last is None else self.last
-        )
+        last = math.inf if self.last is None else self.last
+        return DoseSelection(self.drug, self.day, first, last)
 
 
 class RemoveTable(DoseSelectionTable):
@@ -186,10 +186,8 @@ class TriggerTable(Record):
     def check(self) -> None:
         """Check that there is a minimum interval, and one dose at a time."""
         if self.hours_apart is None:
-            raise CellError(
-                "hours_apart", "is missing; a trigger without hours from one dose to the next "
-                "would fire for ever",
-            )  # fmt: skip
+            words = "a trigger without hours from one dose to the next would fire for ever"
+            raise CellError("hours_apart", f"is missing; {words}")
         if self.give.every is not None:
             raise CellError("give.every", "a trigger gives one dose each time; use at_most")
 
@@ -228,8 +226,8 @@ class ScenarioFile(Record):
             if names.count(name) > 1:
                 raise CellError("scenario", f"two are named {name!r}; give each its own name")
             if name == AS_GIVEN:
-                raise CellError("scenario", f"{name!r} is the name of the treatment as given, "
-                                "always the first scenario; give another name")  # fmt: skip
+                words = "is the name of the treatment as given, always the first scenario"
+                raise CellError("scenario", f"{name!r} {words}; give another name")
         for key in ("endpoints", "courses"):
             for name in getattr(self, key):
                 if getattr(self, key).count(name) > 1:
@@ -260,8 +258,7 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     Parameters
     ----------
     path : file, or the folder it is in
-    base : Scenario, the treatment as given
-    model : Model, which defines drugs, parameters and quantities
+    base, model : the treatment as given; what defines drugs, parameters and quantities
 
     Raises
     ------
@@ -275,8 +272,8 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     scenarios = tuple(_scenario(table, base, model, file, until) for table in content.scenario)
     with error_location(place(file, key="endpoints")):
         endpoints = tuple(endpoint(model, name, until) for name in content.endpoints)
-    with error_location(place(file, key="courses")):
-        for name in content.courses:
+    for name in content.courses:
+        with error_location(place(file, key="courses")):
             check_course(name, model)
     return Questions(scenarios, endpoints, tuple(content.courses), until)
 
@@ -284,10 +281,7 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
 def scenario_of(
     content: Mapping[str, Any], base: Scenario, model: Model, file: Path, until: float = math.inf
 ) -> Scenario:
-    """Make one scenario from the keys and values of its ``[[scenario]]``.
-
-    The other parameters, and errors, are those of `load_scenarios`; ``file`` is named in messages.
-    """
+    """As `load_scenarios`, one scenario from the keys and values of its ``[[scenario]]``."""
     return _scenario(checked(ScenarioTable, content, file), base, model, file, until)
 
 
@@ -295,6 +289,7 @@ def _scenario(
     table: ScenarioTable, base: Scenario, model: Model, file: Path, until: float
 ) -> Scenario:
     """Make one scenario from the treatment as given."""
+    table = understood(table, model)
     doses, changes = _edited(table, base.doses, file, until), base.changes
     for number, entry in enumerate(table.change, start=1):
         with _at(file, table, f"change {number}"):
@@ -312,12 +307,30 @@ def _scenario(
         holds=tuple(_hold(h, n, table, model, file) for n, h in enumerate(table.hold, start=1)),
         triggers=tuple(_trigger(t, table, model, file) for t in table.trigger),
     )  # fmt: skip
+    ask_about_values(table.values, model, place(file, key=f"scenario {table.name!r}"))
     patient = model.with_values(**made.values)
     with _at(file, table, "doses"):
         expand(patient, doses)
+    for dose in (*(d for d in doses if d not in base.doses), *(t.dose for t in made.triggers)):
+        at, stated = place(file, key=f"scenario {table.name!r}"), all(d.unit for d in base.doses)
+        ask_about_dose(patient, dose, at, patient.values, unit_needed=stated)
     with error_location(place(file)):
         check_rules(patient, made, until)
     return made
+
+
+def understood(record: R, model: Model) -> R:
+    """A table with every drug in it by the model's name."""
+    known = (*(drug.name for drug in model.drugs), *model.state_ids)
+
+    def read(key: str, value: Any) -> Any:
+        if isinstance(value, Record):
+            return understood(value, model)
+        if isinstance(value, list):
+            return [read("drug" if key == "keep" else key, v) for v in value]
+        return model.usual.understood("drug", value, known) if key == "drug" else value
+
+    return record.model_copy(update={key: read(key, value) for key, value in record})
 
 
 def _edited(table: ScenarioTable, doses: Schedule, file: Path, until: float) -> Schedule:
@@ -360,8 +373,7 @@ def _trigger(entry: TriggerTable, table: ScenarioTable, model: Model, file: Path
 
 
 def _condition(text: str, model: Model) -> Condition:
-    condition = Condition.read(text)
-    check_course(condition.quantity, model)
+    check_course((condition := Condition.read(text)).quantity, model)
     return condition
 
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from ..dosing import Dose, DoseSelection, Scenario, Schedule, Trigger, edited
 from ..errors import CrsSimError, FileError, InputError, unknown_name, with_location
-from ..model import Model
+from ..model import Model, pretty
 from ..simulation import Endpoint, endpoint
 from ..store import CellError, Real, Record, column, place, read_toml
-from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of
+from .scenario_file import DoseSelectionTable, LastDay, check_course, scenario_of, understood
 
 
 @dataclass(frozen=True)
@@ -270,13 +270,14 @@ def load_search(path: str | Path, base: Scenario, model: Model) -> SearchQuestio
 
 def _variable(table: VaryTable, start: Scenario, model: Model) -> Variable:
     """Make a variable from its table, with its value in the start scenario."""
+    table = understood(table, model)
     assert table.between is not None
     model.drug(table.drug)
     pick, (low, high) = table.pick(), table.between
     name = pick.describe()
     if table.what == "trigger level":
         trigger = _trigger(table, start)
-        unit, usual = model[trigger.when.quantity].unit, trigger.when.level
+        unit, usual = pretty(model[trigger.when.quantity].unit), trigger.when.level
         name = f"{trigger.name}: level of {trigger.when.quantity}"
         return Variable(name, table.what, pick, low, high, table.step, unit, usual, trigger.name)
     edited(start.doses, pick, lambda dose: (dose,))  # refuses doses that are not there

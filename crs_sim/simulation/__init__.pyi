@@ -20,6 +20,8 @@ from .endpoints import (
     day_of_peak as day_of_peak,
     days_above as days_above,
     endpoint as endpoint,
+    grade_endpoints as grade_endpoints,
+    kinds_of_endpoint as kinds_of_endpoint,
     level_on as level_on,
     peak as peak,
     states_of as states_of,

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..dosing import Timeline, parameter_versions
 from ..errors import InputError, unknown_name
-from ..model import GRADE, Array, Indices, Model, evaluate, names
+from ..model import GRADE, Array, Indices, Model, evaluate, names, pretty
 from ..solver import NODES, Course, Pieces, Runs, cuts, roots, values_at
 
 Value = Any
@@ -310,7 +310,7 @@ class Endpoint:
 def peak_of(model: Model, name: str) -> Endpoint:
     """The endpoint: peak of a state or quantity."""
     part = model[name]
-    return Endpoint(f"peak_{name}", f"{part.label}: peak", part.unit, name,
+    return Endpoint(f"peak_{name}", f"{part.label}: peak", pretty(part.unit), name,
                     partial(peak, name=name), log=True)  # fmt: skip
 
 
@@ -322,15 +322,14 @@ def day_of_peak_of(model: Model, name: str) -> Endpoint:
 
 def auc_of(model: Model, name: str) -> Endpoint:
     """The endpoint: area under the curve of a state or quantity."""
-    part = model[name]
-    return Endpoint(f"auc_{name}", f"{part.label}: area under the curve", f"{part.unit} * day",
-                    name, partial(auc, name=name), log=True)  # fmt: skip
+    label, unit = f"{model[name].label}: area under the curve", f"{pretty(model[name].unit)} * day"
+    return Endpoint(f"auc_{name}", label, unit, name, partial(auc, name=name), log=True)
 
 
 def level_of(model: Model, name: str, day: float) -> Endpoint:
     """The endpoint: level of a state or quantity on a day."""
     part = model[name]
-    return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", part.unit, name,
+    return Endpoint(f"{name}_d{day:g}", f"{part.label} on day {day:g}", pretty(part.unit), name,
                     partial(level_on, name=name, day=day), log=True, day=day)  # fmt: skip
 
 
@@ -344,7 +343,12 @@ def grade_endpoints() -> tuple[Endpoint, ...]:
 
 
 KINDS = {"peak": peak_of, "day_of_peak": day_of_peak_of, "auc": auc_of}
-ON_A_DAY = re.compile(r"(\w+)_d(\d+(?:\.\d+)?)")
+ON_A_DAY = re.compile(r"(.+)_d(\d+(?:\.\d+)?)")
+
+
+def kinds_of_endpoint(model: Model, name: str) -> tuple[Endpoint, ...]:
+    """One endpoint of each kind of a state or quantity."""
+    return (*(make(model, name) for make in KINDS.values()), level_of(model, name, 30.0))
 
 
 def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
@@ -372,7 +376,7 @@ def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
         return single[name]
     on_day = ON_A_DAY.fullmatch(name)
     if on_day:
-        of, day = _checked(on_day[1], available, name), float(on_day[2])
+        of, day = _checked(on_day[1], model, name), float(on_day[2])
         if day > until:
             raise InputError(
                 f"{name} is after the end of the runs on day {until:g}; extend the runs"
@@ -380,13 +384,15 @@ def endpoint(model: Model, name: str, until: float = math.inf) -> Endpoint:
         return level_of(model, of, day)
     for kind in sorted(KINDS, key=len, reverse=True):
         if name.startswith(f"{kind}_"):
-            return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), available, name))
+            return KINDS[kind](model, _checked(name.removeprefix(f"{kind}_"), model, name))
     all_of = [f"{kind}_{x}" for kind in KINDS for x in available]
     all_of += [f"{x}_d30" for x in available]
     raise unknown_name("endpoint", name, [*single, *all_of])
 
 
-def _checked(part: str, available: tuple[str, ...], name: str) -> str:
-    if part not in available:
-        raise unknown_name(f"state or quantity (of endpoint {name})", part, available)
+def _checked(part: str, model: Model, name: str) -> str:
+    part = model.usual.understood("level", part, model.course_ids)
+    if part not in model.course_ids:
+        what = f"state or quantity (of endpoint {name})"
+        raise model.usual.refuse("level", part, model.course_ids, words=what)
     return part

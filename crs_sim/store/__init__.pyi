@@ -5,6 +5,7 @@ from .files import (
     csv_file as csv_file,
     fingerprint as fingerprint,
     json_file as json_file,
+    level_text as level_text,
     load_generated as load_generated,
     locate as locate,
     markdown as markdown,
@@ -13,6 +14,7 @@ from .files import (
     results_folder as results_folder,
     root as root,
     source_fingerprint as source_fingerprint,
+    versions as versions,
     write_atomic as write_atomic,
 )
 from .records import (
@@ -47,6 +49,7 @@ from .tables import (
     number_or_text as number_or_text,
     read_table as read_table,
     read_toml as read_toml,
+    time_zone as time_zone,
 )
 from .workbook import (
     SUFFIX as SUFFIX,

@@ -83,6 +83,21 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
 
 
+def level_text(value: float, digits: int = 3) -> str:
+    """A level or endpoint as people read it: three digits, and none that mean nothing.
+
+    >>> [level_text(x) for x in (21033.0, 0.2912, 4.0, 5.33e8, 6.8e-5, -2e-4, -1e-22)]
+    ['21000', '0.291', '4', '5.33e8', '<0.001', '>-0.001', '0']
+    """
+    size = abs(value)
+    if size < 1e-6:
+        return "0"
+    if size < 1e-3:
+        return "<0.001" if value > 0 else ">-0.001"
+    text = f"{value:.{digits}g}" if size >= 1e6 else f"{float(f'{value:.{digits}g}'):.6g}"
+    return text.replace("e+0", "e").replace("e+", "e")
+
+
 def json_file(content: Mapping[str, Any]) -> bytes:
     """A mapping as the content of a JSON file."""
     return (json.dumps(content, indent=1) + "\n").encode()
@@ -256,3 +271,17 @@ def package_version() -> str:
         return version("crs-sim")
     except PackageNotFoundError:  # a folder that was never installed
         return "0+unknown"
+
+
+LIBRARIES = ("crs_sim", "numpy", "scipy", "lmfit", "pandas", "numba", "sympy", "antimony")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every library the results depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed as a package"
+    return found

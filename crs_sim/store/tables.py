@@ -13,10 +13,11 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -24,10 +25,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
-from ..errors import CrsSimError, FileError, Mistakes, unknown_name, with_location
+from ..errors import CrsSimError, FileError, Mistakes, note, unknown_name, with_location
 from .workbook import cells_by_column, file_text, header_and_rows, place
 
 column = Field
@@ -35,7 +37,10 @@ column = Field
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 MISSING_WORDS = {"", "na", "n/a", "nd", "nan", "unknown", "missing", "-", "?", "none"}
 """Common entries for a missing number, without points."""
+ANOTHER = ("dose", "hour")
+"""Names of columns and keys that are not ``doses`` (how many) and ``hours`` (of an infusion)."""
 EXAMPLE_TIME = "2024-03-11T08:30+01:00"
+EXAMPLE_ZONE = 'time_zone = "Europe/Vienna"'
 
 
 class CellError(ValueError):
@@ -114,14 +119,16 @@ def whole(text: str) -> int:
     return round(value)
 
 
-def moment(value: str | float | datetime) -> float | datetime:
-    """A day number, or a date-time with its time zone.
+def moment(value: str | float | datetime, zone: str = "") -> float | datetime:
+    """A day number, or a date-time with its time zone; one without is in ``zone``, if given.
 
     >>> moment("2024-03-11T08:30+01:00").isoformat()
     '2024-03-11T08:30:00+01:00'
+    >>> moment("2024-07-11 08:30:00", "Europe/Vienna").isoformat()
+    '2024-07-11T08:30:00+02:00'
     """
     if isinstance(value, datetime):
-        return _zoned(value, value.isoformat())
+        return _zoned(value, value.isoformat(), zone)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     text = str(value)
@@ -133,30 +140,54 @@ def moment(value: str | float | datetime) -> float | datetime:
         raise ValueError(
             f"{text!r} is neither a number of days nor a date-time such as {EXAMPLE_TIME}"
         ) from None
-    return _zoned(time, text)
+    return _zoned(time, text, zone)
 
 
-def _zoned(time: datetime, text: str) -> datetime:
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone; write it as {EXAMPLE_TIME}, or Z for UTC")
-    return time
+def _zoned(time: datetime, text: str, zone: str) -> datetime:
+    if time.tzinfo is not None:
+        return time
+    if not zone:
+        raise ValueError(
+            f"{text!r} has no time zone; write it as {EXAMPLE_TIME}, or once {EXAMPLE_ZONE} beside "
+            "the infusion"
+        )
+    local = time.replace(tzinfo=time_zone(zone))
+    offset = local.utcoffset()
+    if offset is None or offset != local.replace(fold=1).utcoffset():
+        raise ValueError(f"{text!r} is where clocks change in {zone}; write it as {EXAMPLE_TIME}")
+    if time.time() == time.min.time():
+        note(f"{time:%Y-%m-%d} without an hour is read as 00:00 in {zone}")
+    return time.replace(tzinfo=timezone(offset))  # of one zone, a difference is of clocks
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """The time zone of a name such as Europe/Vienna, or a ValueError."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a known time zone; write {EXAMPLE_ZONE}") from None
+
+
+def _moment(value: Any, info: ValidationInfo) -> float | datetime:
+    return moment(value, (info.context or {}).get("zone", ""))
 
 
 Number = Annotated[float, BeforeValidator(number)]
 NotNegative = Annotated[float, BeforeValidator(number), column(ge=0)]
 Positive = Annotated[float, BeforeValidator(number), column(gt=0)]
 Whole = Annotated[int, BeforeValidator(whole)]
-Moment = Annotated[float | datetime, BeforeValidator(moment)]
+Moment = Annotated[float | datetime, BeforeValidator(_moment)]
 Real = Annotated[float, column(allow_inf_nan=False)]
 """A finite number in a TOML file; the types above read the text of a cell."""
 
 
-def read_table(path: Path, record: type[R]) -> Table[R]:
+def read_table(path: Path, record: type[R], zone: str = "") -> Table[R]:
     """Every row of a comma-separated file, or of a sheet of a workbook, as a checked record.
 
     The first row that is neither blank nor a comment (its first cell starts with ``#``) names the
     columns, in any order; optional columns may be absent. Spaces around cells, blank rows, trailing
     commas, a byte-order mark and any line ending are accepted. An empty cell means a missing value.
+    Date-times without a time zone are in ``zone``, if it is given.
 
     Raises
     ------
@@ -166,7 +197,8 @@ def read_table(path: Path, record: type[R]) -> Table[R]:
     row, cells, rows = header_and_rows(path)
     header = _header(path, row, cells, record)
     table = tuple(
-        (n, checked(record, cells_by_column(path, n, header, c), path, n)) for n, c in rows
+        (n, checked(record, cells_by_column(path, n, header, c), path, n, zone=zone))
+        for n, c in rows
     )
     if not table:
         raise FileError(
@@ -191,7 +223,7 @@ def read_toml(path: Path, record: type[R]) -> R:
             f"{place(path)}: is not TOML: {error}. Write a number bare, with a decimal point and "
             "without its unit, and a text in quotation marks"
         ) from None
-    return checked(record, content, path)
+    return checked(record, content, path, zone=str(content.get("time_zone", "")))
 
 
 def check_duplicates(path: Path, table: Table[R], ignoring: tuple[str, ...] = ()) -> None:
@@ -221,7 +253,8 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
     known = record.model_fields
     for name in filter(None, cells):
         if name not in known:
-            raise with_location(place(path, row), unknown_name("column", name, known))
+            error = unknown_name("column", name, known, elsewhere=ANOTHER)
+            raise with_location(place(path, row), error)
     for name, field in known.items():
         if field.is_required() and name not in cells:
             raise FileError(
@@ -232,11 +265,12 @@ def _header(path: Path, row: int, cells: list[str], record: type[Record]) -> lis
 
 def checked(
     record: type[R], content: Mapping[str, Any], path: Path, row: int = 0,
-    *, named: Mapping[str, str] = MappingProxyType({}),
+    *, named: Mapping[str, str] = MappingProxyType({}), zone: str = "",
 ) -> R:  # fmt: skip
     """One row of a table, or the content of a TOML file, as a checked record.
 
-    ``named`` are the names of columns in the file, where they differ from the record's.
+    ``named`` are the names of columns in the file, where they differ from the record's; ``zone`` is
+    the time zone of date-times without one.
 
     Raises
     ------
@@ -244,7 +278,7 @@ def checked(
         Naming file, row and column.
     """
     try:
-        return record.model_validate(dict(content))
+        return record.model_validate(dict(content), context={"zone": zone})
     except ValidationError as error:
         # a misspelt key first: it may be why another one is missing
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -269,7 +303,7 @@ def _error(
     where = place(path, row, col) if row else place(path, key=_key(keys))
     known = _fields_at(record, keys)
     if error["type"] == "extra_forbidden":
-        return with_location(where, unknown_name("key", str(keys[-1]), known))
+        return with_location(where, unknown_name("key", str(keys[-1]), known, elsewhere=ANOTHER))
     if error["type"] == "literal_error":
         choices = get_args(known[str(keys[-1])].annotation)
         return with_location(where, unknown_name(str(keys[-1]), str(error["input"]), choices))

@@ -10,7 +10,7 @@ profiling.py         profiles computed
 posterior.py         Posterior: draws, and whether they have converged
 sampler.py           sample; the only door to emcee
 predictions.py       predict: bands of every observable under any scenario
-predictive_check.py  observations beside the posterior's predictions of them
+predictive_check.py  observations beside their predictions; influence
 ===================  ========================================================================
 """
 

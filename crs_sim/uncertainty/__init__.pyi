@@ -34,6 +34,8 @@ from .predictions import (
 )
 from .predictive_check import (
     Predicted as Predicted,
+    influence_table as influence_table,
+    influences as influences,
     outside_interval_text as outside_interval_text,
     predictive as predictive,
 )
@@ -53,6 +55,7 @@ from .profiles import (
 from .profiling import profile as profile
 from .sampler import (
     PosteriorMode as PosteriorMode,
+    posterior_draws as posterior_draws,
     posterior_mode as posterior_mode,
     sample as sample,
 )

@@ -22,6 +22,7 @@ from scipy.special import ndtr
 from ..errors import InputError
 from ..fitting import (
     DRAWS,
+    EXACT_KINDS,
     MAX_STEPS,
     ROUGH_RTOL,
     ROUGH_TOLERANCE,
@@ -50,12 +51,12 @@ from ..fitting import (
 from ..model import Array
 from ..patients import Observation
 from ..simulation import Workers, parallel_map
-from .draws import laplace_draws
+from .draws import laplace_draws, weighted_draws
 
 WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""
-EXACT_KINDS = ("value", "peak", "ratio", "sometime")
-"""Readings with a predictive density; the others, limits and grades, have a probability."""
+AVERAGED, LEAST_CHANCE = 200, 1e-300
+"""Draws over which the probability of a limit or a grade is averaged; the least reported."""
 LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -71,7 +72,7 @@ class HeldOut:
     off_by : float, in sd of the prediction: noise and parameter uncertainty; nan for a limit or
         a grade
     chance : float, probability of a reading at least as far off; for a limit or grade, of the
-        reported one at the estimates (parameter uncertainty not included)
+        reported one, averaged over draws of the parameters
     deviance : float, -2 ln of the predictive density (log scale) or probability, to compare models
     """
 
@@ -208,23 +209,34 @@ def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut
     objective = Objective(problem)
     residuals, slopes = objective.residuals(x), objective.jacobian(x)
     run = curves(problem, refit.values, days_needed(problem.patient.observations))
-    return tuple(
-        _one(o, predicted(o, run), residuals[rows],
-             math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
-             problem.noise)
+    left_out = [
+        (o, rows)
         for o, rows in zip(problem.patient.observations, residual_slices(result), strict=True)
         if o.id in ids
+    ]
+    drawn = residuals[None]
+    if any(o.kind not in EXACT_KINDS for o, _ in left_out):
+        values = weighted_draws(refit, AVERAGED, workers=1).values
+        drawn = objective.observed(np.log(values.to_numpy()))
+    return tuple(
+        _one(o, predicted(o, run), (residuals[rows], drawn[:, rows]),
+             math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
+             problem.noise.at(refit.values))
+        for o, rows in left_out
     )  # fmt: skip
 
 
 def _one(
-    observation: Observation, level: float, residuals: Array, spread: float, noise: Noise
+    observation: Observation, level: float, found: tuple[Array, Array], spread: float, noise: Noise
 ) -> HeldOut:
+    """From the residuals at the estimates (n_own,) and at draws of the parameters (n, n_own)."""
+    residuals, drawn = found
     if observation.kind in EXACT_KINDS:
-        off_by, chance, deviance = _reading(residuals, spread, observation, noise)
+        off_by, chance, deviance = _reading(residuals, spread)
+        deviance += density_constant(observation, level, noise)
     else:
-        deviance = float(residuals @ residuals)
-        off_by, chance = math.nan, math.exp(-0.5 * deviance)
+        chance = float(np.mean(np.exp(-0.5 * np.sum(drawn**2, axis=1))))
+        off_by, deviance = math.nan, -2.0 * math.log(max(chance, LEAST_CHANCE))
     return HeldOut(
         observation.id, observation.observable, observation.kind, when(observation),
         observation.value_unit, observation.value, level, signed_norm(residuals), off_by, chance,
@@ -232,27 +244,26 @@ def _one(
     )  # fmt: skip
 
 
-def _reading(
-    residuals: Array, spread: float, observation: Observation, noise: Noise
-) -> tuple[float, float, float]:
-    """Error in sd, probability of one as large, and -2 ln predictive density of a reading.
+def _reading(residuals: Array, spread: float) -> tuple[float, float, float]:
+    """Error in sd, probability of one as large, and -2 ln predictive density up to a constant.
 
     For a reading on an unknown day, the second residual (of the day) enters unchanged.
     """
     off_by = float(residuals[0]) / spread
     deviance = off_by**2 + 2.0 * math.log(spread) + float(np.sum(residuals[1:] ** 2))
-    chance = 2.0 * float(ndtr(-abs(off_by)))
-    return off_by, chance, deviance + density_constant(observation, noise)
+    return off_by, 2.0 * float(ndtr(-abs(off_by))), deviance
 
 
-def density_constant(observation: Observation, noise: Noise) -> float:
-    """Constant that turns a squared residual into -2 ln density of the log reading.
+def density_constant(observation: Observation, level: float, noise: Noise) -> float:
+    """What turns a squared residual into -2 ln density of the log reading, given the prediction.
 
     0 for limits and grades, which have a probability.
     """
     if observation.kind not in EXACT_KINDS:
         return 0.0
-    return 2.0 * math.log(noise.sd(observation)) + LOG_2PI
+    spread, value = noise.spread(observation), observation.value
+    scale = float(spread.scale(value if observation.kind == "sometime" else level, value))
+    return 2.0 * math.log(scale if spread.error == "log-normal" else scale / value) + LOG_2PI
 
 
 def leave_out_table(result: Fit, omissions: Sequence[Omission]) -> pd.DataFrame:
@@ -325,9 +336,10 @@ def compare_fits(
 
 def minus_2_ln_likelihood(result: Fit) -> float:
     """-2 ln likelihood with all constants, so that fits with other noise can be compared."""
-    problem = result.problem
-    constants = (density_constant(o, problem.noise) for o in problem.patient.observations)
-    return result.deviance + sum(constants)
+    observed, noise = result.problem.patient.observations, result.problem.noise.at(result.values)
+    run, readings = result.simulation(), slice(None, residual_slices(result)[-1].stop)
+    constants = (density_constant(o, predicted(o, run), noise) for o in observed)
+    return float(np.sum(result.residuals[readings] ** 2)) + sum(constants)
 
 
 def _row(name: str, result: Fit, omissions: Sequence[Omission] | None) -> dict[str, object]:

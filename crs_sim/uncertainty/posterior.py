@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..dosing import Dose
-from ..errors import FileError, InputError, StorageError, unknown_name, with_location
-from ..fitting import FitProblem
-from ..model import Array
+from ..errors import FileError, InputError, StorageError, command, unknown_name, with_location
+from ..fitting import FitProblem, address_of, noise_record
+from ..model import Array, pretty
 from ..store import number, place, read_cells
 from .draws import (
     ESS_NEEDED,
@@ -234,7 +234,7 @@ class Posterior:
             rows.append({
                 "parameter": free.name,
                 "label": parameter.label,
-                "unit": parameter.unit,
+                "unit": pretty(parameter.unit),
                 **dict(zip(("q05", "q50", "q95"), quantiles[:, k].tolist(), strict=True)),
                 "sd_log": float(self.kept[..., k].std()),
                 "prior_median": free.median,
@@ -331,16 +331,17 @@ def _stored_verdict(path: Path, problem: FitProblem) -> str:
     about = path.parent / ABOUT
     if path.name != DRAWS_FILE or not about.is_file():
         return ""
+    again = command("sample", address_of(problem), "--out", "NEW_FOLDER")
     try:
         stored = json.loads(about.read_text(encoding="utf-8"))
         stored_hash, verdict = stored["problem_hash"], str(stored["verdict"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StorageError(f"{about}  is damaged ({error}); sample again (crs-sim sample), or "
-                           "delete it") from None  # fmt: skip
+        raise StorageError(f"{about}  is damaged ({error}); sample again ({again}), or delete it"
+                           ) from None  # fmt: skip
     if stored_hash != problem_hash(problem):
         raise StorageError(
             f"{path}  was sampled from another version of {problem.name}: its model, priors, "
-            "noise, data or doses have changed since; sample again (crs-sim sample)"
+            f"noise, data or doses have changed since; sample again ({again})"
         )
     return verdict
 
@@ -384,7 +385,7 @@ def problem_hash(problem: FitProblem) -> str:
         "model": problem.model.hash,
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
         "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
-        "noise": asdict(problem.noise),
+        "noise": noise_record(problem.noise),
         "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
         "doses": [_told(dose) for dose in patient.scenario.doses],
         "changes": [asdict(change) for change in patient.scenario.changes],

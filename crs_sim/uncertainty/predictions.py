@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from ..dosing import Scenario
 from ..errors import InputError, unknown_name
 from ..fitting import Fit, Noise, Population
-from ..model import Array, Model
+from ..model import Array, Model, pretty
 from ..patients import Patient, check_against
 from ..simulation import EVERY_HOURS, Ensemble, Sampling, simulate_many
 from .draws import Draws, weighted_draws
@@ -84,10 +84,12 @@ class Predictions:
         """
         if name not in self.noise.spreads:
             raise unknown_name("noise entry", name, self.noise.spreads)
-        errors = np.exp(self.noise.spreads[name].sd * _shades())
         courses = self.ensemble.course(name, scenario)
-        return _band((courses[:, None, :] * errors[None, :, None]).reshape(-1, courses.shape[1]),
-                     level)  # fmt: skip
+        ran = self.draws.loc[list(self.ensemble.members)]
+        own = {str(n): column.to_numpy()[:, None] for n, column in ran.items()}
+        spread = self.noise.spreads[name].at(name, own)
+        readings = spread.reading(courses[:, None, :], _shades()[None, :, None])
+        return _band(readings.reshape(-1, courses.shape[1]), level)
 
     def grade_chances(self, scenario: str = "") -> Array:
         """The probability that each grade is observed on each day, (n_days, 5).
@@ -118,7 +120,7 @@ class Predictions:
             for name in self.ensemble.outputs:
                 columns: dict[str, object] = {
                     "scenario": scenario, "observable": name,
-                    "unit": self.ensemble.units[name], "day": self.days,
+                    "unit": pretty(self.ensemble.units[name]), "day": self.days,
                     "median": self.curve(name, 0.5, scenario=scenario).middle,
                 }  # fmt: skip
                 for level in levels:

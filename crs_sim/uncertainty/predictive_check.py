@@ -1,6 +1,11 @@
-"""Posterior predictive check: the predictive distribution of each observation, noise included.
+"""Each observation beside the fit: its predictive distribution, noise included, and its influence.
 
 A reading that the model cannot reproduce, even with parameters fitted to it, stands out here.
+
+To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
+exact change, refit without it (`crs_sim.uncertainty.cross_validation`).
+
+Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """
 
 from __future__ import annotations
@@ -10,10 +15,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from ..errors import InputError
-from ..fitting import ROUGH_RTOL, Courses, Noise, Objective, days_needed, residuals, when
+from ..fitting import (
+    ROUGH_RTOL,
+    Courses,
+    Fit,
+    Noise,
+    Objective,
+    days_needed,
+    level_at,
+    logs,
+    residual_slices,
+    residuals,
+    signed_norm,
+    when,
+)
 from ..model import Array
 from ..patients import Observation
 from .posterior import Posterior
@@ -126,8 +145,9 @@ def _levels(
     deviations: Deviations,
 ) -> tuple[Array, Array]:  # fmt: skip
     one, chance = deviations(observation, courses, noise, rng)
-    sd = noise.sd(observation)
-    readings = observation.value * np.exp(sd * (rng.standard_normal(one.shape) - one))
+    spread = noise.spread(observation).at(observation.observable, courses.values)
+    level = level_at(spread, observation.value, one[:, None])
+    readings = spread.reading(level, rng.standard_normal(one.shape)[:, None])[:, 0]
     return readings, 1.0 - chance if observation.kind.endswith("above") else chance
 
 
@@ -173,3 +193,65 @@ def outside_interval_text(rows: tuple[Predicted, ...]) -> str:
     text = f"{len(named)} of {len(rows)} readings are outside their 95 % predictive interval"
     where = f": {', '.join(named)}" if named else ""
     return f"{text}{where} (about {expected} expected by chance)."
+
+
+@dataclass(frozen=True)
+class Influence:
+    """The influence of one observation on a fit.
+
+    Parameters
+    ----------
+    id, observable, kind : str, of the observation
+    residual : float, signed norm of its residuals, in sd
+    leverage : float, trace of its block of the hat matrix, 0 to 1 (0 to 2 for a reading on an
+        unknown day, which has two residuals)
+    residual_without : float, the deleted residual (one step)
+    distance : float, Cook's distance: joint shift of all estimates relative to their covariance
+    parameter : str, the one whose estimate would move most
+    shift : float, of that estimate, in its standard errors
+    """
+
+    id: str
+    observable: str
+    kind: str
+    residual: float
+    leverage: float
+    residual_without: float
+    distance: float
+    parameter: str
+    shift: float
+
+
+def influences(result: Fit) -> tuple[Influence, ...]:
+    """The influence of every observation, in their order.
+
+    Examples
+    --------
+    ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
+    """
+    problem, covariance = result.problem, result.covariance
+    jacobian = Objective(problem).jacobian(logs(problem, result.values))
+    errors = np.sqrt(np.diag(covariance))
+    found = []
+    for observation, rows in zip(
+        problem.patient.observations, residual_slices(result), strict=True
+    ):
+        block, residual = jacobian[rows], result.residuals[rows]
+        hat = block @ covariance @ block.T
+        without: Array = np.asarray(np.linalg.solve(np.eye(len(hat)) - hat, residual))
+        shifts = covariance @ block.T @ without
+        distance = float(without @ hat @ without)
+        worst = int(np.argmax(np.abs(shifts) / errors))
+        found.append(
+            Influence(
+                observation.id, observation.observable, observation.kind, signed_norm(residual),
+                float(np.trace(hat)), signed_norm(without), distance / len(errors),
+                problem.names[worst], float(shifts[worst] / errors[worst]),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def influence_table(result: Fit) -> pd.DataFrame:
+    """`influences` as a table, one row per observation."""
+    return pd.DataFrame([vars(i) for i in influences(result)])

@@ -27,7 +27,7 @@ from scipy.special import chdtri
 
 from ..errors import InputError, StorageError
 from ..fitting import Fit, Start
-from ..model import Array
+from ..model import Array, pretty
 from ..store import append_rows, read_rows
 from .cross_validation import HeldOut, Omission
 
@@ -244,7 +244,11 @@ def profiles_table(profiles: Sequence[Profile]) -> pd.DataFrame:
     """
     rows = []
     for p in profiles:
-        row: dict[str, Any] = {"parameter": p.parameter, "unit": p.unit, "estimate": p.estimate}
+        row: dict[str, Any] = {
+            "parameter": p.parameter,
+            "unit": pretty(p.unit),
+            "estimate": p.estimate,
+        }
         for level in PROFILE_LEVELS:
             for own_prior, prefix in ((True, ""), (False, "data_")):
                 low, high = p.interval(level, own_prior=own_prior)

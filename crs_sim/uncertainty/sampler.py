@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -24,7 +24,17 @@ from ..errors import InputError
 from ..fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, logs
 from ..model import Array
 from ..simulation import StoppedError, thread_map
-from .draws import Part, append, begin, check_same_run, join, read
+from .draws import (
+    FEW,
+    Draws,
+    Part,
+    append,
+    begin,
+    check_same_run,
+    join,
+    read,
+    weighted_draws,
+)
 from .posterior import Posterior, SamplePlan, posterior_from_parts, run_header
 
 SAVE_EVERY = 10.0
@@ -39,6 +49,8 @@ BATCH = 256
 SAME_DEPTH = 12.0
 """Local optima within this cost of the best may be other modes: walkers start there too."""
 MOST_CENTRES = 4
+RUNS, FEWEST = 150_000, 60
+"""Simulations for draws that were not asked for by name, and the fewest draws of each walker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +151,45 @@ def sample(
         if path is not None:
             begin(path, header, parts[0])
     return _continue(problem, full_plan, parts, _Run(path, workers, progress))
+
+
+def posterior_draws(
+    result: Fit,
+    count: int = 400,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Draws:
+    """Draws around a fit, of the normal approximation or, where that is poor, of the posterior.
+
+    If weighted draws of the normal approximation are worth fewer than `FEW`, the posterior is
+    sampled, with about `RUNS` simulations; whether that was enough is in the source of the draws.
+
+    Parameters
+    ----------
+    result : Fit
+    count : int, rows
+    workers, progress : as in `sample`
+
+    Raises
+    ------
+    InputError
+        As `weighted_draws` and `sample`.
+    """
+    weighted = weighted_draws(result, count, workers=workers)
+    if weighted.effective >= FEW:
+        return weighted
+    plan = SamplePlan(seed=result.seed).of_size(len(result.problem.free))
+    each = RUNS // (plan.groups * (plan.walkers or 1) * plan.thin)
+    found = sample(result, replace(plan, draws=max(each, FEWEST)), workers=workers,
+                   progress=progress)  # fmt: skip
+    values = found.values(count).reset_index(drop=True)
+    verdict = found.verdict.partition(" Resume with")[0].rstrip(".")
+    source = (f"{len(values)} draws of the posterior, since the normal approximation is worth only "
+              f"{weighted.effective:.0f}. {verdict}")  # fmt: skip
+    if not found.converged:
+        source += "; sample more of them, and give these with --from"
+    return Draws(values, source, min(c.ess for c in found.convergence))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(tiny: Path) -> tuple[Result, Path]:
-    result = run("fit", tiny / "fit", "--workers", 1)
+    result = run("fit", tiny / "fit", "--workers", 1, "--drop-one")
     return result, next((tiny / "fit" / "runs").iterdir())
 
 
@@ -174,7 +174,7 @@ def test_every_is_hours_minutes_or_days(tiny):
 
 
 def test_unknown_patient_names_the_shipped_one():
-    result = run("simulate", "ruemmele2015")
+    result = run("simulate", "ruemmel2025")
     assert result.exit_code == 1
     assert "did you mean 'ruemmele2025'" in result.stderr
 
@@ -202,7 +202,8 @@ def test_fit_prints_one_screen(fitted):
                   str(folder), "Research use only"):  # fmt: skip
         assert words in result.output
     assert len(result.output.splitlines()) < 40
-    assert "starts: 2 of 2" in result.stderr
+    assert "starts: 2 of 2" in result.stderr and "with one parameter fixed: 2 of 2" in result.stderr
+    assert "the fit misses" in result.stdout.splitlines()[0]
 
 
 def test_fit_writes_tables_figures_and_report(fitted):
@@ -227,6 +228,41 @@ def test_simulate_from_a_run_uses_its_values(fitted, tiny, tmp_path):
         meta = json.loads(out.with_name(f"{k}.csv.meta.json").read_text())
         assert meta["parameters"]["k"] == load_run(folder).values["k"]
         assert meta["options"]["run"] == str(folder)
+        assert meta["options"]["values"] == f"fit of tiny ({folder.name})"
+
+
+def test_simulate_says_whose_values_it_uses(fitted, tiny, tmp_path):
+    _, folder = fitted
+    (tmp_path / "other").mkdir()
+    for name in ("doses.csv", "observations.csv"):
+        (tmp_path / "other" / name).write_text((tiny / "data" / name).read_text())
+    text = (tiny / "data" / "patient.toml").read_text()
+    text = text.replace('id = "tiny"', 'id = "next"').replace("../model", str(tiny / "model"))
+    (tmp_path / "other" / "patient.toml").write_text(text)
+    for who, words, said in (
+        (tiny / "data", (), "the model's own, not fitted"),
+        (tiny / "data", ("--set", "k=0.4"), "the model's own, not fitted, but k = 0.4"),
+        (tiny / "data", ("--from", folder), f"fit of tiny ({folder.name})"),
+        (tmp_path / "other", ("--from", folder), f"fit of another patient, tiny ({folder.name})"),
+    ):
+        figure = tmp_path / "x.svg"
+        result = run("simulate", who, "--until", 2, "--plot", figure, *words)
+        assert result.exit_code == 0, result.output
+        assert f"values: {said}\n" in result.stdout
+        assert f"values: {said}" in figure.read_text().replace("&apos;", "'")
+        told = "Warning: the fit says: the fit misses 0 of 8 readings" in result.stderr
+        assert told == ("--from" in words)  # its grades are missed
+
+
+def test_fit_refits_without_each_parameter_only_when_asked(tiny, tmp_path):
+    for k, words in enumerate(((), ("--no-drop",))):
+        out = tmp_path / str(k)
+        result = run("fit", tiny / "fit", "--starts", 1, "--workers", 1, "--out", out, *words)
+        assert result.exit_code == 0
+        assert "one parameter fixed" not in result.stderr
+        (report,) = out.glob("runs/*/report.md")
+        assert "AIC without it" not in report.read_text()
+    assert "no-drop" not in run("fit", "--help").output
 
 
 def test_fit_refuses_an_unwritable_folder_before_it_runs(tiny, tmp_path):

@@ -192,7 +192,7 @@ def test_fit_all_refuses_those_of_whom_nothing_was_measured(study):
 BAD = {
     ("--shared", "kk"): "did you mean 'k'",
     ("--shared", "k", "--own", "k"): "shared and own",
-    ("--prior", "crz"): "did you mean 'crs'",
+    ("--prior", "csr"): "did you mean 'crs'",
     ("--resume",): "nothing to resume",
 }
 

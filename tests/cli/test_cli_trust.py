@@ -237,6 +237,9 @@ def test_predictions_are_written(problem, tmp_path):
     table = pd.read_csv(tmp_path / "p" / "predictions.csv")
     assert {"curve_low_95", "reading_high_95", "curve_low_50"} <= set(table.columns)
     assert table["day"].max() == 6.0
+    said = (tmp_path / "p" / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    assert result.output.splitlines()[: len(said) - 1] == said[:-1]
+    assert any("the fit misses" in line for line in said)
 
 
 def test_draws_of_a_posterior_can_be_given(problem, tmp_path):

@@ -21,7 +21,8 @@ from crs_sim.fitting.fitting import Fit, fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.problem import load_problem
 from crs_sim.model.model_file import load_model
-from crs_sim.patients.patient import Patient, check_against, load_patient
+from crs_sim.patients.patient import Patient, load_patient
+from crs_sim.patients.patient_checks import check_against
 from crs_sim.reports.fit_report import acceptance_criteria, figures, report_text, summary
 from crs_sim.simulation.simulation import Simulation, simulate
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from crs_sim.fitting.objective import SecantCorrection
+from crs_sim.fitting.local_optimisation import SecantCorrection
 from crs_sim.model.codegen import Array
 
 

@@ -16,11 +16,11 @@ from crs_sim.fitting.noise import (
     log_chance_between,
     log_level,
     predicted,
-    residual,
     residual_vector,
     residuals,
     sometime_residuals,
 )
+from crs_sim.fitting.objective import residual
 from crs_sim.patients.patient import Observation
 
 NAN = math.nan

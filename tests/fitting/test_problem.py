@@ -83,7 +83,7 @@ def test_a_problem_file_becomes_a_checked_problem(folder):
 BAD_FILES = {
     "misspelt key": ("seed = 3", "sede = 3", "unknown key 'sede': did you mean 'seed'"),
     "misspelt key of a free": ("lower = 1", "lowr = 1", "free.a0.lowr.*did you mean 'lower'"),
-    "misspelt parameter": ("free.a0", "free.ao", "key free.ao: unknown parameter 'ao': did you"),
+    "misspelt parameter": ("free.a0", "free.ao", "unknown parameter 'ao': known are a0, k"),
     "no source": ('upper = 100\nsource = "assumption: a test"', "", "free.a0.source.*missing"),
     "empty source": (
         '[noise.A]\nsd = 0.2\nsource = "assumption: a test"',
@@ -187,7 +187,7 @@ def test_every_observable_needs_its_noise():
     [
         (None, "key grade: is missing, but g1 is a grade"),
         (GradeScale("B", GRADED.grade.cuts, 0.5), "grade.latent: unknown latent 'B'"),
-        (GradeScale("A", ("grade_5",) * 4, 0.5), "parameter or quantity of them 'grade_5': did"),
+        (GradeScale("A", ("grade_5",) * 4, 0.5), "quantity of them 'grade_5': known are"),
         (GradeScale("A", GRADED.grade.cuts[:3], 0.5), "four ascending cut-points, not 1, 2, 4"),
         (GradeScale("A", GRADED.grade.cuts[::-1], 0.5), "four ascending cut-points, not 8, 4"),
         (GradeScale("A", GRADED.grade.cuts, 0.0), "grade.sd: sd must be above 0"),
@@ -258,8 +258,8 @@ def test_a_patient_without_problem_is_asked_with_the_models_prior(alone):
 def test_another_prior_can_be_named(alone, tmp_path):
     (tmp_path / "other.toml").write_text(PRIOR.replace("0.9", "0.1"))
     assert load_problem(alone, prior=tmp_path / "other.toml").free[0].sd == 0.1
-    with pytest.raises(UnknownNameError, match=r"unknown prior .* 'crz': did you mean 'crs'"):
-        load_problem(alone, prior="crz")
+    with pytest.raises(UnknownNameError, match=r"unknown prior .* 'csr': did you mean 'crs'"):
+        load_problem(alone, prior="csr")
 
 
 def test_what_the_patients_own_values_state_is_not_fitted(alone):
@@ -307,9 +307,13 @@ def test_a_problem_takes_from_a_prior_what_it_does_not_say_itself(folder):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("seed = 3", 'prior = "prior.toml"\nfixed = ["a1"]', "key fixed: unknown free .* 'a0'"),
+        (
+            "seed = 3",
+            'prior = "prior.toml"\nfixed = ["a1"]',
+            "key fixed: unknown .*: known are a0, k",
+        ),
         ("seed = 3", 'fixed = ["a0"]', "key fixed: fixes parameters of a prior, but there"),
-        ("seed = 3", 'prior = "crz"', "unknown prior .* did you mean 'crs'"),
+        ("seed = 3", 'prior = "csr"', "unknown prior .* did you mean 'crs'"),
     ],
 )
 def test_mistakes_with_a_prior(folder, old, new, words):

@@ -271,7 +271,7 @@ BAD = {
     ("--data", "stud.csv", "--model", "one_compartment"): "stud.csv: cannot be read",
     ("--data", "study.csv", "--model", "one_compartment", "--subject", "9"): "unknown subject '9'",
     ("--data", "study.csv", "--model", "one_compartment", "--profiles"): "add --subject ID",
-    ("--data", "study.csv", "--model", "one_compartment", "--prior", "crz"): "did you mean 'crs'",
+    ("--data", "study.csv", "--model", "one_compartment", "--prior", "csr"): "did you mean 'crs'",
     ("--data", "study.csv", "--model", "one_compartment", "--prior", "crs"): "unknown parameter",
     ("--data", "study.csv", "--model", "one_compartment", "--subject", "1", "--resume"):
         "applies to a fit of several subjects",

@@ -1,12 +1,20 @@
-"""What passes: the written limits first, then the reading's own spread; grades by their rule."""
+"""What passes, and what a fit says of itself first.
+
+The written limits decide, then the reading's own spread; grades by their rule. The readings here
+are made by the model, with a scatter that is stated or not.
+"""
 
 import math
 
+import numpy as np
 import pytest
-from small_fits import CUTS, GRADED, asked, free, seen
+from small_fits import CUTS, DECAY, GRADED, asked, free, seen
+from small_models import small
 
-from crs_sim.fitting.diagnostics import accepted, judge, judged_table, when
+from crs_sim.fitting.diagnostics import accepted, judge, judged_table, verdict, when
 from crs_sim.fitting.fitting import fit
+from crs_sim.fitting.noise import Noise
+from crs_sim.reports.fit_report import report_text
 
 
 def judged(observations, **accept):
@@ -83,3 +91,81 @@ def test_the_table_has_the_columns_of_the_file():
 def test_when_reads_as_words():
     assert when(seen("x", "A", 3.0, 1.0)) == "day 3"
     assert when(seen("x", "A", 3.0, 1.0, "peak", until=4.5)) == "peak of days 3 to 4.5"
+
+
+def scattered(times, seed=1, count=16):
+    """Readings of 10*exp(-day/2), whose scatter is a multiple of the 0.2 that is stated."""
+    rng = np.random.default_rng(seed)
+    days = np.linspace(0.0, 4.0, count)
+    levels = 10 * np.exp(-0.5 * days + 0.2 * times * rng.standard_normal(count))
+    return tuple(seen(f"r{k}", "A", *pair) for k, pair in enumerate(zip(days, levels, strict=True)))
+
+
+@pytest.mark.parametrize("times", [0.3, 1.0, 3.0, 8.0])
+def test_scatter_beyond_the_stated_noise_is_said_with_its_factor(times):
+    frees = (free("a0", 10.0, 3.0), free("k", 0.5, 3.0))
+    result = fit(asked(*frees, observations=scattered(times)), starts=2, workers=1)
+    said = verdict(result)
+    sure = float(np.sum(result.residuals**2))
+    every = "\n".join([*said.warnings, *said.statements])
+    assert f"chi-squared {sure:.4g} over 16 readings with 14 degrees of freedom" in every
+    warned = [text for text in said.warnings if "times the stated noise" in text]
+    assert bool(warned) == (times > 1)
+    if warned:
+        assert f"{math.sqrt(sure / 14):.2g} times" in warned[0]
+        assert math.sqrt(sure / 14) == pytest.approx(times, rel=0.4)
+        assert any("misses" in text and "more than by chance" in text for text in said.warnings)
+        assert report_text(result).splitlines()[2].startswith("- **Warning: the fit misses")
+
+
+def test_a_single_reading_that_is_off_is_named():
+    good = scattered(0.5)
+    off = (*good[:5], seen("odd", "A", good[5].day, good[5].value * 5), *good[6:])
+    result = fit(asked(free("a0", 10.0, 0.1), free("k", 0.5, 0.1), observations=off),
+                 starts=2, workers=1)  # fmt: skip
+    assert any(", of which odd alone" in text for text in verdict(result).warnings)
+
+
+def test_a_parameter_held_by_its_prior_costs_no_degree_of_freedom():
+    held = asked(free("a0", 10.0, 1e-4), free("k", 0.5, 1e-4), observations=scattered(1.0))
+    assert "with 16 degrees of freedom" in verdict(fit(held, starts=2, workers=1)).text
+
+
+@pytest.mark.parametrize(
+    ("rate", "words", "serious"),
+    [
+        (0.5, "worst grade 4, 1.8 days at grade 3 or more, resolved", False),
+        (1e-6, "worst grade 4, 40.0 days at grade 3 or more, not resolved: grade 4 throughout, "
+         "to the end", True),
+        (0.05, "not resolved: grade 1 from day 32 on", True),
+    ],
+)  # fmt: skip
+def test_a_course_that_does_not_resolve_is_said_before_what_is_met(rate, words, serious):
+    """All of the readings are met, on days 0 and 1, and nothing is known after them."""
+    model = DECAY.with_values(k=rate)
+    observations = tuple(seen(f"r{d}", "A", d, 10 * math.exp(-rate * d)) for d in (0.0, 1.0))
+    result = fit(asked(free("a0", 10.0, 0.3), observations=observations, model=model),
+                 starts=2, workers=1)  # fmt: skip
+    said = verdict(result)
+    assert any(words in text for text in (said.warnings if serious else said.statements))
+    text = report_text(result)
+    assert "2 of 2 acceptance criteria met" in text
+    assert text.index(words) < text.index("2 of 2 acceptance criteria met")
+    unseen = any("no observation is within 3 days" in warning for warning in said.warnings)
+    assert unseen == serious  # grade 3 ends on day 1.8, or long after the last reading
+
+
+def test_a_severe_course_that_was_observed_is_no_reason_to_warn():
+    days = [2.0 * k for k in range(20)]
+    observations = tuple(seen(f"r{k}", "A", day, 10.0) for k, day in enumerate(days))
+    model = DECAY.with_values(k=1e-6)
+    result = fit(asked(free("a0", 10.0, 0.3), observations=observations, model=model),
+                 starts=2, workers=1)  # fmt: skip
+    assert not any("no observation" in text for text in verdict(result).warnings)
+
+
+def test_a_model_without_grades_has_no_course_of_them():
+    plain = small("plain", {"A": ("a0", "-k*A")}, {"k": 0.5, "a0": 10.0}, {"twice": "2*A"})
+    result = fit(asked(free("a0", 10.0, 0.3), observations=scattered(1.0), model=plain,
+                       noise=Noise({"A": GRADED.spreads["A"]})), starts=1, workers=1)  # fmt: skip
+    assert "grade" not in verdict(result).text

@@ -23,8 +23,8 @@ def test_look_up(model: Model) -> None:
     assert isinstance(model["IL6"], State)
     assert isinstance(model["k_il6"], Parameter)
     assert isinstance(model["effect"], Quantity)
-    with pytest.raises(UnknownNameError, match=r"unknown name 'k_il7': did you mean 'k_il6'\?"):
-        model["k_il7"]
+    with pytest.raises(UnknownNameError, match=r"unknown name 'k_li6': did you mean 'k_il6'\?"):
+        model["k_li6"]
 
 
 def test_drug_or_state_takes_a_dose(model: Model) -> None:

@@ -98,7 +98,7 @@ MISTAKES = {
               " - delay(IL6, 1)' calls 'delay'"),
     "time": ("- d_il6*IL6", "- d_il6*time", "IL6: 'time' is outside the dialect: put dated events"),
     "misspelt name": ("- d_il6*IL6", "- d_li6*IL6", "unknown name 'd_li6': did you mean 'd_il6'?"),
-    "label of nothing": ('k_il6 is "', 'k_il is "', "unknown name 'k_il': did you mean 'k_il6'?"),
+    "label of nothing": ('k_il6 is "', 'ki_l6 is "', "unknown name 'ki_l6': did you mean 'k_il6'?"),
     "unknown unit": ("300 pg_per_mL_per_day", "300 pg_per_mL_day", "unknown unit 'pg_per_mL_day'"),
     "unreadable unit": ("1e-3 gram;", "1e-3 grim;", "unit '1e-3 grim' is not understood"),
     "no label": ('k_il6 is "IL-6 made";', "", 'k_il6 has no label: write k_il6 is "...";'),

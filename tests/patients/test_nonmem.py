@@ -16,7 +16,7 @@ from crs_sim.fitting.datasets import run_study, subjects_with_observations
 from crs_sim.model.model import Drug
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
-from crs_sim.patients.patient import check_against
+from crs_sim.patients.patient_checks import check_against
 
 ONE = load_model("one_compartment")
 TWO = load_model("two_compartment")
@@ -768,3 +768,10 @@ def test_a_subject_that_fails_is_told_and_the_others_are_kept(study):
     assert table["1", "24"] == pytest.approx(0.5, rel=1e-5)
     assert np.isnan(table["2", "24"])
     assert table["3", "24"] == pytest.approx(1.0)
+
+
+def test_a_covariate_without_sense_is_refused_at_its_cell(tmp_path):
+    path = tmp_path / "study.csv"
+    path.write_text("ID,TIME,AMT,CMT,EVID,DV,v\n1,0,100,2,1,.,30\n1,1,.,2,0,1,-5\n")
+    with pytest.raises(CrsSimError, match=r"study.csv, row 3, column v:  v = -5 is outside 0 to"):
+        read_nonmem(path, load_model("one_compartment"))

@@ -107,7 +107,7 @@ def changed(home, old, new):
 
 BAD = {
     ('"../data"', '"../daata"'): "population.toml, patient: unknown patient",
-    ("seed = 3", "sead = 3"): "did you mean 'seed'",
+    ("seed = 3", "sede = 3"): "did you mean 'seed'",
     ("seed = 3", 'prior = "crz"'): "prior: unknown prior",
     ("seed = 3", 'fixed = ["kk"]'): "unknown parameter of the population 'kk'",
     ("number = 300", "number = 0"): "number",
@@ -121,7 +121,7 @@ BAD = {
     ("mean = 70000\n", ""): "weight.mean: is missing; normal needs mean and sd",
     ("lower = 5", "lower = 16"): "lower (16) is not below upper (15)",
     ("lower = 40000", "lower = 80000"): "between its bounds",
-    ("lower = 40000", "mode = 40000"): "did you mean",
+    ("lower = 40000", "mode = 40000"): "unknown key 'mode': known are lower, mean",
     ('"peak_amount <= 10"', '"peak_amuont <= 14"'): "filter 1: unknown state or quantity",
     ('"peak_amount <= 10"', '"peak_amount below 14"'): "filter 1: 'peak_amount below 14' is no",
     ("seed = 3", 'scenarios = "none.toml"'): "none.toml",

@@ -15,6 +15,7 @@ from crs_sim.dosing.doses import Dose, DoseSelection
 from crs_sim.dosing.scenario import Change, moved, scaled
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.comparison_plots import plot_comparison
+from crs_sim.fitting.diagnostics import verdict
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
@@ -160,7 +161,11 @@ def test_the_command_prints_and_writes(best, folder, tmp_path):
     assert "Amount in the body on day 9 (amount_d9), mg" in done.output
     assert "Research use only" in done.output
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["comparison.csv", "comparison.png", "comparison.svg", "ledger.csv"]
+    assert written == ["comparison.csv", "comparison.png", "comparison.svg", "ledger.csv",
+                       "verdict.txt"]  # fmt: skip
+    said = (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    assert done.output.splitlines()[: len(said) - 1] == said[:-1]  # the fit speaks first
+    assert said == verdict(best).text.splitlines() and "the fit misses" in said[0]
     ledger = pd.read_csv(tmp_path / "out" / "ledger.csv")
     assert set(ledger["scenario"]) == {"as given", "half"} and (ledger["why"] == "planned").all()
     given, half = (ledger[ledger["scenario"] == name] for name in ("as given", "half"))

@@ -19,9 +19,10 @@ from crs_sim.figures.sensitivity_plots import plot_front
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
+from crs_sim.reports.summaries import files_of_search
 from crs_sim.scenarios import searching
+from crs_sim.scenarios.comparison import scenarios_text
 from crs_sim.scenarios.scenario_file import load_scenarios
-from crs_sim.scenarios.search_files import files_of_search, scenarios_text
 from crs_sim.scenarios.search_space import load_search
 from crs_sim.scenarios.searching import LOG, compare_trials, front_of, search, thin_front
 
@@ -352,8 +353,10 @@ def test_the_command_writes_what_it_found(best, folder, tmp_path):
     assert "Research use only" in done.output
     assert {path.name for path in out.iterdir()} == {
         "trials.jsonl", "trials.csv", "front.csv", "front_draws.csv", "chosen.toml",
-        "pareto.png", "pareto.svg",
+        "pareto.png", "pareto.svg", "verdict.txt",
     }  # fmt: skip
+    said = (out / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    assert done.output.splitlines()[: len(said) - 1] == said[:-1]
     members = (out / "front_draws.csv").read_text(encoding="utf-8")
     assert "draws of the fit" in members and "virtual patients of the prior" in members
     again = CliRunner().invoke(cli, [*command, "--resume", "--choose", "4", "--draws", "0"])

@@ -105,7 +105,7 @@ def test_a_quoted_cell_may_hold_commas_and_lines(tmp_path: Path) -> None:
         ("lines.csv: is UTF-16", PLAIN.encode("utf-16")),
         ("row 1: columns are separated by semicolons", "name;size\na;1,5\n"),
         ("row 2: columns are separated by tabs", "# x\nname\tsize\na\t1\n"),
-        ("row 1: unknown column 'sise': did you mean 'size'", "name,sise\na,1\n"),
+        ("row 1: unknown column 'szie': did you mean 'size'", "name,szie\na,1\n"),
         ("row 1: unknown column 'Size': did you mean 'size'", "name,Size\na,1\n"),
         ("row 1: there is no column 'size'; columns are name, size, count", "name\na\n"),
         ("row 1: column 'size' appears twice", "name,size,size\na,1,2\n"),

@@ -14,8 +14,9 @@ from openpyxl.chart import BarChart
 
 from crs_sim.errors import CrsSimError, FileError, StorageError
 from crs_sim.model.model_file import load_model
-from crs_sim.patients.patient import check_against, load_patient
-from crs_sim.patients.patient_files import new_patient, template_rows
+from crs_sim.patients.patient import load_patient
+from crs_sim.patients.patient_checks import check_against, template_rows
+from crs_sim.patients.patient_files import new_patient
 
 
 @pytest.fixture
@@ -54,8 +55,8 @@ def test_a_new_workbook_speaks_of_sheets(book):
 def test_rows_that_nobody_replaced_are_named(book, tmp_path):
     folder = new_patient(tmp_path / "p7")
     assert template_rows(folder) == (
-        "p7/doses.csv, rows 16, 17, 18",
-        "p7/observations.csv, rows 19, 20, 21, 22",
+        "p7/doses.csv, rows 17, 18, 19",
+        "p7/observations.csv, rows 20, 21, 22, 23",
     )
     assert [where.split(", row")[0] for where in template_rows(book)] == [
         "p7.xlsx, sheet patient",

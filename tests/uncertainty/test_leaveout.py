@@ -1,6 +1,7 @@
 """Observations left out: closed forms of a linear problem, what is predicted, fits compared."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from small_models import small
 
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.prediction_plots import plot_left_out
-from crs_sim.fitting.diagnostics import influence_table, influences
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.objective import Objective, logs
@@ -21,6 +21,7 @@ from crs_sim.uncertainty.cross_validation import (
     leave_out_table,
     minus_2_ln_likelihood,
 )
+from crs_sim.uncertainty.predictive_check import influence_table, influences
 from crs_sim.uncertainty.profiles import append_omission, read_omissions
 
 
@@ -77,7 +78,7 @@ def test_of_a_linear_problem_the_left_out_reading_is_predicted_in_closed_form(li
         assert logs(one.fit.problem, one.fit.values) == pytest.approx(x, abs=1e-5)
         assert held_out.residual == pytest.approx(residual, rel=1e-4)
         assert held_out.off_by == pytest.approx(residual / math.sqrt(variance), rel=1e-4)
-        sd = linear.problem.noise.sd(LEVELS[row])
+        sd = linear.problem.noise.spread(LEVELS[row]).sd
         density = math.log(2 * math.pi * sd**2 * variance) + residual**2 / variance
         assert held_out.deviance == pytest.approx(density, rel=1e-4)
         assert held_out.predicted == pytest.approx(
@@ -96,15 +97,31 @@ def test_chances_of_numbers_and_grades():
     result = fit(
         asked(free("a0", 8.0, 0.4), observations=grades, noise=GRADED), starts=1, workers=1
     )
-    by_id = {o.ids[0]: o.held_out[0] for o in leave_out(result, workers=1)}
-    level = by_id["low"].predicted
-    expected = 0.5 * math.erfc(-math.log(2.0 / level) / 0.2 / math.sqrt(2))
-    assert by_id["low"].chance == pytest.approx(expected, rel=1e-6)
-    assert by_id["low"].deviance == pytest.approx(-2 * math.log(expected), rel=1e-6)
+    omitted = {o.ids[0]: o for o in leave_out(result, workers=1)}
+    by_id = {name: omission.held_out[0] for name, omission in omitted.items()}
+    low = by_id["low"]
+    spread = math.sqrt(0.2**2 + omitted["low"].fit.covariance[0, 0])  # noise and parameters
+    expected = 0.5 * math.erfc(-math.log(2.0 / low.predicted) / spread / math.sqrt(2))
+    assert low.chance == pytest.approx(expected, rel=0.05)
+    assert low.deviance == pytest.approx(-2 * math.log(low.chance))
     assert math.isnan(by_id["g"].off_by)
     assert 0 < by_id["g"].chance < 1
     z = by_id["first"].off_by
     assert by_id["first"].chance == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), rel=1e-9)
+
+
+def test_the_chance_of_a_grade_is_averaged_over_the_parameters():
+    """Grade 3 ends at 8, the fit without it is at 10 with a sd of 0.2: not near impossible."""
+    seen_once = (seen("first", "A", 0.0, 10.0), seen("g", "crs_grade", 0.0, 3.0, "grade"))
+    sure = replace(GRADED, grade=replace(GRADED.grade, sd=0.04))
+    result = fit(asked(free("a0", 10.0, 1.0), observations=seen_once, noise=sure), starts=1,
+                 workers=1)  # fmt: skip
+    (omission,) = leave_out(result, [("g",)], workers=1)
+    held_out = omission.held_out[0]
+    spread = math.sqrt(0.04**2 + omission.fit.covariance[0, 0])
+    low, high = (0.5 * math.erfc(-math.log(cut / 10.0) / spread / math.sqrt(2)) for cut in (4, 8))
+    assert held_out.chance == pytest.approx(high - low, rel=0.25)
+    assert math.exp(-0.5 * held_out.residual**2) < 1e-6  # at the estimates alone
 
 
 def test_a_group_is_left_out_together(linear):
@@ -181,7 +198,7 @@ def test_the_figure_has_a_row_for_each(linear, omitted):
 def test_fits_are_compared_in_closed_form(linear, omitted):
     smaller = fit(linear.problem.without("gain"), starts=1, workers=1)
     table = compare_fits({"both": linear, "one": smaller}).set_index("fit")
-    constant = sum(math.log(2 * math.pi * linear.problem.noise.sd(o) ** 2) for o in LEVELS)
+    constant = sum(math.log(2 * math.pi * linear.problem.noise.spread(o).sd ** 2) for o in LEVELS)
     assert minus_2_ln_likelihood(linear) == pytest.approx(linear.deviance + constant)
     difference = table.loc["both", "aic"] - table.loc["one", "aic"]
     assert difference == pytest.approx(linear.aic - smaller.aic)

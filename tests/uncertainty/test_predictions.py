@@ -14,8 +14,10 @@ from crs_sim.figures.prediction_plots import plot_predictions
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.objective import logs
 from crs_sim.simulation.ensemble import Sampling
+from crs_sim.uncertainty import sampler
 from crs_sim.uncertainty.draws import costs, laplace_draws, weighted_draws
 from crs_sim.uncertainty.predictions import predict
+from crs_sim.uncertainty.sampler import posterior_draws
 
 CORNER = (("a0", 10.0), ("gain", 3.0), ("k", 0.5))
 DAYS = Sampling(days=(0.0, 1.0, 3.0, 6.0))
@@ -61,14 +63,31 @@ def test_near_a_normal_posterior_hardly_a_draw_is_lost(linear):
     assert weighted_draws(linear, 400).effective > 0.9 * 5 * 400
 
 
-def test_weights_correct_what_is_not_normal():
+@pytest.fixture(scope="module")
+def skewed():
     """Read below a limit: the posterior of ln a0 is skewed; its mean by quadrature."""
     result = fit(asked(free("a0", 8.0, 0.5), starts=1, observations=(
         seen("low", "A", 0.0, 6.0, "below"),)), starts=1, workers=1)  # fmt: skip
     grid = math.log(8) + np.linspace(-1, 1, 4001) * math.log(100)
     weight = np.exp(-0.5 * ((grid - math.log(8)) / 0.5) ** 2) * stats.norm.cdf(
         (math.log(6) - grid) / 0.2)  # fmt: skip
-    mean = np.sum(grid * weight) / np.sum(weight)
+    return result, np.sum(grid * weight) / np.sum(weight)
+
+
+def test_where_the_normal_approximation_is_poor_the_posterior_is_sampled(skewed, monkeypatch):
+    result, mean = skewed
+    assert posterior_draws(result, 100, workers=1).source.startswith("100 weighted draws")
+    monkeypatch.setattr(sampler, "FEW", math.inf)
+    monkeypatch.setattr(sampler, "RUNS", 40_000)
+    told = []
+    drawn = posterior_draws(result, 400, workers=1, progress=lambda *state: told.append(state))
+    assert drawn.source.startswith("400 draws of the posterior, since the normal approximation is")
+    assert len(drawn.values) == 400 and told[-1][0] == told[-1][1]
+    assert np.log(drawn.values["a0"]).mean() == pytest.approx(mean, abs=4 * 0.5 / math.sqrt(400))
+
+
+def test_weights_correct_what_is_not_normal(skewed):
+    result, mean = skewed
     bare = np.log(laplace_draws(result, 4000)["a0"]).mean()
     drawn = weighted_draws(result, 4000)
     assert np.log(drawn.values["a0"]).mean() == pytest.approx(mean, abs=0.02)
