@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RESEARCH_ONLY, CrsSimError, Notice, Question, command, misspelt
+from ..errors import (
+    RESEARCH_ONLY,
+    CrsSimError,
+    InputError,
+    Notice,
+    Question,
+    command,
+    misspelt,
+)
 from .fit import fit, fit_all, replay
 from .options import (
     DataSetSource,
@@ -78,10 +86,20 @@ def show(model: str, as_sbml: bool) -> None:
 
 @click.command(short_help="Create template files for a patient.")
 @click.argument("place", metavar="DIR|FILE.xlsx", type=click.Path(path_type=Path))
-def new(place: Path) -> None:
+@click.option("--problem", is_flag=True, help="For a patient that exists: write the problem.toml, "
+              "in which priors, bounds and what is free can be changed.")  # fmt: skip
+@click.option("--prior", help="With --problem: name or file of a prior  [default: the model's]")
+def new(place: Path, problem: bool, prior: str | None) -> None:
     """Create a folder with three commented files for a patient, or an Excel workbook."""
-    from ..patients import new_patient
+    from ..patients import load_patient, new_patient
 
+    if problem:
+        from ..fitting import write_problem
+
+        click.echo(f"wrote {write_problem(load_patient(place), prior=prior)}")
+        return
+    if prior is not None:
+        raise InputError("--prior  belongs to --problem; add it, or leave --prior out")
     made = new_patient(place)
     for file in sorted(made.iterdir()) if made.is_dir() else [made]:
         click.echo(str(file))

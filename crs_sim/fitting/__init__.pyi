@@ -6,6 +6,7 @@ from .datasets import (
     subject_problem as subject_problem,
     subjects_with_observations as subjects_with_observations,
     summary as summary,
+    write_problem as write_problem,
 )
 from .diagnostics import (
     GRADE_RULE as GRADE_RULE,

@@ -21,6 +21,7 @@ from ..model import Model, pretty
 from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
 from ..store import csv_file, json_file, level_text, root, versions, write_atomic
+from .local_optimisation import informed
 from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
 
@@ -261,6 +262,55 @@ def _text(study: Study, patient: Patient, model: Model, prior: Prior, home: Path
     if stated:
         lines.append(f"fixed = [{', '.join(map(_quoted, stated))}]")
     return "\n".join(lines) + "\n"
+
+
+def write_problem(patient: Patient, *, prior: str | Path | None = None) -> Path:
+    """Write the problem.toml of a patient, in which everything about the fit can be changed.
+
+    It has a table for each parameter that `fit` would free, and names those that it would not.
+
+    Returns
+    -------
+    Path : of the file, in the patient's folder, or for a workbook in the folder of its name
+
+    Raises
+    ------
+    FileError, InputError, UnknownNameError
+        If it cannot be fitted.
+    StorageError
+        If the file is there already, or cannot be written.
+    """
+    problem, idle = informed(patient_problem(patient, prior=prior))
+    model, place = problem.model, Path(patient.path)
+    path = (place if place.is_dir() else place.with_suffix("")) / PROBLEM
+    if path.exists():
+        raise StorageError(f"{path}  is there already; change it, or move it away first")
+    used = prior_of(model) if prior is None else read_prior(prior)
+    entries = {
+        "name": patient.id, "model": _name_or_path(Path(model.path), "models", path.parent),
+        "data": "." if place.is_dir() else _relative_path(place, path.parent),
+        "prior": _name_or_path(used.path, PRIORS, path.parent),
+    }  # fmt: skip
+    lines = [
+        "# What is fitted. Where a table is deleted, that of the prior holds. What is fixed is the",
+        "# patient's own, or nothing measured depends on it: it stays at the median of the prior.",
+        f"# {RESEARCH_ONLY}",
+        *(f"{key} = {_quoted(value)}" for key, value in entries.items()),
+        f"seed = {problem.seed}",
+        f"starts = {problem.starts}",
+    ]
+    fixed = [*idle, *(n for n in used.content.free if n in patient.scenario.values)]
+    lines.append(f"fixed = [{', '.join(map(_quoted, fixed))}]")
+    for free in problem.free:
+        unit = pretty(model[free.name].unit)
+        lines += [
+            "", f"[free.{free.name}]  # {model[free.name].label}, {unit}",
+            f"prior = {free.median:.6g}", f"sd = {free.sd:g}",
+            f"lower = {free.lower:.6g}", f"upper = {free.upper:.6g}",
+            f"source = {_quoted(free.source)}",
+        ]  # fmt: skip
+    write_atomic({path: ("\n".join(lines) + "\n").encode()})
+    return path
 
 
 def _name_or_path(path: Path, kind: str, home: Path) -> str:

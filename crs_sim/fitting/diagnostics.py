@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, chi2
 
-from ..errors import RESEARCH_ONLY, IntegrationError
+from ..errors import RESEARCH_ONLY, IntegrationError, command
 from ..model import GRADE, Array
 from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
 from .fitting import Fit, covariance_of
 from .noise import BOUNDS, RATIOS, predicted
 from .objective import Objective, levels_within, logs, residual
+from .priors import PROBLEM
 from .problem import FitProblem
 
 EXACT_SHARE = 0.9
@@ -380,12 +381,11 @@ def _at_bounds(result: Fit) -> str:
             side = "upper" if e.estimate**2 > f.lower * f.upper else "lower"
             own = side == "upper" and f.upper == most[f.name][1]
             at.append(f"{f.name} ({side}{f': {f.upper:g} is the most it can be' if own else ''})")
-    if not at:
-        return ""
-    return (
-        f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
-        "the bound, or state why it is right"
-    )
+    home = result.problem.path
+    file = home if home.endswith(PROBLEM) else f"{PROBLEM} ({command('new', home, '--problem')})"
+    words = (f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
+             f"lower or upper of [free.NAME] in {file}, or state why it is right")  # fmt: skip
+    return words if at else ""
 
 
 def residual_slices(result: Fit) -> list[slice]:

@@ -2,13 +2,17 @@
 
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
+from paths import ROOT
 from small_fits import DECAY, GRADED, LEVELS, NOISE, asked, free, seen
 
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.errors import CrsSimError, FileError, InputError, UnknownNameError
+from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
+from crs_sim.fitting.datasets import write_problem
+from crs_sim.fitting.local_optimisation import informed
 from crs_sim.fitting.noise import GradeScale, Noise, Spread
 from crs_sim.fitting.priors import Free
 from crs_sim.fitting.problem import load_problem, patient_problem
@@ -331,3 +335,24 @@ def test_a_problem_is_not_asked_with_another_prior(folder):
 def test_a_folder_that_is_neither_problem_nor_patient(tmp_path):
     with pytest.raises(InputError, match=r"neither problem.toml nor patient.toml.*crs-sim new"):
         load_problem(tmp_path)
+
+
+def test_a_problem_written_for_a_patient_is_what_fit_would_fit(tmp_path):
+    home = tmp_path / "p"
+    shutil.copytree(ROOT / "fits" / "data" / "ruemmele2025", home)
+    asked = load_problem(home)
+    path = write_problem(load_patient(home))
+    assert path == home / "problem.toml"
+    written = load_problem(home)
+    smaller, idle = informed(asked)
+    assert written.names == smaller.names and not set(idle) & set(written.names)
+    for one, other in zip(written.free, smaller.free, strict=True):
+        assert (one.sd, one.source) == (other.sd, other.source)
+        assert [one.lower, one.median, one.upper] == pytest.approx(
+            [other.lower, other.median, other.upper], rel=1e-5
+        )
+    assert written.noise == smaller.noise
+    with pytest.raises(StorageError, match="is there already"):
+        write_problem(load_patient(home))
+    path.write_text(path.read_text().replace("upper = ", "upper = 1e9  # ", 1))
+    assert load_problem(home).free[0].upper == 1e9
