@@ -239,6 +239,7 @@ def draw_count(options: dict[str, Any]) -> int:
 def print_comparison(found: Comparison, level: float) -> None:
     """Print one table per endpoint, the extrapolated scenarios, and the source of the draws."""
     from ..figures import unit_text
+    from ..scenarios import RESOLUTION
 
     table, percent = found.table(level), f"{100 * level:g} %"
     head = ["", "median", percent, f"minus {found.scenarios[0]}", percent, "lower in"]
@@ -250,6 +251,8 @@ def print_comparison(found: Comparison, level: float) -> None:
     for scenario, text in zip(found.scenarios, found.outside, strict=True):
         if text:
             click.echo(f"* {scenario}: extrapolated: {text}")
+    click.echo(f"Differences of less than {RESOLUTION:.1%} of the value as given count as 0: they "
+               "may be the solver's error.")  # fmt: skip
     failed = len(found.predictions.ensemble.failures)
     click.echo(f"{found.predictions.source.rstrip('.')}; {failed} runs failed")
 

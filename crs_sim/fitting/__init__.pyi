@@ -11,6 +11,7 @@ from .datasets import (
 from .diagnostics import (
     GRADE_RULE as GRADE_RULE,
     SAME_OPTIMUM as SAME_OPTIMUM,
+    SURE as SURE,
     Judged as Judged,
     Verdict as Verdict,
     agreeing as agreeing,

@@ -343,9 +343,8 @@ class Subject:
         drug, unit = read_drug(self.data, self.model, row, record)
         when = self._at(GIVING, fresh=record.SS == 1)
         self.additional = [] if record.SS == 1 else self.additional
-        early = when - day
-        if self.data.map.lagged_doses == "before samples":
-            early = just_after(early)
+        early = just_after(0.0) if self.data.map.lagged_doses == "before samples" else 0.0
+        early = early if drug.lag else 0.0
         first = Dose(
             when, drug.name, record.AMT, unit,
             hours=infusion_hours(record, self.hours),
@@ -353,14 +352,17 @@ class Subject:
             modelled="" if record.TINF else MODELLED.get(int(record.RATE), ""),
             steady=("", "alone", "added")[record.SS],  # type: ignore[arg-type]
             every=record.II * self.hours if record.SS else 0.0,
-            early=early if drug.lag else 0.0,
+            early=when - day + early if drug.lag else 0.0,
         )  # fmt: skip
         self.doses.append(first)
-        every = record.II * self.hours
-        for k in range(1, record.ADDL + 1):
-            later = when + k * every / HOURS_PER_DAY
-            self.additional.append(later)
-            self.doses.append(replace(first, day=later, steady="", every=0.0, ordered=when))
+        lags = self.courses.get(drug.lag) or [(0.0, self.model.values.get(drug.lag, 0.0))]
+        for k in range(1, record.ADDL + 1):  # from the record's time, wherever in it this one is
+            later = day + k * record.II * self.hours / HOURS_PER_DAY
+            if lags[-1][1] == 0.0:
+                self.additional.append(later)
+            self.doses.append(
+                replace(first, day=later, steady="", every=0.0, ordered=when, early=early)
+            )
         return when
 
     def patient(self) -> Patient:

@@ -278,7 +278,7 @@ def _advice(data: DataSet, model: Model, column: str, key: str) -> str:
     example = free[0] if free else "..."
     if not key:
         return f'write observable = "{example}" in the map, or fill in {column}'
-    leave = f'leave_out = ["{key}"] leaves the rows of {column} {key} out'
+    leave = f'leave_out = ["{key}"] at the top of the map leaves the rows of {column} {key} out'
     if not free and taken:
         return f"{column} {key} is not in the map: {leave}"
     observed = (r for _, r, _ in data.rows if r.event == OBSERVATION and not r.MDV)

@@ -18,7 +18,15 @@ from ..model import Model, convert, pretty, readable_unit
 from ..simulation import Simulation, simulate
 from ..store import has_sheet, is_workbook, place, read_table
 from .patient import Observation, Observations, Patient
-from .patient_files import EXAMPLE, RATIOS, DoseRow, KeyRow, ObservationRow, file_path
+from .patient_files import (
+    EXAMPLE,
+    RATIOS,
+    DoseRow,
+    KeyRow,
+    ObservationRow,
+    file_path,
+    read_patient_file,
+)
 
 
 def check_against(patient: Patient, model: Model) -> Patient:
@@ -56,7 +64,9 @@ def _understood(patient: Patient, model: Model) -> Patient:
             for name in dict.fromkeys(o.observable for o in patient.observations)}  # fmt: skip
     for name in seen.keys() & set(model.state_ids):
         quantity = model.usual.meant("level", name)
-        if quantity and getattr(model[quantity], "formula", name) != name:
+        if quantity and getattr(model[quantity], "formula", "") == name:
+            seen[name] = quantity  # the same, by the name that has the noise of its assay
+        elif quantity and quantity != name:
             ask(f"observable {name} is the state {model[name].label!r}; did you mean {quantity}, "
                 f"{model[quantity].label!r}?")  # fmt: skip
     if all(name == meant for name, meant in (*given.items(), *seen.items())):
@@ -239,13 +249,13 @@ def template_rows(home: Path) -> tuple[str, ...]:
     >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
     'patient7/doses.csv, rows 17, 18, 19'
     """
-    book = is_workbook(home)
+    book, zone = is_workbook(home), read_patient_file(home).time_zone
     found = []
     for name, record in (("patient", KeyRow), ("doses", DoseRow), ("observations", ObservationRow)):
         path = file_path(home, name)
         if (name == "patient" and not book) or not (has_sheet(path) if book else path.is_file()):
             continue
-        table = read_table(path, record)
+        table = read_table(path, record, zone)
         rows = [row for row, entry in table if entry.model_dump()["note"].startswith(EXAMPLE)]
         if rows:
             numbers = ", ".join(map(str, rows))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import chi2
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import FitProblem
+from ..fitting import SURE, FitProblem
 from ..model import pretty
 from ..store import check_resume, csv_file, json_file, markdown, versions, write_atomic
 from .two_stage import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
@@ -165,8 +167,16 @@ TABLE_NOTES = (
 
 
 def population_fit_warnings(result: PopulationFit) -> list[str]:
-    """Warnings: failed patients, no convergence, high shrinkage, a single start at the optimum."""
+    """Warnings: scatter, failed patients, no convergence, high shrinkage, a single good start."""
+    wide = [f"{fit.patient} ({math.sqrt(fit.deviance / fit.readings):.2g} x)"
+            for fit in result.fits
+            if fit.readings and fit.deviance > chi2.ppf(SURE, fit.readings)]  # fmt: skip
     lines = []
+    if wide:
+        lines.append(
+            f"**The readings scatter more than the stated noise allows: {', '.join(wide)}; "
+            "correct the noise, or look for what the model does not describe.**"
+        )
     if result.failures:
         lines.append("**Failed: " + "; ".join(_failure(f) for f in result.failures) + "**")
     if not result.still:

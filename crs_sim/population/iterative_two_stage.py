@@ -269,18 +269,19 @@ def _fitted(job: Job) -> PatientFit:
         values, cost = dict(last.values), last.cost
         runs, failed, agreeing = last.runs, last.failed, job.first.agreeing
     all_values = {**{f.name: f.median for f in job.whole.free}, **values}
-    evidence, deviance = _evidence(job, all_values)
+    evidence, observed = _evidence(job, all_values)
     return PatientFit(
-        problem.patient.id, all_values, evidence, float(cost), deviance, runs, failed, agreeing
-    )
+        problem.patient.id, all_values, evidence, float(cost), float(observed @ observed), runs,
+        failed, agreeing, observed.size,
+    )  # fmt: skip
 
 
 def _clipped(value: float, free: Free) -> float:
     return min(max(value, free.lower * 1.0001), free.upper / 1.0001)
 
 
-def _evidence(job: Job, values: Mapping[str, float]) -> tuple[QuadraticLikelihood, float]:
-    """Quadratic approximation of the likelihood at these values, and the deviance there."""
+def _evidence(job: Job, values: Mapping[str, float]) -> tuple[QuadraticLikelihood, Array]:
+    """Quadratic approximation of the likelihood at these values, and the residuals there."""
     objective = Objective(job.whole)
     x = logs(job.whole, values)
     observed = objective.attempt(x)
@@ -290,7 +291,7 @@ def _evidence(job: Job, values: Mapping[str, float]) -> tuple[QuadraticLikelihoo
     information = np.zeros((len(job.names), len(job.names)))
     centre[indices], slope[indices] = x, slopes.T @ observed
     information[np.ix_(indices, indices)] = slopes.T @ slopes
-    return QuadraticLikelihood(centre, slope, information), float(observed @ observed)
+    return QuadraticLikelihood(centre, slope, information), observed
 
 
 def _largest_change(

@@ -238,6 +238,7 @@ class PatientFit:
     cost, deviance : float, -2 ln posterior and -2 ln likelihood, up to a constant
     runs, failed : int, simulations made, and those that failed
     agreeing : int, starts that ended within 0.5 of the best cost
+    readings : int, residuals that the deviance is the sum of squares of
     """
 
     patient: str
@@ -248,6 +249,7 @@ class PatientFit:
     runs: int
     failed: int
     agreeing: int
+    readings: int = 0
 
 
 Outcome = PatientFit | PatientFailure

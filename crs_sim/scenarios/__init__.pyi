@@ -1,5 +1,6 @@
 from .comparison import (
     LEVEL as LEVEL,
+    RESOLUTION as RESOLUTION,
     Comparison as Comparison,
     compare as compare,
     scenarios_text as scenarios_text,

@@ -12,7 +12,7 @@ import pytest
 from crs_sim.errors import CrsSimError, Notice
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import load_patient
-from crs_sim.patients.patient_checks import check_against
+from crs_sim.patients.patient_checks import check_against, template_rows
 
 MODEL = load_model("crs")
 HEAD = "id,observable,kind,day,until,reference,value,unit\n"
@@ -142,3 +142,18 @@ def test_a_dose_before_day_0_is_refused(tmp_path):
     (about / "doses.csv").write_text("day,drug,amount,unit\n-5,dexamethasone,4,mg\n")
     with pytest.raises(CrsSimError, match=r"day -5 is before the model.*leave out what else"):
         load_patient(about)
+
+
+def test_rows_left_from_a_template_are_found_where_dates_have_one_time_zone(tmp_path):
+    """The check reads the tables again: with the same zone."""
+    home = folder(tmp_path, "a,crp,value,2024-03-12 08:30,,,20,mg/L\n", ZONED)
+    (home / "doses.csv").write_text("day,drug,amount,unit\n2024-03-11 08:30,cart,1e6,cells/kg\n")
+    assert template_rows(home) == ()
+
+
+@pytest.mark.parametrize("name", ["CRP", "FERRITIN", "PSA", "crp"])
+def test_a_state_that_is_what_is_measured_is_read_by_the_measured_name(name, tmp_path):
+    """So that the noise of its assay applies."""
+    home = folder(tmp_path, f"a,{name},value,3,,,20,{'mg/L' if name in 'CRPcrp' else 'ng/mL'}\n")
+    checked = check_against(load_patient(home), MODEL)
+    assert checked.observations["a"].observable == name.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 
 import numpy as np
@@ -775,3 +776,40 @@ def test_a_covariate_without_sense_is_refused_at_its_cell(tmp_path):
     path.write_text("ID,TIME,AMT,CMT,EVID,DV,v\n1,0,100,2,1,.,30\n1,1,.,2,0,1,-5\n")
     with pytest.raises(CrsSimError, match=r"study.csv, row 3, column v:  v = -5 is outside 0 to"):
         read_nonmem(path, load_model("one_compartment"))
+
+
+HEADER_ADDL = "ID,TIME,EVID,AMT,CMT,II,ADDL,DV,"
+
+
+def sampled_at(tmp_path, rows, column, map_text=""):
+    (tmp_path / "study.csv").write_text("\n".join([HEADER_ADDL + column, *rows]))
+    (tmp_path / "map.toml").write_text('time_unit = "hours"\n' + map_text)
+    model = load_model("one_compartment")
+    study = read_nonmem(tmp_path / "study.csv", model, columns=tmp_path / "map.toml")
+    return run_study(model, study, rtol=1e-9).table["c_central"].to_numpy()
+
+
+@pytest.mark.parametrize("before", ["1,0,0,.,2,.,.,.,30", "1,0,0,.,2,.,.,.,60", ""])
+def test_a_sample_at_an_additional_dose_is_after_it_whatever_came_before_the_first(
+    before, tmp_path
+):
+    rows = ["1,0,1,100,2,6,3,.,60", "1,6,0,.,2,.,.,.,60", "1,12,0,.,2,.,.,.,60"]
+    found = sampled_at(tmp_path, [before, *rows] if before else rows, "v")
+    left = math.exp(-72 / 60 / 4)
+    right = [100 * (1 + left) / 60, 100 * (1 + left + left**2) / 60]
+    assert found[-2:] == pytest.approx(right, rel=1e-6)
+
+
+def test_so_is_one_after_a_dose_between_two_samples_of_the_same_time(tmp_path):
+    rows = ["1,0,1,10,2,.,.,.,60", "1,0,0,.,2,.,.,5,60", "1,0,1,100,2,6,3,.,60",
+            "1,6,0,.,2,.,.,5,60", "1,6.001,0,.,2,.,.,5,60"]  # fmt: skip
+    left = math.exp(-72 / 60 / 4)
+    assert sampled_at(tmp_path, rows, "v")[-2] == pytest.approx((110 * left + 100) / 60, rel=1e-6)
+
+
+@pytest.mark.parametrize(("order", "level"), [("before samples", 100 / 30), ("after samples", 0)])
+def test_an_additional_dose_that_is_still_in_its_lag_moves_no_sample(order, level, tmp_path):
+    rows = ["1,0,1,100,2,6,1,.,6", "1,6,0,.,2,.,.,.,6", "1,7,0,.,2,.,.,.,6"]
+    found = sampled_at(tmp_path, rows, "lag_iv", f'lagged_doses = "{order}"\n')
+    assert found[1] == pytest.approx(level, rel=1e-6, abs=1e-9)
+    assert found[2] == pytest.approx(100 / 30 * math.exp(-72 / 30 / 24), rel=1e-6)

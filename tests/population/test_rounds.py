@@ -15,7 +15,13 @@ from crs_sim.errors import CrsSimError, InputError, StorageError, UnknownNameErr
 from crs_sim.fitting.objective import Objective
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import FitProblem
-from crs_sim.population.fit_files import IterationFiles, check_new, save_population
+from crs_sim.patients.patient import Observations
+from crs_sim.population.fit_files import (
+    IterationFiles,
+    check_new,
+    population_fit_warnings,
+    save_population,
+)
 from crs_sim.population.iterative_two_stage import fit_all
 from crs_sim.population.two_stage import PatientFailure, Roles
 
@@ -175,3 +181,14 @@ def test_patients_of_different_models_are_refused():
     other = replace(ASSUMED.model, quantities=())
     with pytest.raises(InputError, match="other equations"):
         fit_all(people(1), replace(ASSUMED, model=other), workers=1)
+
+
+def test_readings_that_scatter_more_than_the_noise_are_named():
+    *calm, wild = people(4)
+    far = (40.0, 1.0, 25.0)  # about a straight line in the logarithm: no k and a0 come near
+    wild = changed(wild, observations=Observations(tuple(
+        seen(f"d{d:g}", "A", d, level) for d, level in zip(DAYS, far, strict=True))))  # fmt: skip
+    first, *_ = population_fit_warnings(fit_all([*calm, wild], ASSUMED, workers=1))
+    assert "scatter more than the stated noise allows: synthetic_3 (" in first
+    assert not any("scatter" in text for text in population_fit_warnings(
+        fit_all(calm, ASSUMED, workers=1)))  # fmt: skip
