@@ -368,8 +368,8 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         prior_sd=free.sd,
         shift=math.log(value / free.median) / free.sd,
         standard_error=error,
-        low=max(value * float(np.exp(-half_width)), free.lower),
-        high=min(value * float(np.exp(half_width)), free.upper),
+        low=value * float(np.exp(-half_width)),
+        high=min(value * float(np.exp(half_width)), most),
         at_bound=below < margin or above < (AT_BOUND if free.upper == most else margin),
         carried_by_prior=error / free.sd > PRIOR_ONLY,
     )
