@@ -174,7 +174,10 @@ def driven(best, folder, **options):
     return pd.concat([found.table(), found.tornado_table()])
 
 
-@pytest.mark.parametrize(("job", "log"), [(searched, "trials.jsonl"), (driven, "runs.jsonl")])
+@pytest.mark.parametrize(
+    ("job", "log"),
+    [pytest.param(searched, "trials.jsonl", marks=pytest.mark.slow), (driven, "runs.jsonl")],
+)
 def test_rows_are_the_same_on_a_cluster_that_loses_a_worker(cluster, best, tmp_path, job, log):
     here = job(best, tmp_path / "here", workers=1)
     victims = list(processes(cluster).values())[:1]

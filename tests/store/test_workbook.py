@@ -154,7 +154,7 @@ def test_a_chart_is_no_table(book):
         load_patient(book)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_workbook_is_never_another_patient(book, data):
     whole, files = load_patient(new_patient(book.parent / "whole.xlsx")), unpacked(book)

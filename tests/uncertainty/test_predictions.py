@@ -78,7 +78,7 @@ def test_where_the_normal_approximation_is_poor_the_posterior_is_sampled(skewed,
     result, mean = skewed
     assert posterior_draws(result, 100, workers=1).source.startswith("100 weighted draws")
     monkeypatch.setattr(sampler, "FEW", math.inf)
-    monkeypatch.setattr(sampler, "RUNS", 40_000)
+    monkeypatch.setattr(sampler, "RUNS", 16_000)
     told = []
     drawn = posterior_draws(result, 400, workers=1, progress=lambda *state: told.append(state))
     assert drawn.source.startswith("400 draws of the posterior, since the normal approximation is")
