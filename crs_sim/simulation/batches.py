@@ -85,16 +85,9 @@ class Batch:
         days, finished = self.sampling.sample_days, tuple(members)
         kept = {name: {m: own[m] for m in finished} for name, own in ledgers.items()}
         return Ensemble(
-            self.model,
-            self.scenarios,
-            days,
-            outputs,
-            finished,
-            courses,
-            ends,
-            tuple(failures),
+            self.model, self.scenarios, days, outputs, finished, courses, ends, tuple(failures),
             kept,
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +123,8 @@ class Plan:
         for part in parts:
             rows = slice(len(finished), len(finished) + len(part.members))
             courses[:, :, rows] = part.courses
-            for place, values in enumerate(part.endpoints.values()):
-                ends[place, :, rows] = values
+            for place, end in enumerate(self.batch.sampling.endpoints):
+                ends[place, :, rows] = part.endpoints[end.name]
             finished += part.members
             failures += part.failures
             for name, own in part.ledgers.items():

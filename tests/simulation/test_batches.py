@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.simulation import batches
 from crs_sim.simulation.batches import plan_batches, run_batch, simulate_batches, simulate_many
+from crs_sim.simulation.endpoints import endpoint
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.simulation.simulation import simulate
 
@@ -310,3 +312,13 @@ def test_patients_of_the_case():
                 floor = 1e-3 * np.abs(alone[name]).max()
                 error = np.abs(many.course(name, scenario.name)[i] - alone[name])
                 assert (error <= 1e-4 * np.maximum(np.abs(alone[name]), floor)).all()
+
+
+def test_an_endpoint_asked_for_twice_is_the_same_number():
+    """Parts of a run are joined by name, so that no row of the table is left unfilled."""
+    end = endpoint(LOOP, f"auc_{LOOP.state_ids[0]}")
+    once, twice = (
+        simulate_many(LOOP, CASE, spread(70), sampling=replace(DAILY, endpoints=ends))
+        for ends in ((end,), (end, end))
+    )
+    assert np.array_equal(twice.endpoint(end.name), once.endpoint(end.name))
