@@ -90,7 +90,7 @@ def show(model: str, as_sbml: bool) -> None:
               "in which priors, bounds and what is free can be changed.")  # fmt: skip
 @click.option("--prior", help="With --problem: name or file of a prior  [default: the model's]")
 def new(place: Path, problem: bool, prior: str | None) -> None:
-    """Create a folder with three commented files for a patient, or an Excel workbook."""
+    """Create three commented files for a patient, or a workbook; or --problem of one there is."""
     from ..patients import load_patient, new_patient
 
     if problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
 from ..store import csv_file, json_file, level_text, root, versions, write_atomic
 from .local_optimisation import informed
-from .priors import PRIORS, PROBLEM, Prior, prior_of, read_prior
+from .priors import PRIORS, PROBLEM, Prior, free_lines, prior_of, read_prior
 from .problem import FitProblem, load_problem, patient_problem
 
 if TYPE_CHECKING:
@@ -256,12 +256,15 @@ def _text(study: Study, patient: Patient, model: Model, prior: Prior, home: Path
         "subject": patient.id,
         "prior": _name_or_path(prior.path, PRIORS, home),
     }
-    lines = ["# One subject of a data set, as crs-sim fit --data asked. Runs lie beside this file.",
-             f"# {RESEARCH_ONLY}", "",
+    words = ["One subject of a data set, as crs-sim fit --data asked. Runs lie beside this file."]
+    return "\n".join(_head(words, entries, stated)) + "\n"
+
+
+def _head(words: Sequence[str], entries: Mapping[str, str], fixed: Sequence[str]) -> list[str]:
+    """The first lines of a problem.toml: a comment, its texts, and what is fixed."""
+    lines = [*(f"# {line}" for line in (*words, RESEARCH_ONLY)), "",
              *(f"{key} = {_quoted(value)}" for key, value in entries.items() if value)]  # fmt: skip
-    if stated:
-        lines.append(f"fixed = [{', '.join(map(_quoted, stated))}]")
-    return "\n".join(lines) + "\n"
+    return [*lines, f"fixed = [{', '.join(map(_quoted, fixed))}]"] if fixed else lines
 
 
 def write_problem(patient: Patient, *, prior: str | Path | None = None) -> Path:
@@ -291,24 +294,17 @@ def write_problem(patient: Patient, *, prior: str | Path | None = None) -> Path:
         "data": "." if place.is_dir() else _relative_path(place, path.parent),
         "prior": _name_or_path(used.path, PRIORS, path.parent),
     }  # fmt: skip
-    lines = [
-        "# What is fitted. Where a table is deleted, that of the prior holds. What is fixed is the",
-        "# patient's own, or nothing measured depends on it: it stays at the median of the prior.",
-        f"# {RESEARCH_ONLY}",
-        *(f"{key} = {_quoted(value)}" for key, value in entries.items()),
-        f"seed = {problem.seed}",
-        f"starts = {problem.starts}",
+    words = [
+        "What is fitted. Where a table is deleted, that of the prior holds. What is fixed is the",
+        "patient's own, or nothing measured depends on it: it stays at the median of the prior.",
     ]
     fixed = [*idle, *(n for n in used.content.free if n in patient.scenario.values)]
-    lines.append(f"fixed = [{', '.join(map(_quoted, fixed))}]")
+    lines = _head(words, entries, fixed)
+    lines += [f"seed = {problem.seed}", f"starts = {problem.starts}"]
     for free in problem.free:
-        unit = pretty(model[free.name].unit)
-        lines += [
-            "", f"[free.{free.name}]  # {model[free.name].label}, {unit}",
-            f"prior = {free.median:.6g}", f"sd = {free.sd:g}",
-            f"lower = {free.lower:.6g}", f"upper = {free.upper:.6g}",
-            f"source = {_quoted(free.source)}",
-        ]  # fmt: skip
+        if free.name in problem.of_model:  # the others are made from [noise]
+            part = model[free.name]
+            lines += free_lines(free, f"  # {part.label}, {pretty(part.unit)}")
     write_atomic({path: ("\n".join(lines) + "\n").encode()})
     return path
 

@@ -349,9 +349,7 @@ class Population:
         lines = [f"# {line}".rstrip() for line in note.splitlines()]
         lines += ["", f"name = {_text(self.name)}", f"patients = {self.patients:.15g}"]
         for f in self.free:
-            lines += ["", f"[free.{f.name}]", f"prior = {f.median!r}", f"sd = {f.sd!r}",
-                      f"lower = {f.lower!r}", f"upper = {f.upper!r}",
-                      f"source = {_text(f.source)}"]  # fmt: skip
+            lines += free_lines(f)
         for name, spread in self.noise.spreads.items():
             lines += ["", f"[noise.{name}]", *_noise_lines(spread)]
         if self.noise.grade is not None:
@@ -379,6 +377,13 @@ def _drawn(free: Free, chances: Array) -> Array:
     low, high = (ndtr(math.log(x / free.median) / free.sd) for x in (free.lower, free.upper))
     logs = math.log(free.median) + free.sd * ndtri(low + chances * (high - low))
     return np.asarray(np.exp(logs))
+
+
+def free_lines(free: Free, comment: str = "") -> list[str]:
+    """A free parameter as the ``[free.NAME]`` of a prior.toml or problem.toml."""
+    return ["", f"[free.{free.name}]{comment}", f"prior = {free.median!r}", f"sd = {free.sd!r}",
+            f"lower = {free.lower!r}", f"upper = {free.upper!r}",
+            f"source = {_text(free.source)}"]  # fmt: skip
 
 
 def _noise_lines(spread: Spread) -> list[str]:
