@@ -341,7 +341,8 @@ def left_out_panel(ax: Axes, left_out: pd.DataFrame) -> Axes:
     """
     ax.axvspan(-NORMAL_95, NORMAL_95, color="#EEEEEE", lw=0)
     ax.axvline(0, color=GREY, lw=0.8)
-    off = left_out["off_by"].fillna(left_out["residual"]).to_numpy()
+    averaged = np.copysign(np.sqrt(left_out["deviance"].clip(lower=0)), left_out["residual"])
+    off = left_out["off_by"].fillna(averaged).to_numpy()  # of a limit or grade, as its probability
     rows = np.arange(len(left_out))
     unscaled = left_out["off_by"].isna().to_numpy()
     colours = [VERMILION if chance < 0.05 else BLUE for chance in left_out["chance"]]

@@ -68,7 +68,8 @@ class HeldOut:
     ----------
     id, observable, kind, when, unit : str, of the observation
     observed, predicted : float, in the unit; predicted by the fit without it
-    residual : float, in sd of the residual noise (limits and grades: root of -2 ln probability)
+    residual : float, in sd of the residual noise, at the estimates (limits and grades: root of
+        -2 ln probability there)
     off_by : float, in sd of the prediction: noise and parameter uncertainty; nan for a limit or
         a grade
     chance : float, probability of a reading at least as far off; for a limit or grade, of the
