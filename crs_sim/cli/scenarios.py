@@ -20,7 +20,7 @@ from .options import (
     throttled_progress,
     workers_options,
 )
-from .predict import requested_draws
+from .predict import VERDICT, requested_draws
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..scenarios import Comparison, Search, Sensitivity
     from ..simulation import Workers
 
-RESULT = "result.json"
 FIT, PRIOR = "draws of the fit", "virtual patients of the prior"
 FRONT_DRAWS = 200
 """Draws for the front, if there is no posterior beside the problem."""
@@ -163,7 +162,7 @@ def _write_search(
     first = next(iter(comparisons.values()), None)
     figure = plot_front(found, first, chosen=chosen, title=title)
     files |= figure_files(figure, out / "pareto")
-    files[out / "verdict.txt"] = verdict(result).text.encode()
+    files[out / VERDICT] = verdict(result).text.encode()
     write_atomic(files)
     return list(files)
 
@@ -368,7 +367,7 @@ def endpoints_of(model: Model) -> list[Sequence[str]]:
 
 def runs_of(problem: str) -> list[Sequence[str]]:
     """A header and one row for each stored run of a problem, the latest first."""
-    from ..fitting import load_run
+    from ..fitting import RESULT, load_run
 
     latest = load_run(problem)
     runs = [load_run(path) for path in latest.path.parent.iterdir() if (path / RESULT).is_file()]

@@ -162,9 +162,6 @@ def write_left_out(result: Fit, found: Sequence[Omission], folder: Path, name: s
         click.echo(f"wrote {path}")
 
 
-RESULT = "result.json"
-
-
 @click.command(short_help="Sample the posterior of a problem.", epilog=RESEARCH_ONLY)
 @click.argument("problem", metavar="PROBLEM|RUN")
 @click.option("--draws", default=500, show_default=True,
@@ -207,7 +204,7 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     For a patient without a problem.toml the prior is that of the fit, else the model's.
     """
     from ..errors import StorageError, UnknownNameError
-    from ..fitting import load_problem, load_run, patient_at, problem_of
+    from ..fitting import RESULT, load_problem, load_run, patient_at, problem_of
 
     try:
         run = load_run(name)

@@ -80,6 +80,7 @@ from .problem import (
     patient_problem as patient_problem,
 )
 from .storage import (
+    RESULT as RESULT,
     SAME_COST as SAME_COST,
     Run as Run,
     address_of as address_of,

@@ -186,11 +186,7 @@ def predicted(observation: Observation, sim: Curves) -> float:
     """
     curve = _curve_in_window(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = float(
-            _curve_on_days(
-                sim, observation.observable, _window(observation.reference, observation.reference)
-            )[0]
-        )
+        reference = float(_curve_on_day(sim, observation.observable, observation.reference)[0])
         return float(curve[0]) / reference if reference else math.inf
     if observation.kind == "sometime":
         misses = np.abs(log_level(curve, observation.value) - math.log(observation.value))
@@ -305,9 +301,7 @@ def _trapezoid(n: int) -> Array:
 def _log_predicted(observation: Observation, sim: Curves) -> Array:
     if observation.kind in RATIOS:
         curve = _curve_in_window(observation, sim, observation.observable)
-        reference = _curve_on_days(
-            sim, observation.observable, _window(observation.reference, observation.reference)
-        )
+        reference = _curve_on_day(sim, observation.observable, observation.reference)
         scale = np.maximum(np.abs(curve), np.abs(reference))
         scale = np.where(scale > 0.0, scale, 1.0)
         return log_level(curve, scale) - log_level(reference, scale)
@@ -332,6 +326,11 @@ def _highest(observation: Observation, sim: Curves, name: str) -> Array:
     if observation.until <= observation.day or not hasattr(sim, "dense"):
         return np.asarray(curve.max(axis=-1))
     return np.asarray(peak(sim, name, observation.day, observation.until))
+
+
+def _curve_on_day(sim: Curves, name: str, day: float) -> Array:
+    """A curve on one day, (..., 1)."""
+    return _curve_on_days(sim, name, _window(day, day))
 
 
 def _curve_on_days(sim: Curves, name: str, days: Array) -> Array:
@@ -372,7 +371,7 @@ def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, 
 def _cut(observation: Observation, sim: Curves, name: str) -> Array:
     if name in sim.values:
         return np.asarray(sim.values[name])
-    return _curve_on_days(sim, name, _window(observation.day, observation.day))[..., 0]
+    return _curve_on_day(sim, name, observation.day)[..., 0]
 
 
 def log_chance_between(low: float | Array, high: float | Array) -> Array:

@@ -19,7 +19,7 @@ from ..errors import (
     error_location,
     with_location,
 )
-from ..model import Drug, Model, convert, named_unit, pretty
+from ..model import Drug, Model, convert, named_unit, pretty, readable_unit
 from ..store import EXAMPLE_TIME, number, number_or_text
 from .nonmem_columns import OBSERVATION, DataRow, DataSet, ObservableEntry
 from .patient import Observation
@@ -151,12 +151,12 @@ def covariate_unit(data: DataSet, model: Model, parameter: str) -> tuple[float, 
     if not unit and follows and parameter in times:
         unit = hours
     elif not unit and follows and parameter in rates:
-        amount = data.map.amount_unit or _readable(model, rates[parameter].unit)
+        amount = data.map.amount_unit or readable_unit(model, rates[parameter].unit)
         unit = f"{amount}/{hours}"
     if not unit:
         return 1.0, "" if named_unit(target) is None and not target else f"{col} ({pretty(target)})"
     with error_location(f"{data.where(0, col)} ({parameter})"):
-        return convert(1.0, unit, _readable(model, target)), f"{col} ({unit})"
+        return convert(1.0, unit, readable_unit(model, target)), f"{col} ({unit})"
 
 
 def covariate_units(data: DataSet, model: Model) -> Iterator[str]:
@@ -241,7 +241,7 @@ def _entering(model: Model, key: str, where: str) -> str:
 def _check_amount(data: DataSet, model: Model, row: int, drug: Drug, unit: str) -> None:
     where = data.where(row, "AMTUNIT" if "AMTUNIT" in data.named else "AMT")
     try:
-        _, power = drug.conversion(unit, target=_readable(model, drug.unit))
+        _, power = drug.conversion(unit, target=readable_unit(model, drug.unit))
     except UnitError as error:
         raise with_location(where, error) from None
     if power and "weight" not in model.values:
@@ -346,7 +346,7 @@ def read_observation(
     where = data.where(row, "DVUNIT" if "DVUNIT" in data.named else "DV")
     try:
         value = convert(
-            value, record.DVUNIT or unit or model_unit, _readable(model, model_unit),
+            value, record.DVUNIT or unit or model_unit, readable_unit(model, model_unit),
             molar_mass=model.molar_mass(name),
         )  # fmt: skip
     except UnitError as error:
@@ -374,8 +374,3 @@ def _key(text: str) -> str:
     """A CMT or DVID as written in the map: 2.0 as 2."""
     value = number_or_text(text)
     return str(int(value)) if isinstance(value, float) and value == int(value) else text
-
-
-def _readable(model: Model, unit: str) -> str:
-    """A unit of the model as text: its definition if the name alone cannot be parsed."""
-    return dict(model.units).get(unit, unit) if named_unit(unit) is None else unit
