@@ -291,8 +291,13 @@ def print_fit(result: Fit, rows: Sequence[Judged]) -> None:
     metavar="NAME",
     help="Estimated separately for each patient, without a population distribution.",
 )
+@click.option("--correlated", multiple=True, metavar="NAME,NAME,...",
+              help="Parameters whose random effects are correlated.")  # fmt: skip
 @click.option("--starts", type=int,
               help="Local optimisations of each patient's first fit  [default: 8]")  # fmt: skip
+@click.option("--draws", type=click.IntRange(min=0),
+              help="Draws with which each patient's likelihood is integrated, a power of two; 0 "
+                   "for the two-stage estimate alone  [default: 512]")  # fmt: skip
 @click.option("--seed", type=int, help="Random seed of the starts  [default: 1]")
 @workers_options("Processes")
 @click.option("--resume", is_flag=True, help="Resume the interrupted fit in FOLDER.")
@@ -323,10 +328,12 @@ def fit_patients(
 
     from ..fitting import load_population, patient_problem
     from ..population import (
+        DRAWS,
         IterationFiles,
         Roles,
         check_new,
         fit_all as run,
+        how_estimated,
         population_fit_warnings,
         save_population,
     )
@@ -338,14 +345,18 @@ def fit_patients(
     if empty:
         raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
     population = load_population(model, prior)
-    roles = Roles(options.get("shared", ()), options.get("own", ()))
+    together = [tuple(map(str.strip, text.split(","))) for text in options.get("correlated", ())]
+    roles = Roles(options.get("shared", ()), options.get("own", ()), tuple(together))
+    draws = DRAWS if options.get("draws") is None else options["draws"]
     chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
-    problems = [replace(patient_problem(who, model=model, prior=prior), **chosen) for who in people]
-    result = run(problems, population, roles, workers=options["workers"], kept=IterationFiles(out),
-                 progress=print_progress)  # fmt: skip
+    problems = [replace(patient_problem(who, model=model, prior=prior, fewest=0), **chosen)
+                for who in people]  # fmt: skip
+    result = run(problems, population, roles, draws=draws, workers=options["workers"],
+                 kept=IterationFiles(out), progress=print_progress)  # fmt: skip
     written = save_population(result, out)
     for line in population_fit_warnings(result):
         click.echo(line.replace("**", ""))
+    click.echo(f"{how_estimated(result)}\n")
     print_population(result)
     print_written(written)
     if result.failures:
@@ -356,20 +367,26 @@ def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> N
     """Print one line per patient."""
     from ..population import PatientFailure
 
-    words = f"failed: {outcome.reason}" if isinstance(outcome, PatientFailure) else (
-        f"cost {outcome.cost:.4g}")  # fmt: skip
+    if isinstance(outcome, PatientFailure):
+        words = f"failed: {outcome.reason}"
+    elif outcome.integrated == outcome.integrated:
+        words = f"-2 ln likelihood {outcome.integrated:.4g}"
+    else:
+        words = f"cost {outcome.cost:.4g}"
     click.echo(f"{stage}: {finished} of {total}, {outcome.patient} {words}", err=True)
 
 
 def print_population(result: PopulationFit) -> None:
     """Print the population, one row per parameter."""
-    click.echo(f"{len(result.fits)} patients, {result.rounds} iterations\n")
+    click.echo(f"{len(result.fits)} patients\n")
     lines: list[Sequence[str]] = [("parameter", "role", "median", "sd", "shrinkage")]
     for row in result.table().itertuples():
         shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
         lines.append((row.parameter, row.role, f"{row.median:.3g}{_error(row.median_error)}",
                       f"{row.sd:.2f}{_error(row.sd_error)}", shrinkage))  # fmt: skip
     print_columns(lines)
+    for row in result.correlations().itertuples():
+        click.echo(f"correlation of {row[1]} and {row[2]}: {row[3]:.2f} (± {row[4]:.2f})")
     click.echo()
 
 

@@ -167,7 +167,7 @@ FEWEST = 3
 
 
 def estimated_noise(
-    model: Model, noise: Noise, patient: Patient, path: str = ""
+    model: Model, noise: Noise, patient: Patient, path: str = "", fewest: int = FEWEST
 ) -> tuple[Model, tuple[Free, ...]]:
     """The model with the estimated sds as parameters (of the same equations), and these as free.
 
@@ -184,10 +184,10 @@ def estimated_noise(
         if not spread.estimate:
             continue
         where = place(Path(path or model.name), key=f"key noise.{name}.estimate")
-        if observed.count(name) < FEWEST:
+        if observed.count(name) < fewest:
             raise InputError(
                 f"{where}: {patient.id} has {observed.count(name)} readings of {name} with a "
-                f"level; its residual error is estimated from {FEWEST} or more: delete the key"
+                f"level; its residual error is estimated from {fewest} or more: delete the key"
             )
         for part, sd in spread.parts.items():
             id, level = f"{part}_{name}", "additive" in (part, spread.error)
@@ -225,8 +225,9 @@ def patient_at(name: str | Path) -> Patient | None:
 
 
 def patient_problem(
-    patient: Patient, *, model: Model | None = None, prior: str | Path | None = None
-) -> FitProblem:
+    patient: Patient, *, model: Model | None = None, prior: str | Path | None = None,
+    fewest: int = FEWEST,
+) -> FitProblem:  # fmt: skip
     """The problem of a patient's data under a population prior; no problem.toml is needed.
 
     The free parameters are those of the prior, except those that the patient's own values set.
@@ -236,6 +237,7 @@ def patient_problem(
     patient : Patient, with at least one observation
     model : Model  [default: the patient's]
     prior : name or path of a prior  [default: `crs_sim.problemfiles.prior_of` the model]
+    fewest : int, readings an estimated residual error needs; 0 for one patient of several
 
     Raises
     ------
@@ -255,7 +257,7 @@ def patient_problem(
     patient, noise = check_against(patient, model), noise_of(population_prior.content)
     free = tuple(free for free in free_of(model, population_prior) if free.name not in own)
     where = str(population_prior.path)
-    model, residual_error = estimated_noise(model, noise, patient, where)
+    model, residual_error = estimated_noise(model, noise, patient, where, fewest)
     return FitProblem(
         name=patient.id,
         model=model,

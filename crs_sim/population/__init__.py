@@ -4,8 +4,9 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 
 ======================  =========================================================================
 two_stage.py            the population behind several patients, from what their data say
-iterative_two_stage.py  fit_all: patients given the population, the population given the patients
-fit_files.py            such a fit on disk, as it runs and when it is done
+patient_steps.py        one patient given the population: fitted, or integrated
+fit_files.py            the result, and such a fit on disk as it runs and when it is done
+population_fit.py       fit_all: patients given the population, the population given the patients
 virtual_patients.py     virtual patients drawn, synthetic patients measured
 study_file.py           population.toml: virtual patients under scenarios
 results.py              parts on disk, and summary tables

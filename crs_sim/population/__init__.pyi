@@ -1,10 +1,18 @@
 from .fit_files import (
     IterationFiles as IterationFiles,
+    PopulationFit as PopulationFit,
     check_new as check_new,
+    how_estimated as how_estimated,
     population_fit_warnings as population_fit_warnings,
     save_population as save_population,
 )
-from .iterative_two_stage import fit_all as fit_all
+from .patient_steps import (
+    Outcome as Outcome,
+    PatientFailure as PatientFailure,
+    PatientFit as PatientFit,
+    Roles as Roles,
+)
+from .population_fit import DRAWS as DRAWS, fit_all as fit_all
 from .results import (
     FAILED as FAILED,
     GRADES as GRADES,
@@ -19,12 +27,6 @@ from .study_file import (
     PopulationStudy as PopulationStudy,
     load_study as load_study,
     with_number as with_number,
-)
-from .two_stage import (
-    Outcome as Outcome,
-    PatientFailure as PatientFailure,
-    PopulationFit as PopulationFit,
-    Roles as Roles,
 )
 from .virtual_patients import (
     Covariate as Covariate,

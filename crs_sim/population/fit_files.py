@@ -1,6 +1,7 @@
-"""A population fit on disk: each patient's fit in each iteration, and the result.
+"""The fit of several patients: its result, and how it is stored.
 
-An interrupted fit can be resumed from the stored patients if all its inputs are the same.
+Each patient's result of each iteration is stored when it is there; an interrupted fit can be
+resumed from them if all its inputs are the same.
 """
 
 from __future__ import annotations
@@ -9,20 +10,130 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import chi2
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import SURE, FitProblem
+from ..fitting import SURE, Population
 from ..model import pretty
 from ..store import check_resume, csv_file, json_file, markdown, versions, write_atomic
-from .two_stage import PatientFailure, PatientFit, PopulationFit, QuadraticLikelihood
+from .patient_steps import Job, PatientFailure, PatientFit, Roles
+from .two_stage import PopulationEstimate, QuadraticLikelihood
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationFit:
+    """The result of fitting several patients and their population.
+
+    Parameters
+    ----------
+    population : Population, estimated medians and spreads; the spread of a shared parameter is the
+        standard error of its value
+    assumed : Population, the prior, with the residual errors that are estimated as parameters
+    roles : Roles
+    found, two_stage : PopulationEstimate, over the parameters of ``assumed``, in their order: the
+        last, and that of the two-stage method
+    fits : tuple of PatientFit, the last of each patient
+    failures : tuple of PatientFailure
+    rounds : int, int, iterations of the two-stage method and of importance sampling
+    draws : int, of importance sampling; 0 if there was none
+    still : bool, whether the iterations converged
+    """
+
+    population: Population
+    assumed: Population
+    roles: Roles
+    found: PopulationEstimate = field(repr=False)
+    two_stage: PopulationEstimate = field(repr=False)
+    fits: tuple[PatientFit, ...] = field(repr=False)
+    failures: tuple[PatientFailure, ...] = ()
+    rounds: tuple[int, int] = (1, 0)
+    draws: int = 0
+    still: bool = True
+
+    @property
+    def minus_2_ln_l(self) -> float:
+        """-2 ln likelihood of all readings (density of their logarithms); nan if not integrated."""
+        return math.fsum(fit.integrated for fit in self.fits)
+
+    @property
+    def minus_2_ln_l_error(self) -> float:
+        """Its Monte-Carlo standard error."""
+        return math.sqrt(math.fsum(fit.error**2 for fit in self.fits))
+
+    @property
+    def estimated(self) -> int:
+        """Numbers estimated: medians, spreads and correlations."""
+        found = self.found
+        correlations = np.isfinite(found.correlation_error).sum() // 2
+        return int(np.isfinite(found.centre_error).sum() + np.isfinite(found.spread_error).sum()
+                   + correlations)  # fmt: skip
+
+    def role(self, name: str) -> str:
+        """Of a parameter: shared, own or tied."""
+        own = "own" if name in self.roles.own else "tied"
+        return "shared" if name in self.roles.shared else own
+
+    def table(self) -> pd.DataFrame:
+        """One row per parameter: role, median, spread, standard errors, shrinkage.
+
+        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty if not
+        estimated. ``two_stage_median`` and ``two_stage_sd`` are those of the two-stage method.
+        """
+        found, first = self.found, self.two_stage
+        return pd.DataFrame([
+            {
+                "parameter": free.name,
+                "role": (role := self.role(free.name)),
+                "unit": pretty(self.assumed.model[free.name].unit),
+                "median": float(np.exp(found.centre[k])),
+                "median_error": found.centre_error[k],
+                "sd": found.spread[k],
+                "sd_error": found.spread_error[k],
+                "shrinkage": found.shrinkage[k] if role != "shared" else np.nan,
+                "assumed_median": free.median,
+                "assumed_sd": free.sd,
+                "two_stage_median": float(np.exp(first.centre[k])),
+                "two_stage_sd": first.spread[k],
+            }
+            for k, free in enumerate(self.assumed.free)
+        ])  # fmt: skip
+
+    def correlations(self) -> pd.DataFrame:
+        """One row for each pair of parameters whose correlation is estimated, with its error."""
+        names, found = [free.name for free in self.assumed.free], self.found
+        return pd.DataFrame(
+            [(names[i], names[j], found.correlation[i, j], found.correlation_error[i, j])
+             for i, j in np.argwhere(np.isfinite(np.triu(found.correlation_error, 1)))
+             if j > i],
+            columns=["parameter", "with", "correlation", "error"],
+        )  # fmt: skip
+
+    def estimates(self) -> pd.DataFrame:
+        """One row for each patient and parameter: estimate, and standard error on the log scale."""
+        rows = [
+            {
+                "patient": one.patient,
+                "parameter": free.name,
+                "estimate": float(np.exp(self.found.patients[i, k])),
+                "standard_error": self.found.errors[i, k],
+            }
+            for i, one in enumerate(self.fits)
+            for k, free in enumerate(self.assumed.free)
+            if self.role(free.name) != "shared"
+        ]
+        return pd.DataFrame(rows)
+
 
 ITERATIONS = "rounds"
 RESULT = "population.json"
+FEW = 0.1
+"""Share of effective draws below which an integral is called rough."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +142,14 @@ class IterationFiles:
 
     folder: Path
 
-    def path(self, number: int, problem: FitProblem) -> Path:
+    def path(self, number: int, job: Job) -> Path:
         """The file of a patient's fit in an iteration."""
-        id = problem.patient.id
+        id = job.problem.patient.id
         plain = re.sub(r"[^A-Za-z0-9.-]", "_", id)
         tail = "" if plain == id else f"_{hashlib.sha256(id.encode()).hexdigest()[:6]}"
         return self.folder / ITERATIONS / f"{number + 1:02d}" / f"{plain}{tail}.json"
 
-    def load(self, number: int, problem: FitProblem) -> PatientFit | None:
+    def load(self, number: int, job: Job) -> PatientFit | None:
         """Load a stored fit; None if there is none.
 
         Raises
@@ -46,7 +157,7 @@ class IterationFiles:
         StorageError
             If it was computed with other data, model, prior, starts or seed.
         """
-        path = self.path(number, problem)
+        path = self.path(number, job)
         if not path.is_file():
             return None
         try:
@@ -58,28 +169,30 @@ class IterationFiles:
             raise StorageError(
                 f"{path}  is not a complete result ({type(error).__name__}: {error}); delete it"
             ) from None
-        if stored_hash != question_of(problem):
+        if stored_hash != question_of(job):
             raise StorageError(
                 f"{path}  was computed with other inputs: the data, the model, the prior, the "
                 "starts or the seed have changed since; give a new folder with --out"
             )
         return kept
 
-    def keep(self, number: int, problem: FitProblem, outcome: PatientFit) -> None:
+    def keep(self, number: int, job: Job, outcome: PatientFit) -> None:
         """Store a fit, atomically."""
         numbers = {name: getattr(outcome, name) for name in PatientFit.__dataclass_fields__}
         evidence = numbers.pop("evidence")
         text = json.dumps({
-            "question": question_of(problem),
+            "question": question_of(job),
             "fit": numbers,
             "evidence": {name: np.asarray(v).tolist() for name, v in vars(evidence).items()},
         })  # fmt: skip
-        write_atomic({self.path(number, problem): text.encode()})
+        write_atomic({self.path(number, job): text.encode()})
 
 
-def question_of(problem: FitProblem) -> str:
+def question_of(job: Job) -> str:
     """A hash of everything the results depend on."""
-    patient = problem.patient
+    problem, patient = job.problem, job.problem.patient
+    integral: tuple[Any, ...] = () if job.covariance is None else (
+        job.centre.tolist(), job.covariance.tolist(), job.draws)  # fmt: skip
     parts = (
         problem.model.hash,
         sorted(problem.model.values.items()),
@@ -91,6 +204,7 @@ def question_of(problem: FitProblem) -> str:
         problem.noise,
         problem.seed,
         problem.starts,
+        *integral,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -126,10 +240,16 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
         "prior": {"name": result.assumed.name, "patients": result.assumed.patients},
         "versions": versions(),
         "rounds": result.rounds,
+        "draws": result.draws,
         "still": result.still,
+        "minus_2_ln_l": result.minus_2_ln_l if result.draws else None,
+        "minus_2_ln_l_error": result.minus_2_ln_l_error if result.draws else None,
+        "estimated": result.estimated,
+        "correlations": result.correlations().to_dict("records"),
         "patients": [
             {"patient": f.patient, "cost": f.cost, "deviance": f.deviance, "runs": f.runs,
-             "failed_runs": f.failed, "starts_agreeing": f.agreeing}
+             "failed_runs": f.failed, "starts_agreeing": f.agreeing,
+             **({"minus_2_ln_l": f.integrated, "effective": f.effective} if result.draws else {})}
             for f in result.fits
         ],
         "failures": [asdict(failure) for failure in result.failures],
@@ -151,11 +271,34 @@ def report_text(result: PopulationFit) -> str:
         f"# Fit of {len(result.fits)} patients",
         RESEARCH_ONLY,
         *population_fit_warnings(result),
+        "## The population",
+        how_estimated(result),
+        TABLE_NOTES,
+        _table(result),
     ]
-    lines += ["## The population", TABLE_NOTES, _table(result)]
-    lines += ["## The patients"]
-    lines += [_patient_line(fit) for fit in result.fits]
+    together = result.correlations()
+    if len(together):
+        rows = [(r[1], r[2], _number(r[3]), _number(r[4])) for r in together.itertuples()]
+        lines.append(markdown(("parameter", "with", "correlation", "error"), rows))
+    lines += ["## The patients", "\n".join(_patient_line(fit) for fit in result.fits)]
     return "\n\n".join(lines) + "\n"
+
+
+def how_estimated(result: PopulationFit) -> str:
+    """The method in a sentence, and what it reached."""
+    if not result.draws:
+        return f"Two-stage method, {result.rounds[0]} iterations; no likelihood was integrated."
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = (result.two_stage.centre - result.found.centre) / result.found.centre_error
+    far = f"; the two-stage medians differ from these by up to {np.nanmax(np.abs(moved)):.2g} " \
+          "standard errors" if np.isfinite(moved).any() else ""  # fmt: skip
+    return (
+        f"Maximum likelihood, integrated by importance sampling ({result.draws} draws a patient, "
+        f"{result.rounds[1]} iterations after {result.rounds[0]} of the two-stage method{far}). "
+        f"-2 ln likelihood of the log readings {result.minus_2_ln_l:.2f}, Monte-Carlo error "
+        f"{result.minus_2_ln_l_error:.2f}; {result.estimated} numbers estimated, so AIC "
+        f"{result.minus_2_ln_l + 2 * result.estimated:.2f}."
+    )
 
 
 TABLE_NOTES = (
@@ -180,7 +323,16 @@ def population_fit_warnings(result: PopulationFit) -> list[str]:
     if result.failures:
         lines.append("**Failed: " + "; ".join(_failure(f) for f in result.failures) + "**")
     if not result.still:
-        lines.append(f"**Not converged after {result.rounds} iterations.**")
+        lines.append(f"**Not converged after {sum(result.rounds)} iterations.**")
+    few = [f"{fit.patient} ({100 * fit.effective:.0f} %)" for fit in result.fits
+           if fit.effective < FEW]  # fmt: skip
+    if few:
+        lines.append(f"**Few of the draws count, so that the integral is rough: {', '.join(few)}; "
+                     "draw more (--draws).**")  # fmt: skip
+    modes = [fit.patient for fit in result.fits if fit.wide]
+    if modes:
+        lines.append(f"Less certain than the population itself, as with several modes: "
+                     f"{', '.join(modes)}.")  # fmt: skip
     table = result.table()
     shrunk = table[(table["shrinkage"] > 0.7)]["parameter"]
     if len(shrunk):
@@ -197,8 +349,11 @@ def _failure(failure: PatientFailure) -> str:
 
 
 def _patient_line(fit: PatientFit) -> str:
-    return (f"- {fit.patient}: -2 ln likelihood {fit.deviance:.4g}, cost {fit.cost:.4g}; "
-            f"{fit.runs} runs, {fit.failed} failed")  # fmt: skip
+    integrated = "" if math.isnan(fit.integrated) else (
+        f"-2 ln integrated likelihood {fit.integrated:.4g} ({100 * fit.effective:.0f} % of the "
+        "draws count); ")  # fmt: skip
+    return (f"- {fit.patient}: squared residuals {fit.deviance:.4g} of {fit.readings} readings, "
+            f"cost {fit.cost:.4g}; {integrated}{fit.runs} runs, {fit.failed} failed")  # fmt: skip
 
 
 def _table(result: PopulationFit) -> str:

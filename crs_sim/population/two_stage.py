@@ -1,32 +1,41 @@
-"""The two-stage estimate of a population from several patients, and its result.
+"""The population estimated from what several patients' data say of their parameters.
 
 Near its optimum a patient's -2 log-likelihood is approximated as quadratic in the log parameters:
 a `QuadraticLikelihood`. The population maximises the marginal likelihood of several, each patient
 weighted by their information: the global two-stage method (Steimer 1984, Drug Metab Rev 15:265).
 Repeated at the new estimates until convergence, it is the linearisation of Lindstrom and Bates
-(doi:10.2307/2532087).
+(doi:10.2307/2532087). With quadratics that have the mean and covariance of each patient's exact
+posterior instead (`crs_sim.population.importance_sampling`) its fixed point is that of the EM
+algorithm: the maximum of the exact marginal likelihood.
 
-`crs_sim.population.iterative_two_stage` computes the fit.
+`crs_sim.population.population_fit` computes the fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ..errors import InputError, unknown_name
-from ..fitting import Population
-from ..model import Array, pretty
+from ..model import Array
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""
 RIDGE = 1e-12
 """Added to the information, so that a matrix without any can be inverted."""
+NOWHERE = 1e300
+"""The cost where a covariance of some patient is not positive definite."""
+
+WIDER = 1.25
+"""Most of a posterior's variance over the prior's: then a factor `STEP` of the spread is safe."""
+STEP = 2.0
+"""Largest factor of a spread in one step from a given estimate."""
+
+Block = tuple[tuple[int, ...], ...]
+"""Parameters whose effects have one covariance matrix; several such sets share the matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +55,23 @@ class QuadraticLikelihood:
     slope: Array
     information: Array
 
+    @classmethod
+    def of_posterior(
+        cls, mean: Array, covariance: Array, centre: Array, prior: Array
+    ) -> tuple[QuadraticLikelihood, bool]:
+        """The one that, with the normal prior (centre, prior), has this mean and covariance.
+
+        And whether the covariance had to be made smaller, for being wider than the prior's by more
+        than `WIDER`: of a likelihood with several modes.
+        """
+        root = np.linalg.cholesky(prior)
+        scaled = np.linalg.solve(root, np.linalg.solve(root, covariance).T)
+        sizes, directions = np.linalg.eigh(0.5 * (scaled + scaled.T))
+        kept = directions * np.maximum(1.0 / sizes - 1.0, 1.0 / WIDER - 1.0) @ directions.T
+        back = np.linalg.inv(root)
+        slope = -back.T @ back @ (mean - centre)
+        return cls(mean, slope, back.T @ kept @ back), bool(sizes[-1] > WIDER)
+
 
 @dataclass(frozen=True, eq=False)
 class PopulationPrior:
@@ -57,6 +83,7 @@ class PopulationPrior:
     patients : float, the weight of this prior, in patients
     estimated : (n,) bool, whether the centre is estimated; otherwise it is fixed
     shared : (n,) bool, whether all patients have the same value
+    correlated : sets of parameters whose random effects are correlated; each in one at most
     """
 
     centre: Array
@@ -64,11 +91,24 @@ class PopulationPrior:
     patients: float
     estimated: NDArray[np.bool_]
     shared: NDArray[np.bool_]
+    correlated: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tied(self) -> NDArray[np.bool_]:
         """(n,) bool, whether the spread is estimated as well."""
         return self.estimated & ~self.shared
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The covariance matrices that are estimated."""
+        together = {k for block in self.correlated for k in block}
+        alone = [((int(k),),) for k in np.flatnonzero(self.tied) if k not in together]
+        return [*((block,) for block in self.correlated), *alone]
+
+    @property
+    def covariance(self) -> Array:
+        """(n, n) of the random effects as assumed: uncorrelated."""
+        return np.diag(np.where(self.shared, 0.0, self.spread**2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,20 +117,40 @@ class PopulationEstimate:
 
     Parameters
     ----------
-    centre, spread : (n,); the spread of shared parameters is 0
+    centre : (n,)
+    covariance : (n, n) of the random effects; rows of shared parameters are 0
     centre_error, spread_error : (n,) standard errors, of the centre and of ln spread; nan if not
         estimated
+    correlation_error : (n, n) standard errors of correlations; nan if not estimated
     patients : (n_patients, n) empirical Bayes estimates of each patient's log parameters, shrunk
         towards the centre
     errors : (n_patients, n) their standard errors
+    covariances : (n_patients, n, n) their covariances
     """
 
     centre: Array
-    spread: Array
+    covariance: Array
     centre_error: Array
     spread_error: Array
+    correlation_error: Array
     patients: Array
-    errors: Array
+    covariances: Array
+
+    @property
+    def spread(self) -> Array:
+        """(n,) standard deviation of each random effect; 0 if shared."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def correlation(self) -> Array:
+        """(n, n) correlations of the random effects; 0 with a shared parameter."""
+        spread = np.where(self.spread > 0.0, self.spread, 1.0)
+        return np.asarray(self.covariance / np.outer(spread, spread))
+
+    @property
+    def errors(self) -> Array:
+        """(n_patients, n) standard errors of each patient's log parameters."""
+        return np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
 
     @property
     def shrinkage(self) -> Array:
@@ -101,14 +161,18 @@ class PopulationEstimate:
 
 
 def two_stage(
-    evidence: Sequence[QuadraticLikelihood], assumed: PopulationPrior
+    evidence: Sequence[QuadraticLikelihood],
+    assumed: PopulationPrior,
+    start: Array | None = None,
 ) -> PopulationEstimate:
     """Estimate the population by maximum marginal likelihood, penalised by its prior.
 
     Parameters
     ----------
     evidence : of one patient each, all over the same n parameters
-    assumed : Assumed; with ``patients`` 0 the estimate is maximum likelihood
+    assumed : PopulationPrior; with ``patients`` 0 the estimate is maximum likelihood
+    start : (n, n) covariance from which the search starts, within a factor `STEP` of which it
+        stays  [default: as assumed, anywhere]
 
     Examples
     --------
@@ -119,226 +183,200 @@ def two_stage(
     >>> round(float(found.spread[0]), 3)
     1.0
     """
-    information = np.stack([e.information for e in evidence])
-    # each patient's optimum, weighted by their information
-    weighted_x = np.stack([e.information @ e.x - e.slope for e in evidence])
-    variance = np.where(assumed.shared, 0.0, assumed.spread**2)
-    tied = assumed.tied
-    if tied.any():
-        limits = 2.0 * np.log([NARROWEST, WIDEST])
+    marginal = _Marginal(evidence, assumed)
+    covariance = assumed.covariance if start is None else start
+    theta = marginal.numbers(covariance)
+    if theta.size:
+        limits = [marginal.limits(k, theta, near=start is not None) for k in range(theta.size)]
         best = minimize(
-            _cost, np.log(variance[tied]), (information, weighted_x, variance, assumed), jac=True,
-            method="L-BFGS-B", bounds=[tuple(limits)] * int(tied.sum()),
+            marginal.cost, theta, jac=True, method="L-BFGS-B", bounds=limits,
             options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000},
         )  # fmt: skip
-        variance[tied] = np.exp(best.x)
-    return _found(information, weighted_x, variance, assumed)
+        covariance = marginal.covariance(best.x)
+    return marginal.estimate(covariance)
 
 
-def _cost(
-    logs: Array, information: Array, weighted_x: Array, fixed: Array, assumed: PopulationPrior
-) -> tuple[float, Array]:
-    """-2 ln marginal likelihood at the ln variances of ``tied`` parameters, and its gradient.
+class _Marginal:
+    """The marginal likelihood of several patients, as a function of the covariance's numbers.
 
-    The centre is profiled out. The prior has the weight of ``patients`` n: for a variance v and the
-    prior variance a it adds n (ln v + a/v), which has its minimum at v = a.
-    """
-    variance, tied, weight = fixed.copy(), assumed.tied, assumed.patients
-    variance[tied] = np.exp(logs)
-    centre, _ = _centre(information, weighted_x, variance, assumed)
-    means, _ = _patients(information, weighted_x, centre, variance)
-    offset = weighted_x - information @ centre
-    _, determinants = np.linalg.slogdet(np.eye(variance.size) + information * variance)
-    cost = determinants.sum() - np.sum(offset * (means - centre))
-    cost -= 2.0 * np.sum(weighted_x @ centre)
-    cost += centre @ information.sum(axis=0) @ centre
-    cost += weight * np.sum(((centre - assumed.centre) / assumed.spread) ** 2)
-    ratio = assumed.spread[tied] ** 2 / variance[tied]
-    cost += weight * np.sum(logs + ratio)
-    solved = np.linalg.solve(np.eye(variance.size) + information * variance, offset[..., None])
-    terms = np.diagonal(_weights(information, variance), axis1=1, axis2=2) - solved[..., 0] ** 2
-    slope = variance * terms.sum(axis=0)
-    return float(cost), np.asarray(slope[tied] + weight * (1.0 - ratio))
-
-
-def _found(
-    information: Array, weighted_x: Array, variance: Array, assumed: PopulationPrior
-) -> PopulationEstimate:
-    centre, precision = _centre(information, weighted_x, variance, assumed)
-    means, covariances = _patients(information, weighted_x, centre, variance)
-    estimated = np.ix_(assumed.estimated, assumed.estimated)
-    centre_error, spread_error = np.full((2, centre.size), np.nan)
-    # without information the standard error is huge, instead of an exception
-    regular = precision[estimated] + RIDGE * np.eye(int(assumed.estimated.sum()))
-    centre_error[assumed.estimated] = np.sqrt(np.diag(np.linalg.inv(regular)))
-    tied = assumed.tied
-    weights = _weights(information, variance)
-    fisher = 0.5 * np.sum(weights**2, axis=0)[np.ix_(tied, tied)]
-    fisher += np.diag(0.5 * assumed.patients / variance[tied] ** 2)
-    fisher += RIDGE * np.eye(len(fisher))
-    spread_error[tied] = np.sqrt(np.diag(np.linalg.inv(fisher))) / (2.0 * variance[tied])
-    errors = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-    return PopulationEstimate(centre, np.sqrt(variance), centre_error, spread_error, means, errors)
-
-
-def _weights(information: Array, variance: Array) -> Array:
-    """H (I + V H)^-1 of each patient: their information on the centre, (n_patients, n, n)."""
-    eye = np.eye(variance.size)
-    return np.asarray(information @ np.linalg.inv(eye + variance[:, None] * information))
-
-
-def _centre(
-    information: Array, weighted_x: Array, variance: Array, assumed: PopulationPrior
-) -> tuple[Array, Array]:
-    """The optimal centre (n,) for a variance (n,), and its precision (n, n)."""
-    eye = np.eye(variance.size)
-    precision = _weights(information, variance).sum(axis=0)
-    solved = np.linalg.solve(eye + information * variance, weighted_x[..., None])[..., 0]
-    prior = assumed.patients / assumed.spread**2
-    precision = precision + np.diag(prior)
-    total = solved.sum(axis=0) + prior * assumed.centre
-    free, centre = assumed.estimated, assumed.centre.copy()
-    if free.any():
-        right_side = total[free] - precision[np.ix_(free, ~free)] @ centre[~free]
-        matrix = precision[np.ix_(free, free)]
-        centre[free] = np.linalg.lstsq(matrix, right_side, rcond=1e-12)[0]
-    return centre, precision
-
-
-def _patients(
-    information: Array, weighted_x: Array, centre: Array, variance: Array
-) -> tuple[Array, Array]:
-    """Mean (n_patients, n) and covariance of each patient's log parameters, given the population.
-
-    (H + V^-1)^-1 = V (I + H V)^-1, which holds also where V is 0.
-    """
-    eye = np.eye(variance.size)
-    covariances = variance[:, None] * np.linalg.inv(eye + information * variance)
-    offset = weighted_x - information @ centre
-    return centre + (covariances @ offset[..., None])[..., 0], covariances
-
-
-@dataclass(frozen=True)
-class PatientFailure:
-    """A patient whose fit failed, and the reason."""
-
-    patient: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class PatientFit:
-    """One patient's fit, given the population of an iteration.
-
-    Parameters
-    ----------
-    patient : str, id
-    values : mapping of parameter to its estimate, shared ones included
-    evidence : Evidence, over the population's parameters in their order
-    cost, deviance : float, -2 ln posterior and -2 ln likelihood, up to a constant
-    runs, failed : int, simulations made, and those that failed
-    agreeing : int, starts that ended within 0.5 of the best cost
-    readings : int, residuals that the deviance is the sum of squares of
+    Each block has a Cholesky factor L; its numbers are the lower triangle of L, row by row, with
+    the logarithm of the diagonal.
     """
 
-    patient: str
-    values: Mapping[str, float]
-    evidence: QuadraticLikelihood
-    cost: float
-    deviance: float
-    runs: int
-    failed: int
-    agreeing: int
-    readings: int = 0
+    def __init__(self, evidence: Sequence[QuadraticLikelihood], assumed: PopulationPrior) -> None:
+        self.information = np.stack([e.information for e in evidence])
+        # each patient's optimum, weighted by their information
+        self.weighted_x = np.stack([e.information @ e.x - e.slope for e in evidence])
+        self.assumed, self.blocks = assumed, assumed.blocks
+        self.eye = np.eye(assumed.centre.size)
+        own = ~assumed.shared & ~assumed.estimated
+        self.fixed = np.diag(np.where(own, assumed.spread**2, 0.0))
 
+    def numbers(self, covariance: Array) -> Array:
+        """The numbers (n_numbers,) of a covariance (n, n), with spreads inside their bounds."""
+        numbers = []
+        for block in self.blocks:
+            factor = np.linalg.cholesky(covariance[np.ix_(block[0], block[0])])
+            for row, column in _triangle(block):
+                value = factor[row, column]
+                numbers.append(value if row > column else np.log(np.clip(value, NARROWEST, WIDEST)))
+        return np.array(numbers, dtype=np.float64)
 
-Outcome = PatientFit | PatientFailure
+    def limits(self, k: int, theta: Array, *, near: bool) -> tuple[float, float]:
+        """The bounds of a number."""
+        row, column = [at for block in self.blocks for at in _triangle(block)][k]
+        if row > column:
+            return -WIDEST, WIDEST
+        low, high = np.log([NARROWEST, WIDEST])
+        step = np.log(STEP) if near else np.inf
+        return float(max(low, theta[k] - step)), float(min(high, theta[k] + step))
 
+    def factors(self, theta: Array) -> Iterator[tuple[Block, Array]]:
+        """Each block with its Cholesky factor."""
+        last = 0
+        for block in self.blocks:
+            factor = np.zeros((len(block[0]), len(block[0])))
+            places = _triangle(block)
+            for (row, column), value in zip(places, theta[last:], strict=False):
+                factor[row, column] = np.exp(value) if row == column else value
+            last += len(places)
+            yield block, factor
 
-@dataclass(frozen=True, eq=False)
-class PopulationFit:
-    """The result of fitting several patients and their population.
+    def covariance(self, theta: Array) -> Array:
+        """(n, n) of the numbers."""
+        covariance = self.fixed.copy()
+        for block, factor in self.factors(theta):
+            for each in block:
+                covariance[np.ix_(each, each)] = factor @ factor.T
+        return covariance
 
-    Parameters
-    ----------
-    population : Population, estimated medians and spreads; the spread of a shared parameter is the
-        standard error of its value
-    assumed : Population, the prior
-    shared, own : names of parameters with one value for all, and of those that were not pooled
-    found : Found, over the parameters of ``assumed``, in their order
-    fits : tuple of PatientFit, the last of each patient
-    failures : tuple of Failed
-    rounds : int, iterations
-    still : bool, whether the iterations converged
-    """
+    def cost(self, theta: Array) -> tuple[float, Array]:
+        """-2 ln marginal likelihood, and its gradient in the numbers.
 
-    population: Population
-    assumed: Population
-    shared: tuple[str, ...]
-    own: tuple[str, ...]
-    found: PopulationEstimate = field(repr=False)
-    fits: tuple[PatientFit, ...] = field(repr=False)
-    failures: tuple[PatientFailure, ...] = ()
-    rounds: int = 1
-    still: bool = True
-
-    def table(self) -> pd.DataFrame:
-        """One row per parameter: role, median, spread, standard errors, shrinkage.
-
-        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty if not
-        estimated.
+        The centre is profiled out. The prior has the weight of ``patients`` n: for a covariance V
+        and the prior's A it adds n (ln det V + tr A/V), which has its minimum at V = A.
         """
-        found, rows = self.found, []
-        for k, free in enumerate(self.assumed.free):
-            role = "shared" if free.name in self.shared else (
-                "own" if free.name in self.own else "tied")  # fmt: skip
-            rows.append({
-                "parameter": free.name,
-                "role": role,
-                "unit": pretty(self.assumed.model[free.name].unit),
-                "median": float(np.exp(found.centre[k])),
-                "median_error": found.centre_error[k],
-                "sd": found.spread[k],
-                "sd_error": found.spread_error[k],
-                "shrinkage": found.shrinkage[k] if role != "shared" else np.nan,
-                "assumed_median": free.median,
-                "assumed_sd": free.sd,
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+        covariance, assumed = self.covariance(theta), self.assumed
+        centre, _ = self.centre(covariance)
+        means, _ = self.patients(centre, covariance)
+        offset = self.weighted_x - self.information @ centre
+        signs, logs = np.linalg.slogdet(self.eye + self.information @ covariance)
+        if not (signs > 0.0).all():
+            return NOWHERE, np.zeros(theta.size)
+        cost = logs.sum() - np.sum(offset * (means - centre))
+        cost -= 2.0 * np.sum(self.weighted_x @ centre)
+        cost += centre @ self.information.sum(axis=0) @ centre
+        cost += assumed.patients * np.sum(((centre - assumed.centre) / assumed.spread) ** 2)
+        solved = np.linalg.solve(self.eye + self.information @ covariance, offset[..., None])
+        bends: Array = self.weights(covariance).sum(axis=0)
+        bends = bends - np.einsum("kia,kja->ij", solved, solved)
+        slopes: list[float] = []
+        for block, factor in self.factors(theta):
+            prior, towards = self._prior(block, factor)
+            cost += prior
+            towards = towards + sum(bends[np.ix_(each, each)] for each in block)
+            slope = 2.0 * towards @ factor
+            slopes += [slope[row, column] * (factor[row, row] if row == column else 1.0)
+                       for row, column in _triangle(block)]  # fmt: skip
+        return float(cost), np.array(slopes, dtype=np.float64)
 
-    def estimates(self) -> pd.DataFrame:
-        """One row for each patient and parameter: estimate, and standard error on the log scale."""
-        rows = [
-            {
-                "patient": one.patient,
-                "parameter": free.name,
-                "estimate": float(np.exp(self.found.patients[i, k])),
-                "standard_error": self.found.errors[i, k],
-            }
-            for i, one in enumerate(self.fits)
-            for k, free in enumerate(self.assumed.free)
-            if free.name not in self.shared
-        ]
-        return pd.DataFrame(rows)
+    def _prior(self, block: Block, factor: Array) -> tuple[float, Array]:
+        """What the prior adds to the cost for one block, and the derivative in its covariance."""
+        weight = self.assumed.patients
+        precision = np.asarray(np.linalg.inv(factor @ factor.T), dtype=np.float64)
+        scale = np.diag(self.assumed.spread[list(block[0])] ** 2)
+        cost = 2.0 * np.log(np.diag(factor)).sum() + np.trace(scale @ precision)
+        slope: Array = weight * (precision - precision @ scale @ precision)
+        return weight * float(cost), slope
+
+    def weights(self, covariance: Array) -> Array:
+        """H (I + V H)^-1 of each patient: their information on the centre, (n_patients, n, n)."""
+        inverse = np.linalg.inv(self.eye + covariance @ self.information)
+        return np.asarray(self.information @ inverse)
+
+    def centre(self, covariance: Array) -> tuple[Array, Array]:
+        """The optimal centre (n,) for a covariance (n, n), and its precision (n, n)."""
+        assumed = self.assumed
+        precision = self.weights(covariance).sum(axis=0)
+        solved = np.linalg.solve(
+            self.eye + self.information @ covariance, self.weighted_x[..., None]
+        )[..., 0]
+        prior = assumed.patients / assumed.spread**2
+        precision = precision + np.diag(prior)
+        total = solved.sum(axis=0) + prior * assumed.centre
+        free, centre = assumed.estimated, assumed.centre.copy()
+        if free.any():
+            right_side = total[free] - precision[np.ix_(free, ~free)] @ centre[~free]
+            matrix = precision[np.ix_(free, free)]
+            centre[free] = np.linalg.lstsq(matrix, right_side, rcond=1e-12)[0]
+        return centre, precision
+
+    def patients(self, centre: Array, covariance: Array) -> tuple[Array, Array]:
+        """Mean (n_patients, n) and covariance of each patient's log parameters.
+
+        (H + V^-1)^-1 = V (I + H V)^-1, which holds also where V is 0.
+        """
+        inverse = np.linalg.inv(self.eye + self.information @ covariance)
+        covariances = covariance @ inverse
+        offset = self.weighted_x - self.information @ centre
+        return centre + (covariances @ offset[..., None])[..., 0], covariances
+
+    def estimate(self, covariance: Array) -> PopulationEstimate:
+        """The population with this covariance, with its standard errors."""
+        centre, precision = self.centre(covariance)
+        means, covariances = self.patients(centre, covariance)
+        estimated = np.ix_(self.assumed.estimated, self.assumed.estimated)
+        centre_error = np.full(centre.size, np.nan)
+        # without information the standard error is huge, instead of an exception
+        regular = precision[estimated] + RIDGE * np.eye(int(self.assumed.estimated.sum()))
+        centre_error[self.assumed.estimated] = np.sqrt(np.diag(np.linalg.inv(regular)))
+        spread_error, correlation_error = self._errors(covariance)
+        return PopulationEstimate(
+            centre, covariance, centre_error, spread_error, correlation_error, means, covariances
+        )
+
+    def _errors(self, covariance: Array) -> tuple[Array, Array]:
+        """Standard errors of ln spread, (n,), and of correlations, (n, n), by Fisher information.
+
+        The information of a patient on the elements a, b of V is tr(W dV/da W dV/db)/2.
+        """
+        n = covariance.shape[0]
+        spread_error, correlation_error = np.full(n, np.nan), np.full((n, n), np.nan)
+        places = [(block, row, column) for block in self.blocks for row, column in _triangle(block)]
+        if not places:
+            return spread_error, correlation_error
+        changes = np.zeros((len(places), n, n))
+        for change, (block, row, column) in zip(changes, places, strict=True):
+            for each in block:
+                change[each[row], each[column]] = change[each[column], each[row]] = 1.0
+        moved = np.einsum("kij,ajl->kail", self.weights(covariance), changes)
+        fisher = 0.5 * np.einsum("kail,kbli->ab", moved, moved)
+        before = np.linalg.inv(covariance + np.diag(np.where(np.diag(covariance) > 0, 0.0, 1.0)))
+        assumed = np.einsum("ij,ajl->ail", before, changes)
+        repeats = np.array([len(block) for block, _, _ in places])  # the prior counts a block once
+        share = 0.5 * self.assumed.patients / np.sqrt(np.outer(repeats, repeats))
+        fisher += share * np.einsum("ail,bli->ab", assumed, assumed)
+        cover = np.linalg.inv(fisher + RIDGE * np.eye(len(places)))
+        index = {(b[0][r], b[0][c]): a for a, (b, r, c) in enumerate(places)}
+        for block, row, column in places:
+            i, j = block[0][row], block[0][column]
+            if i == j:
+                error = np.sqrt(cover[index[i, i], index[i, i]]) / (2.0 * covariance[i, i])
+                for each in block:
+                    spread_error[each[row]] = error
+                continue
+            chosen = [index[i, j], index[i, i], index[j, j]]
+            correlation = covariance[i, j] / np.sqrt(covariance[i, i] * covariance[j, j])
+            slope = np.array([1.0 / np.sqrt(covariance[i, i] * covariance[j, j]),
+                              -0.5 * correlation / covariance[i, i],
+                              -0.5 * correlation / covariance[j, j]])  # fmt: skip
+            error = np.sqrt(slope @ cover[np.ix_(chosen, chosen)] @ slope)
+            for each in block:
+                correlation_error[each[row], each[column]] = error
+                correlation_error[each[column], each[row]] = error
+        return spread_error, correlation_error
 
 
-@dataclass(frozen=True)
-class Roles:
-    """How parameters are pooled; those in neither list are partially pooled (``tied``).
-
-    Parameters
-    ----------
-    shared : complete pooling: one value for all patients, estimated jointly
-    own : no pooling: estimated for each patient on their own, with the assumed prior
-    """
-
-    shared: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
-
-    def check(self, population: Population) -> None:
-        """Refuse names the population does not have, or that have two roles."""
-        for name in (*self.shared, *self.own):
-            if name not in population.medians:
-                raise unknown_name("parameter of the population", name, population.medians)
-        for name in set(self.shared) & set(self.own):
-            raise InputError(f"{name} is listed as both shared and own; choose one")
+def _triangle(block: Block) -> list[tuple[int, int]]:
+    """Rows and columns of the lower triangle of a block's matrix."""
+    return [(row, column) for row in range(len(block[0])) for column in range(row + 1)]

@@ -10,6 +10,7 @@ from .cluster import (
     InOrder as InOrder,
     Workers as Workers,
     completed_on_cluster as completed_on_cluster,
+    kept_workers as kept_workers,
     ordered_map as ordered_map,
     parallel_map as parallel_map,
 )
@@ -42,6 +43,7 @@ from .simulation import (
     table_files as table_files,
 )
 from .workers import (
+    Processes as Processes,
     StoppedError as StoppedError,
     raise_if_stopped as raise_if_stopped,
     thread_map as thread_map,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import CrsSimError
 from ..store import package_version
-from .workers import process_map, thread_map
+from .workers import Processes, process_map, processes, thread_map, worker_count
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,6 +25,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Workers = int | str | None
 """Workers on this machine (None: one for each core), or the address of a Dask scheduler."""
+
+
+@contextmanager
+def kept_workers(workers: Workers, items: int) -> Iterator[int | str | Processes]:
+    """Workers for several calls of `parallel_map` with so many items: the same processes."""
+    if isinstance(workers, str) or (count := min(worker_count(workers), items)) <= 1:
+        yield workers if isinstance(workers, str) else 1
+        return
+    with processes(count) as several:
+        yield several
+
 
 REACH = 15.0
 """Seconds to connect to a cluster, and to wait for its first worker."""
@@ -44,7 +55,7 @@ def parallel_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
-    workers: Workers = None,
+    workers: Workers | Processes = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """``[work(item) for item in items]`` in processes of this machine or on a cluster.
@@ -53,7 +64,7 @@ def parallel_map(
     ----------
     work, items, finished : as in `crs_sim.simulation.process_map`
     workers : int, processes here (default: one for each core); or the address of a Dask scheduler
-        (``tcp://host:8786``)
+        (``tcp://host:8786``); or those of `kept_workers`
 
     Raises
     ------

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.synchronize import Event
 from typing import TypeVar
@@ -43,11 +44,31 @@ def raise_if_stopped() -> None:
         raise StoppedError
 
 
+@dataclass(frozen=True)
+class Processes:
+    """Processes that stay for several calls of `process_map`; made by `processes`."""
+
+    pool: ProcessPoolExecutor
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Processes]:
+    """Keep this many processes until the block is left; what they do then is stopped."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(count, context, _start_worker, (stop,))
+    try:
+        yield Processes(pool)
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def process_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
-    workers: int | None = None,
+    workers: int | Processes | None = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """``[work(item) for item in items]`` in several processes.
@@ -56,7 +77,7 @@ def process_map(
     ----------
     work : a function of this package, or a `functools.partial` of one (it is pickled)
     items : arguments of ``work``
-    workers : int, processes; 1 runs in this one, None uses one for each core
+    workers : int, processes; 1 runs in this one, None uses one for each core; or `Processes`
     finished : called in this process with each result as it arrives, in any order
 
     Raises
@@ -71,8 +92,11 @@ def process_map(
     >>> process_map(abs, [-1, 2], workers=1)
     [1, 2]
     """
-    count = min(worker_count(workers), len(items))
-    results = _in_this_process(work, items) if count <= 1 else _in_processes(work, items, count)
+    if isinstance(workers, Processes):
+        results = _in_processes(work, items, workers)
+    else:
+        count = min(worker_count(workers), len(items))
+        results = _in_this_process(work, items) if count <= 1 else _in_new(work, items, count)
     by_place = {}
     for place, result in results:
         by_place[place] = result
@@ -141,16 +165,20 @@ def _in_this_process(
         yield place, work(item)
 
 
-def _in_processes(
+def _in_new(
     work: Callable[[Item], Result], items: Sequence[Item], count: int
 ) -> Iterator[tuple[int, Result]]:
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(count, context, _start_worker, (stop,))
+    with processes(count) as several:
+        yield from _in_processes(work, items, several)
+
+
+def _in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], several: Processes
+) -> Iterator[tuple[int, Result]]:
     try:
         with _script_hidden():
             futures: dict[Future[Result], int] = {
-                pool.submit(work, item): place for place, item in enumerate(items)
+                several.pool.submit(work, item): place for place, item in enumerate(items)
             }
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -158,9 +186,6 @@ def _in_processes(
         raise CrsSimError(
             "a worker process was killed (out of memory?); try fewer workers"
         ) from None
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker(stop: Event) -> None:

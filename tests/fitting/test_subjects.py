@@ -25,7 +25,7 @@ from crs_sim.fitting.problem import load_problem, patient_problem
 from crs_sim.fitting.storage import load_run
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.nonmem import read_nonmem, subject_of
-from crs_sim.population.iterative_two_stage import fit_all
+from crs_sim.population.population_fit import fit_all
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.uncertainty.predictions import predict_prior
 

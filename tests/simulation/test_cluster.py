@@ -29,7 +29,7 @@ from crs_sim.fitting.fitting import drop_one, fit
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import load_problem
 from crs_sim.fitting.storage import save_run
-from crs_sim.population.iterative_two_stage import fit_all
+from crs_sim.population.population_fit import fit_all
 from crs_sim.population.study_file import load_study, with_number
 from crs_sim.population.virtual_run import run_population
 from crs_sim.scenarios.search_space import load_search
