@@ -123,6 +123,11 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
         if spread.error != "log-normal" or f"sd_{name}" in problem.names:
             raise InputError(f"{problem.where(f'noise.{name}')}: only a stated log-normal error is "
                              "exported; state an sd in place of error and estimate")  # fmt: skip
+    for free in problem.free:
+        if free.scale == "logit":
+            raise InputError(f"{problem.where(f'free.{free.name}.scale')}: PEtab has no prior that "
+                             f"is normal on the logit scale; to export, state scale = \"log\" for "
+                             f"{free.name}, and fit again, as that is another prior")  # fmt: skip
     nominal = _nominal(problem, values or {})
     stated, left_out = split_observations(problem)
     if not stated:

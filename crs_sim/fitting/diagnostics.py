@@ -22,9 +22,9 @@ from ..errors import RESEARCH_ONLY, IntegrationError, command
 from ..model import GRADE, Array
 from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
-from .fitting import Fit, covariance_of
+from .fitting import Fit, asked_share, covariance_of
 from .noise import BOUNDS, RATIOS, predicted
-from .objective import Objective, levels_within, logs, residual
+from .objective import Objective, levels_within, point_of, residual
 from .priors import PROBLEM
 from .problem import FitProblem
 
@@ -258,7 +258,7 @@ def _too_wide(factor: float) -> str:
 def _leverages(result: Fit) -> Array:
     """The share of each residual that the parameters of the model, not of the noise, take up."""
     problem = result.problem
-    slopes = Objective(problem).jacobian(logs(problem, result.values))
+    slopes = Objective(problem).jacobian(point_of(problem, result.values))
     slopes = slopes[:, [name in problem.of_model for name in problem.names]]
     return np.asarray(np.sum((slopes @ covariance_of(slopes)[0]) * slopes, axis=1))
 
@@ -374,13 +374,13 @@ def _not_identified(result: Fit) -> str:
 
 
 def _at_bounds(result: Fit) -> str:
-    where = {f.name: f for f in result.problem.free}
     at, most = [], result.problem.model.bounds
-    for e in result.estimates:
-        if e.at_bound and (f := where[e.parameter]):
-            side = "upper" if e.estimate**2 > f.lower * f.upper else "lower"
-            own = side == "upper" and f.upper == most[f.name][1]
-            at.append(f"{f.name} ({side}{f': {f.upper:g} is the most it can be' if own else ''})")
+    for e, f in zip(result.estimates, result.problem.free, strict=True):
+        if e.at_bound:
+            x, bottom, top = map(f.to_scale, (e.estimate, f.lower, f.upper))
+            own = max(f.upper, asked_share(f, e.estimate, e.standard_error)) >= most[f.name][1]
+            told = f"upper{f': {most[f.name][1]:g} is the most it can be' if own else ''}"
+            at.append(f"{f.name} ({told if 2 * x > bottom + top else 'lower'})")
     home = result.problem.path
     file = home if home.endswith(PROBLEM) else f"{PROBLEM} ({command('new', home, '--problem')})"
     words = (f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
