@@ -259,8 +259,7 @@ def patient_problem(
     own = patient.scenario.values
     patient, noise = check_against(patient, model), noise_of(population_prior.content)
     free = tuple(free for free in free_of(model, population_prior) if free.name not in own)
-    where = str(population_prior.path)
-    model, residual_error = estimated_noise(model, noise, patient, where)
+    model, residual_error = estimated_noise(model, noise, patient, str(population_prior.path))
     return FitProblem(
         name=patient.id,
         model=model,
@@ -318,7 +317,8 @@ def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
         usual = _default_bounds(problem.model, free.name, free.median, free.sd, free.scale)
-        if [free.lower, free.upper] != usual and not free.lower <= value <= free.upper:
+        edge = free.scale == "logit" and value in (0.0, 1.0)  # a model's F = 1: inside no bounds
+        if [free.lower, free.upper] != usual and not (edge or free.lower <= value <= free.upper):
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
                 f"has {free.name} = {value:g}, allowed are {free.lower:g} to {free.upper:g}; "

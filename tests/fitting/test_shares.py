@@ -133,6 +133,15 @@ def test_the_log_scale_can_be_asked_for_and_keeps_its_bounds():
     assert rate.scale == "log"
 
 
+def test_a_models_value_of_one_leaves_room_for_a_prior_and_bounds_below():
+    whole = MODEL.with_values(f=1.0)
+    prior = _free(whole, PRIOR, "f", FreeTable(sd=1.0, prior=0.7, lower=0.1, source=SOURCE))
+    problem = asked(prior, model=whole, observations=readings(0.8), noise=ONLY_A)
+    assert fit(problem, starts=1, workers=1).values["f"] == pytest.approx(0.8, rel=0.05)
+    with pytest.raises(InputError, match=r"the model has f = 0.5, allowed are 0.6 to"):
+        asked(share_of(prior=0.7, lower=0.6), model=MODEL, observations=readings(0.8), noise=ONLY_A)
+
+
 # --- estimates ------------------------------------------------------------------------------------
 
 
