@@ -91,7 +91,8 @@ def export_petab(
     Raises
     ------
     InputError, UnknownNameError
-        If no observation can be exported, or a name is a reserved word of PEtab.
+        If no observation can be exported, a prior is on the logit scale, or a name is a reserved
+        word of PEtab.
     StorageError
         If the folder contains other files with these names, or cannot be written; then nothing is
         written.

@@ -376,16 +376,16 @@ def _not_identified(result: Fit) -> str:
 def _at_bounds(result: Fit) -> str:
     at, most = [], result.problem.model.bounds
     for e, f in zip(result.estimates, result.problem.free, strict=True):
-        if e.at_bound:
-            x, bottom, top = map(f.to_scale, (e.estimate, f.lower, f.upper))
-            own = max(f.upper, asked_share(f, e.estimate, e.standard_error)) >= most[f.name][1]
-            told = f"upper{f': {most[f.name][1]:g} is the most it can be' if own else ''}"
-            at.append(f"{f.name} ({told if 2 * x > bottom + top else 'lower'})")
+        x, bottom, top = map(f.to_scale, (e.estimate, f.lower, f.upper))
+        asks, end = asked_share(f, e.estimate, e.standard_error), most[f.name][1]
+        own = f": {end:g} is the most it can be" if max(f.upper, asks) >= end else ""
+        own += f", the readings alone ask for {asks:.3g}" if asks > end else ""
+        at += [f"{f.name} ({f'upper{own}' if 2 * x > bottom + top else 'lower'})"] * e.at_bound
     home = result.problem.path
     file = home if home.endswith(PROBLEM) else f"{PROBLEM} ({command('new', home, '--problem')})"
-    words = (f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
-             f"lower or upper of [free.NAME] in {file}, or state why it is right")  # fmt: skip
-    return words if at else ""
+    return "" if not at else (
+        f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
+        f"lower or upper of [free.NAME] in {file}, or state why it is right")  # fmt: skip
 
 
 def residual_slices(result: Fit) -> list[slice]:

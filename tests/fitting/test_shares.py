@@ -157,7 +157,8 @@ def test_a_share_and_its_interval_are_inside_and_one_asked_above_is_named(asked_
     said = [text for text in verdict(result).warnings if "at a bound" in text]
     assert bool(said) == (asked_for > 1) == e.at_bound
     if asked_for > 1:
-        assert "f (upper: 1 is the most it can be)" in said[0]
+        asks = f"the readings alone ask for {asked_for:.2g}"
+        assert f"f (upper: 1 is the most it can be, {asks}" in said[0]
     if asked_for < 0.9:
         assert e.estimate == pytest.approx(asked_for, rel=0.05)
     asks = asked_share(result.problem.free[0], e.estimate, e.standard_error)
