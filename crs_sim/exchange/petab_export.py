@@ -91,7 +91,8 @@ def export_petab(
     Raises
     ------
     InputError, UnknownNameError
-        If no observation can be exported, or a name is a reserved word of PEtab.
+        If no observation can be exported, a prior is on the logit scale, or a name is a reserved
+        word of PEtab.
     StorageError
         If the folder contains other files with these names, or cannot be written; then nothing is
         written.
@@ -123,6 +124,11 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
         if spread.error != "log-normal" or f"sd_{name}" in problem.names:
             raise InputError(f"{problem.where(f'noise.{name}')}: only a stated log-normal error is "
                              "exported; state an sd in place of error and estimate")  # fmt: skip
+    for free in problem.free:
+        if free.scale == "logit":
+            raise InputError(f"{problem.where(f'free.{free.name}.scale')}: PEtab has no prior that "
+                             f"is normal on the logit scale; to export, state scale = \"log\" for "
+                             f"{free.name}, and fit again, as that is another prior")  # fmt: skip
     nominal = _nominal(problem, values or {})
     stated, left_out = split_observations(problem)
     if not stated:

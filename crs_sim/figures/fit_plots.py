@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..errors import RESEARCH_ONLY
-from ..fitting import NORMAL_95
+from ..fitting import NORMAL_95, from_scale, to_scale
 from ..uncertainty import PROFILE_LEVELS, Profile, limit
 from .panels import BLUE, GREY, INK, ORANGE, SMALL, VERMILION, format_number, unit_text
 from .plots import LEFT, ROW_HEIGHT, WIDTH, Picture, stack, styled
@@ -39,9 +39,9 @@ def estimates_panel(ax: Axes, estimates: pd.DataFrame) -> Axes:
     ax : Axes
     estimates : the columns of estimates.csv
     """
+    low, high = _prior_ratios(estimates)
+    ax.barh(range(len(low)), high - low, left=low, height=0.62, color="#DDDDDD", lw=0)
     for row, e in enumerate(estimates.itertuples()):
-        wide = math.exp(NORMAL_95 * e.prior_sd)
-        ax.barh(row, wide - 1 / wide, left=1 / wide, height=0.62, color="#DDDDDD", lw=0)
         colour = _colour(e)
         scale = 1 / e.prior_median
         ax.plot([e.low * scale, e.high * scale], [row, row], color=colour, lw=1.6)
@@ -62,10 +62,18 @@ def _colour(e: object) -> str:
     return VERMILION if far else BLUE
 
 
+def _prior_ratios(estimates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the priors' 95 % intervals, relative to their medians; (n,) each."""
+    scales = list(estimates["scale"]) if "scale" in estimates else "log"  # an older table
+    median, sd = (estimates[name].to_numpy() for name in ("prior_median", "prior_sd"))
+    x, wide = to_scale(median, scales), NORMAL_95 * sd
+    return from_scale(x - wide, scales) / median, from_scale(x + wide, scales) / median
+
+
 def _log_axis(ax: Axes, estimates: pd.DataFrame) -> None:
-    spread = np.exp(NORMAL_95 * estimates["prior_sd"])
-    low = min((estimates["low"] / estimates["prior_median"]).min(), (1 / spread).min())
-    high = max((estimates["high"] / estimates["prior_median"]).max(), spread.max())
+    lowest, highest = _prior_ratios(estimates)
+    low = min((estimates["low"] / estimates["prior_median"]).min(), lowest.min())
+    high = max((estimates["high"] / estimates["prior_median"]).max(), highest.max())
     ax.set_xscale("log")
     ax.set_xlim(max(low, 1e-4) / 1.2, min(high, 1e4) * 1.2)
     steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
@@ -223,9 +231,8 @@ def profile_panel(ax: Axes, profile: Profile) -> Axes:
                     xycoords=("axes fraction", "data"), textcoords="offset points",
                     fontsize=6, color="#555555", annotation_clip=False)  # fmt: skip
     low, high = _shown(values, np.minimum(costs, data), profile)
-    across = np.exp(np.linspace(math.log(low), math.log(high), 200))
-    prior = (np.log(across / profile.prior_median) / profile.prior_sd) ** 2
-    ax.plot(across, prior, color=GREY, lw=1.0, ls=":", zorder=2)
+    across = np.geomspace(low, high, 200)
+    ax.plot(across, profile.prior_cost(across), color=GREY, lw=1.0, ls=":", zorder=2)
     ax.plot(values, data, color=VERMILION, lw=1.3, ls=(0, (4, 1.5)), zorder=3)
     ax.plot(values, costs, color=BLUE, lw=1.4, zorder=4)
     heights = profile.costs - profile.costs.min()
@@ -261,10 +268,12 @@ def profile_key() -> list[Line2D]:
 def _shown(values: np.ndarray, lower: np.ndarray, profile: Profile) -> tuple[float, float]:
     """Limits of the value axis: where a curve or the prior is below the top."""
     inside = values[lower <= HIGHEST]
-    wide = math.exp(NORMAL_95 * profile.prior_sd)
-    low = min(float(inside.min()), max(profile.prior_median / wide, profile.lower))
-    high = max(float(inside.max()), min(profile.prior_median * wide, profile.upper))
-    return low / 1.03, high * 1.03
+    ends = NORMAL_95 * profile.prior_sd * np.array([-1.0, 1.0])
+    prior = from_scale(to_scale(profile.prior_median, profile.scale) + ends, profile.scale)
+    low = min(float(inside.min()), max(float(prior[0]), profile.lower))
+    high = max(float(inside.max()), min(float(prior[1]), profile.upper))
+    x = to_scale([low, high], profile.scale) + np.log([1 / 1.03, 1.03])
+    return tuple(from_scale(x, profile.scale).tolist())
 
 
 def _log_values(ax: Axes, low: float, high: float) -> None:

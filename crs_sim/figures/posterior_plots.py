@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from scipy.ndimage import gaussian_filter
 
 from ..errors import RESEARCH_ONLY, InputError, unknown_name
+from ..fitting import Free, from_scale
 from ..model import Array
 from ..uncertainty import Posterior
 from .fit_plots import list_figure, named_rows
@@ -58,15 +59,16 @@ def plot_corner(posterior: Posterior, names: Sequence[str] = (), *, title: str =
         "as named" if names else "the most correlated"
     )
     places = [sampled.index(name) for name in shown]
+    free = [posterior.problem.free[place] for place in places]
     draws = posterior.kept.reshape(-1, len(sampled))[:, places]
     labels = [_label(posterior, name) for name in shown]
     figure, axes = _grid(len(shown), title)
     for (row, column), ax in axes.items():
         if row == column:
-            _marginal(ax, posterior, places[row])
+            _marginal(ax, free[row], draws[:, row])
         else:
-            _pair(ax, draws[:, column], draws[:, row])
-        _corner_axes(ax, labels, row, column)
+            _pair(ax, draws[:, [column, row]], [free[column].scale, free[row].scale])
+        _corner_axes(ax, labels, [f.scale for f in free], row, column)
     handles = [
         Patch(fc="#9CC7E2", label="draws"),
         Line2D([], [], color=GREY, label="prior"),
@@ -121,32 +123,32 @@ def _grid(count: int, title: str) -> tuple[Figure, dict[tuple[int, int], Axes]]:
     return figure, axes
 
 
-def _marginal(ax: Axes, posterior: Posterior, place: int) -> None:
-    """Density of the draws and of the prior, both on the log scale."""
-    free = posterior.problem.free[place]
-    draws = posterior.kept[..., place].ravel()
+def _marginal(ax: Axes, free: Free, draws: Array) -> None:
+    """Density of the draws and of the prior, both on the parameter's scale."""
     low, high = _limits(draws)
     edges = np.linspace(low, high, BINS + 1)
     density, _ = np.histogram(draws, edges, density=True)
-    ax.stairs(density, np.exp(edges), fill=True, color="#9CC7E2")
+    ax.stairs(density, from_scale(edges, free.scale), fill=True, color="#9CC7E2")
     x = np.linspace(low, high, 200)
-    prior = np.exp(-0.5 * ((x - math.log(free.median)) / free.sd) ** 2)
-    ax.plot(np.exp(x), prior / (free.sd * math.sqrt(2 * math.pi)), color=GREY, lw=1)
+    prior = np.exp(-0.5 * ((x - free.to_scale(free.median)) / free.sd) ** 2)
+    prior /= free.sd * math.sqrt(2 * math.pi)
+    ax.plot(from_scale(x, free.scale), prior, color=GREY, lw=1)
     ax.set_yticks([])
     ax.set_ylim(0, None)
-    ax.set_xlim(math.exp(low), math.exp(high))
+    ax.set_xlim(*from_scale([low, high], free.scale))
 
 
-def _pair(ax: Axes, across: Array, up: Array) -> None:
-    (low, high), (bottom, top) = _limits(across), _limits(up)
-    counts, x, y = np.histogram2d(across, up, BINS, ((low, high), (bottom, top)))
+def _pair(ax: Axes, draws: Array, scales: Sequence[str]) -> None:
+    """Contours of the draws of two parameters, (n, 2), the first across."""
+    limits = [_limits(draws[:, k]) for k in (0, 1)]
+    counts, *edges = np.histogram2d(draws[:, 0], draws[:, 1], BINS, limits)
     smooth = gaussian_filter(counts.T, 1.0)
     levels = share_levels(smooth, INSIDE)
-    middle_x, middle_y = np.exp((x[1:] + x[:-1]) / 2), np.exp((y[1:] + y[:-1]) / 2)
-    ax.contourf(middle_x, middle_y, smooth, [*levels, smooth.max()], colors=("#D6E8F4", "#9CC7E2"))
-    ax.contour(middle_x, middle_y, smooth, levels, colors=BLUE, linewidths=(0.7, 1.1))
-    ax.set_xlim(math.exp(low), math.exp(high))
-    ax.set_ylim(math.exp(bottom), math.exp(top))
+    x, y = (from_scale((e[1:] + e[:-1]) / 2, scale) for e, scale in zip(edges, scales, strict=True))
+    ax.contourf(x, y, smooth, [*levels, smooth.max()], colors=("#D6E8F4", "#9CC7E2"))
+    ax.contour(x, y, smooth, levels, colors=BLUE, linewidths=(0.7, 1.1))
+    ax.set_xlim(*from_scale(limits[0], scales[0]))
+    ax.set_ylim(*from_scale(limits[1], scales[1]))
 
 
 def share_levels(counts: Array, shares: Sequence[float]) -> list[float]:
@@ -169,13 +171,15 @@ def _limits(draws: Array) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _corner_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
-    ax.set_xscale("log")
+def _corner_axes(
+    ax: Axes, names: Sequence[str], scales: Sequence[str], row: int, column: int
+) -> None:
+    ax.set_xscale(scales[column])
     _few_ticks(ax, "x")
     ax.tick_params(axis="x", labelbottom=row == len(names) - 1, rotation=60)
     ax.grid(visible=False)
     if row != column:
-        ax.set_yscale("log")
+        ax.set_yscale(scales[row])
         _few_ticks(ax, "y")
         ax.tick_params(axis="y", labelleft=column == 0)
         if column == 0:
@@ -208,15 +212,16 @@ def plot_trace(posterior: Posterior, *, title: str = "") -> Figure:
     Groups that overlap after the warm-up (grey) sample the same distribution.
     """
     names = posterior.problem.names
-    rows = [("log posterior", posterior.log_posterior), *(
-        (name, np.exp(posterior.chain[..., k])) for k, name in enumerate(names)
+    chain = from_scale(posterior.chain, posterior.problem.scales)
+    rows = [("linear", posterior.log_posterior), *(
+        (free.scale, chain[..., k]) for k, free in enumerate(posterior.problem.free)
     )]  # fmt: skip
     title = title or f"{posterior.problem.name}: trace of the walkers"
     figure, axes = stack([TRACE_HEIGHT] * len(rows), title, below=0.95)
     draws = np.arange(1.0, len(posterior.chain) + 1)
     labels = ["log posterior", *(_label(posterior, name) for name in names)]
-    for ax, (name, values), label in zip(axes, rows, labels, strict=True):
-        _course(ax, draws, values, log=name in names)
+    for ax, (scale, values), label in zip(axes, rows, labels, strict=True):
+        _course(ax, draws, values, scale)
         ax.axvspan(1, posterior.warm_up + 0.5, color="#EEEEEE", lw=0, zorder=0)
         ax.set_ylabel(label, fontsize=6.5, rotation=0, ha="right", va="center")
         ax.set_xlim(1, max(2, len(draws)))
@@ -231,14 +236,14 @@ def plot_trace(posterior: Posterior, *, title: str = "") -> Figure:
     return figure
 
 
-def _course(ax: Axes, draws: Array, values: Array, *, log: bool) -> None:
+def _course(ax: Axes, draws: Array, values: Array, scale: str) -> None:
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95], axis=2)
     for group in range(values.shape[1]):
         colour = LINES[group % len(LINES)]
         ax.fill_between(draws, low[:, group], high[:, group], color=colour, alpha=0.12, lw=0)
         ax.plot(draws, middle[:, group], color=colour, lw=0.8)
-    if log:
-        ax.set_yscale("log")
+    if scale != "linear":
+        ax.set_yscale(scale)
         _few_ticks(ax, "y")
     else:
         ax.yaxis.set_major_locator(MaxNLocator(3))

@@ -4,7 +4,7 @@ In reading order, which is import order; other rooms import what ``__init__.pyi`
 
 =====================  ==========================================================================
 noise.py               what a measurement says of a course: residuals, censoring, grades
-priors.py              prior.toml and problem.toml: free parameters and the Population they state
+priors.py              prior.toml and problem.toml: free parameters, their scales, the Population
 problem.py             FitProblem, load_problem
 objective.py           the residuals that a fit minimises, and their slopes
 local_optimisation.py  one local optimisation, with the secant correction; the only door to lmfit

@@ -39,6 +39,7 @@ from .local_optimisation import (
     MAX_STEPS as MAX_STEPS,
     ROUGH_TOLERANCE as ROUGH_TOLERANCE,
     Start as Start,
+    check_reachable as check_reachable,
     informed as informed,
     minimize as minimize,
     optimise as optimise,
@@ -63,16 +64,22 @@ from .objective import (
     RTOL as RTOL,
     Courses as Courses,
     Objective as Objective,
-    check_reachable as check_reachable,
     curves as curves,
     level_at as level_at,
     levels_within as levels_within,
     logs as logs,
     noise_record as noise_record,
+    point_of as point_of,
     prior_vectors as prior_vectors,
     values_by_name as values_by_name,
 )
-from .priors import Free as Free, Population as Population, load_population as load_population
+from .priors import (
+    Free as Free,
+    Population as Population,
+    from_scale as from_scale,
+    load_population as load_population,
+    to_scale as to_scale,
+)
 from .problem import (
     FitProblem as FitProblem,
     load_problem as load_problem,

@@ -304,7 +304,7 @@ def write_problem(patient: Patient, *, prior: str | Path | None = None) -> Path:
     for free in problem.free:
         if free.name in problem.of_model:  # the others are made from [noise]
             part = model[free.name]
-            lines += free_lines(free, f"  # {part.label}, {pretty(part.unit)}")
+            lines += free_lines(free, model, f"  # {part.label}, {pretty(part.unit)}")
     write_atomic({path: ("\n".join(lines) + "\n").encode()})
     return path
 

@@ -22,9 +22,9 @@ from ..errors import RESEARCH_ONLY, IntegrationError, command
 from ..model import GRADE, Array
 from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
-from .fitting import Fit, covariance_of
+from .fitting import Fit, asked_share, covariance_of
 from .noise import BOUNDS, RATIOS, predicted
-from .objective import Objective, levels_within, logs, residual
+from .objective import Objective, levels_within, point_of, residual
 from .priors import PROBLEM
 from .problem import FitProblem
 
@@ -258,7 +258,7 @@ def _too_wide(factor: float) -> str:
 def _leverages(result: Fit) -> Array:
     """The share of each residual that the parameters of the model, not of the noise, take up."""
     problem = result.problem
-    slopes = Objective(problem).jacobian(logs(problem, result.values))
+    slopes = Objective(problem).jacobian(point_of(problem, result.values))
     slopes = slopes[:, [name in problem.of_model for name in problem.names]]
     return np.asarray(np.sum((slopes @ covariance_of(slopes)[0]) * slopes, axis=1))
 
@@ -374,18 +374,18 @@ def _not_identified(result: Fit) -> str:
 
 
 def _at_bounds(result: Fit) -> str:
-    where = {f.name: f for f in result.problem.free}
     at, most = [], result.problem.model.bounds
-    for e in result.estimates:
-        if e.at_bound and (f := where[e.parameter]):
-            side = "upper" if e.estimate**2 > f.lower * f.upper else "lower"
-            own = side == "upper" and f.upper == most[f.name][1]
-            at.append(f"{f.name} ({side}{f': {f.upper:g} is the most it can be' if own else ''})")
+    for e, f in zip(result.estimates, result.problem.free, strict=True):
+        x, bottom, top = map(f.to_scale, (e.estimate, f.lower, f.upper))
+        asks, end = asked_share(f, e.estimate, e.standard_error), most[f.name][1]
+        own = f": {end:g} is the most it can be" if max(f.upper, asks) >= end else ""
+        own += f", the readings alone ask for {asks:.3g}" if asks > end else ""
+        at += [f"{f.name} ({f'upper{own}' if 2 * x > bottom + top else 'lower'})"] * e.at_bound
     home = result.problem.path
     file = home if home.endswith(PROBLEM) else f"{PROBLEM} ({command('new', home, '--problem')})"
-    words = (f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
-             f"lower or upper of [free.NAME] in {file}, or state why it is right")  # fmt: skip
-    return words if at else ""
+    return "" if not at else (
+        f"at a bound: {', '.join(at)}; standard errors are valid only away from bounds: widen "
+        f"lower or upper of [free.NAME] in {file}, or state why it is right")  # fmt: skip
 
 
 def residual_slices(result: Fit) -> list[slice]:

@@ -1,7 +1,7 @@
 """`fit`: maximum a posteriori estimates of the free parameters, with their standard errors.
 
-Least squares on log parameters: the residuals of `crs_sim.fitting.noise` and, for each free
-parameter, (ln value - ln prior median)/sd. Half the sum of squares is the negative log posterior up
+Least squares on scaled parameters: the residuals of `crs_sim.fitting.noise` and, for each free
+parameter, (x - x of the prior median)/sd. Half the sum of squares is the negative log posterior up
 to a constant, so estimate (MAP), standard errors and covariance come from one vector.
 """
 
@@ -25,6 +25,7 @@ from .local_optimisation import (
     ROUGH_TOLERANCE,
     TOLERANCE,
     Start,
+    check_reachable,
     descend,
     optimise,
     polish,
@@ -36,28 +37,28 @@ from .objective import (
     ROUGH_RTOL,
     RTOL,
     Objective,
-    check_reachable,
     curves,
-    logs,
+    point_of,
     values_by_name,
 )
+from .priors import SHARE, Free, from_scale
 from .problem import FitProblem
 
 DRAWS = 100
 """Points ranked for each start: in most prior draws the loop never ignites, or always does."""
 AT_BOUND = 0.01
-"""An estimate closer to a bound than this fraction of the log range is at the bound."""
+"""An estimate closer to a bound than this fraction of the range, on its scale, is at the bound."""
 PRIOR_ONLY = 0.95
 """Above this ratio of standard error to prior sd an estimate is carried by its prior."""
 SINGULAR = 1e-10
 """Smallest ratio of singular values of the Jacobian that is not rounding error."""
-MAX_LOG_HALF_WIDTH = 600.0
-"""Largest half-width of a log interval, so that its exponential does not overflow."""
+MAX_HALF_WIDTH = 600.0
+"""Largest half-width of an interval on its scale, so that its exponential does not overflow."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimate of one parameter; `standard_error` and `prior_sd` are on the log scale."""
+    """The estimate of one parameter; `standard_error` and `prior_sd` are on its scale."""
 
     parameter: str
     label: str
@@ -71,6 +72,7 @@ class Estimate:
     high: float
     at_bound: bool
     carried_by_prior: bool
+    scale: str = "log"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Fit:
     ----------
     problem : FitProblem
     values : mapping of free parameter to its estimate
-    covariance : (n_free, n_free), of the log parameters, in the order of `problem.names`
+    covariance : (n_free, n_free), of the scaled parameters, in the order of `problem.names`
     residuals : (n,), of the observations at the estimate, without the priors
     starts : tuple of Start, in order of their numbers
     polish : Start, the final optimisation from the best start, at the tight tolerances
@@ -263,7 +265,7 @@ def fit(
 def assemble_fit(problem: FitProblem, starts: tuple[Start, ...], last: Start, seed: int) -> Fit:
     """Assemble the `Fit`: the result of the final optimisation, with its covariance."""
     objective = Objective(problem)
-    x = logs(problem, last.values)
+    x = point_of(problem, last.values)
     observed = objective.attempt(x)
     jacobian = objective.jacobian(x)
     options: dict[str, float | str] = {
@@ -332,7 +334,7 @@ def _drop(result: Fit, name: str) -> Dropped:
     if smaller.free:
         warm = {f.name: result.values[f.name] for f in smaller.free}
         objective = Objective(smaller, ROUGH_RTOL)
-        descend(objective, logs(smaller, warm), ROUGH_TOLERANCE, ROUGH_FALL)
+        descend(objective, point_of(smaller, warm), ROUGH_TOLERANCE, ROUGH_FALL)
         rough = values_by_name(smaller, objective.best)
         last = polish(smaller, replace(result.polish, values=rough))
         cost, failed = last.cost, objective.failed + last.failed
@@ -356,9 +358,12 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
     value = result.values[free.name]
     parameter = result.problem.model[free.name]
     most = result.problem.model.bounds[free.name][1]
-    margin = AT_BOUND * math.log(free.upper / free.lower)
-    below, above = math.log(value / free.lower), math.log(free.upper / value)
-    half_width = min(NORMAL_95 * error, MAX_LOG_HALF_WIDTH)
+    centre, x, bottom, top = map(free.to_scale, (free.median, value, free.lower, free.upper))
+    margin = AT_BOUND * (top - bottom)
+    beyond = free.scale == "logit" and asked_share(free, value, error) > SHARE[1]
+    near = x - bottom < margin or top - x < (AT_BOUND if free.upper == most else margin)
+    half_width = min(NORMAL_95 * error, MAX_HALF_WIDTH)
+    low, high = from_scale([x - half_width, x + half_width], free.scale).tolist()
     return Estimate(
         parameter=free.name,
         label=parameter.label,
@@ -366,10 +371,27 @@ def _estimate(result: Fit, i: int, error: float) -> Estimate:
         estimate=value,
         prior_median=free.median,
         prior_sd=free.sd,
-        shift=math.log(value / free.median) / free.sd,
+        shift=(x - centre) / free.sd,
         standard_error=error,
-        low=value * float(np.exp(-half_width)),
-        high=min(value * float(np.exp(half_width)), most),
-        at_bound=below < margin or above < (AT_BOUND if free.upper == most else margin),
+        low=low,
+        high=min(high, most),
+        at_bound=near or beyond,
         carried_by_prior=error / free.sd > PRIOR_ONLY,
+        scale=free.scale,
     )
+
+
+def asked_share(free: Free, value: float, error: float) -> float:
+    """What the readings alone ask a share on the logit scale to be, which may be above 1.
+
+    One Gauss-Newton step of its logarithm from the estimate, without its prior; none for another
+    parameter, or if the readings say nothing of it.
+
+    >>> asked_share(Free("f", 0.001, 0.999, 0.5, 2.0, scale="logit"), 0.5, 1.0)
+    0.5
+    """
+    rest = free.sd**2 - error**2
+    if free.scale != "logit" or rest <= 1e-9 * free.sd**2:
+        return value
+    step = (free.to_scale(value) - free.to_scale(free.median)) * error**2 / rest
+    return value * math.exp(min((1.0 - value) * step, MAX_HALF_WIDTH))

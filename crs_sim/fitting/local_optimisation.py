@@ -1,7 +1,7 @@
 """One local optimisation of a fit, from one point or from the best of several points.
 
-Least squares on log parameters, with the structured secant correction. The only module that imports
-lmfit.
+Least squares on scaled parameters, with the structured secant correction. The only module that
+imports lmfit.
 
 Gauss-Newton approximates the Hessian of half a sum of squares by J'J and neglects S, the sum of
 each residual times its own Hessian. Where residuals at the optimum are large and curved in a stiff
@@ -15,7 +15,7 @@ they leave cost and gradient unchanged and add S to J'J.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import lmfit
@@ -23,12 +23,15 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from ..model import Array
+from ..errors import InputError, IntegrationError
+from ..model import Array, pretty
+from .noise import days_needed, predicted
 from .objective import (
     ROUGH_RTOL,
     RTOL,
     Objective,
-    logs,
+    curves,
+    point_of,
     prior_vectors,
     values_by_name,
 )
@@ -154,8 +157,60 @@ def _secant_update(secant: Array, step: Array, change: Array, target: Array) -> 
     return np.asarray(both + both.T + secant - rank_one)
 
 
+UNREACHABLE = 1e-5
+"""A prediction below this share of the reading is below the range of any assay that gave it."""
+PRIOR_POINTS = 16
+
+
+def check_reachable(problem: FitProblem) -> None:
+    """Refuse readings that the model stays below by orders of magnitude under its whole prior.
+
+    A level at the moment of the first dose, say: the fit would take absorption or another rate to
+    any height for it. Looked at are the prior's centre and, only if a reading is far above it,
+    ``PRIOR_POINTS`` draws of the prior, and lags at their lower bounds.
+
+    Raises
+    ------
+    InputError
+        Naming each reading.
+    """
+    kinds = ("value", "peak", "sometime", "above")
+    far = [o for o in problem.patient.observations if o.kind in kinds]
+    days = days_needed(problem.patient.observations)
+    for number, values in enumerate(_prior_points(problem)):
+        if not far:
+            return
+        try:
+            run = curves(problem, values, days)
+        except IntegrationError:  # at the centre: the fit will say why
+            if number == 0:
+                return
+            continue
+        far = [o for o in far if not predicted(o, run) >= UNREACHABLE * o.value]
+    if far:
+        readings = ", ".join(
+            f"{o.id} (day {round(o.day, 6):g}): {o.value:g} {pretty(o.value_unit)}" for o in far
+        )
+        raise InputError(
+            f"{problem.where('data')}: the model has next to nothing where this was read: "
+            f"{readings}. No parameter values of the prior come near it, and a fit would be drawn "
+            "to extremes; correct the time of the reading or of the dose before it, or leave the "
+            "reading out (in a data set: MDV = 1), or mark it as below its limit (CENS = 1)"
+        )
+
+
+def _prior_points(problem: FitProblem) -> Iterator[dict[str, float]]:
+    """The centre of the prior, draws within its bounds, and the centre with lags at their least."""
+    centre, sd, lower, upper = prior_vectors(problem)
+    normal = np.random.default_rng(problem.seed).standard_normal((PRIOR_POINTS, len(centre)))
+    lags = np.isin(problem.names, [drug.lag for drug in problem.model.drugs])
+    points = [centre, *np.clip(centre + sd * normal, lower, upper), np.where(lags, lower, centre)]
+    for point in points:
+        yield values_by_name(problem, point)
+
+
 def start_points(problem: FitProblem, count: int, seed: int) -> Array:
-    """Log parameters to start from: (count, n_free), the prior centre first.
+    """Scaled parameters to start from: (count, n_free), the prior centre first.
 
     The others are a Latin hypercube sample of the priors truncated at the bounds.
     """
@@ -188,7 +243,7 @@ def informed(problem: FitProblem) -> tuple[FitProblem, tuple[str, ...]]:
 
 
 def optimise(problem: FitProblem, job: tuple[int, Array]) -> Start:
-    """Optimise from the best of some log parameters (n, n_free), at the rough tolerances.
+    """Optimise from the best of some scaled parameters (n, n_free), at the rough tolerances.
 
     The first part has a robust loss, so that far from the optimum no single residual dominates.
     """
@@ -196,14 +251,14 @@ def optimise(problem: FitProblem, job: tuple[int, Array]) -> Start:
     objective = Objective(problem, ROUGH_RTOL)
     x = points[int(np.argmin(objective.rough_costs(points)))]
     robust = minimize(objective, x, TOLERANCE, ROBUST_STEPS, loss="soft_l1", f_scale=2.0)
-    end = descend(objective, _logs(robust.params), ROUGH_TOLERANCE, ROUGH_FALL)
+    end = descend(objective, _point(robust.params), ROUGH_TOLERANCE, ROUGH_FALL)
     return _start(number, values_by_name(problem, x), objective, end)
 
 
 def polish(problem: FitProblem, start: Start) -> Start:
     """Optimise once more from the result of another optimisation, at the tight tolerances."""
     objective = Objective(problem)
-    end = descend(objective, logs(problem, start.values), TOLERANCE, FALL)
+    end = descend(objective, point_of(problem, start.values), TOLERANCE, FALL)
     return _start(start.number, start.values, objective, end)
 
 
@@ -225,7 +280,7 @@ def descend(objective: Objective, x: Array, tolerance: float, fall: float) -> tu
 
 
 def promised_fall(objective: Objective, x: Array) -> float:
-    """By how much a Gauss-Newton step from log parameters x (n_free,) would lower the cost.
+    """By how much a Gauss-Newton step from scaled parameters x (n_free,) would lower the cost.
 
     The squared length of the residuals' projection on their slopes; without parameters that the
     step would take out of their bounds.
@@ -241,22 +296,22 @@ def promised_fall(objective: Objective, x: Array) -> float:
 def minimize(
     objective: Objective, x: Array, tolerance: float, steps: int, **options: float | str
 ) -> lmfit.minimizer.MinimizerResult:
-    """Run lmfit's ``least_squares`` from log parameters x (n_free,) within their bounds.
+    """Run lmfit's ``least_squares`` from scaled parameters x (n_free,) within their bounds.
 
     With the correction of `SecantCorrection`, except for a robust loss, whose Hessian is different.
     """
     problem, parameters = objective.problem, lmfit.Parameters()
     limits = zip(problem.names, x, objective.lower, objective.upper, strict=True)
     for name, value, low, high in limits:
-        parameters.add(f"log_{name}", value=float(value), min=float(low), max=float(high))
+        parameters.add(f"x_{name}", value=float(value), min=float(low), max=float(high))
     curvature, zeros = SecantCorrection(), np.zeros(x.size + objective.terms)
 
     def residuals(current: lmfit.Parameters) -> Array:
-        return np.concatenate([objective.residuals(_logs(current)), zeros])
+        return np.concatenate([objective.residuals(_point(current)), zeros])
 
     def jacobian(current: lmfit.Parameters) -> Array:
         nonlocal curvature
-        here, sds = _logs(current), objective.sds
+        here, sds = _point(current), objective.sds
         scaled = objective.jacobian(here) * sds
         more = objective.information(here, scaled)
         known = more.T @ more if objective.terms else 0.0
@@ -279,7 +334,7 @@ def minimize(
     )
 
 
-def _logs(parameters: lmfit.Parameters) -> Array:
+def _point(parameters: lmfit.Parameters) -> Array:
     return np.array([p.value for p in parameters.values()])
 
 

@@ -1,6 +1,7 @@
 """The residuals that a fit minimises, and their slopes.
 
-Everything is a function of the log parameters x, (n_free,), in the order of ``problem.names``.
+Everything is a function of x, (n_free,): the free parameters on their scales (`to_scale`), in the
+order of ``problem.names``.
 Derivatives reuse the steps of the run itself (see `crs_sim.gradients`), so they are free of solver
 noise. A run that fails is counted and does not stop the fit.
 """
@@ -8,7 +9,7 @@ noise. A run that fails is counted and does not stop the fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dosing import build_timeline
-from ..errors import InputError, IntegrationError
-from ..model import Array, Model, pretty
+from ..errors import IntegrationError
+from ..model import Array, Model
 from ..patients import Observation
 from ..simulation import Dense, Simulation, raise_if_stopped, simulate, states_of
 from ..solver import LOG_STEP, Course, Runs, compile_kernel, side_by_side
@@ -26,10 +27,10 @@ from .noise import (
     Noise,
     Spread,
     days_needed,
-    predicted,
     residual_vector,
     residuals,
 )
+from .priors import from_scale, to_scale
 from .problem import FitProblem
 
 METHOD = "Rosenbrock"
@@ -53,72 +54,25 @@ def curves(problem: FitProblem, values: Mapping[str, float], days: Array) -> Sim
     return simulate(model, problem.patient.scenario, days=days, method=METHOD, rtol=RTOL)
 
 
-UNREACHABLE = 1e-5
-"""A prediction below this share of the reading is below the range of any assay that gave it."""
-TRIES = 16
-
-
-def check_reachable(problem: FitProblem) -> None:
-    """Refuse readings that the model stays below by orders of magnitude under its whole prior.
-
-    A level at the moment of the first dose, say: the fit would take absorption or another rate to
-    any height for it. Looked at are the prior's centre and, only if a reading is far above it,
-    ``TRIES`` draws of the prior, and lags at their lower bounds.
-
-    Raises
-    ------
-    InputError
-        Naming each reading.
-    """
-    kinds = ("value", "peak", "sometime", "above")
-    far = [o for o in problem.patient.observations if o.kind in kinds]
-    days = days_needed(problem.patient.observations)
-    for number, values in enumerate(_prior_points(problem)):
-        if not far:
-            return
-        try:
-            run = curves(problem, values, days)
-        except IntegrationError:  # at the centre: the fit will say why
-            if number == 0:
-                return
-            continue
-        far = [o for o in far if not predicted(o, run) >= UNREACHABLE * o.value]
-    if far:
-        readings = ", ".join(
-            f"{o.id} (day {round(o.day, 6):g}): {o.value:g} {pretty(o.value_unit)}" for o in far
-        )
-        raise InputError(
-            f"{problem.where('data')}: the model has next to nothing where this was read: "
-            f"{readings}. No parameter values of the prior come near it, and a fit would be drawn "
-            "to extremes; correct the time of the reading or of the dose before it, or leave the "
-            "reading out (in a data set: MDV = 1), or mark it as below its limit (CENS = 1)"
-        )
-
-
-def _prior_points(problem: FitProblem) -> Iterator[dict[str, float]]:
-    """The centre of the prior, draws within its bounds, and the centre with lags at their least."""
-    centre, sd, lower, upper = prior_vectors(problem)
-    normal = np.random.default_rng(problem.seed).standard_normal((TRIES, len(centre)))
-    lags = np.isin(problem.names, [drug.lag for drug in problem.model.drugs])
-    points = [centre, *np.clip(centre + sd * normal, lower, upper), np.where(lags, lower, centre)]
-    for point in points:
-        yield dict(zip(problem.names, np.exp(point).tolist(), strict=True))
-
-
 def prior_vectors(problem: FitProblem) -> tuple[Array, Array, Array, Array]:
-    """Centre, sd, lower and upper bound of the log parameters, each (n_free,)."""
+    """Centre, sd, lower and upper bound of the scaled parameters, each (n_free,)."""
     table = np.array([(f.median, f.sd, f.lower, f.upper) for f in problem.free]).reshape(-1, 4)
-    return np.log(table[:, 0]), table[:, 1], np.log(table[:, 2]), np.log(table[:, 3])
+    centre, lower, upper = (to_scale(table[:, k], problem.scales) for k in (0, 2, 3))
+    return centre, table[:, 1], lower, upper
 
 
 def values_by_name(problem: FitProblem, x: Array) -> dict[str, float]:
-    """Parameter values by name."""
-    return {name: math.exp(value) for name, value in zip(problem.names, x, strict=True)}
+    """Parameter values by name at a point (n_free,)."""
+    return dict(zip(problem.names, from_scale(x, problem.scales).tolist(), strict=True))
 
 
-def logs(problem: FitProblem, values: Mapping[str, float]) -> Array:
-    """Logarithms of the free parameters, (n_free,)."""
-    return np.log(np.array([values[name] for name in problem.names], dtype=np.float64))
+def point_of(problem: FitProblem, values: Mapping[str, float]) -> Array:
+    """The point (n_free,) of parameter values: the free ones on their scales."""
+    free = np.array([values[name] for name in problem.names], dtype=np.float64)
+    return to_scale(free, problem.scales)
+
+
+logs = point_of  # its name before shares had a scale of their own
 
 
 @dataclass(frozen=True)
@@ -194,7 +148,7 @@ def residual(observation: Observation, sim: Simulation, noise: Noise) -> float:
 
 
 class Objective:
-    """Residuals of a problem at log parameters x, (n_free,); counts runs and failures.
+    """Residuals of a problem at scaled parameters x, (n_free,); counts runs and failures.
 
     The vector has the residuals of the observations, then one per free parameter for its prior.
     """
@@ -204,6 +158,7 @@ class Objective:
         self.problem, self.rtol = problem, rtol
         self.days = days_needed(problem.patient.observations)
         self.centre, self.sds, self.lower, self.upper = prior_vectors(problem)
+        self.scales, self.logit = problem.scales, np.array(problem.scales) == "logit"
         self.model = problem.model.with_values(**problem.patient.scenario.values)
         self.kernel = compile_kernel(self.model)
         self.line, _ = build_timeline(self.model, problem.patient.scenario, self.days)
@@ -228,7 +183,7 @@ class Objective:
         return both
 
     def rough_costs(self, points: Array) -> Array:
-        """Approximate sums of squares, (n,), at log parameters (n, n_free), each residual capped.
+        """Rough sums of squares, (n,), at scaled parameters (n, n_free), each residual capped.
 
         For ranking starting points far from the optimum.
         """
@@ -238,7 +193,7 @@ class Objective:
         return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
 
     def log_posteriors(self, points: Array) -> Array:
-        """Log posterior densities, (n,), at log parameters (n, n_free), up to a constant.
+        """Log posterior densities, (n,), at scaled parameters (n, n_free), up to a constant.
 
         Minus infinity outside the bounds and where the run fails.
         """
@@ -256,7 +211,7 @@ class Objective:
         return logs
 
     def courses(self, points: Array) -> Courses:
-        """The runs at log parameters (n, n_free), without those that fail.
+        """The runs at scaled parameters (n, n_free), without those that fail.
 
         As `crs_sim.fitting.noise` takes them.
         """
@@ -264,7 +219,7 @@ class Objective:
         return self._courses(runs, self._values(points), runs.status == 0)
 
     def observed(self, points: Array) -> Array:
-        """The observations' residuals at log parameters (n, n_free): (n, n_residuals).
+        """The observations' residuals at scaled parameters (n, n_free): (n, n_residuals).
 
         At the tolerance `MANY_RTOL`; a failed run gives `FAILED` for each observation.
         """
@@ -311,16 +266,20 @@ class Objective:
             raise IntegrationError("the run reached its end, but with values that are not finite")
         return observed
 
-    def _differences(self, x: Array, here: Array, steps: Array, log_step: float) -> Array:
-        """Derivatives (n_observed, n_free), NaN in the columns whose runs failed."""
+    def _differences(self, x: Array, here: Array, steps: Array, step: float) -> Array:
+        """Derivatives (n_observed, n_free), NaN in the columns whose runs failed.
+
+        The kernel varies ln(value), which of a share changes 1 - value times as much as x.
+        """
         raise_if_stopped()
         self.runs += x.size
         values = self._values(x[None])[0]
         line = self.line.at(values)
-        runs = side_by_side(self.kernel, line, values, self.free, steps, log_step, self.watched)
-        perturbed = self._residuals(runs, x + log_step * np.eye(x.size), otherwise=np.nan)
+        log_steps = step * np.where(self.logit, 1.0 - values[self.free], 1.0)
+        runs = side_by_side(self.kernel, line, values, self.free, steps, log_steps, self.watched)
+        perturbed = self._residuals(runs, x + step * np.eye(x.size), otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
-        return np.asarray((perturbed - here).T / log_step)
+        return np.asarray((perturbed - here).T / step)
 
     def _observed(self, x: Array) -> tuple[Array | None, Array]:
         """The observations' residuals and the steps of the run; None if it failed."""
@@ -338,7 +297,7 @@ class Objective:
         return None, runs.steps
 
     def _run_points(self, points: Array, rtol: float) -> Runs:
-        """Run and count the log parameters (n, n_free); the only runs with step-size control."""
+        """Run and count the scaled parameters (n, n_free); the only runs with step-size control."""
         raise_if_stopped()
         self.runs += len(points)
         values = self._values(points)
@@ -379,10 +338,10 @@ class Objective:
         return lambda name: Course.joined([one.dense(name) for one in each])
 
     def _values(self, points: Array) -> Array:
-        """The parameter vectors (n, n_parameters) of log parameters (n, n_free)."""
+        """The parameter vectors (n, n_parameters) of scaled parameters (n, n_free)."""
         nominal = np.array([p.value for p in self.model.parameters])
         values = np.tile(nominal, (len(points), 1))
-        values[:, self.free] = np.exp(points)
+        values[:, self.free] = from_scale(points, self.scales)
         return values
 
     def _reason(self, x: Array) -> str:

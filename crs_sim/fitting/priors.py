@@ -1,23 +1,23 @@
 """prior.toml and problem.toml: free parameters, noise, and the `Population` they state.
 
-A problem's own tables override those of the prior it names. The prior of a model is found by the
-model's name.
+A problem's own tables override those of the prior it names. A `Population`, a prior.toml with its
+model, is the distribution of virtual patients, the prior of a fit, and what fitting several gives.
 
-A `Population` is a prior.toml with its model. It is the distribution of virtual patients, the prior
-of a patient's fit, and the result of fitting several patients.
+A parameter is estimated on its scale: ln(value) or, of a share, ln(value/(1 - value)).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from ..errors import FileError, InputError, unknown_name, with_location
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Above0 = Annotated[float, column(gt=0, allow_inf_nan=False)]
 Words = Annotated[str, column(min_length=1)]
-Entry = TypeVar("Entry")
 
 PROBLEM, PRIOR = "problem.toml", "prior.toml"
 PRIORS = "fits/priors"
@@ -45,6 +44,7 @@ class FreeTable(Record):
     sd: Above0
     lower: Above0 | None = None
     upper: Above0 | None = None
+    scale: Literal["log", "logit"] | None = None
     source: Words
     why: str = ""
 
@@ -169,61 +169,55 @@ def prior_of(model: Model) -> Prior:
     )
 
 
-def override(own: Mapping[str, Entry], prior: Mapping[str, Entry]) -> dict[str, Entry]:
-    """A problem's own tables, then those of the prior that it does not override.
-
-    >>> override({"b": 1}, {"a": 2, "b": 3})
-    {'b': 1, 'a': 2}
-    """
-    return {**own, **{name: table for name, table in prior.items() if name not in own}}
-
-
 def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise:
     """The noise given in a file, completed from the prior it names."""
     noise, grade = file.noise, file.grade
     if prior is not None:
-        noise, grade = override(noise, prior.content.noise), grade or prior.content.grade
+        others = {n: table for n, table in prior.content.noise.items() if n not in noise}
+        noise, grade = {**noise, **others}, grade or prior.content.grade
     spreads = {name: table.spread for name, table in noise.items()}
     if grade is None:
         return Noise(spreads)
     return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
 
 
-def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[str, Entry]:
-    """The tables without those of the parameters that a problem fixes.
-
-    Raises
-    ------
-    UnknownNameError
-        For a parameter that is not free in the prior.
-    """
-    for name in fixed:
-        if name not in tables:
-            error = unknown_name("free parameter of the prior", name, tables)
-            raise with_location(place(path, key="key fixed"), error)
-    return {name: table for name, table in tables.items() if name not in fixed}
-
-
 BOUND_SDS = 4.0
 """Prior standard deviations from the prior median to the default bounds."""
+FARTHEST, MOST_LOGIT = 600.0, 30.0
+"""Largest distance of a default bound on its scale, and largest logit, so that it is finite, or
+below 1."""
+SHARE, BELOW_1 = (0.0, 1.0), float(np.nextafter(1.0, 0.0))
 
 
-MAX_LOG_DISTANCE = 600.0
-"""Largest log distance of a default bound, so that the bound does not overflow."""
+def to_scale(values: ArrayLike, scales: str | Sequence[str]) -> Array:
+    """Values of parameters on their scales: one for all, or one for each of the last axis."""
+    shares = np.where(np.asarray(scales) == "logit", values, 0.0)
+    return np.asarray(np.log(values) - np.log1p(-shares))
+
+
+def from_scale(points: ArrayLike, scales: str | Sequence[str]) -> Array:
+    """The values of points on these scales, the inverse of `to_scale`; a share stays below 1.
+
+    >>> from_scale([0.0, 0.0], ["log", "logit"]).tolist()
+    [1.0, 0.5]
+    """
+    logit, values = np.asarray(scales) == "logit", np.exp(points)
+    shares = np.minimum(values / (1.0 + values), BELOW_1) if logit.any() else values
+    return np.where(logit, shares, values)
 
 
 @dataclass(frozen=True)
 class Free:
-    """A parameter to be estimated, on the log scale.
+    """A parameter to be estimated.
 
     Parameters
     ----------
     name : str, a parameter of the model
-    lower, upper : float, bounds in the parameter's unit
-    median : float, of the log-normal prior, in the parameter's unit
-    sd : float, of the prior on the log scale (0.7: about a factor of two)
+    lower, upper, median : float, bounds and median of the prior, in the parameter's unit
+    sd : float, of the prior on the parameter's scale (0.7 on the log scale: about a factor of two)
     source : str, where the prior comes from
     why : str, why an estimate far from its prior is plausible ("" if it is not far)
+    scale : "log", or "logit" of a share, on which the prior is normal
     """
 
     name: str
@@ -233,68 +227,98 @@ class Free:
     sd: float
     source: str = ""
     why: str = ""
+    scale: str = "log"
+
+    def to_scale(self, value: float) -> float:
+        """A value on the parameter's scale."""
+        return float(to_scale(value, self.scale))
+
+    @property
+    def scale_told(self) -> tuple[str, ...]:
+        """The scale for records whose hashes are stored: none for log, which was the only one."""
+        return () if self.scale == "log" else (self.scale,)
+
+    def at(self, sds: float) -> float:
+        """The value so many standard deviations of the prior from its median."""
+        return float(from_scale(self.to_scale(self.median) + sds * self.sd, self.scale))
+
+    def drawn(self, chances: Array) -> Array:
+        """Quantiles of the prior within the bounds, at cumulative probabilities."""
+        centre = self.to_scale(self.median)
+        low, high = (ndtr((self.to_scale(x) - centre) / self.sd) for x in (self.lower, self.upper))
+        return from_scale(centre + self.sd * ndtri(low + chances * (high - low)), self.scale)
 
 
 def _free(model: Model, path: Path, name: str, table: FreeTable) -> Free:
+    where = place(path, key=f"key free.{name}")
     if name not in model.values:
-        where = place(path, key=f"key free.{name}")
         raise with_location(where, unknown_name("parameter", name, model.values))
     median = model.values[name] if table.prior is None else table.prior
     if median <= 0:
-        raise FileError(
-            f"{place(path, key=f'key free.{name}')}: the model's value is {median:g}, which has "
-            "no logarithm; give a prior above 0, or leave the parameter fixed"
+        raise FileError(f"{where}: the model's value is {median:g}, which has no logarithm; give "
+                        "a prior above 0, or leave the parameter fixed")  # fmt: skip
+    scale = scale_of(model, name, table.scale, where)
+    stated = {"prior": median, "lower": table.lower, "upper": table.upper}
+    for key, value in stated.items() if scale == "logit" else ():
+        if value is not None and value >= 1.0:
+            raise FileError(
+                f"{where}.{key}: {value:g} is not between 0 and 1, where {name} "
+                f"({model[name].label}) is, as a share; state one below 1"
+            )
+    low, high = _default_bounds(model, name, median, table.sd, scale)
+    lower, upper = table.lower or low, table.upper or high
+    return Free(name, lower, upper, median, table.sd, table.source, table.why, scale)
+
+
+def scale_of(model: Model, name: str, stated: str | None, where: str = "") -> str:
+    """The scale of a parameter: logit for a share, unless stated otherwise, and for no other."""
+    least, most = model.bounds[name]
+    if stated == "logit" and (least, most) != SHARE:
+        raise InputError(
+            f"{where}.scale: {name} is no share: its model allows {least:g} to {most:g}, and only "
+            'a share, from 0 to 1, has a logit; write scale = "log", or delete the key'
         )
-    low, high = _default_bounds(median, table.sd)
-    least, most = model.bounds[name]  # so that a share does not end above 1
-    lower = max(low, least) if table.lower is None else table.lower
-    upper = min(high, most) if table.upper is None else table.upper
-    return Free(name, lower, upper, median, table.sd, table.source, table.why)
+    return stated or ("logit" if (least, most) == SHARE else "log")
 
 
-def _default_bounds(median: float, sd: float) -> tuple[float, float]:
-    """The default bounds: wide enough for every patient."""
-    far = min(BOUND_SDS * sd, MAX_LOG_DISTANCE)
-    return median * math.exp(-far), median * math.exp(far)
+def _default_bounds(model: Model, name: str, median: float, sd: float, scale: str) -> list[float]:
+    """The default bounds: wide enough for every patient, and within those of the model."""
+    far, (least, most) = min(BOUND_SDS * sd, FARTHEST), model.bounds[name]
+    if scale == "log":  # not from the logarithm: stored problems are compared to the last bit
+        return [max(median * math.exp(-far), least), min(median * math.exp(far), most)]
+    centre = float(to_scale(median, scale))
+    ends: list[float] = from_scale([centre - far, min(centre + far, MOST_LOGIT)], scale).tolist()
+    return ends
 
 
 def _all_free(model: Model, path: Path, file: ProblemFile, prior: Prior | None) -> tuple[Free, ...]:
-    own = [_free(model, path, name, table) for name, table in file.free.items()]
+    own = tuple(_free(model, path, name, table) for name, table in file.free.items())
     if prior is None:
-        return tuple(own)
-    others = without(prior.content.free, file.fixed, path)
-    more = [_free(model, prior.path, n, t) for n, t in others.items() if n not in file.free]
-    return (*own, *more)
+        return own
+    for name in file.fixed:
+        if name not in prior.content.free:
+            error = unknown_name("free parameter of the prior", name, prior.content.free)
+            raise with_location(place(path, key="key fixed"), error)
+    return own + free_of(model, prior, {*file.fixed, *file.free})
 
 
-def free_of(model: Model, prior: Prior) -> tuple[Free, ...]:
+def free_of(model: Model, prior: Prior, without: Container[str] = ()) -> tuple[Free, ...]:
     """The free parameters of a prior; medians it does not give are the model's values."""
     tables = prior.content.free.items()
-    return tuple(_free(model, prior.path, name, table) for name, table in tables)
-
-
-NO_SOURCE = "not given"
+    return tuple(_free(model, prior.path, n, table) for n, table in tables if n not in without)
 
 
 @dataclass(frozen=True)
 class Population:
-    """Parameters that differ between patients, log-normal and independent of each other.
+    """Parameters that differ between patients, normal on their scales and independent.
 
     Parameters
     ----------
     name : str
     model : Model, whose values apply to all other parameters
-    free : tuple of Free: medians, standard deviations on the log scale, bounds and sources
+    free : tuple of Free: medians, standard deviations on their scales, bounds and sources
     noise : Noise, of the measurements
     patients : float, its weight as a prior, in patients, when others are fitted
-
-    Examples
-    --------
-    >>> from crs_sim import load_model
-    >>> crs = load_population(load_model("crs"))
-    >>> values = crs.sample(3, np.random.default_rng(1))
-    >>> values["k_crp"].shape
-    (3,)
     """
 
     name: str
@@ -310,7 +334,7 @@ class Population:
 
     @property
     def sds(self) -> dict[str, float]:
-        """Standard deviation of the natural logarithm of each parameter."""
+        """Standard deviation of each parameter on its scale."""
         return {free.name: free.sd for free in self.free}
 
     def sample(self, n: int, rng: Generator) -> dict[str, Array]:
@@ -324,77 +348,53 @@ class Population:
         if n < 1:
             raise InputError(f"sample of {self.name}: {n} patients; give 1 or more")
         chances = rng.random((n, len(self.free)))
-        return {f.name: _drawn(f, chances[:, k]) for k, f in enumerate(self.free)}
+        return {f.name: f.drawn(chances[:, k]) for k, f in enumerate(self.free)}
 
     def table(self) -> pd.DataFrame:
         """One row per parameter: label, unit, median, 95 % interval of patients, source."""
         import pandas as pd
 
-        return pd.DataFrame([
-            {
-                "parameter": f.name,
-                "label": self.model[f.name].label,
-                "unit": pretty(self.model[f.name].unit),
-                "median": f.median,
-                "sd": f.sd,
-                "low": f.median * math.exp(-NORMAL_95 * f.sd),
-                "high": f.median * math.exp(NORMAL_95 * f.sd),
-                "source": f.source,
-            }
+        columns = ["parameter", "label", "unit", "median", "sd", "low", "high", "source"]
+        rows = [
+            (f.name, self.model[f.name].label, pretty(self.model[f.name].unit), f.median, f.sd,
+             f.at(-NORMAL_95), f.at(NORMAL_95), f.source)
             for f in self.free
-        ])  # fmt: skip
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns)
 
     def toml(self, note: str = "") -> str:
         """The population as text of a prior.toml; ``note`` is a comment at its top."""
         lines = [f"# {line}".rstrip() for line in note.splitlines()]
         lines += ["", f"name = {_text(self.name)}", f"patients = {self.patients:.15g}"]
         for f in self.free:
-            lines += free_lines(f)
+            lines += free_lines(f, self.model)
+        usual, grade = asdict(Spread(0.0)), self.noise.grade
         for name, spread in self.noise.spreads.items():
-            lines += ["", f"[noise.{name}]", *_noise_lines(spread)]
-        if self.noise.grade is not None:
-            grade = self.noise.grade
-            lines += ["", "[grade]", f"latent = {_text(grade.latent)}",
-                      f"cuts = [{', '.join(map(_text, grade.cuts))}]", f"sd = {grade.sd!r}",
-                      f"source = {_text(grade.source)}"]  # fmt: skip
+            own = {k: v for k, v in asdict(spread).items() if k == "source" or v != usual[k]}
+            lines += ["", f"[noise.{name}]", *_lines(own)]
+        lines += ["", "[grade]", *_lines(asdict(grade))] if grade else []
         return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def load_population(model: Model, name: str | Path | None = None) -> Population:
-    """Load the population of a model: from the prior of that name, or the model's own.
-
-    Raises
-    ------
-    FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match of a misspelt name.
-    """
+    """Load the population of a model: from a prior, as `read_prior`, or its own, as `prior_of`."""
     prior = prior_of(model) if name is None else read_prior(name)
     free, table = free_of(model, prior), prior.content
     return Population(table.name, model, free, noise_of(table), table.patients)
 
 
-def _drawn(free: Free, chances: Array) -> Array:
-    low, high = (ndtr(math.log(x / free.median) / free.sd) for x in (free.lower, free.upper))
-    logs = math.log(free.median) + free.sd * ndtri(low + chances * (high - low))
-    return np.asarray(np.exp(logs))
-
-
-def free_lines(free: Free, comment: str = "") -> list[str]:
+def free_lines(free: Free, model: Model, comment: str = "") -> list[str]:
     """A free parameter as the ``[free.NAME]`` of a prior.toml or problem.toml."""
-    return ["", f"[free.{free.name}]{comment}", f"prior = {free.median!r}", f"sd = {free.sd!r}",
-            f"lower = {free.lower!r}", f"upper = {free.upper!r}",
-            f"source = {_text(free.source)}"]  # fmt: skip
+    usual = free.scale == scale_of(model, free.name, None)
+    return ["", f"[free.{free.name}]{comment}", *_lines({
+        "prior": free.median, "sd": free.sd, "lower": free.lower, "upper": free.upper,
+        **({} if usual else {"scale": free.scale}), "source": free.source,
+    })]  # fmt: skip
 
 
-def _noise_lines(spread: Spread) -> list[str]:
-    lines = [f"sd = {spread.sd!r}", f"source = {_text(spread.source)}"]
-    if spread.error != "log-normal":
-        lines += [f"error = {_text(spread.error)}"]
-        lines += [f"additive = {spread.additive!r}"] if spread.error == "combined" else []
-    if spread.estimate:
-        lines += ["estimate = true", f"prior_sd = {spread.prior_sd!r}"]
-    return lines
+def _lines(table: Mapping[str, object]) -> list[str]:
+    return [f"{key} = {_text(value)}" for key, value in table.items()]
 
 
-def _text(text: str) -> str:
-    return json.dumps(text or NO_SOURCE, ensure_ascii=False)
+def _text(value: object) -> str:
+    return json.dumps("not given" if value == "" else value, ensure_ascii=False)

@@ -28,6 +28,7 @@ from .priors import (
     noise_of,
     prior_of,
     read_prior,
+    scale_of,
 )
 
 
@@ -75,6 +76,11 @@ class FitProblem:
     def names(self) -> tuple[str, ...]:
         """Ids of the free parameters, in the order of all parameter vectors of a fit."""
         return tuple(f.name for f in self.free)
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scale of each free parameter."""
+        return tuple(f.scale for f in self.free)
 
     @property
     def of_model(self) -> tuple[str, ...]:
@@ -176,8 +182,7 @@ def estimated_noise(
     InputError
         If there are too few readings of an observable, or the model has the name already.
     """
-    made: list[Parameter] = []
-    free: list[Free] = []
+    made, free = list[Parameter](), list[Free]()
     observed = [o.observable for o in noise.with_term(patient.observations)]
     for name in dict.fromkeys(o.observable for o in patient.observations if o.kind != "grade"):
         spread = noise.spreads.get(name, Spread(1.0))
@@ -283,22 +288,21 @@ def _beside(path: Path, name: str, marker: str) -> str:
 
 
 def _check_free(problem: FitProblem) -> None:
-    seen = set()
     for free in problem.free:
         where = problem.where(f"free.{free.name}")
         if free.name not in problem.model.values:
             raise with_location(where, unknown_name("parameter", free.name, problem.model.values))
-        if free.name in seen:
+        if problem.names.count(free.name) > 1:
             raise InputError(f"{where}: appears twice; keep one")
-        seen.add(free.name)
         if not (0 < free.sd < math.inf):
             raise InputError(f"{where}: the prior's sd is {free.sd:g}; it must be above 0")
+        logit = scale_of(problem.model, free.name, free.scale, where) == "logit"
         most = problem.model.bounds[free.name][1]
-        if free.upper > most or free.median >= most:
+        if free.upper > most or free.median >= most or (logit and free.upper == most):
             raise InputError(
                 f"{where}: {most:g} is the most that makes sense for {free.name} "
                 f"({problem.model[free.name].label}), but its prior is {free.median:g}, upper "
-                f"{free.upper:g}; state a prior below {most:g}, and no upper above it"
+                f"{free.upper:g}; state a prior below it, and no upper above{' or at' * logit} it"
             )
         if not (0 < free.lower < free.median < free.upper < math.inf):
             raise InputError(
@@ -315,9 +319,9 @@ def _check_free(problem: FitProblem) -> None:
 def _check_values(problem: FitProblem) -> None:
     for free in problem.free:
         value = problem.model.values[free.name]
-        low, high = _default_bounds(free.median, free.sd)
-        default = (free.lower, free.upper) == (low, min(high, problem.model.bounds[free.name][1]))
-        if not default and not free.lower <= value <= free.upper:  # bounds given explicitly
+        usual = _default_bounds(problem.model, free.name, free.median, free.sd, free.scale)
+        edge = free.scale == "logit" and value in (0.0, 1.0)  # a model's F = 1: inside no bounds
+        if [free.lower, free.upper] != usual and not (edge or free.lower <= value <= free.upper):
             raise InputError(
                 f"{problem.where(f'free.{free.name}')}: a parameter out of its bounds: the model "
                 f"has {free.name} = {value:g}, allowed are {free.lower:g} to {free.upper:g}; "
@@ -362,10 +366,9 @@ def _check_grades(problem: FitProblem) -> None:
         if grades:
             raise InputError(f"{problem.where('grade')}: is missing, but {grades[0]} is a grade")
         return
-    latent = model.course_ids
-    if scale.latent not in latent:
+    if scale.latent not in model.course_ids:
         where = problem.where("grade.latent")
-        raise with_location(where, unknown_name("latent", scale.latent, latent))
+        raise with_location(where, unknown_name("latent", scale.latent, model.course_ids))
     centre = _constants(problem)
     for cut in scale.cuts:
         if cut not in centre:

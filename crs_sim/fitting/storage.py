@@ -46,7 +46,7 @@ class Run:
     problem, model_hash, created : str
     values : mapping of free parameter to its estimate
     fixed : mapping of every other parameter to its value in that fit
-    covariance : (n_free, n_free), of the log parameters, in the order of ``values``
+    covariance : (n_free, n_free), of the scaled parameters, in the order of ``values``
     result : mapping, everything in result.json
     """
 
@@ -218,9 +218,9 @@ def restore_fit(run: Run, problem: FitProblem) -> Fit:
     same = replace(problem, model=problem.model.with_values(**run.fixed))
     from .fitting import Fit
     from .local_optimisation import Start
-    from .objective import Objective, logs
+    from .objective import Objective, point_of
 
-    observed = Objective(same).attempt(logs(same, run.values))
+    observed = Objective(same).attempt(point_of(same, run.values))
     *starts, last = (Start(**start) for start in stored["starts"])
     again = Fit(same, run.values, run.covariance, observed, tuple(starts), last, stored["seed"],
                 stored["options"], stored.get("singular", False))  # fmt: skip
@@ -309,7 +309,8 @@ def _patient_problem(run: Run, patient: Patient) -> FitProblem:
 
 def _fit_settings(free: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """The fields of each free parameter that determine a fit; its descriptions may change."""
-    return [[f[key] for key in ("name", "lower", "upper", "median", "sd")] for f in free]
+    plain = ("name", "lower", "upper", "median", "sd")
+    return [[*(f[key] for key in plain), f.get("scale", "log")] for f in free]
 
 
 def _run_folder(name: str | Path) -> Path:

@@ -120,7 +120,8 @@ class PopulationStudy:
         virtual = self.virtual
         return {
             "values": dict(sorted(self.model.values.items())),
-            "prior": [[f.name, f.median, f.sd, f.lower, f.upper] for f in virtual.population.free],
+            "prior": [[f.name, f.median, f.sd, f.lower, f.upper, *f.scale_told]
+                      for f in virtual.population.free],
             "fixed": list(virtual.fixed),
             "covariates": [_plain(asdict(c)) for c in virtual.covariates],
             "filters": [[str(f.when), f.source] for f in virtual.filters],

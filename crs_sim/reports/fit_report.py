@@ -174,7 +174,7 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool 
         _grades(rows),
         "## Estimates",
         "Intervals are 95 % intervals; shifts are in standard deviations of the prior, on the log "
-        "scale." + (f" {AIC_NOTE}" if dropped else ""),
+        f"scale{_logit(result)}." + (f" {AIC_NOTE}" if dropped else ""),
         _estimates(result, {d.parameter: d.delta_aic for d in dropped}),
         profiles if profiled else "",
         "## Limitations of these estimates",
@@ -182,6 +182,12 @@ def report_text(result: Fit, dropped: Sequence[Dropped] = (), *, profiled: bool 
         *(f"![{name}]({name}.png)" for name in FIGURES[1:]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _logit(result: Fit) -> str:
+    """Which estimates are on the logit scale, in words."""
+    shares = [free.name for free in result.problem.free if free.scale == "logit"]
+    return f", and of {', '.join(shares)} on the logit scale" if shares else ""
 
 
 def _made_with(result: Fit) -> str:

@@ -262,8 +262,11 @@ def _assumed(summary: Summary) -> list[str]:
     rows = [(name, f"{about['says']}; {unit_text(about['unit'], NO_UNIT)}", sources[name])
             for name, about in header["covariates"].items()]  # fmt: skip
     drawn = header["prior"]["parameters"] - len(settings["fixed"])
-    text = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal "
-            "and independent of the others, of the covariates, and of the treatment."]  # fmt: skip
+    shares = [name for name, *numbers in settings["prior"] if "logit" in numbers]
+    logit = f" ({', '.join(shares)}: normal on the logit scale)" if shares else ""
+    text = [f"{drawn} parameters are drawn from prior {header['prior']['name']}, each log-normal"
+            f"{logit} and independent of the others, of the covariates, and of the "
+            "treatment."]  # fmt: skip
     return [*text, markdown(("covariate", "distribution", "source"), rows)] if rows else text
 
 

@@ -20,23 +20,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from ..errors import InputError, unknown_name
-from ..fitting import Fit, Population
+from ..fitting import Fit, Free, Population, from_scale, point_of, to_scale
 from ..model import Array
 from ..uncertainty import Draws
 
 
 @dataclass(frozen=True)
 class ParameterInterval:
-    """Distribution of a parameter: truncated log-normal, or log-uniform.
+    """Distribution of a parameter: truncated normal, or uniform, on its scale.
 
     Parameters
     ----------
     name : str
     low, high : float, bounds, in the parameter's unit
-    median, sd : float, of the log-normal distribution; an infinite sd makes it log-uniform
+    median, sd : float, of the normal distribution (sd on the scale); uniform if sd is infinite
+    scale : "log", or "logit" of a share
 
     Examples
     --------
@@ -50,26 +51,27 @@ class ParameterInterval:
     high: float
     median: float
     sd: float
+    scale: str = "log"
 
     def at(self, chances: Array) -> Array:
         """Quantiles at cumulative probabilities, (n,)."""
         if math.isinf(self.sd):
-            step = math.log(self.high / self.low)
-            return np.asarray(self.low * np.exp(step * chances))
-        low, high = (ndtr(math.log(x / self.median) / self.sd) for x in (self.low, self.high))
-        logs = math.log(self.median) + self.sd * ndtri(low + chances * (high - low))
-        return np.asarray(np.exp(logs))
+            low, high = to_scale([self.low, self.high], self.scale)
+            return from_scale(low + chances * (high - low), self.scale)
+        prior = Free(self.name, self.low, self.high, self.median, self.sd, scale=self.scale)
+        return prior.drawn(chances)
 
 
 def prior_intervals(result: Fit) -> tuple[ParameterInterval, ...]:
     """The priors of a fit's problem, truncated at their bounds."""
     return tuple(
-        ParameterInterval(f.name, f.lower, f.upper, f.median, f.sd) for f in result.problem.free
+        ParameterInterval(f.name, f.lower, f.upper, f.median, f.sd, f.scale)
+        for f in result.problem.free
     )
 
 
 def fit_intervals(result: Fit, level: float) -> tuple[ParameterInterval, ...]:
-    """Confidence intervals of the estimates, truncated at the bounds; log-uniform inside.
+    """Confidence intervals of the estimates, truncated at the bounds; uniform on their scales.
 
     Correlations between parameters are ignored.
 
@@ -85,13 +87,16 @@ def fit_intervals(result: Fit, level: float) -> tuple[ParameterInterval, ...]:
             f"{result.problem.name}: the fit has no standard errors (its covariance is singular), "
             "so it has no confidence intervals; use the priors"
         )
-    factors = np.exp(ndtri(0.5 + level / 2) * np.sqrt(np.diag(result.covariance)))
-    found = []
-    for free, factor in zip(result.problem.free, factors.tolist(), strict=True):
-        middle = result.values[free.name]
-        low, high = max(free.lower, middle / factor), min(free.upper, middle * factor)
-        found.append(ParameterInterval(free.name, low, high, middle, math.inf))
-    return tuple(found)
+    problem, half = result.problem, ndtri(0.5 + level / 2) * np.sqrt(np.diag(result.covariance))
+    x = point_of(problem, result.values)
+    ends = zip(*(from_scale(x + side * half, problem.scales).tolist() for side in (-1, 1)),
+               strict=True)  # fmt: skip
+    return tuple(
+        ParameterInterval(
+            f.name, max(f.lower, low), min(f.upper, high), result.values[f.name], math.inf, f.scale
+        )
+        for f, (low, high) in zip(problem.free, ends, strict=True)
+    )  # fmt: skip
 
 
 def prior_draws(result: Fit, count: int, *, seed: int) -> Draws:

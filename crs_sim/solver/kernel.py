@@ -376,13 +376,13 @@ def gradient(
 
 def side_by_side(
     kernel: Kernel, line: Timeline, values: Array, free: Sequence[int], steps: Array,
-    log_step: float = LOG_STEP, watched: Sequence[int] = (),
+    log_step: float | Array = LOG_STEP, watched: Sequence[int] = (),
 ) -> Runs:  # fmt: skip
     """A run over its own steps again (`Runs.steps`), once for each free parameter, varied.
 
     With unchanged parameters it would be the same to the last bit: the run itself is the reference.
-    Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm,
-    ``watched`` as of `Kernel.run`.
+    Parameters as of `gradient`; ``log_step`` is the change of each free parameter's logarithm, one
+    for all or (n_free,), ``watched`` as of `Kernel.run`.
     """
     table = np.tile(values, (len(free), 1))
     table[range(len(free)), list(free)] *= np.exp(log_step)

@@ -305,7 +305,8 @@ def _error(
     if error["type"] == "extra_forbidden":
         return with_location(where, unknown_name("key", str(keys[-1]), known, elsewhere=ANOTHER))
     if error["type"] == "literal_error":
-        choices = get_args(known[str(keys[-1])].annotation)
+        parts = get_args(known[str(keys[-1])].annotation)  # of one Literal, or of it and None
+        choices = [c for part in parts for c in get_args(part) or (part,) if isinstance(c, str)]
         return with_location(where, unknown_name(str(keys[-1]), str(error["input"]), choices))
     or_delete = ", or delete the row" if row and error["type"] == "missing" else ""
     return FileError(f"{where}: {cause if cause is not None else _words(error)}{or_delete}")

@@ -36,15 +36,16 @@ from ..fitting import (
     assemble_fit,
     curves,
     days_needed,
-    logs,
     minimize,
     optimise,
+    point_of,
     polish,
     predicted,
     prior_vectors,
     residual_slices,
     signed_norm,
     start_points,
+    to_scale,
     values_by_name,
     when,
 )
@@ -161,7 +162,7 @@ def leave_out(
 def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
     """Refit without some observations; see `leave_out`."""
     problem = result.problem.leaving_out(*ids)
-    start = logs(problem, result.values)
+    start = point_of(problem, result.values)
     prior_draws = start_points(problem, 1 + DRAWS, result.seed)[1:]
     ends = (
         _local_fit(problem, 0, start),
@@ -171,7 +172,7 @@ def leave_out_one(result: Fit, ids: tuple[str, ...]) -> Omission:
     best = min(ends, key=lambda end: end.cost)
     refit = assemble_fit(problem, ends, polish(problem, best), result.seed)
     errors = np.sqrt(np.diag(result.covariance))
-    shifts = (logs(problem, refit.values) - start) / errors
+    shifts = (point_of(problem, refit.values) - start) / errors
     largest = int(np.argmax(np.abs(shifts)))
     return Omission(
         ids, refit, _predictions(result, refit, ids), problem.names[largest],
@@ -184,10 +185,10 @@ def _alternative_start(result: Fit) -> Array:
     problem = result.problem
     others = [s for s in result.starts if s.cost > result.cost + SAME_OPTIMUM]
     if others:
-        return logs(problem, min(others, key=lambda s: s.cost).values)
+        return point_of(problem, min(others, key=lambda s: s.cost).values)
     _, _, lower, upper = prior_vectors(problem)
-    centre = logs(problem, result.values)
-    drawn = np.log(laplace_draws(result, 1).to_numpy()[0])
+    centre = point_of(problem, result.values)
+    drawn = to_scale(laplace_draws(result, 1).to_numpy()[0], problem.scales)
     return np.asarray(np.clip(centre + WIDER * (drawn - centre), lower, upper))
 
 
@@ -206,7 +207,7 @@ def _local_fit(problem: FitProblem, number: int, x: Array) -> Start:
 
 def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut, ...]:
     """The readings left out and their predictions, on the days of the complete problem."""
-    problem, x = result.problem, logs(result.problem, refit.values)
+    problem, x = result.problem, point_of(result.problem, refit.values)
     objective = Objective(problem)
     residuals, slopes = objective.residuals(x), objective.jacobian(x)
     run = curves(problem, refit.values, days_needed(problem.patient.observations))
@@ -218,7 +219,7 @@ def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut
     drawn = residuals[None]
     if any(o.kind not in EXACT_KINDS for o, _ in left_out):
         values = weighted_draws(refit, AVERAGED, workers=1).values
-        drawn = objective.observed(np.log(values.to_numpy()))
+        drawn = objective.observed(to_scale(values.to_numpy(), problem.scales))
     return tuple(
         _one(o, predicted(o, run), (residuals[rows], drawn[:, rows]),
              math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),

@@ -1,7 +1,7 @@
 """Draws of the parameters: Laplace approximation, sampler chains on disk, convergence.
 
-Near its mode the posterior of the log parameters is close to a normal distribution; further away it
-need not be: where a cytokine loop ignites for some values only, most draws of the normal
+Near its mode the posterior of the scaled parameters is close to a normal distribution; further
+away it need not be: where a cytokine loop ignites for some values only, most draws of the normal
 approximation may contradict the data. So each draw is simulated and weighted by its posterior
 density, and the effective sample size is reported. If it is small, sample the posterior itself.
 
@@ -33,7 +33,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from ..errors import InputError, StorageError
-from ..fitting import Fit, Objective, logs, prior_vectors
+from ..fitting import Fit, Objective, from_scale, point_of, prior_vectors, to_scale
 from ..model import Array
 from ..simulation import thread_map
 from ..store import check_resume, check_same_job, json_file, write_atomic
@@ -89,8 +89,8 @@ def weighted_draws(
     """
     chosen = result.seed if seed is None else seed
     candidates = laplace_draws(result, CANDIDATES * count, seed=chosen)
-    x = np.log(candidates.to_numpy())
-    shifts = x - logs(result.problem, result.values)
+    x = to_scale(candidates.to_numpy(), result.problem.scales)
+    shifts = x - point_of(result.problem, result.values)
     normal = np.sum(shifts * np.linalg.solve(result.covariance, shifts.T).T, axis=1)
     ratio = -0.5 * (costs(result, x, workers=workers) - result.cost - normal)
     weights = np.exp(ratio - ratio.max())
@@ -108,7 +108,7 @@ def weighted_draws(
 
 
 def costs(result: Fit, points: Array, *, workers: int | None = None) -> Array:
-    """-2 ln posterior, up to the constant of `Fit.cost`, at log parameters (n, n_free): (n,)."""
+    """-2 ln posterior, up to the constant of `Fit.cost`, at scaled parameters (n, n_free): (n,)."""
     objective = Objective(result.problem)
 
     def batches() -> Iterator[Array]:
@@ -147,7 +147,7 @@ def laplace_draws(result: Fit, count: int = 400, *, seed: int | None = None) -> 
     _, _, lower, upper = prior_vectors(result.problem)
     rng = np.random.default_rng(result.seed if seed is None else seed)
     root = _root(result.covariance)
-    centre = logs(result.problem, result.values)
+    centre = point_of(result.problem, result.values)
     kept, tried = list[Array](), 0
     while sum(map(len, kept)) < count:
         if tried >= TRIES * count:
@@ -159,7 +159,7 @@ def laplace_draws(result: Fit, count: int = 400, *, seed: int | None = None) -> 
         x = centre + rng.standard_normal((4 * count, len(centre))) @ root.T
         kept.append(x[((x >= lower) & (x <= upper)).all(axis=1)])
         tried += len(x)
-    chosen = np.exp(np.vstack(kept)[:count])
+    chosen = from_scale(np.vstack(kept)[:count], result.problem.scales)
     return pd.DataFrame(chosen, columns=list(result.problem.names))
 
 
@@ -303,7 +303,7 @@ class Part:
 
     Parameters
     ----------
-    chain : (n_draws, n_groups, n_walkers, n_free) log parameters
+    chain : (n_draws, n_groups, n_walkers, n_free) scaled parameters
     log_posterior : (n_draws, n_groups, n_walkers)
     words : (n_groups, 624) uint32, MT19937 state of the random numbers after the last draw
     places : (n_groups, 3) position in that state, whether a normal number is cached, that number

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..dosing import Dose
 from ..errors import FileError, InputError, StorageError, command, unknown_name, with_location
-from ..fitting import FitProblem, address_of, noise_record
+from ..fitting import FitProblem, Free, address_of, from_scale, noise_record
 from ..model import Array, pretty
 from ..store import number, place, read_cells
 from .draws import (
@@ -107,7 +107,7 @@ class Posterior:
     ----------
     problem : FitProblem
     plan : SamplePlan, with its number of walkers
-    chain : (n_draws, n_groups, n_walkers, n_free) log parameters, warm-up included
+    chain : (n_draws, n_groups, n_walkers, n_free) scaled parameters, warm-up included
     log_posterior : (n_draws, n_groups, n_walkers), up to a constant
     counts : (n_groups, 3) moves accepted, runs made, runs that failed
     """
@@ -125,7 +125,7 @@ class Posterior:
 
     @property
     def kept(self) -> Array:
-        """The draws after the warm-up, (n_kept, n_groups, n_walkers, n_free) log parameters."""
+        """The draws after the warm-up, (n_kept, n_groups, n_walkers, n_free) scaled parameters."""
         return self.chain[self.warm_up :]
 
     @property
@@ -220,15 +220,15 @@ class Posterior:
             if count < len(rows):
                 rng = np.random.default_rng(self.plan.seed)
                 rows = rows[np.sort(rng.choice(len(rows), count, replace=False))]
-        table = pd.DataFrame(np.exp(rows), columns=list(self.problem.names))
-        return table.rename_axis("draw")
+        table = from_scale(rows, self.problem.scales)
+        return pd.DataFrame(table, columns=[*self.problem.names]).rename_axis("draw")
 
     def summary(self) -> pd.DataFrame:
-        """One row per parameter: quantiles, the prior, and convergence diagnostics."""
+        """One row per parameter: quantiles, sd on its scale, prior, convergence diagnostics."""
         import pandas as pd
 
-        quantiles = np.exp(np.quantile(self.kept, [0.05, 0.5, 0.95], axis=(0, 1, 2)))
-        rows = []
+        found = np.quantile(self.kept, [0.05, 0.5, 0.95], axis=(0, 1, 2))
+        quantiles, rows = from_scale(found, self.problem.scales), []
         for k, (free, one) in enumerate(zip(self.problem.free, self.convergence, strict=True)):
             parameter = self.problem.model[free.name]
             rows.append({
@@ -236,7 +236,8 @@ class Posterior:
                 "label": parameter.label,
                 "unit": pretty(parameter.unit),
                 **dict(zip(("q05", "q50", "q95"), quantiles[:, k].tolist(), strict=True)),
-                "sd_log": float(self.kept[..., k].std()),
+                "scale": free.scale,
+                "sd": float(self.kept[..., k].std()),
                 "prior_median": free.median,
                 "prior_sd": free.sd,
                 **{name: value for name, value in asdict(one).items() if name != "parameter"},
@@ -314,16 +315,13 @@ def read_draws(place_of: str | Path, problem: FitProblem) -> Draws:
         if name not in header:
             raise FileError(f"{place(path, head)}: no column {name}, which is free in "
                             f"{problem.name}; give one for each free parameter")  # fmt: skip
-    values = [[_drawn(path, row, name, cells.get(name, "")) for name in problem.names]
+    values = [[_drawn(path, row, free, cells.get(free.name, "")) for free in problem.free]
               for row, cells in rows]  # fmt: skip
     import pandas as pd
 
-    source = (
-        f"{len(rows)} draws of the posterior. {verdict}"
-        if verdict
-        else f"{len(rows)} draws given in {path.name}"
-    )
-    return Draws(pd.DataFrame(values, columns=list(problem.names)), source, float(len(rows)))
+    told = f"of the posterior. {verdict}" if verdict else f"given in {path.name}"
+    table = pd.DataFrame(values, columns=list(problem.names))
+    return Draws(table, f"{len(rows)} draws {told}", float(len(rows)))
 
 
 def _stored_verdict(path: Path, problem: FitProblem) -> str:
@@ -346,15 +344,16 @@ def _stored_verdict(path: Path, problem: FitProblem) -> str:
     return verdict
 
 
-def _drawn(path: Path, row: int, name: str, text: str) -> float:
+def _drawn(path: Path, row: int, free: Free, text: str) -> float:
     """Parse one value of a table of draws."""
     try:
         value = number(text)
     except ValueError as error:
-        raise FileError(f"{place(path, row, name)}: {error}") from None
-    if not 0.0 < value < math.inf:
-        raise FileError(f"{place(path, row, name)}: {value:g} is not a finite number above 0; a "
-                        "free parameter must be one")  # fmt: skip
+        raise FileError(f"{place(path, row, free.name)}: {error}") from None
+    share = free.scale == "logit"
+    if not 0.0 < value < (1.0 if share else math.inf):
+        raise FileError(f"{place(path, row, free.name)}: {value:g} is not a finite number above 0"
+                        f"{' and below 1' * share}; a free parameter must be one")  # fmt: skip
     return value
 
 
@@ -384,7 +383,7 @@ def problem_hash(problem: FitProblem) -> str:
     content: dict[str, Any] = {
         "model": problem.model.hash,
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
-        "free": [(f.name, f.lower, f.upper, f.median, f.sd) for f in problem.free],
+        "free": [(f.name, f.lower, f.upper, f.median, f.sd, *f.scale_told) for f in problem.free],
         "noise": noise_record(problem.noise),
         "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
         "doses": [_told(dose) for dose in patient.scenario.doses],

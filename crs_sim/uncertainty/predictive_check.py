@@ -27,10 +27,11 @@ from ..fitting import (
     Objective,
     days_needed,
     level_at,
-    logs,
+    point_of,
     residual_slices,
     residuals,
     signed_norm,
+    to_scale,
     when,
 )
 from ..model import Array
@@ -87,7 +88,7 @@ def predictive(posterior: Posterior, count: int = COUNT) -> tuple[Predicted, ...
         If ``count`` is below 1, or none of the draws can be run.
     """
     problem, plan = posterior.problem, posterior.plan
-    points = np.log(posterior.values(count).to_numpy())
+    points = to_scale(posterior.values(count).to_numpy(), problem.scales)
     objective = Objective(problem, ROUGH_RTOL)
     observations = tuple(problem.patient.observations)
     rng = np.random.default_rng(plan.seed)
@@ -230,7 +231,7 @@ def influences(result: Fit) -> tuple[Influence, ...]:
     ``max(influences(best), key=lambda i: i.distance).id`` is the most influential observation.
     """
     problem, covariance = result.problem, result.covariance
-    jacobian = Objective(problem).jacobian(logs(problem, result.values))
+    jacobian = Objective(problem).jacobian(point_of(problem, result.values))
     errors = np.sqrt(np.diag(covariance))
     found = []
     for observation, rows in zip(

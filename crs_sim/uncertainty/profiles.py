@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import chdtri
 
 from ..errors import InputError, StorageError
-from ..fitting import Fit, Start
+from ..fitting import Fit, Start, from_scale, to_scale
 from ..model import Array, pretty
 from ..store import append_rows, read_rows
 from .cross_validation import HeldOut, Omission
@@ -58,15 +58,16 @@ class Profile:
     parameter, label, unit : str
     estimate : float, the fit's
     lower, upper : float, bounds
-    prior_median, prior_sd : float, of its log-normal prior (sd on the log scale)
+    prior_median, prior_sd : float, of its prior (sd on its scale)
     fit_cost : float, cost of the fit that was profiled
     names : all free parameters, in the order of ``points``
-    points : (n, n_free) log parameters: the best fit at each value, ascending in the parameter
+    points : (n, n_free) scaled parameters: the best fit at each value, ascending in the parameter
     costs : (n,) their costs (-2 ln posterior, the parameter's own prior included)
-    slopes : (n,) of the costs, by the logarithm of the parameter
+    slopes : (n,) of the costs, by the scaled parameter
     level : float, the highest confidence level that was profiled
     runs, failed : int, simulations made, and those that failed
     stopped : where failed runs ended the profile ("" if none did)
+    scales : of all free parameters (empty: each is on the log scale)
     """
 
     parameter: str
@@ -86,14 +87,24 @@ class Profile:
     runs: int = 0
     failed: int = 0
     stopped: str = ""
+    scales: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def values(self) -> Array:
         """The parameter's values, (n,) ascending."""
-        return np.exp(self._logs)
+        return from_scale(self._x, self.scale)
 
     @property
-    def _logs(self) -> Array:
+    def scale(self) -> str:
+        """The parameter's scale."""
+        return self.scales[self.names.index(self.parameter)] if self.scales else "log"
+
+    def prior_cost(self, values: Array) -> Array:
+        """-2 ln of the parameter's own prior at some values, up to a constant."""
+        return self._prior(to_scale(values, self.scale))
+
+    @property
+    def _x(self) -> Array:
         return np.asarray(self.points[:, self.names.index(self.parameter)])
 
     def curve(self, *, own_prior: bool = True) -> tuple[Array, Array]:
@@ -108,7 +119,7 @@ class Profile:
         fine, costs = self._fine
         if not own_prior:
             costs = costs - self._prior(fine)
-        return np.exp(fine), costs - costs.min()
+        return from_scale(fine, self.scale), costs - costs.min()
 
     def interval(self, level: float = VERDICT_LEVEL, *, own_prior: bool = True) -> Interval:
         """The values at which the curve is below the chi-square limit (one degree of freedom).
@@ -150,7 +161,7 @@ class Profile:
                 kept.append(minimum)
             elif costs[minimum] < costs[kept[-1]]:
                 kept[-1] = minimum
-        return tuple((math.exp(fine[k]), float(costs[k])) for k in kept)
+        return tuple((float(from_scale(fine[k], self.scale)), float(costs[k])) for k in kept)
 
     @property
     def better(self) -> dict[str, float] | None:
@@ -158,16 +169,18 @@ class Profile:
         best = int(np.argmin(self.costs))
         if self.costs[best] > self.fit_cost - BETTER:
             return None
-        return dict(zip(self.names, np.exp(self.points[best]).tolist(), strict=True))
+        values = from_scale(self.points[best], self.scales or "log")
+        return dict(zip(self.names, values.tolist(), strict=True))
 
     @property
     def at_bound(self) -> str:
         """The bound at which the profile has its minimum: "lower", "upper" or ""."""
-        lowest, logs = int(np.argmin(self.costs)), self._logs
-        near = 1e-3 * math.log(self.upper / self.lower)
-        if logs[lowest] - math.log(self.lower) < near:
+        x = self._x[int(np.argmin(self.costs))]
+        bottom, top = to_scale([self.lower, self.upper], self.scale)
+        near = 1e-3 * (top - bottom)
+        if x - bottom < near:
             return "lower"
-        return "upper" if math.log(self.upper) - logs[lowest] < near else ""
+        return "upper" if top - x < near else ""
 
     @property
     def verdict(self) -> str:
@@ -183,20 +196,21 @@ class Profile:
             words.append(f"at its {self.at_bound} bound")
         return "; ".join([*words, self.stopped] if self.stopped else words)
 
-    def _prior(self, logs: Array) -> Array:
-        return np.asarray(((logs - math.log(self.prior_median)) / self.prior_sd) ** 2)
+    def _prior(self, x: Array) -> Array:
+        centre = to_scale(self.prior_median, self.scale)
+        return np.asarray(((x - centre) / self.prior_sd) ** 2)
 
     @cached_property
     def _spline(self) -> CubicHermiteSpline:
-        return CubicHermiteSpline(self._logs, self.costs, self.slopes)
+        return CubicHermiteSpline(self._x, self.costs, self.slopes)
 
     @cached_property
     def _fine(self) -> tuple[Array, Array]:
         if len(self.costs) == 1:
-            return self._logs, self.costs
+            return self._x, self.costs
         parts = [np.linspace(a, b, FINE, endpoint=False)
-                 for a, b in zip(self._logs[:-1], self._logs[1:], strict=True)]  # fmt: skip
-        fine = np.concatenate([*parts, self._logs[-1:]])
+                 for a, b in zip(self._x[:-1], self._x[1:], strict=True)]  # fmt: skip
+        fine = np.concatenate([*parts, self._x[-1:]])
         return fine, np.asarray(self._spline(fine))
 
     def _crossing(self, inside: int, beyond: int, level: float, own_prior: bool) -> float:
@@ -209,7 +223,8 @@ class Profile:
             prior_at_x = 0.0 if own_prior else float(self._prior(np.array([x]))[0])
             return float(self._spline(x)) - prior_at_x - threshold
 
-        return math.exp(brentq(height, float(fine[inside]), float(fine[beyond])))
+        where = brentq(height, float(fine[inside]), float(fine[beyond]))
+        return float(from_scale(where, self.scale))
 
 
 VERDICTS = {
@@ -340,7 +355,8 @@ def read_omissions(path: Path, whole: Fit) -> tuple[Omission, ...]:
 
 def _profile(stored: Mapping[str, Any]) -> Profile:
     arrays = {name: np.array(stored[name], dtype=float) for name in ("points", "costs", "slopes")}
-    return Profile(**{**stored, **arrays, "names": tuple(stored["names"])})
+    words = {key: tuple(stored.get(key, ())) for key in ("names", "scales")}
+    return Profile(**{**stored, **arrays, **words})
 
 
 def _omission(stored: Mapping[str, Any], *, whole: Fit, prefix: str) -> Omission:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from ..errors import InputError, unknown_name
-from ..fitting import FAILED, MAX_STEPS, Fit, Objective, logs, minimize
+from ..fitting import FAILED, MAX_STEPS, Fit, Objective, from_scale, minimize, point_of
 from ..model import Array
 from ..simulation import Workers, parallel_map
 from .profiles import PROFILE_LEVELS, VERDICT_LEVEL, Profile, limit
@@ -40,11 +40,11 @@ TOLERANCE = 1e-6
 SAME_COST = 0.01
 """Costs that differ by less belong to the same optimum."""
 SAME_VALUE = 1e-9
-"""Logarithms that differ by less are the same value."""
+"""Points that differ by less are the same value."""
 
 
 class Point(NamedTuple):
-    """All log parameters (n_free,), the cost, and its slope in the profiled parameter."""
+    """All scaled parameters (n_free,), the cost, and its slope in the profiled parameter."""
 
     x: Array
     cost: float
@@ -107,11 +107,11 @@ def profile(
 def profile_one(result: Fit, level: float, name: str) -> Profile:
     """Profile one free parameter; see `profile`."""
     tracer = ProfileTracer(result, name, level)
-    first = tracer.point(logs(result.problem, result.values))
+    first = tracer.point(point_of(result.problem, result.values))
     points = tracer.outward(tracer.outward([first], -1), 1)
     for start in result.starts:
         if start.cost < min(p.cost for p in points) + limit(level):
-            points = tracer.with_start(points, logs(result.problem, start.values), start.cost)
+            points = tracer.with_start(points, point_of(result.problem, start.values), start.cost)
     for _ in range(REPAIRS):  # a repair lowers costs, so an end may no longer exceed the limit
         points = tracer.outward(tracer.outward(tracer.repaired(points), -1), 1)
     points = tracer.repaired(tracer.refined(points))
@@ -121,7 +121,7 @@ def profile_one(result: Fit, level: float, name: str) -> Profile:
         name, parameter.label, parameter.unit, result.values[name], free.lower, free.upper,
         free.median, free.sd, result.cost, result.problem.names, np.array([p.x for p in points]),
         np.array([p.cost for p in points]), np.array([p.slope for p in points]), level,
-        tracer.runs, tracer.failed, "; ".join(tracer.stopped.values()),
+        tracer.runs, tracer.failed, "; ".join(tracer.stopped.values()), result.problem.scales,
     )  # fmt: skip
 
 
@@ -152,18 +152,22 @@ class ProfileTracer:
         """Simulations that failed."""
         return self._failed + self.whole.failed
 
+    def value(self, where: float) -> float:
+        """The value of the parameter at a point of its scale."""
+        return float(from_scale(where, self.problem.scales[self.index]))
+
     def point(self, x: Array) -> Point:
-        """Cost and slope at log parameters at which the others are optimal."""
+        """Cost and slope at scaled parameters at which the others are optimal."""
         residuals = self.whole.residuals(x)
         slope = 2.0 * residuals @ self.whole.jacobian(x)[:, self.index]
         return Point(x, float(residuals @ residuals), float(slope))
 
     def at(self, where: float, near: Array) -> Point | None:
-        """Refit the others with the parameter's logarithm at ``where``; None if runs fail.
+        """Refit the others with the parameter at ``where`` on its scale; None if runs fail.
 
         The optimisation starts at ``near`` (n_free,), clipped to the bounds.
         """
-        reduced = self.problem.fixed_at(self.name, math.exp(where))
+        reduced = self.problem.fixed_at(self.name, self.value(where))
         others = np.zeros(0)
         if reduced.free:
             objective = Objective(reduced)
@@ -188,7 +192,7 @@ class ProfileTracer:
             step = left if left < 1.3 * step else step
             next_point = self._next_point(found, direction, step)
             if next_point is None:
-                reached = f"{math.exp(last):.3g} {self.problem.model[self.name].unit}".strip()
+                reached = f"{self.value(last):.3g} {self.problem.model[self.name].unit}".strip()
                 side = "above" if direction > 0 else "below"
                 self.stopped[direction] = f"runs fail {side} {reached}"
                 break

@@ -21,7 +21,7 @@ import emcee
 import numpy as np
 
 from ..errors import InputError
-from ..fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, logs
+from ..fitting import ROUGH_RTOL, Fit, FitProblem, Objective, fit, point_of
 from ..model import Array
 from ..simulation import StoppedError, thread_map
 from .draws import (
@@ -60,8 +60,8 @@ class PosteriorMode:
     Parameters
     ----------
     problem : FitProblem
-    centres : (n_centres, n_free) log parameters, the best first
-    covariance : (n_free, n_free), of the log parameters, at the best
+    centres : (n_centres, n_free) scaled parameters, the best first
+    covariance : (n_free, n_free), of the scaled parameters, at the best
     """
 
     problem: FitProblem
@@ -91,10 +91,10 @@ def posterior_mode(
             f"{problem.name}: the fit was of {', '.join(values)}, but the free parameters are "
             f"{', '.join(problem.names)}; fit again"
         )
-    centres = [logs(problem, values)]
+    centres = [point_of(problem, values)]
     best = min((cost for cost, _ in starts), default=0.0)
     for cost, found in sorted(starts, key=lambda start: start[0]):
-        x = logs(problem, found)
+        x = point_of(problem, found)
         new = all(np.max(np.abs(x - centre)) > 0.05 for centre in centres)
         if new and cost < best + SAME_DEPTH and len(centres) < MOST_CENTRES:
             centres.append(x)
@@ -321,7 +321,7 @@ def _first(peak: PosteriorMode, plan: SamplePlan) -> Part:
 def _start_points(
     objective: Objective, peak: PosteriorMode, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Log parameters (count, n_free) overdispersed around the modes, and their log posteriors.
+    """Scaled parameters (count, n_free) overdispersed around the modes, and their log posteriors.
 
     The posterior may fall off much faster than its normal approximation. Candidates with too low a
     posterior are rejected; while too few remain, the spread is reduced.

@@ -11,7 +11,7 @@ from small_models import small
 from crs_sim.errors import InputError, IntegrationError
 from crs_sim.fitting.fitting import drop_one, fit, start_points
 from crs_sim.fitting.noise import GradeScale, Noise, Spread
-from crs_sim.fitting.objective import Objective, curves, logs
+from crs_sim.fitting.objective import Objective, curves, point_of
 
 CLOSE = 1e-4  # of a log parameter: hundreds of times under the smallest standard error here
 
@@ -39,7 +39,7 @@ def linear():
 
 def test_a_linear_problem_has_its_closed_form_answer(linear):
     best, covariance, cost = linear_answer(linear.problem)
-    assert logs(linear.problem, linear.values) == pytest.approx(best, abs=1e-6)
+    assert point_of(linear.problem, linear.values) == pytest.approx(best, abs=1e-6)
     assert linear.covariance == pytest.approx(covariance, rel=1e-5)
     assert linear.cost == pytest.approx(cost, rel=1e-7)
     for start in linear.starts:
@@ -77,7 +77,7 @@ def test_cost_is_twice_the_negative_log_posterior(linear):
         return sum(terms) + sum(priors)
 
     elsewhere = {"a0": 5.0, "gain": 4.0}
-    residuals = Objective(problem).residuals(logs(problem, elsewhere))
+    residuals = Objective(problem).residuals(point_of(problem, elsewhere))
     difference = -2 * (log_posterior(elsewhere) - log_posterior(linear.values))
     assert float(residuals @ residuals) - linear.cost == pytest.approx(difference, rel=1e-6)
 
@@ -103,7 +103,7 @@ def test_a_nonlinear_fit_agrees_with_another_optimiser():
         cost, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
     )
     assert result.cost == pytest.approx(other.fun, rel=1e-6)
-    assert logs(result.problem, result.values) == pytest.approx(other.x, abs=CLOSE)
+    assert point_of(result.problem, result.values) == pytest.approx(other.x, abs=CLOSE)
 
 
 def test_limits_are_fitted_by_their_exact_likelihood():

@@ -9,7 +9,7 @@ from tiny_case import write_case
 import crs_sim.fitting.objective as objective_module
 from crs_sim.errors import IntegrationError
 from crs_sim.fitting.noise import Noise, Spread, residual_vector
-from crs_sim.fitting.objective import FAILED, RTOL, Objective, curves, logs, values_by_name
+from crs_sim.fitting.objective import FAILED, RTOL, Objective, curves, point_of, values_by_name
 from crs_sim.fitting.problem import load_problem
 from crs_sim.patients.patient_files import KINDS
 from crs_sim.solver.kernel import LOG_STEP
@@ -62,7 +62,7 @@ def by_observation(problem, table):
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, -0.4])
 def test_slopes_of_every_kind_are_exact(every_kind, shift):
-    x = logs(every_kind, {f.name: f.median for f in every_kind.free}) + shift
+    x = point_of(every_kind, {f.name: f.median for f in every_kind.free}) + shift
     exact, ours = richardson(every_kind, x), Objective(every_kind).jacobian(x)
     misses = by_observation(every_kind, ours - exact)
     sizes = by_observation(every_kind, exact)
@@ -72,7 +72,7 @@ def test_slopes_of_every_kind_are_exact(every_kind, shift):
 
 def test_slopes_of_the_case_are_exact():
     problem = load_problem("ruemmele2025")
-    x = logs(problem, {f.name: f.median for f in problem.free})
+    x = point_of(problem, {f.name: f.median for f in problem.free})
     exact, ours = richardson(problem, x), Objective(problem).jacobian(x)
     misses = by_observation(problem, ours - exact)
     sizes = by_observation(problem, exact)

@@ -21,7 +21,7 @@ from crs_sim.exchange.petab_export import petab_files
 from crs_sim.fitting.diagnostics import accepted, judge, verdict
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import SPAN, Noise, Spread
-from crs_sim.fitting.objective import Objective, level_at, logs, noise_record
+from crs_sim.fitting.objective import Objective, level_at, noise_record, point_of
 from crs_sim.fitting.problem import estimated_noise
 from crs_sim.population.population_fit import fit_all
 from crs_sim.uncertainty.cross_validation import minus_2_ln_likelihood
@@ -83,7 +83,7 @@ def test_the_sum_of_squares_is_the_likelihood_up_to_one_constant(error, estimate
     for a0, k, factor in ((9.0, 0.4, 1.0), (12.0, 0.55, 3.0), (6.0, 0.3, 0.2), (10.0, 0.5, 1.1)):
         now = with_parts(spread, factor if estimate else 1.0)
         values = {"a0": a0, "k": k, **{f"{part}_A": x for part, x in now.parts.items()}}
-        residuals = objective.residuals(logs(problem, values))[: -len(problem.free)]
+        residuals = objective.residuals(point_of(problem, values))[: -len(problem.free)]
         off.append(residuals @ residuals - minus_2_ln_l(now, observed, a0, k))
     assert np.ptp(off) < 2e-3 * len(observed)  # the least proportional error, a thousandth
 
@@ -104,7 +104,7 @@ def test_estimates_are_those_of_scipy_and_their_errors_those_of_theory(error):
     first = np.log([10.0, 0.5, *spread.parts.values()])
     best = minimize(cost, first, method="Nelder-Mead",
                     options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 5000}).x  # fmt: skip
-    mine = logs(problem, result.values)
+    mine = point_of(problem, result.values)
     errors = np.sqrt(np.diag(result.covariance))
     assert mine == pytest.approx(best, abs=0.02 * errors.max())
     if error != "combined":

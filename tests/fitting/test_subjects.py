@@ -19,7 +19,7 @@ from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, Unk
 from crs_sim.exchange.petab_export import export_petab
 from crs_sim.fitting.datasets import subject_problem, subjects_with_observations
 from crs_sim.fitting.fitting import fit as fit_problem
-from crs_sim.fitting.objective import check_reachable
+from crs_sim.fitting.local_optimisation import check_reachable
 from crs_sim.fitting.priors import Free, load_population
 from crs_sim.fitting.problem import load_problem, patient_problem
 from crs_sim.fitting.storage import load_run

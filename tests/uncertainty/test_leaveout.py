@@ -13,7 +13,7 @@ from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.prediction_plots import plot_left_out
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
-from crs_sim.fitting.objective import Objective, logs
+from crs_sim.fitting.objective import Objective, point_of
 from crs_sim.fitting.storage import load_run, problem_of, restore_fit
 from crs_sim.uncertainty.cross_validation import (
     compare_fits,
@@ -37,7 +37,7 @@ def omitted(linear):
 
 def without(result, row):
     """Estimates and covariance of the linear problem without one row, in closed form."""
-    objective, x = Objective(result.problem), logs(result.problem, result.values)
+    objective, x = Objective(result.problem), point_of(result.problem, result.values)
     jacobian, residuals = objective.jacobian(x), objective.residuals(x)
     kept = [k for k in range(len(residuals)) if k != row]
     covariance = np.linalg.inv(jacobian[kept].T @ jacobian[kept])
@@ -54,7 +54,7 @@ def test_of_a_linear_problem_one_step_is_the_fit_without_it(linear):
         x, residual, variance = without(linear, row)
         assert one.residual_without == pytest.approx(residual, rel=1e-5)
         assert one.leverage == pytest.approx(1.0 - 1.0 / variance, rel=1e-5)
-        moved = x - logs(linear.problem, linear.values)
+        moved = x - point_of(linear.problem, linear.values)
         far = moved @ np.linalg.inv(linear.covariance) @ moved / 2
         assert one.distance == pytest.approx(far, rel=1e-5)
         errors = np.sqrt(np.diag(linear.covariance))
@@ -75,7 +75,7 @@ def test_of_a_linear_problem_the_left_out_reading_is_predicted_in_closed_form(li
         x, residual, variance = without(linear, row)
         (held_out,) = one.held_out
         assert one.ids == (LEVELS[row].id,)
-        assert logs(one.fit.problem, one.fit.values) == pytest.approx(x, abs=1e-5)
+        assert point_of(one.fit.problem, one.fit.values) == pytest.approx(x, abs=1e-5)
         assert held_out.residual == pytest.approx(residual, rel=1e-4)
         assert held_out.off_by == pytest.approx(residual / math.sqrt(variance), rel=1e-4)
         sd = linear.problem.noise.spread(LEVELS[row]).sd

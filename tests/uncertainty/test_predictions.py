@@ -12,7 +12,7 @@ from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, UnknownNameError
 from crs_sim.figures.prediction_plots import plot_predictions
 from crs_sim.fitting.fitting import fit
-from crs_sim.fitting.objective import logs
+from crs_sim.fitting.objective import point_of
 from crs_sim.simulation.ensemble import Sampling
 from crs_sim.uncertainty import sampler
 from crs_sim.uncertainty.draws import costs, laplace_draws, weighted_draws
@@ -44,7 +44,7 @@ def spread(result, *slope):
 
 def test_draws_have_the_fits_centre_and_spread_and_stay_inside_bounds(linear):
     drawn = np.log(laplace_draws(linear, 20000).to_numpy())
-    assert drawn.mean(axis=0) == pytest.approx(logs(linear.problem, linear.values), abs=0.005)
+    assert drawn.mean(axis=0) == pytest.approx(point_of(linear.problem, linear.values), abs=0.005)
     assert np.cov(drawn.T) == pytest.approx(linear.covariance, rel=0.05, abs=2e-4)
     tight = fit(asked(free("a0", 10.0, 0.4, factor=1.1)), starts=1, workers=1)
     inside = laplace_draws(tight, 500)["a0"]
@@ -100,7 +100,7 @@ def test_few_draws_are_said_to_be_few(linear):
 
 
 def test_costs_are_the_fits(linear):
-    x = logs(linear.problem, linear.values)
+    x = point_of(linear.problem, linear.values)
     assert costs(linear, x[None])[0] == pytest.approx(linear.cost, rel=1e-3)
 
 

@@ -14,7 +14,7 @@ from crs_sim.figures.fit_plots import plot_profiles
 from crs_sim.fitting.fitting import assemble_fit, fit
 from crs_sim.fitting.local_optimisation import Start, polish
 from crs_sim.fitting.noise import Noise, Spread
-from crs_sim.fitting.objective import Objective, logs
+from crs_sim.fitting.objective import Objective, point_of
 from crs_sim.uncertainty.profiles import append_profile, limit, profiles_table, read_profiles
 from crs_sim.uncertainty.profiling import profile
 
@@ -229,7 +229,7 @@ def test_points_hold_the_best_of_all_others(linear, straight):
     for x, cost in zip(one.points, one.costs, strict=True):
         assert float(np.sum(objective.residuals(x) ** 2)) == pytest.approx(cost, rel=1e-9)
     middle = int(np.argmin(one.costs))
-    assert one.points[middle] == pytest.approx(logs(linear.problem, linear.values), abs=1e-9)
+    assert one.points[middle] == pytest.approx(point_of(linear.problem, linear.values), abs=1e-9)
 
 
 # --- on disk --------------------------------------------------------------------------------------
