@@ -1,4 +1,4 @@
-"""One patient: treatment and observations, read from a folder of three files or a workbook.
+"""Patients: treatment and observations, read from a folder of three files or a workbook.
 
 ``patient.toml`` identifies the patient, ``doses.csv`` lists the doses, ``observations.csv`` the
 measurements; an Excel workbook has them as sheets. Days count from the CAR-T infusion:
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
-from ..errors import FileError, InputError, unknown_name, with_location
+from ..errors import FileError, InputError, Mistakes, unknown_name, with_location
 from ..model import Model, load_model
 from ..store import (
     EXAMPLE_TIME,
@@ -160,6 +160,57 @@ class Patient:
             f"Patient({self.id!r}: {len(doses)} doses of {len(doses.drugs)} drugs, "
             f"{len(self.observations)} observations)"
         )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A record of the data set as a sample of a run.
+
+    ``time`` is the text in the file; ``looked_at`` the day, or just after it, at which the run is
+    sampled for the record; ``observable`` is "" if nothing was measured.
+    """
+
+    id: str
+    row: int
+    time: str
+    day: float
+    event: int
+    looked_at: float
+    observable: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set converted to patients, to simulate or to fit.
+
+    Parameters
+    ----------
+    path, columns : str, the file, and its column map ("" if none)
+    patients : tuple of Patient, in the order of the file
+    samples : tuple of Sample, one per record
+    notes : tuple of str, assumptions made and data not used
+    unfit : mapping of subject to what cannot be fitted: observations without a logarithm
+    """
+
+    path: str
+    patients: tuple[Patient, ...]
+    samples: tuple[Sample, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    columns: str = ""
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def check_fitted(self, *ids: str) -> None:
+        """Raise an error if an observation of these subjects (none: of all) cannot be fitted."""
+        mistakes = Mistakes()
+        for id in ids or self.unfit:
+            mistakes.found.extend(FileError(text) for text in self.unfit.get(id, ()))
+        mistakes.report()
+
+    def __iter__(self) -> Iterator[Patient]:
+        return iter(self.patients)
+
+    def __len__(self) -> int:
+        return len(self.patients)
 
 
 def load_patient(name: str | Path) -> Patient:

@@ -40,6 +40,7 @@ from .tables import (
     Record as Record,
     Table as Table,
     Whole as Whole,
+    beyond as beyond,
     check_duplicates as check_duplicates,
     checked as checked,
     column as column,
