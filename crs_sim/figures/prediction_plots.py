@@ -101,12 +101,13 @@ def band_panel(
     course_panel(ax, run, course, observations)
     name, scenario = course.ids[0], run.scenario.name
     bands = [(predictions.curve(name, level, scenario=scenario), CURVE)]
-    if name in predictions.noise.spreads and not course.levels:
-        bands.append((predictions.reading(name, level, scenario=scenario), READING))
+    for entry in () if course.levels else predictions.noise_entries(name):  # of each assay
+        bands.append((predictions.reading(entry, level, scenario=scenario), READING))
     for band, dark in bands:
         low = np.maximum(band.low, 1e-300) if course.log else band.low
         ax.fill_between(predictions.days, low, band.high, color=BLUE, alpha=dark, lw=0, zorder=1.5)
-    _make_room(ax, bands[-1][0], log=ax.get_yscale() == "log")
+    for band, _ in bands[1:] or bands:
+        _make_room(ax, band, log=ax.get_yscale() == "log")
     return ax
 
 

@@ -76,7 +76,6 @@ from .priors import Free as Free, Population as Population, load_population as l
 from .problem import (
     FitProblem as FitProblem,
     load_problem as load_problem,
-    patient_at as patient_at,
     patient_problem as patient_problem,
 )
 from .storage import (

@@ -50,7 +50,7 @@ class FreeTable(Record):
 
 
 class NoiseTable(Record):
-    """One ``[noise.OBSERVABLE]``; see `Spread`."""
+    """One ``[noise.OBSERVABLE]`` or ``[noise.ASSAY]``; see `Spread`."""
 
     sd: Above0
     source: Words
@@ -58,6 +58,7 @@ class NoiseTable(Record):
     additive: Above0 | None = None
     estimate: bool = False
     prior_sd: Above0 | None = None
+    observable: str = ""
 
     def check(self) -> None:
         """Check that a combined error, and no other, has two parts, and what prior_sd is for."""
@@ -70,7 +71,7 @@ class NoiseTable(Record):
     def spread(self) -> Spread:
         """As `Spread`."""
         return Spread(self.sd, self.source, self.error, self.additive or 0.0, self.estimate,
-                      self.prior_sd or FLAT)  # fmt: skip
+                      self.prior_sd or FLAT, self.observable)  # fmt: skip
 
 
 class GradeTable(Record):
@@ -206,8 +207,6 @@ def without(tables: Mapping[str, Entry], fixed: list[str], path: Path) -> dict[s
 
 BOUND_SDS = 4.0
 """Prior standard deviations from the prior median to the default bounds."""
-
-
 MAX_LOG_DISTANCE = 600.0
 """Largest log distance of a default bound, so that the bound does not overflow."""
 
@@ -387,7 +386,8 @@ def free_lines(free: Free, comment: str = "") -> list[str]:
 
 
 def _noise_lines(spread: Spread) -> list[str]:
-    lines = [f"sd = {spread.sd!r}", f"source = {_text(spread.source)}"]
+    lines = [f"observable = {_text(spread.observable)}"] if spread.observable else []
+    lines += [f"sd = {spread.sd!r}", f"source = {_text(spread.source)}"]
     if spread.error != "log-normal":
         lines += [f"error = {_text(spread.error)}"]
         lines += [f"additive = {spread.additive!r}"] if spread.error == "combined" else []

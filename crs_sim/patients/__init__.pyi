@@ -12,6 +12,7 @@ from .patient_checks import (
     ask_about_values as ask_about_values,
     check_against as check_against,
     new_patient as new_patient,
+    patient_at as patient_at,
     template_rows as template_rows,
 )
 from .patient_files import FILES as FILES

@@ -23,6 +23,8 @@ maps other names, compartment numbers and DVIDs:
     [observables]                      # DVID (or CMT, if none) = observable, optionally its unit
     1 = "c_central"
     2 = { name = "il6", unit = "ng/L" }
+    [assays]                           # DVID (or CMT) = its assay, if that has its own error
+    2 = "elisa"
     [covariates]                       # parameter = column; default: a column of the same name
     weight = "WT"
     lag_oral = { column = "LAGT", unit = "min" }    # default: the unit of the model
@@ -36,7 +38,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..errors import CrsSimError, FileError, Mistakes, unknown_name, with_location
 from ..model import Model
@@ -54,6 +56,7 @@ from ..store import (
     read_cells,
     read_toml,
 )
+from .patient_files import NAME
 
 MISSING = (".", "NA", "na", "NaN", "nan")
 OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV", "DUR": "TINF"}
@@ -90,6 +93,7 @@ class ColumnMap(Record):
     columns: dict[str, str] = column(default_factory=dict)
     drugs: dict[str, str] = column(default_factory=dict)
     observables: dict[str, str | ObservableEntry] = column(default_factory=dict)
+    assays: dict[str, Annotated[str, column(pattern=f"^{NAME}$")]] = column(default_factory=dict)
     covariates: dict[str, str | CovariateEntry] = column(default_factory=dict)
     missing: dict[str, list[str | float]] = column(default_factory=dict)
 
@@ -99,12 +103,14 @@ class ColumnMap(Record):
         return {p: c if isinstance(c, str) else c.column for p, c in self.covariates.items()}
 
     def check(self) -> None:
-        """Validate the keys of ``columns``."""
+        """Validate the keys of ``columns`` and ``assays``."""
+        for key in self.assays:
+            if key not in self.observables:
+                raise CellError("assays", f"{key} is not under [observables]; add what it measures")
         for name in self.columns:
             if name not in DataRow.model_fields:
-                raise CellError(
-                    "columns", f"{name!r} is not a standard name; these are {', '.join(STANDARD)}"
-                )
+                words = f"{name!r} is not a standard name; these are {', '.join(STANDARD)}"
+                raise CellError("columns", words)
 
 
 class DataRow(Record):
@@ -196,9 +202,8 @@ def _check_infusion_time(row: DataRow) -> None:
     if row.RATE == -1 or row.AMT == 0:
         raise CellError("TINF", "an infusion time needs an AMT, and does not go with RATE = -1")
     if row.RATE > 0 and not math.isclose(row.AMT / row.RATE, row.TINF, rel_tol=1e-3):
-        raise CellError(
-            "TINF", f"{row.TINF:g} is not AMT/RATE = {row.AMT / row.RATE:g}; leave one out"
-        )
+        words = f"{row.TINF:g} is not AMT/RATE = {row.AMT / row.RATE:g}; leave one out"
+        raise CellError("TINF", words)
 
 
 def _check_constant(row: DataRow) -> None:
@@ -322,8 +327,8 @@ def _missing(
         if col not in header:
             raise with_location(f"{place(path, head)}: [missing] {col}",
                            unknown_name("column", col, header))  # fmt: skip
-    codes = column_map.missing.items()
-    return {col: {number_or_text(str(code)) for code in found} for col, found in codes}
+    return {col: {number_or_text(str(code)) for code in codes}
+            for col, codes in column_map.missing.items()}  # fmt: skip
 
 
 def _with_bolus(cells: dict[str, str]) -> dict[str, str]:

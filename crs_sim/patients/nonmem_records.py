@@ -353,7 +353,9 @@ def read_observation(
         )  # fmt: skip
     except UnitError as error:
         raise with_location(where, error) from None
-    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)
+    assay = data.map.assays.get(_key(record.DVID or record.CMT), "")
+    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row,
+                       assay=assay)  # fmt: skip
 
 
 def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]:

@@ -29,6 +29,7 @@ from ..store import (
     moment,
     place,
     read_table,
+    text_of,
 )
 from .patient_files import (
     FILES,
@@ -61,6 +62,7 @@ class Observation:
         Before day 0 until `check_against`, which takes a baseline to day 0
     value : float, in ``unit``
     sd : float, on the log scale; nan if not given
+    assay : str, the noise entry of the assay that read it; "" for that of its observable
     row : int, its row in observations.csv; 0 if not from a file
     """
 
@@ -75,6 +77,15 @@ class Observation:
     sd: float = math.nan
     note: str = ""
     row: int = field(default=0, compare=False)
+    assay: str = ""
+
+    def __repr__(self) -> str:
+        return text_of(self, "assay")
+
+    @property
+    def noise_entry(self) -> str:
+        """The name of the noise entry that has its error: its assay, else its observable."""
+        return self.assay or self.observable
 
     @property
     def value_unit(self) -> str:
@@ -125,7 +136,8 @@ class Observations:
 
     def table(self) -> pd.DataFrame:
         """One row per observation, with the columns of observations.csv."""
-        names = [name for name in Observation.__dataclass_fields__ if name != "row"]
+        without = {"row"} if any(o.assay for o in self) else {"row", "assay"}
+        names = [name for name in Observation.__dataclass_fields__ if name not in without]
         import pandas as pd  # slow to load, and rarely needed
 
         return pd.DataFrame([asdict(o) for o in self], columns=names)
@@ -364,16 +376,10 @@ def _observation(
     if math.isnan(days["until"]):
         days["until"] = days["day"]
     return Observation(
-        record.id,
-        record.observable,
-        record.kind,
-        **days,
-        value=record.value,
-        unit=record.unit,
-        sd=math.nan if record.sd is None else record.sd,
-        note=record.note,
-        row=row,
-    )
+        record.id, record.observable, record.kind, **days, value=record.value, unit=record.unit,
+        sd=math.nan if record.sd is None else record.sd, note=record.note, row=row,
+        assay=record.assay,
+    )  # fmt: skip
 
 
 def model_for_patient(patient: Patient) -> Model:

@@ -17,7 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from ..dosing import Dose, Scenario, Schedule, ask_about_dose
-from ..errors import FileError, StorageError, UnitError, ask, note, unknown_name, with_location
+from ..errors import (
+    FileError,
+    InputError,
+    StorageError,
+    UnitError,
+    ask,
+    command,
+    note,
+    unknown_name,
+    with_location,
+)
 from ..model import Model, convert, pretty, readable_unit
 from ..simulation import Simulation, simulate
 from ..store import (
@@ -30,7 +40,7 @@ from ..store import (
     workbook_bytes,
     write_atomic,
 )
-from .patient import Observation, Observations, Patient
+from .patient import Observation, Observations, Patient, load_patient
 from .patient_files import (
     FILES,
     RATIOS,
@@ -40,6 +50,26 @@ from .patient_files import (
     file_path,
     read_patient_file,
 )
+
+
+def patient_at(name: str | Path) -> Patient | None:
+    """The patient in a folder without a problem.toml, or in a workbook; None for anything else.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        For an error in the patient's files.
+    """
+    path = Path(name)
+    if path.is_dir() and not (path / "problem.toml").exists():
+        if not (path / FILES["patient"]).exists():
+            raise InputError(
+                f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
+                f"({command('new', path)} makes one for a patient)"
+            )
+        return load_patient(path)
+    by_file = path.name == FILES["patient"] or is_workbook(path)
+    return load_patient(path) if by_file else None
 
 
 def check_against(patient: Patient, model: Model) -> Patient:

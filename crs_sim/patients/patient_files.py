@@ -42,6 +42,8 @@ KINDS: tuple[str, ...] = get_args(Kind)
 WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 MAX_DOSES = 10_000
+NAME = "[A-Za-z][A-Za-z0-9_]*"
+"""What an id or the name of an assay may be, as a regular expression."""
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
 SHEETS = (*FILES, "changes", "conversions")
 """Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
@@ -200,7 +202,7 @@ class ObservationRow(Record):
     """One row of observations.csv."""
 
     id: str = column(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        pattern=f"^{NAME}$",
         description="a unique name: letters, digits, _",
     )
     observable: str = column(
@@ -228,6 +230,10 @@ class ObservationRow(Record):
         None,
         description="standard deviation on the log scale (0.2: about 20 %); empty: the problem's",
     )
+    assay: Annotated[str, column(pattern=rf"^({NAME})?$")] = column(
+        "", description="the assay, if the noise states its own error: [noise.NAME]; empty, or "
+        "no such column: that of the observable"
+    )  # fmt: skip
     note: str = column("", description="the source of the number, and how it was read")
 
     @classmethod
@@ -276,8 +282,10 @@ def _check_grade(row: ObservationRow) -> None:
         raise CellError("value", f"{row.value:g} is not a grade; write 0, 1, 2, 3 or 4")
     if row.unit not in ("", "1"):
         raise CellError("unit", f"a grade has no unit; delete {row.unit!r}")
-    if row.sd is not None:
-        raise CellError("sd", "a grade has no sd; the problem file sets the scale of the grades")
+    for name in ("sd", "assay"):
+        if getattr(row, name):
+            words = f"a grade has no {name}; the problem file sets the scale of the grades"
+            raise CellError(name, words)
 
 
 def read_patient_file(home: Path) -> PatientFile:

@@ -14,6 +14,7 @@ from .files import (
     results_folder as results_folder,
     root as root,
     source_fingerprint as source_fingerprint,
+    text_of as text_of,
     versions as versions,
     write_atomic as write_atomic,
 )

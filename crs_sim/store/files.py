@@ -23,6 +23,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -208,6 +209,18 @@ def fingerprint(*parts: str) -> str:
 
 
 @lru_cache(maxsize=8)
+def text_of(record: Any, *later: str) -> str:
+    """The repr of a dataclass, without the ``later`` fields that have their default.
+
+    Hashes on disk are of such texts: they hold when a field is added that few have.
+    """
+    usual = {f.name: f.default for f in fields(record) if f.name in later}
+    shown = (f for f in fields(record)
+             if f.repr and usual.get(f.name, ...) != getattr(record, f.name))  # fmt: skip
+    words = ", ".join(f"{f.name}={getattr(record, f.name)!r}" for f in shown)
+    return f"{type(record).__name__}({words})"
+
+
 def source_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
     """Twelve hex digits that change with these modules' source or the libraries' versions.
 

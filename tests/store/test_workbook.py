@@ -55,7 +55,7 @@ def test_rows_that_nobody_replaced_are_named(book, tmp_path):
     folder = new_patient(tmp_path / "p7")
     assert template_rows(folder) == (
         "p7/doses.csv, rows 17, 18, 19",
-        "p7/observations.csv, rows 21, 22, 23, 24",
+        "p7/observations.csv, rows 23, 24, 25, 26",
     )
     assert [where.split(", row")[0] for where in template_rows(book)] == [
         "p7.xlsx, sheet patient",
