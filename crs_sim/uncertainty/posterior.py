@@ -373,8 +373,9 @@ def run_header(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
 
 
 def _told(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what few doses or readings have: hashes of posteriors on disk hold."""
-    return {k: v for k, v in fields.items() if k not in ("early", "assay") or v}
+    """Without what few doses, readings or triggers have, so that hashes on disk hold."""
+    return {k: _told(v) if isinstance(v, dict) else v for k, v in fields.items()
+            if v or k not in ("early", "assay", "course", "also")}  # fmt: skip
 
 
 def problem_hash(problem: FitProblem) -> str:
@@ -392,7 +393,7 @@ def problem_hash(problem: FitProblem) -> str:
         "values": dict(patient.scenario.values),
     }
     if not patient.scenario.decided:
-        content |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
-                  "holds": [asdict(hold) for hold in patient.scenario.holds]}  # fmt: skip
+        content |= {"triggers": [_told(asdict(t)) for t in patient.scenario.triggers],
+                  "holds": [_told(asdict(hold)) for hold in patient.scenario.holds]}  # fmt: skip
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
