@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import InputError, unknown_name, with_location
 from ..model import Model, Parameter, evaluate, names
 from ..patients import Observation, Patient, check_against, load_patient, patient_at, subject_of
-from ..store import locate, place, read_toml
+from ..store import is_plain, locate, place, read_toml
 from .noise import RATIOS, SPAN, Noise, Spread
 from .priors import (
     DATA_SET,
@@ -256,9 +256,13 @@ def _patient(path: Path, file: ProblemFile, model: Model) -> Patient:
 
 
 def _beside(path: Path, name: str, marker: str) -> str:
-    """A path relative to the problem's folder if it exists; else the name unchanged."""
+    """A path relative to the problem's folder if it exists; else the name unchanged.
+
+    A file without a suffix is meant by a name with a separator only, as ``./crs``.
+    """
     near = path.parent / name
-    return str(near) if near.is_file() or (near / marker).is_file() else name
+    is_file = near.is_file() and (bool(near.suffix) or not is_plain(name))
+    return str(near) if is_file or (near / marker).is_file() else name
 
 
 def _check_free(problem: FitProblem) -> None:

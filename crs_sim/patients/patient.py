@@ -22,6 +22,7 @@ from ..store import (
     R,
     Table,
     check_duplicates,
+    is_plain,
     is_sheet,
     is_there,
     is_workbook,
@@ -386,4 +387,6 @@ def model_for_patient(patient: Patient) -> Model:
     """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
     home = Path(patient.path)
     path = (home.parent if is_workbook(home) else home) / patient.model
-    return load_model(path if patient.path and path.exists() else patient.model)
+    there = path.exists() and (not is_plain(patient.model) or bool(path.suffix))
+    near = patient.path and (there or (path / "model.ant").is_file())
+    return load_model(path if near else patient.model)

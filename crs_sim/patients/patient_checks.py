@@ -34,9 +34,11 @@ from ..store import (
     Record,
     column_comments,
     has_sheet,
+    is_plain,
     is_workbook,
     place,
     read_table,
+    root,
     workbook_bytes,
     write_atomic,
 )
@@ -63,6 +65,8 @@ def patient_at(name: str | Path) -> Patient | None:
     path = Path(name)
     if path.is_dir() and not (path / "problem.toml").exists():
         if not (path / FILES["patient"]).exists():
+            if is_plain(name) and (root() / "fits" / name / "problem.toml").is_file():
+                return None  # a shipped problem, whatever folder has its name here
             raise InputError(
                 f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
                 f"({command('new', path)} makes one for a patient)"

@@ -4,6 +4,7 @@ from .files import (
     check_folder as check_folder,
     csv_file as csv_file,
     fingerprint as fingerprint,
+    is_plain as is_plain,
     json_file as json_file,
     level_text as level_text,
     load_generated as load_generated,
