@@ -116,7 +116,8 @@ def new(place: Path, problem: bool, prior: str | None) -> None:
 def export(problem: str, out: Path, run: str | None) -> None:
     """Export PROBLEM as a PEtab v2 folder; observations PEtab cannot express are listed."""
     from ..exchange import export_petab
-    from ..fitting import load_problem, load_run, patient_at, problem_of
+    from ..fitting import load_problem, load_run, problem_of
+    from ..patients import patient_at
 
     # a patient has no problem.toml, so the prior is that of the run
     from_run = run is not None and patient_at(problem) is not None

@@ -121,8 +121,8 @@ def fit_problem(
     **options: Any,
 ) -> None:  # fmt: skip
     """Fit a problem or a patient; write a run folder and print the results."""
-    from ..fitting import drop_one, fit as run_fit, judge, load_problem, patient_at, save_run
-    from ..patients import model_for_patient
+    from ..fitting import drop_one, fit as run_fit, judge, load_problem, save_run
+    from ..patients import model_for_patient, patient_at
     from ..reports import write_report
     from ..store import check_folder
 

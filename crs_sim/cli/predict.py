@@ -102,8 +102,7 @@ def one_subject(source: DataSetSource, id: str) -> Patient:
 
 def patient_without_data(name: str, prior: str | None) -> Patient | None:
     """The patient to predict from a prior; None if ``name`` is a run or has observations."""
-    from ..fitting import patient_at
-    from ..patients import FILES, load_patient
+    from ..patients import FILES, load_patient, patient_at
     from ..store import is_workbook
 
     if prior is not None:

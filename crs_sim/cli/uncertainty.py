@@ -204,7 +204,8 @@ def problem_and_run(name: str) -> tuple[FitProblem, Run | None]:
     For a patient without a problem.toml the prior is that of the fit, else the model's.
     """
     from ..errors import StorageError, UnknownNameError
-    from ..fitting import RESULT, load_problem, load_run, patient_at, problem_of
+    from ..fitting import RESULT, load_problem, load_run, problem_of
+    from ..patients import patient_at
 
     try:
         run = load_run(name)

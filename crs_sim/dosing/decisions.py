@@ -70,7 +70,9 @@ class MonitoredLevels:
     def hold(self, when: Condition, days: Array) -> NDArray[np.bool_]:
         """Whether a condition is met on some of these days; False where the run had failed."""
         rows = np.searchsorted(self.days, days - SAME_TIME)
-        return np.asarray(when.holds(self.values[rows, self.names.index(when.quantity)]))
+        met = [part.holds(self.values[rows, self.names.index(part.quantity)])
+               for part in when.parts]  # fmt: skip
+        return np.asarray(np.all(met, axis=0))
 
     def cover(self, day: float) -> bool:
         """Whether a day is among these days."""
@@ -107,7 +109,7 @@ class Rules:
         """The states and quantities in their conditions."""
         conditions = [trigger.when for trigger in self.scenario.triggers]
         conditions += [hold.when for hold in self.scenario.holds]
-        return tuple(dict.fromkeys(when.quantity for when in conditions))
+        return tuple(dict.fromkeys(part.quantity for when in conditions for part in when.parts))
 
     @property
     def opened(self) -> DecisionLog:
@@ -234,9 +236,10 @@ class Rules:
     def _fired(self, book: DecisionLog, k: int, day: float) -> DecisionLog:
         """The book after a trigger fired."""
         trigger = self.scenario.triggers[k]
-        order = Order(replace(trigger.dose, day=day + trigger.dose.day), f"trigger {trigger.name}")
+        by = f"trigger {trigger.name}"
+        orders = tuple(Order(dose, by) for dose in trigger.doses.shifted(day))
         fired = tuple((*f, day) if i == k else f for i, f in enumerate(book.fired))
-        return replace(book, ordered=(*book.ordered, order), fired=fired)
+        return replace(book, ordered=book.ordered + orders, fired=fired)
 
     def _apply_holds(self, book: DecisionLog, now: float, levels: MonitoredLevels) -> DecisionLog:
         """The book with each dose that is due now marked as given or held."""
@@ -257,7 +260,8 @@ def _next_allowed(trigger: Trigger, fired: tuple[float, ...]) -> float:
     """The first day on which a trigger may fire next."""
     if not fired:
         return trigger.first
-    day = fired[-1] + trigger.hours_apart / HOURS_PER_DAY
+    number, every = trigger.course or (1, 0.0)
+    day = fired[-1] + ((number - 1) * every + trigger.hours_apart) / HOURS_PER_DAY
     return (
         day
         if trigger.every_hours
@@ -301,8 +305,9 @@ def check_rules(model: Model, scenario: Scenario, until: float) -> None:
 
 
 def _check(model: Model, when: Condition, drug: str, where: str) -> None:
-    if when.quantity not in model.course_ids:
-        raise unknown_name("state or quantity", when.quantity, model.course_ids, where)
+    for part in when.parts:
+        if part.quantity not in model.course_ids:
+            raise unknown_name("state or quantity", part.quantity, model.course_ids, where)
     drugs = [d.name for d in model.drugs]
     if drug not in drugs and drug not in model.state_ids:
         raise unknown_name("drug", drug, drugs, where)

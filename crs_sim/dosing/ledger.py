@@ -9,8 +9,12 @@ Rules for triggers and holds (classes in `crs_sim.triggers`):
   first whole minute at which the condition is met. That minute is searched if the condition is met
   at a whole hour (or at the end) and was not at the previous evaluation; a level reached and left
   again between two whole hours may be missed.
-* It fires again while the condition is met, at least ``hours_apart`` later (with ``every_hours``:
-  at the next evaluation after that), at most ``at_most`` times.
+* A condition of several parts joined by ``and`` is met where all of them are.
+* A trigger with a course gives all its doses, whatever its condition is later; only a hold leaves
+  some of them out.
+* It fires again while the condition is met, at least ``hours_apart`` after its last dose is decided
+  (a course: after its last dose; with ``every_hours``: at the next evaluation after that), at most
+  ``at_most`` times.
 * Triggers that fire at the same instant do so in scenario order, each on the level before any of
   their doses.
 * A hold is evaluated when a dose of its drug is due, planned or ordered by a trigger. If its

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ..errors import InputError, error_location, unknown_name
-from ..store import number
+from ..store import number, text_of
 from .doses import Dose, DoseSelection, Schedule
 
 
@@ -120,7 +120,7 @@ MAX_DOSES = 100
 
 @dataclass(frozen=True)
 class Condition:
-    """A comparison of a state or quantity with a level.
+    """A comparison of a state or quantity with a level; others in ``also`` must hold as well.
 
     >>> Condition.read("crs_grade >= 2")
     Condition(quantity='crs_grade', side='>=', level=2.0)
@@ -129,6 +129,7 @@ class Condition:
     quantity: str
     side: str
     level: float
+    also: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.side not in COMPARISONS:
@@ -157,29 +158,51 @@ class Condition:
                 f'{", ".join(COMPARISONS)} and a number: "crs_grade >= 2"'
             ) from None
 
+    @classmethod
+    def read_all(cls, text: str) -> Condition:
+        """Parse conditions joined by ``and``, which must all hold.
+
+        >>> str(Condition.read_all("crs_grade >= 2 and ifng > 500"))
+        'crs_grade >= 2 and ifng > 500'
+        """
+        if re.search(r"\bor\b", text):
+            raise InputError(f"{text!r}: conditions are joined by 'and' only; for 'or' write one "
+                             "more trigger or hold, with the other condition")  # fmt: skip
+        first, *others = (cls.read(part) for part in re.split(r"\band\b", text))
+        return replace(first, also=tuple(others))
+
+    @property
+    def parts(self) -> tuple[Condition, ...]:
+        """The single comparisons that must all hold."""
+        return (replace(self, also=()), *self.also)
+
     def holds(self, values: Any) -> Any:
-        """Whether values (a number or an array) meet the condition."""
+        """Whether values (a number or an array) meet the comparison, without those in ``also``."""
         return COMPARISONS[self.side](values, self.level)
 
+    def __repr__(self) -> str:
+        return text_of(self, "also")
+
     def __str__(self) -> str:
-        """As text that `read` accepts."""
-        return f"{self.quantity} {self.side} {self.level:g}"
+        """As text that `read_all` accepts."""
+        return " and ".join(f"{part.quantity} {part.side} {part.level:g}" for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """A dose given each time a condition is found to be met.
+    """A dose, or a course of doses, given each time a condition is found to be met.
 
     Parameters
     ----------
     name : str
     when : Condition
     dose : Dose, its day counted from the decision (0: at once)
-    at_most : int, maximum number of doses
-    hours_apart : float, minimum hours between its doses
+    at_most : int, maximum number of doses, or of courses
+    hours_apart : float, minimum hours from a dose, or the last one of a course, to the next
     every_hours : float or None, hours between evaluations (ward rounds), counted from ``first``;
         None monitors continuously: the dose is given at the first whole minute
     first, last : float, days between which it is evaluated, both included
+    course : (number of doses, hours between them), given whatever the condition is later; () is one
 
     Examples
     --------
@@ -196,11 +219,24 @@ class Trigger:
     every_hours: float | None = None
     first: float = 0.0
     last: float = math.inf
+    course: tuple[int, float] | tuple[()] = ()
+
+    def __repr__(self) -> str:
+        return text_of(self, "course")
+
+    @property
+    def doses(self) -> Schedule:
+        """The doses of one firing, their days counted from the decision."""
+        number, every = self.course or (1, 1.0)
+        return self.dose.repeated(every, number)
 
     def __post_init__(self) -> None:
         where = f"trigger {self.name!r}"
-        if not 1 <= self.at_most <= MAX_DOSES:
-            raise InputError(f"{where}: at_most is {self.at_most}; give 1 to {MAX_DOSES} doses")
+        with error_location(where):
+            number = len(self.doses)
+        if not (self.at_most >= 1 and self.at_most * number <= MAX_DOSES):
+            of = f" courses of {number}" if self.course else ""
+            raise InputError(f"{where}: at_most is {self.at_most}{of}; give 1 to {MAX_DOSES} doses")
         if not (math.isfinite(self.hours_apart) and self.hours_apart > 0):
             raise InputError(
                 f"{where}: hours_apart is {self.hours_apart:g}; give hours above 0 between its "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,19 +19,20 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ..dosing import Input
-from ..errors import RESEARCH_ONLY, InputError, unknown_name
+from ..errors import InputError, unknown_name
 from ..model import GRADE
 from ..scenarios import LEVEL, Comparison
 from ..simulation import Endpoint
 from ..uncertainty import Band
 from .panels import BLUE, COURSES, GREY, INK, SMALL, VERMILION, drug_colours, unit_text
-from .plots import Picture, styled
+from .plots import EDGE, Footer, Picture, styled, wrapped
 
-ROW, GAP, ABOVE, BELOW = 0.62, 0.13, 0.68, 1.5
-"""Inches: a row, between rows, and the margins."""
+ROW, GAP, LANE, AXIS = 0.62, 0.13, 0.125, 0.5
+"""Inches: the least row, between rows, a drug that is given alike in all, below the last row."""
 NAME, RIBBON, COURSE, FOREST, BETWEEN = 1.75, 1.5, 1.35, 1.15, 0.42
 """Inches across: name, doses, a time course, an endpoint, between columns."""
 MOST_COURSES, MOST_ENDPOINTS = 3, 6
+TITLE: dict[str, Any] = {"fontsize": 10, "weight": "bold"}
 DECADES = 5.0
 SHORT_NAMES = {course.ids[0]: course.name for course in COURSES}
 
@@ -42,22 +44,33 @@ class _Sheet:
     figure: Figure
     rows: int
     width: float
+    row: float
+    above: float
+    below: float
+
+    @property
+    def tall(self) -> float:
+        """The height of all rows."""
+        return self.rows * (self.row + GAP) - GAP
 
     @property
     def height(self) -> float:
-        return ABOVE + BELOW + self.rows * (ROW + GAP) - GAP
+        return self.above + self.tall + self.below
 
     def axes(self, left: float, width: float, row: int | None = None) -> Axes:
         """Axes in one row, or spanning all rows."""
-        top = ABOVE + (0 if row is None else row * (ROW + GAP))
-        tall = ROW if row is not None else self.height - ABOVE - BELOW
-        box = (left / self.width, 1 - (top + tall) / self.height, width / self.width,
-               tall / self.height)  # fmt: skip
-        return self.figure.add_axes(box)
+        top = self.above + (0 if row is None else row * (self.row + GAP))
+        return self.box(left, width, top, self.tall if row is None else self.row)
+
+    def box(self, left: float, width: float, top: float, tall: float) -> Axes:
+        """Axes anywhere."""
+        place = (left / self.width, 1 - (top + tall) / self.height, width / self.width,
+                 tall / self.height)  # fmt: skip
+        return self.figure.add_axes(place)
 
     def middle(self, row: int) -> float:
         """The middle of a row, in inches from the top of the first."""
-        return row * (ROW + GAP) + ROW / 2
+        return row * (self.row + GAP) + self.row / 2
 
 
 @styled
@@ -88,11 +101,23 @@ def plot_comparison(
     ends = _endpoints(comparison, endpoints)
     width = (NAME + RIBBON + len(shown) * COURSE + len(ends) * FOREST
              + (1 + len(shown) + len(ends)) * BETWEEN)  # fmt: skip
-    sheet = _Sheet(Picture(), len(comparison.scenarios), width)
+    names = [_name(comparison, row) for row in range(len(comparison.scenarios))]
+    drugs, same = _drugs(comparison)
+    title = wrapped(title or "Alternative scenarios", width - 2 * EDGE, **TITLE)
+    source = f"Bands from {comparison.predictions.source.rstrip('.')}."
+    footer = Footer.measured(_key(drugs, level), source, width, EDGE, columns=4)
+    lines = max([2, *(_end_title(comparison, end).count("\n") + 1 for end in ends)])
+    top = 0.2 + 0.17 * (title.count("\n") + 1)
+    above = top + 0.05 + (0.22 + len(same) * LANE if same else 0.0) + 0.14 * lines
+    tall = max(ROW, *(0.125 * (name.count("\n") + 1) for name in names))
+    sheet = _Sheet(Picture(), len(names), width, tall, above, AXIS + footer.height)
     sheet.figure.set_size_inches(width, sheet.height)
-    _names(sheet, comparison)
+    sheet.figure.text(EDGE / width, 1 - 0.1 / sheet.height, title, va="top", **TITLE)
+    footer.draw(sheet.figure)
+    _names(sheet, names)
     left = NAME
-    drugs = _drugs(comparison)
+    if same:
+        _same_in_all(sheet.box(left, RIBBON, top + 0.22, len(same) * LANE), comparison, same)
     for row in range(sheet.rows):
         _ribbon(sheet.axes(left, RIBBON, row), comparison, row, drugs)
     left += RIBBON + BETWEEN
@@ -103,7 +128,6 @@ def plot_comparison(
     for end in ends:
         _forest(sheet.axes(left, FOREST), sheet, comparison, end, level)
         left += FOREST + BETWEEN
-    _title_and_legend(sheet, comparison, drugs, level, title)
     return sheet.figure
 
 
@@ -129,12 +153,13 @@ def _endpoints(comparison: Comparison, names: Sequence[str]) -> tuple[Endpoint, 
     return tuple(by_name[name] for name in names or first)
 
 
-def _drugs(comparison: Comparison) -> dict[str, str]:
-    """The colours of the drugs whose doses differ between scenarios."""
+def _drugs(comparison: Comparison) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The colours of the drugs whose doses differ between scenarios; those given alike in all."""
     colours = drug_colours(comparison.predictions.ensemble.model)
     given = [run.inputs for run in comparison.runs]
     drugs = dict.fromkeys(i.drug for doses in given for i in doses)
-    return {d: colours[d] for d in drugs if len({_days_of(doses, d) for doses in given}) > 1}
+    differ = [d for d in drugs if len({_days_of(doses, d) for doses in given}) > 1]
+    return {d: colours[d] for d in differ}, tuple(d for d in drugs if d not in differ)
 
 
 def _days_of(given: Sequence[Input], drug: str) -> tuple[tuple[float, float], ...]:
@@ -146,14 +171,30 @@ def _column(sheet: _Sheet, left: float, width: float) -> Iterator[Axes]:
         yield sheet.axes(left, width, row)
 
 
-def _names(sheet: _Sheet, comparison: Comparison) -> None:
-    for row, name in enumerate(comparison.scenarios):
-        text = "\n".join(textwrap.wrap(name, 25))
-        if comparison.outside[row]:
-            text += "\n(extrapolated)"
-        height = 1 - (ABOVE + sheet.middle(row)) / sheet.height
-        sheet.figure.text(0.08 / sheet.width, height, text, fontsize=SMALL, va="center",
+def _name(comparison: Comparison, row: int) -> str:
+    """The name of a scenario in lines, and whether it is extrapolated."""
+    text = "\n".join(textwrap.wrap(comparison.scenarios[row], 25))
+    return f"{text}\n(extrapolated)" if comparison.outside[row] else text
+
+
+def _names(sheet: _Sheet, names: Sequence[str]) -> None:
+    for row, name in enumerate(names):
+        height = 1 - (sheet.above + sheet.middle(row)) / sheet.height
+        sheet.figure.text(EDGE / sheet.width, height, name, fontsize=SMALL, va="center",
                           weight="bold" if row == 0 else "normal")  # fmt: skip
+
+
+def _same_in_all(ax: Axes, comparison: Comparison, drugs: Sequence[str]) -> None:
+    """Draw the doses of the drugs that every scenario gives alike, once and in grey."""
+    for place, drug in enumerate(drugs):
+        days = [i.start for i in comparison.runs[0].inputs if i.drug == drug]
+        ax.vlines(days, place - 0.42, place + 0.42, color=GREY, lw=0.9)
+    ax.set_ylim(len(drugs) - 0.4, -0.6)
+    ax.set_yticks(range(len(drugs)), drugs, fontsize=SMALL, color="#555555")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    _days(ax, comparison, -1)
+    ax.set_title("drugs as given in all", fontsize=SMALL, color="#555555")
 
 
 def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]) -> None:
@@ -166,7 +207,8 @@ def _ribbon(ax: Axes, comparison: Comparison, row: int, drugs: Mapping[str, str]
     ax.grid(axis="y", visible=False)
     _days(ax, comparison, row)
     if row == 0:
-        ax.set_title("dosing days (drugs: see legend)", fontsize=SMALL)
+        words = "drugs that differ (see legend)" if drugs else "no drug differs"
+        ax.set_title(words, fontsize=SMALL)
 
 
 def _course(ax: Axes, comparison: Comparison, name: str, row: int, level: float) -> None:
@@ -214,7 +256,7 @@ def _forest(ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, leve
         sure = row == 0 or comparison.sure(comparison.scenarios[row], end.name, level)
         ax.plot(ends[0, row], height, "o", ms=4.5, mec=colour, mfc=colour if sure else "white")
         ax.plot(comparison.estimates[row, place], height, "|", ms=7, color=colour, mew=0.9)
-    ax.set_ylim(sheet.height - ABOVE - BELOW, 0.0)
+    ax.set_ylim(sheet.tall, 0.0)
     ax.set_yticks([])
     ax.grid(axis="y", visible=False)
     if end.log and float(ends.min()) > 0 and float(ends.max()) > 20 * float(ends.min()):
@@ -222,17 +264,13 @@ def _forest(ax: Axes, sheet: _Sheet, comparison: Comparison, end: Endpoint, leve
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(2, integer=end.needs == GRADE))
-    ax.set_title("\n".join(textwrap.wrap(_label(comparison, end), 19)), fontsize=SMALL)
+    ax.set_title(_end_title(comparison, end), fontsize=SMALL)
     ax.set_xlabel(unit_text(end.unit), fontsize=SMALL)
 
 
-def _title_and_legend(
-    sheet: _Sheet, comparison: Comparison, drugs: Mapping[str, str], level: float, title: str
-) -> None:
-    figure, percent = sheet.figure, f"{100 * level:g} %"
-    figure.text(0.08 / sheet.width, 1 - 0.2 / sheet.height, title or "Alternative scenarios",
-                fontsize=10, weight="bold", va="center")  # fmt: skip
-    key: list[Line2D | Patch] = [
+def _key(drugs: Mapping[str, str], level: float) -> list[Line2D | Patch]:
+    percent = f"{100 * level:g} %"
+    return [
         Patch(fc=GREY, alpha=0.4, label=f"as given: {percent} band of the parameters"),
         Patch(fc=BLUE, alpha=0.4, label=f"scenario: {percent} band; line: at the estimates"),
         Line2D([], [], color=VERMILION, marker="o", ms=4.5,
@@ -241,12 +279,6 @@ def _title_and_legend(
         *(Line2D([], [], color=colour, marker="|", ms=7, mew=1.2, lw=0, label=drug)
           for drug, colour in drugs.items()),
     ]  # fmt: skip
-    figure.legend(handles=key, loc="lower left", ncols=4, frameon=False, fontsize=SMALL,
-                  bbox_to_anchor=(0.0, 0.24 / sheet.height))  # fmt: skip
-    figure.text(0.08 / sheet.width, 0.1 / sheet.height, RESEARCH_ONLY, fontsize=SMALL,
-                color="#555555")  # fmt: skip
-    source = f"Bands from {comparison.predictions.source.rstrip('.')}."
-    figure.text(1 - 0.08 / sheet.width, 0.1 / sheet.height, source, fontsize=SMALL, ha="right")
 
 
 def _days(ax: Axes, comparison: Comparison, row: int) -> None:
@@ -267,6 +299,10 @@ def _label(comparison: Comparison, end: Endpoint) -> str:
     """The label of an endpoint, with the short name of its quantity."""
     part = comparison.predictions.ensemble.model[end.needs]
     return end.label.replace(part.label, SHORT_NAMES.get(end.needs, part.label))
+
+
+def _end_title(comparison: Comparison, end: Endpoint) -> str:
+    return "\n".join(textwrap.wrap(_label(comparison, end), 19))
 
 
 def _log(name: str) -> bool:

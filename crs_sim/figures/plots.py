@@ -7,10 +7,12 @@ Each function returns a new matplotlib ``Figure`` (no pyplot, no global state); 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
@@ -54,6 +56,10 @@ FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"Creatio
 WIDTH, LEFT, RIGHT = 10.0, 1.35, 1.75
 """Inches: figure width, and the margins for names and legends."""
 COURSE_HEIGHT, ROW_HEIGHT = 1.02, 0.2
+NOTICE, LINE, EDGE = 0.1, 0.15, 0.08
+"""Inches: from the edge to the notice, a line of small text, and the least margin."""
+KEY: dict[str, Any] = {"loc": "lower left", "frameon": False, "fontsize": SMALL,
+                       "handlelength": 1.4}  # fmt: skip
 MANY = 9
 
 
@@ -196,6 +202,64 @@ def finish(axes: Sequence[Axes], last: float, lines: Sequence[float]) -> None:
             ax.axvline(day, color=GREY, lw=0.7, ls=":", zorder=0)
         ax.yaxis.set_label_coords(-0.085, 0.5)
     axes[-1].set_xlabel("day after infusion")
+
+
+def wrapped(text: str, width: float, **style: Any) -> str:
+    """A text in lines of at most this many inches."""
+    sheet = Figure()
+    whole = sheet.text(0, 0, text, **style).get_window_extent().width / sheet.dpi
+    # 0.9, as letters of one line may be wider than those of the whole text
+    most = len(text) if whole <= width else int(0.9 * len(text) * width / whole)
+    return "\n".join(textwrap.wrap(text, max(1, most)))
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What is below the panels: legend, note, and the notice; each above the other, in inches.
+
+    It is measured before the figure has its height, so that none of them overlaps.
+    """
+
+    handles: Sequence[Artist]
+    note: str
+    columns: int
+    key_height: float
+    left: float
+
+    @classmethod
+    def measured(
+        cls, handles: Sequence[Artist], note: str, width: float, left: float, columns: int
+    ) -> Footer:
+        """A footer for a figure of this width, its legend with at most so many columns."""
+        room = width - left - EDGE
+        lines = wrapped(note, room, fontsize=SMALL) if note else ""
+        while True:
+            sheet = Figure(figsize=(width, 5.0))
+            box = sheet.legend(handles=handles, ncols=columns, **KEY).get_window_extent()
+            if columns == 1 or box.width / sheet.dpi <= room + EDGE:
+                return cls(handles, lines, columns, box.height / sheet.dpi, left)
+            columns -= 1
+
+    @property
+    def note_height(self) -> float:
+        """The height of the note, with the space above it."""
+        return LINE * len(self.note.splitlines()) + 0.06 * bool(self.note)
+
+    @property
+    def height(self) -> float:
+        """The height of all of it."""
+        return NOTICE + LINE + self.note_height + self.key_height
+
+    def draw(self, figure: Figure, *, notice: bool = True) -> None:
+        """Draw it at the bottom of a figure; the notice too, unless it is there already."""
+        width, height = figure.get_size_inches()
+        if notice:
+            figure.text(self.left / width, NOTICE / height, RESEARCH_ONLY, fontsize=SMALL,
+                        color="#555555")  # fmt: skip
+        bottom = NOTICE + LINE + 0.03
+        figure.text(self.left / width, bottom / height, self.note, fontsize=SMALL, va="bottom")
+        place = ((self.left - 0.08) / width, (bottom + self.note_height - 0.03) / height)
+        figure.legend(handles=self.handles, ncols=self.columns, bbox_to_anchor=place, **KEY)
 
 
 def key_below(figure: Figure, handles: Sequence[Artist]) -> None:

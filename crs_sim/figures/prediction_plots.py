@@ -36,7 +36,19 @@ from .panels import (
     rare_doses,
     unit_text,
 )
-from .plots import COURSE_HEIGHT, ROW_HEIGHT, Picture, courses_of, finish, key_below, stack, styled
+from .plots import (
+    COURSE_HEIGHT,
+    LEFT,
+    ROW_HEIGHT,
+    WIDTH,
+    Footer,
+    Picture,
+    courses_of,
+    finish,
+    key_below,
+    stack,
+    styled,
+)
 
 CURVE, READING = 0.38, 0.14
 """Opacity of the two bands."""
@@ -77,7 +89,10 @@ def plot_predictions(
     given, graded = run.inputs, predictions.noise.grade is not None
     ribbon = max(1, len({i.drug for i in given})) * ROW_HEIGHT if given else 0.0
     heights = [h for h in (ribbon, 0.75 * graded) if h] + [COURSE_HEIGHT] * len(courses)
-    figure, axes = stack(heights, title or f"{name}: prediction bands", below=1.55)
+    keys: list[Artist] = [*observation_key(o.kind for o in observed), *band_key(level)]
+    footer = Footer.measured(keys, f"Bands from {predictions.source}.", WIDTH, LEFT, columns=3)
+    below = 0.5 + footer.height
+    figure, axes = stack(heights, title or f"{name}: prediction bands", below=below)
     rest = iter(axes)
     if given:
         dose_ribbon(next(rest), given, run.model)
@@ -86,10 +101,7 @@ def plot_predictions(
     for course in courses:
         band_panel(next(rest), predictions, run, course, observed, level)
     finish(axes, last, rare_doses(given))
-    keys: list[Artist] = [*observation_key(o.kind for o in observed), *band_key(level)]
-    key_below(figure, keys)
-    source = "\n".join(textwrap.wrap(f"Bands from {predictions.source}.", 80))
-    figure.text(0.99, 0.1 / figure.get_figheight(), source, fontsize=SMALL, ha="right", va="bottom")
+    footer.draw(figure, notice=False)
     return figure
 
 
@@ -101,12 +113,13 @@ def band_panel(
     course_panel(ax, run, course, observations)
     name, scenario = course.ids[0], run.scenario.name
     bands = [(predictions.curve(name, level, scenario=scenario), CURVE)]
-    if name in predictions.noise.spreads and not course.levels:
-        bands.append((predictions.reading(name, level, scenario=scenario), READING))
+    for entry in () if course.levels else predictions.noise_entries(name):  # of each assay
+        bands.append((predictions.reading(entry, level, scenario=scenario), READING))
     for band, dark in bands:
         low = np.maximum(band.low, 1e-300) if course.log else band.low
         ax.fill_between(predictions.days, low, band.high, color=BLUE, alpha=dark, lw=0, zorder=1.5)
-    _make_room(ax, bands[-1][0], log=ax.get_yscale() == "log")
+    for band, _ in bands[1:] or bands:
+        _make_room(ax, band, log=ax.get_yscale() == "log")
     return ax
 
 

@@ -67,7 +67,6 @@ from .objective import (
     curves as curves,
     level_at as level_at,
     levels_within as levels_within,
-    logs as logs,
     noise_record as noise_record,
     point_of as point_of,
     prior_vectors as prior_vectors,
@@ -83,7 +82,6 @@ from .priors import (
 from .problem import (
     FitProblem as FitProblem,
     load_problem as load_problem,
-    patient_at as patient_at,
     patient_problem as patient_problem,
 )
 from .storage import (

@@ -268,7 +268,7 @@ def _estimated_noise(
 ) -> Iterator[tuple[str, bool]]:
     """Each estimated sd, also corrected for the parameters fitted; a warning above `ANY_COURSE`."""
     for name, spread in result.noise.spreads.items():
-        rows = [row for o, row in normal if o.observable == name and math.isnan(o.sd)]
+        rows = [row for o, row in normal if o.noise_entry == name and math.isnan(o.sd)]
         if f"sd_{name}" not in result.values or not rows:
             continue
         factor = math.sqrt(len(rows) / max(1.0, len(rows) - float(np.sum(leverage[rows]))))

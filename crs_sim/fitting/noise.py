@@ -25,6 +25,7 @@ from ..errors import InputError, unknown_name
 from ..model import Array
 from ..patients import Observation
 from ..simulation import peak
+from ..store import text_of
 
 SAMPLES_PER_DAY = 20
 FLOOR = 1e-9
@@ -67,7 +68,7 @@ class Spread:
     ``sd`` is that of the natural logarithm (0.2: about 20 %), for another ``error`` a share of the
     prediction, or if additive, in the observable's unit, as is ``additive``, the other part of a
     combined error. With ``estimate`` they are free parameters, with these medians and the
-    log-normal ``prior_sd``, by default flat between the bounds.
+    log-normal ``prior_sd``, by default flat between the bounds. ``observable`` is an assay's.
     """
 
     sd: float
@@ -76,17 +77,21 @@ class Spread:
     additive: float = 0.0
     estimate: bool = False
     prior_sd: float = FLAT
+    observable: str = ""
+
+    def __repr__(self) -> str:
+        return text_of(self, "observable")
 
     @property
     def parts(self) -> dict[str, float]:
         """Its numbers by the first word of the parameters they are estimated as."""
         return {"sd": self.sd} | ({"additive": self.additive} if self.error == "combined" else {})
 
-    def at(self, observable: str, values: Mapping[str, Any]) -> Spread:
-        """The spread with estimated numbers: of a run, or arrays (n_runs, 1) of many."""
+    def at(self, entry: str, values: Mapping[str, Any]) -> Spread:
+        """The spread of an entry with estimated numbers: of a run, or (n_runs, 1) of many."""
         if not self.estimate:
             return self
-        now = {part: values.get(f"{part}_{observable}", x) for part, x in self.parts.items()}
+        now = {part: values.get(f"{part}_{entry}", x) for part, x in self.parts.items()}
         many = {part: x[..., None] if np.ndim(x) else x for part, x in now.items()}
         return replace(self, estimate=False, **many)
 
@@ -125,13 +130,13 @@ class GradeScale:
 
 @dataclass(frozen=True)
 class Noise:
-    """The spread of every observable, and the grade scale if there are grades."""
+    """The spread of every observable or assay, and the grade scale if there are grades."""
 
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     grade: GradeScale | None = None
 
     def spread(self, observation: Observation) -> Spread:
-        """The spread of an observation: log-normal with its own sd if given, else its observable's.
+        """The spread of an observation: its own sd (log-normal), its assay's, its observable's.
 
         Raises
         ------
@@ -140,11 +145,10 @@ class Noise:
         """
         if not math.isnan(observation.sd):
             return Spread(observation.sd)
-        if observation.observable not in self.spreads:
-            raise unknown_name("noise entry", observation.observable, self.spreads)
-        spread = self.spreads[observation.observable]
-        ratio = observation.kind in RATIOS  # of two levels, so its error is a share
-        return replace(spread, error="log-normal") if ratio else spread
+        if observation.noise_entry not in self.spreads:
+            raise unknown_name("noise entry", observation.noise_entry, self.spreads)
+        spread = self.spreads[observation.noise_entry]
+        return replace(spread, error="log-normal") if observation.kind in RATIOS else spread
 
     def at(self, values: Mapping[str, float]) -> Noise:
         """The noise with the estimates of its standard deviations."""
@@ -154,7 +158,7 @@ class Noise:
     def with_term(self, observations: Iterable[Observation]) -> list[Observation]:
         """The observations whose standard deviation is estimated or depends on the prediction."""
         exact = [o for o in observations if o.kind in EXACT_KINDS and
-                 (o.observable in self.spreads or not math.isnan(o.sd))]  # fmt: skip
+                 (o.noise_entry in self.spreads or not math.isnan(o.sd))]  # fmt: skip
         return [o for o in exact if (s := self.spread(o)).estimate
                 or (s.error in ("proportional", "combined") and o.kind != "sometime")]  # fmt: skip
 
@@ -186,7 +190,7 @@ def predicted(observation: Observation, sim: Curves) -> float:
     """
     curve = _curve_in_window(observation, sim, observation.observable)
     if observation.kind in RATIOS:
-        reference = float(_curve_on_day(sim, observation.observable, observation.reference)[0])
+        reference = float(_curve_on_days(sim, observation.observable, observation.reference)[0])
         return float(curve[0]) / reference if reference else math.inf
     if observation.kind == "sometime":
         misses = np.abs(log_level(curve, observation.value) - math.log(observation.value))
@@ -235,7 +239,7 @@ def residuals(observation: Observation, sim: Curves, noise: Noise) -> tuple[Arra
 
 def _deviations(observation: Observation, sim: Curves, noise: Noise) -> Array:
     """The errors in standard deviations, on each day of the window (the last axis)."""
-    spread = noise.spread(observation).at(observation.observable, sim.values)
+    spread = noise.spread(observation).at(observation.noise_entry, sim.values)
     if spread.error == "log-normal":
         off = math.log(observation.value) - _log_predicted(observation, sim)
         return np.asarray(off / spread.sd)
@@ -250,7 +254,7 @@ def _log_terms(observations: Sequence[Observation], sim: Curves, noise: Noise) -
     for o in noise.with_term(observations):
         spread, level = noise.spread(o), _levels(o, sim)[..., :1]
         at = np.full_like(level, o.value) if o.kind == "sometime" else level
-        scale = spread.at(o.observable, sim.values).scale(at, o.value)
+        scale = spread.at(o.noise_entry, sim.values).scale(at, o.value)
         square = 2.0 * np.log(scale / spread.least(o.value))
         terms.append(np.broadcast_to(np.sqrt(np.maximum(square, 1e-6)), level.shape)[..., 0])
     return terms
@@ -301,7 +305,7 @@ def _trapezoid(n: int) -> Array:
 def _log_predicted(observation: Observation, sim: Curves) -> Array:
     if observation.kind in RATIOS:
         curve = _curve_in_window(observation, sim, observation.observable)
-        reference = _curve_on_day(sim, observation.observable, observation.reference)
+        reference = _curve_on_days(sim, observation.observable, observation.reference)
         scale = np.maximum(np.abs(curve), np.abs(reference))
         scale = np.where(scale > 0.0, scale, 1.0)
         return log_level(curve, scale) - log_level(reference, scale)
@@ -317,7 +321,7 @@ def _levels(observation: Observation, sim: Curves) -> Array:
 
 def _curve_in_window(observation: Observation, sim: Curves, name: str) -> Array:
     """A curve over the observation's window."""
-    return _curve_on_days(sim, name, _window(observation.day, observation.until))
+    return _curve_on_days(sim, name, observation.day, observation.until)
 
 
 def _highest(observation: Observation, sim: Curves, name: str) -> Array:
@@ -328,12 +332,9 @@ def _highest(observation: Observation, sim: Curves, name: str) -> Array:
     return np.asarray(peak(sim, name, observation.day, observation.until))
 
 
-def _curve_on_day(sim: Curves, name: str, day: float) -> Array:
-    """A curve on one day, (..., 1)."""
-    return _curve_on_days(sim, name, _window(day, day))
-
-
-def _curve_on_days(sim: Curves, name: str, days: Array) -> Array:
+def _curve_on_days(sim: Curves, name: str, first: float, last: float | None = None) -> Array:
+    """A curve over a window, or on one day, (..., n_days)."""
+    days = _window(first, first if last is None else last)
     rows = sim.days.searchsorted(days)
     if rows[-1] >= sim.days.size or (sim.days[rows] != days).any():
         raise InputError(
@@ -371,7 +372,7 @@ def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, 
 def _cut(observation: Observation, sim: Curves, name: str) -> Array:
     if name in sim.values:
         return np.asarray(sim.values[name])
-    return _curve_on_day(sim, name, observation.day)[..., 0]
+    return _curve_on_days(sim, name, observation.day)[..., 0]
 
 
 def log_chance_between(low: float | Array, high: float | Array) -> Array:

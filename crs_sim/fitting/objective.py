@@ -72,9 +72,6 @@ def point_of(problem: FitProblem, values: Mapping[str, float]) -> Array:
     return to_scale(free, problem.scales)
 
 
-logs = point_of  # its name before shares had a scale of their own
-
-
 @dataclass(frozen=True)
 class Courses:
     """Many runs on the same days, as `crs_sim.fitting.Curves`: curves are (n_runs, n_days)."""

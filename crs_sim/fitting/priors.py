@@ -50,7 +50,7 @@ class FreeTable(Record):
 
 
 class NoiseTable(Record):
-    """One ``[noise.OBSERVABLE]``; see `Spread`."""
+    """One ``[noise.OBSERVABLE]`` or ``[noise.ASSAY]``; see `Spread`."""
 
     sd: Above0
     source: Words
@@ -58,6 +58,7 @@ class NoiseTable(Record):
     additive: Above0 | None = None
     estimate: bool = False
     prior_sd: Above0 | None = None
+    observable: str = ""
 
     def check(self) -> None:
         """Check that a combined error, and no other, has two parts, and what prior_sd is for."""
@@ -70,7 +71,7 @@ class NoiseTable(Record):
     def spread(self) -> Spread:
         """As `Spread`."""
         return Spread(self.sd, self.source, self.error, self.additive or 0.0, self.estimate,
-                      self.prior_sd or FLAT)  # fmt: skip
+                      self.prior_sd or FLAT, self.observable)  # fmt: skip
 
 
 class GradeTable(Record):
@@ -142,7 +143,7 @@ def read_prior(name: str | Path) -> Prior:
     Raises
     ------
     FileError, InputError, UnknownNameError
-        Naming file and key, and the closest match for a misspelt name.
+        Naming file and key.
     """
     found = locate(name, PRIORS, PRIOR)
     path = found / PRIOR if found.is_dir() else found
@@ -181,11 +182,9 @@ def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise
     return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
 
 
-BOUND_SDS = 4.0
-"""Prior standard deviations from the prior median to the default bounds."""
+BOUND_SDS = 4.0  # prior standard deviations from the prior median to the default bounds
 FARTHEST, MOST_LOGIT = 600.0, 30.0
-"""Largest distance of a default bound on its scale, and largest logit, so that it is finite, or
-below 1."""
+"""Largest distance of a default bound on its scale; largest logit, so that a share is below 1."""
 SHARE, BELOW_1 = (0.0, 1.0), float(np.nextafter(1.0, 0.0))
 
 
@@ -354,7 +353,7 @@ class Population:
         """One row per parameter: label, unit, median, 95 % interval of patients, source."""
         import pandas as pd
 
-        columns = ["parameter", "label", "unit", "median", "sd", "low", "high", "source"]
+        columns = ("parameter", "label", "unit", "median", "sd", "low", "high", "source")
         rows = [
             (f.name, self.model[f.name].label, pretty(self.model[f.name].unit), f.median, f.sd,
              f.at(-NORMAL_95), f.at(NORMAL_95), f.source)
@@ -370,7 +369,8 @@ class Population:
             lines += free_lines(f, self.model)
         usual, grade = asdict(Spread(0.0)), self.noise.grade
         for name, spread in self.noise.spreads.items():
-            own = {k: v for k, v in asdict(spread).items() if k == "source" or v != usual[k]}
+            own = {k: v for k, v in asdict(spread).items() if k == "source" or (
+                v != usual[k] and (k != "prior_sd" or spread.estimate))}  # fmt: skip
             lines += ["", f"[noise.{name}]", *_lines(own)]
         lines += ["", "[grade]", *_lines(asdict(grade))] if grade else []
         return "\n".join(lines).lstrip("\n") + "\n"

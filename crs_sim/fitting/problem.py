@@ -6,15 +6,16 @@ It holds no result.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError, command, unknown_name, with_location
+from ..errors import InputError, unknown_name, with_location
 from ..model import Model, Parameter, evaluate, names
-from ..patients import FILES, Patient, check_against, load_patient, subject_of
-from ..store import is_workbook, locate, place, read_toml
+from ..patients import Observation, Patient, check_against, load_patient, patient_at, subject_of
+from ..store import is_plain, locate, place, read_toml
 from .noise import RATIOS, SPAN, Noise, Spread
 from .priors import (
     DATA_SET,
@@ -183,8 +184,8 @@ def estimated_noise(
         If there are too few readings of an observable, or the model has the name already.
     """
     made, free = list[Parameter](), list[Free]()
-    observed = [o.observable for o in noise.with_term(patient.observations)]
-    for name in dict.fromkeys(o.observable for o in patient.observations if o.kind != "grade"):
+    observed = [o.noise_entry for o in noise.with_term(patient.observations)]
+    for name in dict.fromkeys(o.noise_entry for o in patient.observations if o.kind != "grade"):
         spread = noise.spreads.get(name, Spread(1.0))
         if not spread.estimate:
             continue
@@ -196,7 +197,7 @@ def estimated_noise(
             )
         for part, sd in spread.parts.items():
             id, level = f"{part}_{name}", "additive" in (part, spread.error)
-            unit = model[name].unit if level else "dimensionless"
+            unit = model[spread.observable or name].unit if level else "dimensionless"
             if id in model.symbols:
                 raise InputError(f"{where}: the model has a {id} of its own; rename it there")
             label = f"Residual error of {name}, {spread.error if part == 'sd' else part}"
@@ -207,26 +208,6 @@ def estimated_noise(
     more = replace(model, parameters=(*model.parameters, *made))
     more.__dict__["hash"] = model.hash  # no equation has changed
     return more, tuple(free)
-
-
-def patient_at(name: str | Path) -> Patient | None:
-    """The patient in a folder without a problem.toml, or in a workbook; None for anything else.
-
-    Raises
-    ------
-    FileError, UnknownNameError
-        For an error in the patient's files.
-    """
-    path = Path(name)
-    if path.is_dir() and not (path / PROBLEM).exists():
-        if not (path / FILES["patient"]).exists():
-            raise InputError(
-                f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
-                f"({command('new', path)} makes one for a patient)"
-            )
-        return load_patient(path)
-    by_file = path.name == FILES["patient"] or is_workbook(path)
-    return load_patient(path) if by_file else None
 
 
 def patient_problem(
@@ -262,15 +243,8 @@ def patient_problem(
     patient, noise = check_against(patient, model), noise_of(population_prior.content)
     free = tuple(free for free in free_of(model, population_prior) if free.name not in own)
     where = str(population_prior.path)
-    model, residual_error = estimated_noise(model, noise, patient, where, fewest)
-    return FitProblem(
-        name=patient.id,
-        model=model,
-        patient=patient,
-        free=(*free, *residual_error),
-        noise=noise,
-        path=patient.path,
-    )
+    model, more = estimated_noise(model, noise, patient, where, fewest)
+    return FitProblem(patient.id, model, patient, (*free, *more), noise, path=patient.path)
 
 
 def _patient(path: Path, file: ProblemFile, model: Model) -> Patient:
@@ -282,9 +256,13 @@ def _patient(path: Path, file: ProblemFile, model: Model) -> Patient:
 
 
 def _beside(path: Path, name: str, marker: str) -> str:
-    """A path relative to the problem's folder if it exists; else the name unchanged."""
+    """A path relative to the problem's folder if it exists; else the name unchanged.
+
+    A file without a suffix is meant by a name with a separator only, as ``./crs``.
+    """
     near = path.parent / name
-    return str(near) if near.is_file() or (near / marker).is_file() else name
+    is_file = near.is_file() and (bool(near.suffix) or not is_plain(name))
+    return str(near) if is_file or (near / marker).is_file() else name
 
 
 def _check_free(problem: FitProblem) -> None:
@@ -331,32 +309,49 @@ def _check_values(problem: FitProblem) -> None:
 
 
 def _check_noise(problem: FitProblem) -> None:
-    observables = problem.model.course_ids
-    for name, spread in problem.noise.spreads.items():
+    observables, spreads = problem.model.course_ids, problem.noise.spreads
+    for name, spread in spreads.items():
         where = problem.where(f"noise.{name}")
-        if name not in observables:
-            raise with_location(where, unknown_name("observable", name, observables))
+        if (measured := spread.observable or name) not in observables:
+            raise with_location(where, unknown_name("observable", measured, observables))
+        if name in observables and name != measured:
+            raise InputError(f"{where}: {name} is an observable; give the assay of {measured} "
+                             "another name")  # fmt: skip
         if not all(0 < sd < math.inf for sd in spread.parts.values()):
             raise InputError(f"{where}: {' and '.join(spread.parts)} must be above 0")
         of_ratio = [o.id for o in problem.patient.observations
-                    if o.observable == name and o.kind in RATIOS and math.isnan(o.sd)]  # fmt: skip
+                    if o.noise_entry == name and o.kind in RATIOS and math.isnan(o.sd)]  # fmt: skip
         if of_ratio and spread.error == "additive":
             raise InputError(f"{where}: {of_ratio[0]} is a ratio, whose error is a share, but the "
                              "error here is additive; give the ratio an sd of its own")  # fmt: skip
     if not len(problem.patient.observations):
         raise InputError(f"{problem.where('data')}: the patient has no observations to fit")
     for observation in problem.patient.observations:
-        name = observation.observable
-        if name not in observables:
+        if observation.observable not in observables:
             where = f"observation {observation.id}"
-            raise with_location(where, unknown_name("observable", name, observables))
-        own = observation.kind == "grade" or not math.isnan(observation.sd)
-        if not own and name not in problem.noise.spreads:
-            raise InputError(
-                f"{problem.where(f'noise.{name}')}: is missing, but {observation.id} observes "
-                f"{name}; add [noise.{name}] with sd and source to the problem or its prior, or "
-                "fill in the column sd of the observations"
-            )
+            raise with_location(where, unknown_name("observable", observation.observable,
+                                                    observables))  # fmt: skip
+        if observation.kind != "grade":
+            _check_noise_of(problem, observation)
+
+
+def _check_noise_of(problem: FitProblem, observation: Observation) -> None:
+    """Check that a level has its own sd, or the noise entry of its assay or observable."""
+    entry, observed = observation.noise_entry, observation.observable
+    spread = problem.noise.spreads.get(entry)
+    where, of = problem.where(f"noise.{entry}"), f"observable = {json.dumps(observed)}, "
+    if spread is None and math.isnan(observation.sd):
+        raise InputError(
+            f"{where}: is missing, but {observation.id} observes {observed}"
+            f"{' with it' if observation.assay else ''}; add [noise.{entry}] with "
+            f"{of if observation.assay else ''}sd and source to the problem or its prior, or "
+            "fill in the column sd of the observations"
+        )
+    if spread is not None and (spread.observable or entry) != observed:
+        raise InputError(
+            f"{where}: is of {spread.observable or entry}, but {observation.id} observes "
+            f"{observed}; correct the assay of {observation.id}, or what the entry observes"
+        )
 
 
 def _check_grades(problem: FitProblem) -> None:

@@ -246,7 +246,8 @@ def problem_of(run: Run, name: str | Path | None = None) -> FitProblem:
     StorageError
         If it cannot be found.
     """
-    from .problem import load_problem, patient_at
+    from ..patients import patient_at
+    from .problem import load_problem
 
     name = name or _beside(run.path) or run.problem
     try:

@@ -27,7 +27,7 @@ CLOSE = 1e-9  # two factors that differ by less are the same unit
 _TOKEN = re.compile(
     r"\s*(?:(?P<ten>(?:(?P<mantissa>\d+\.?\d*|\.\d+)\s*[x*·]\s*|(?P<times>x)\s*)?"
     r"10(?:\s*(?:\^|\*\*)\s*|(?P<ucum>\*))(?P<exponent>[+-]?\d+)(?!\d|\.\d))"
-    r"|(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|million\b)"
+    r"|(?P<number>\d+(?:\.\d+|\.(?=[eE][+-]?\d)|\.(?![^\W\d]))?(?:[eE][+-]?\d+)?|\.\d+|million\b)"
     r"|(?P<power>(?:\^|\*\*)\s*[+-]?\d+|(?<=[A-Za-z])-\d+)"
     r"|(?P<name>[^\W\d]\w*|%)|(?P<sign>[*·/()]|\.(?=[^\W\d])))"
 )
@@ -166,7 +166,8 @@ class _Parser:
             divide = self.tokens.pop(0)[1] == "/"
             ten = bool(self.tokens) and self.tokens[0][0] == "ten"
             factor, number = self.factor(below=divide)
-            if divided and not divide:
+            more = bool(self.tokens) and self.tokens[0][1] in "*·."
+            if (divided and not divide) or (divide and number == 2 and more):  # mg/24.h
                 raise AmbiguousUnitError(_BELOW)
             if (number and 2 in numbers) or (number == 2 and (divide or any(numbers) or not ten)):
                 raise AmbiguousUnitError(f"{_BARE}; write one, in front: 1e6 cells/kg")

@@ -24,19 +24,19 @@ An invalid column or cell is an error with file, row and column; unused ones are
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..dosing import HOURS_PER_DAY, SAME_TIME, Change, Dose, Scenario, Schedule, just_after
-from ..errors import CrsSimError, FileError, InputError, Mistakes, unknown_name, with_location
+from ..errors import CrsSimError, FileError, InputError, unknown_name, with_location
 from ..model import Model
+from ..store import number_or_text
 from .nonmem_columns import DOSE, OBSERVATION, RESET, RESET_DOSE, DataRow, DataSet, read_data
 from .nonmem_records import (
     MODELLED,
     NotPositiveError,
     Rows,
-    by_subject,
     covariate_rows,
     covariate_units,
     infusion_hours,
@@ -46,62 +46,12 @@ from .nonmem_records import (
     read_drug,
     read_observation,
     read_time,
+    unused_columns,
 )
-from .patient import Observation, Observations, Patient
+from .patient import Observation, Observations, Patient, Sample, Study
 
 BEFORE, RESETTING, GIVING, AFTER = range(4)
 """Stages within one time: samples, then resets, doses, and samples again."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A record of the data set as a sample of a run.
-
-    ``time`` is the text in the file; ``looked_at`` the day, or just after it, at which the run is
-    sampled for the record; ``observable`` is "" if nothing was measured.
-    """
-
-    id: str
-    row: int
-    time: str
-    day: float
-    event: int
-    looked_at: float
-    observable: str = ""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A data set converted to patients, to simulate or to fit.
-
-    Parameters
-    ----------
-    path, columns : str, the file, and its column map ("" if none)
-    patients : tuple of Patient, in the order of the file
-    samples : tuple of Sample, one per record
-    notes : tuple of str, assumptions made and data not used
-    unfit : mapping of subject to what cannot be fitted: observations without a logarithm
-    """
-
-    path: str
-    patients: tuple[Patient, ...]
-    samples: tuple[Sample, ...] = field(repr=False)
-    notes: tuple[str, ...] = field(repr=False)
-    columns: str = ""
-    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-
-    def check_fitted(self, *ids: str) -> None:
-        """Raise an error if an observation of these subjects (none: of all) cannot be fitted."""
-        mistakes = Mistakes()
-        for id in ids or self.unfit:
-            mistakes.found.extend(FileError(text) for text in self.unfit.get(id, ()))
-        mistakes.report()
-
-    def __iter__(self) -> Iterator[Patient]:
-        return iter(self.patients)
-
-    def __len__(self) -> int:
-        return len(self.patients)
 
 
 def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = None) -> Study:
@@ -134,7 +84,7 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
     mistakes, notes = data.mistakes, [("", text) for text in data.notes]
     if not data.map.time_unit:
         notes.append(("", "TIME, II and RATE are taken in hours; time_unit in the map changes it"))
-    for further in (covariate_units, observables_by_default):
+    for further in (unused_columns, covariate_units, observables_by_default):
         with mistakes.kept():
             notes += [("", text) for text in further(data, model)]
     subjects = []
@@ -151,6 +101,31 @@ def read_nonmem(path: str | Path, model: Model, *, columns: str | Path | None = 
         tuple(_gathered(notes)), str(columns or ""),
         {subject.id: tuple(subject.unfit) for subject in subjects if subject.unfit},
     )  # fmt: skip
+
+
+def by_subject(data: DataSet) -> Iterator[Rows]:
+    """The records of each subject; what is wrong with the IDs is kept with the other mistakes."""
+    last: dict[float | str, tuple[str, int]] = {}
+    group: list[tuple[int, DataRow, Mapping[str, str]]] = []
+    for row, record, cells in data.rows:
+        id, where = number_or_text(record.ID), data.where(row, "ID")
+        other, above = last.get(id, (record.ID, row))
+        if other != record.ID:
+            data.mistakes.add(FileError(
+                f"{where}: {record.ID} is the same number as {other} (row {above}), written "
+                "differently; write each ID in one way"
+            ))  # fmt: skip
+        elif group and record.ID != group[-1][1].ID and id in last:
+            data.mistakes.add(FileError(
+                f"{where}: subject {record.ID} reappears; its records up to row {above} are not "
+                "contiguous. Put them together, or give it another ID"
+            ))  # fmt: skip
+        if group and record.ID != group[-1][1].ID:
+            yield group
+            group = []
+        last[id] = record.ID, row
+        group.append((row, record, cells))
+    yield group
 
 
 def subject_of(

@@ -23,6 +23,8 @@ maps other names, compartment numbers and DVIDs:
     [observables]                      # DVID (or CMT, if none) = observable, optionally its unit
     1 = "c_central"
     2 = { name = "il6", unit = "ng/L" }
+    [assays]                           # DVID (or CMT) = its assay, if that has its own error
+    2 = "elisa"
     [covariates]                       # parameter = column; default: a column of the same name
     weight = "WT"
     lag_oral = { column = "LAGT", unit = "min" }    # default: the unit of the model
@@ -35,9 +37,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from ..errors import CrsSimError, FileError, Mistakes, unknown_name, with_location
 from ..model import Model
@@ -47,6 +48,7 @@ from ..store import (
     Number,
     Record,
     Whole,
+    beyond,
     checked,
     column,
     number_or_text,
@@ -54,11 +56,10 @@ from ..store import (
     read_cells,
     read_toml,
 )
+from .patient_files import NAME
 
 MISSING = (".", "NA", "na", "NaN", "nan")
 OTHER_NAMES = {"YTYPE": "DVID", "ADM": "CMT", "Y": "DV", "DUR": "TINF"}
-ORDINARY = ("RACE", "DATA", "STATE", "RATIO", "CENT", "CRATE", "DAMT", "NAMT", "LATE", "EVENT")
-"""Common columns of other meaning that look like a standard name misspelt."""
 OBSERVATION, DOSE, OTHER, RESET, RESET_DOSE = range(5)
 MAX_ADDL = 10_000
 
@@ -92,6 +93,7 @@ class ColumnMap(Record):
     columns: dict[str, str] = column(default_factory=dict)
     drugs: dict[str, str] = column(default_factory=dict)
     observables: dict[str, str | ObservableEntry] = column(default_factory=dict)
+    assays: dict[str, Annotated[str, column(pattern=f"^{NAME}$")]] = column(default_factory=dict)
     covariates: dict[str, str | CovariateEntry] = column(default_factory=dict)
     missing: dict[str, list[str | float]] = column(default_factory=dict)
 
@@ -101,12 +103,14 @@ class ColumnMap(Record):
         return {p: c if isinstance(c, str) else c.column for p, c in self.covariates.items()}
 
     def check(self) -> None:
-        """Validate the keys of ``columns``."""
+        """Validate the keys of ``columns`` and ``assays``."""
+        for key in self.assays:
+            if key not in self.observables:
+                raise CellError("assays", f"{key} is not under [observables]; add what it measures")
         for name in self.columns:
             if name not in DataRow.model_fields:
-                raise CellError(
-                    "columns", f"{name!r} is not a standard name; these are {', '.join(STANDARD)}"
-                )
+                words = f"{name!r} is not a standard name; these are {', '.join(STANDARD)}"
+                raise CellError("columns", words)
 
 
 class DataRow(Record):
@@ -147,6 +151,11 @@ class DataRow(Record):
         if self.AMT or self.RATE or self.SS:
             return DOSE
         return OTHER if self.MDV else OBSERVATION
+
+    @classmethod
+    def plain(cls, cells: dict[str, Any]) -> dict[str, Any]:
+        """A bolus of rxode2 as EVID 1, and a limit such as ``>2900`` as DV and CENS."""
+        return _with_censoring(_with_bolus(cells))
 
     def check(self) -> None:
         """Validate several columns together."""
@@ -193,9 +202,8 @@ def _check_infusion_time(row: DataRow) -> None:
     if row.RATE == -1 or row.AMT == 0:
         raise CellError("TINF", "an infusion time needs an AMT, and does not go with RATE = -1")
     if row.RATE > 0 and not math.isclose(row.AMT / row.RATE, row.TINF, rel_tol=1e-3):
-        raise CellError(
-            "TINF", f"{row.TINF:g} is not AMT/RATE = {row.AMT / row.RATE:g}; leave one out"
-        )
+        words = f"{row.TINF:g} is not AMT/RATE = {row.AMT / row.RATE:g}; leave one out"
+        raise CellError("TINF", words)
 
 
 def _check_constant(row: DataRow) -> None:
@@ -244,8 +252,9 @@ class DataSet:
     map : ColumnMap
     named : mapping of standard name to the name in the data set
     covariates : mapping of parameter to column
+    unused : row of the header, and the columns in it that are not used
     rows : tuple of (row, record, cells by the names in the data set)
-    notes : messages on the parts of the file that are not used
+    notes : messages on the rows that are not used
     mistakes : Mistakes, found so far
     broken : subjects with a row that could not be read
     """
@@ -254,6 +263,7 @@ class DataSet:
     map: ColumnMap
     named: Mapping[str, str]
     covariates: Mapping[str, str]
+    unused: tuple[int, tuple[str, ...]]
     rows: tuple[tuple[int, DataRow, Mapping[str, str]], ...]
     notes: tuple[str, ...]
     mistakes: Mistakes = field(default_factory=Mistakes)
@@ -284,11 +294,7 @@ def read_data(path: Path, model: Model, columns: str | Path | None = None) -> Da
     named = _standard(path, head, header, column_map)
     covariates = _covariates(path, head, header, named, column_map, model)
     used = {*named.values(), *covariates.values(), *column_map.ignore}
-    unused = [name for name in header if name not in used]
-    for name in unused:
-        with mistakes.kept():
-            _refuse_misspelt(path, head, name, named)
-    notes = [f"column {name} is not used" for name in unused]
+    unused = tuple(name for name in header if name not in used)
     missing = _missing(path, head, header, column_map)
     rows, excluded = [], 0
     for row, cells in table:
@@ -301,18 +307,16 @@ def read_data(path: Path, model: Model, columns: str | Path | None = None) -> Da
             continue
         content = {name: filled[col] for name, col in named.items() if col in filled}
         try:
-            content = _with_bolus(path, row, content, named)
             rows.append((row, checked(DataRow, content, path, row, named=named), filled))
         except CrsSimError as error:
             mistakes.add(error)
             broken.add(content.get("ID", ""))
-    if excluded:
-        notes.append(f"rows marked in column {named['C']} are excluded: {excluded}")
+    notes = (f"rows marked in column {named['C']} are excluded: {excluded}",) if excluded else ()
     if not rows:
         mistakes.report()
         raise FileError(f"{place(path)}: every row is marked in column {named['C']}")
-    return DataSet(path, column_map, named, covariates, tuple(rows), tuple(notes), mistakes,
-                   frozenset(broken))  # fmt: skip
+    return DataSet(path, column_map, named, covariates, (head, unused), tuple(rows), notes,
+                   mistakes, frozenset(broken))  # fmt: skip
 
 
 def _missing(
@@ -323,24 +327,33 @@ def _missing(
         if col not in header:
             raise with_location(f"{place(path, head)}: [missing] {col}",
                            unknown_name("column", col, header))  # fmt: skip
-    codes = column_map.missing.items()
-    return {col: {number_or_text(str(code)) for code in found} for col, found in codes}
+    return {col: {number_or_text(str(code)) for code in codes}
+            for col, codes in column_map.missing.items()}  # fmt: skip
 
 
-def _with_bolus(
-    path: Path, row: int, content: dict[str, str], named: Mapping[str, str]
-) -> dict[str, str]:
+def _with_bolus(cells: dict[str, str]) -> dict[str, str]:
     """The cells of a row; rxode2's EVID of a bolus, 100 times the compartment plus 1, as EVID 1."""
-    event, cmt = number_or_text(content.get("EVID", "")), number_or_text(content.get("CMT", ""))
+    event, cmt = number_or_text(cells.get("EVID", "")), number_or_text(cells.get("CMT", ""))
     if isinstance(event, str) or event % 100 != 1 or not 100 < event < 10_000:
-        return content
+        return cells
     into = int(event) // 100
     if cmt not in ("", float(into)):
-        raise FileError(
-            f"{place(path, row, named['EVID'])}: {event:g} is a bolus into compartment {into} in "
-            f"rxode2, but CMT is {content['CMT']}; write EVID = 1"
-        )
-    return {**content, "EVID": "1", "CMT": str(into)}
+        raise CellError("EVID", f"{event:g} is a bolus into compartment {into} in rxode2, but CMT "
+                                f"is {cells['CMT']}; write EVID = 1")  # fmt: skip
+    return {**cells, "EVID": "1", "CMT": str(into)}
+
+
+def _with_censoring(cells: dict[str, str]) -> dict[str, str]:
+    """The cells of a row; a limit such as ``>2900`` in DV as its number and CENS."""
+    side, limit = beyond(cells.get("DV", ""))
+    if not side:
+        return cells
+    meant = {"CENS": "1", "BLQ": "1"} if side == "below" else {"CENS": "-1", "BLQ": "0"}
+    for name, code in meant.items():
+        if number_or_text(cells.get(name, code)) != float(code):
+            raise CellError(name, f"is {cells[name]}, but DV is {side} a limit, {cells['DV']}; "
+                                  f"write {code}, or the number alone in DV")  # fmt: skip
+    return {**cells, "DV": limit, "CENS": meant["CENS"], "BLQ": "0"}
 
 
 def _standard(path: Path, head: int, header: list[str], column_map: ColumnMap) -> dict[str, str]:
@@ -385,16 +398,3 @@ def _covariates(
     taken = {*named.values(), *column_map.covariate_columns.values(), *column_map.ignore}
     by_name = {col: col for col in header if col in model.values and col not in taken}
     return {**column_map.covariate_columns, **by_name}
-
-
-def _refuse_misspelt(path: Path, head: int, col: str, named: Mapping[str, str]) -> None:
-    """Raise an error for an unused column with a misspelt standard name or unsupported meaning."""
-    if col.upper() == "PCMT":
-        raise FileError(f"{place(path, head, col)}: ignore it; every state is predicted anyway")
-    free = [name for name in STANDARD if name not in named and len(name) > 2]
-    close = get_close_matches(col.upper(), free, n=1, cutoff=0.75)
-    if close and col.upper() not in ORDINARY:
-        raise FileError(
-            f"{place(path, head)}: unknown column {col!r}: did you mean {close[0]!r}? If not, "
-            f'write ignore = ["{col}"] in the map'
-        )

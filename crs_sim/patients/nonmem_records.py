@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,12 +21,14 @@ from ..errors import (
     with_location,
 )
 from ..model import Drug, Model, convert, named_unit, pretty, readable_unit
-from ..store import EXAMPLE_TIME, number, number_or_text
-from .nonmem_columns import OBSERVATION, DataRow, DataSet, ObservableEntry
+from ..store import EXAMPLE_TIME, number, number_or_text, place
+from .nonmem_columns import OBSERVATION, STANDARD, DataRow, DataSet, ObservableEntry
 from .patient import Observation
 
 MODELLED: dict[int, Literal["rate", "duration"]] = {-1: "rate", -2: "duration"}
 """What RATE leaves to the model."""
+ORDINARY = ("RACE", "DATA", "STATE", "RATIO", "CENT", "CRATE", "DAMT", "NAMT", "LATE", "EVENT")
+"""Common columns of other meaning that look like a standard name misspelt."""
 Rows = Sequence[tuple[int, DataRow, Mapping[str, str]]]
 """Row, record, and cells by the names in the file."""
 
@@ -34,29 +37,28 @@ class NotPositiveError(FileError):
     """An observation that cannot be fitted, since it has no logarithm."""
 
 
-def by_subject(data: DataSet) -> Iterator[Rows]:
-    """The records of each subject; what is wrong with the IDs is kept with the other mistakes."""
-    last: dict[float | str, tuple[str, int]] = {}
-    group: list[tuple[int, DataRow, Mapping[str, str]]] = []
-    for row, record, cells in data.rows:
-        id, where = number_or_text(record.ID), data.where(row, "ID")
-        other, above = last.get(id, (record.ID, row))
-        if other != record.ID:
-            data.mistakes.add(FileError(
-                f"{where}: {record.ID} is the same number as {other} (row {above}), written "
-                "differently; write each ID in one way"
-            ))  # fmt: skip
-        elif group and record.ID != group[-1][1].ID and id in last:
-            data.mistakes.add(FileError(
-                f"{where}: subject {record.ID} reappears; its records up to row {above} are not "
-                "contiguous. Put them together, or give it another ID"
-            ))  # fmt: skip
-        if group and record.ID != group[-1][1].ID:
-            yield group
-            group = []
-        last[id] = record.ID, row
-        group.append((row, record, cells))
-    yield group
+def unused_columns(data: DataSet, _: Model) -> Iterator[str]:
+    """Say which columns are not used; a name that is misspelt is kept with the mistakes."""
+    head, unused = data.unused
+    for col in unused:
+        with data.mistakes.kept():
+            _refuse_misspelt(data, head, col)
+        yield f"column {col} is not used"
+
+
+def _refuse_misspelt(data: DataSet, head: int, col: str) -> None:
+    """Raise an error for an unused column with a misspelt standard name or unsupported meaning."""
+    if col.upper() == "PCMT":
+        raise FileError(
+            f"{place(data.path, head, col)}: ignore it; every state is predicted anyway"
+        )
+    free = [name for name in STANDARD if name not in data.named and len(name) > 2]
+    close = get_close_matches(col.upper(), free, n=1, cutoff=0.75)
+    if close and col.upper() not in ORDINARY:
+        raise FileError(
+            f"{place(data.path, head)}: unknown column {col!r}: did you mean {close[0]!r}? If not, "
+            f'write ignore = ["{col}"] in the map'
+        )
 
 
 def read_time(data: DataSet, row: int, record: DataRow) -> float | datetime:
@@ -351,7 +353,9 @@ def read_observation(
         )  # fmt: skip
     except UnitError as error:
         raise with_location(where, error) from None
-    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row)
+    assay = data.map.assays.get(_key(record.DVID or record.CMT), "")
+    return Observation(f"{name}_{row}", name, kind, day, day, math.nan, value, model_unit, row=row,
+                       assay=assay)  # fmt: skip
 
 
 def _level(data: DataSet, row: int, record: DataRow) -> tuple[str, float | None]:

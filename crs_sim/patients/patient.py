@@ -1,4 +1,4 @@
-"""One patient: treatment and observations, read from a folder of three files or a workbook.
+"""Patients: treatment and observations, read from a folder of three files or a workbook.
 
 ``patient.toml`` identifies the patient, ``doses.csv`` lists the doses, ``observations.csv`` the
 measurements; an Excel workbook has them as sheets. Days count from the CAR-T infusion:
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dosing import Change, Dose, Scenario, Schedule, check_overlap
-from ..errors import FileError, InputError, unknown_name, with_location
+from ..errors import FileError, InputError, Mistakes, unknown_name, with_location
 from ..model import Model, load_model
 from ..store import (
     EXAMPLE_TIME,
     R,
     Table,
     check_duplicates,
+    is_plain,
     is_sheet,
     is_there,
     is_workbook,
@@ -29,6 +30,7 @@ from ..store import (
     moment,
     place,
     read_table,
+    text_of,
 )
 from .patient_files import (
     FILES,
@@ -61,6 +63,7 @@ class Observation:
         Before day 0 until `check_against`, which takes a baseline to day 0
     value : float, in ``unit``
     sd : float, on the log scale; nan if not given
+    assay : str, the noise entry of the assay that read it; "" for that of its observable
     row : int, its row in observations.csv; 0 if not from a file
     """
 
@@ -75,6 +78,15 @@ class Observation:
     sd: float = math.nan
     note: str = ""
     row: int = field(default=0, compare=False)
+    assay: str = ""
+
+    def __repr__(self) -> str:
+        return text_of(self, "assay")
+
+    @property
+    def noise_entry(self) -> str:
+        """The name of the noise entry that has its error: its assay, else its observable."""
+        return self.assay or self.observable
 
     @property
     def value_unit(self) -> str:
@@ -125,7 +137,8 @@ class Observations:
 
     def table(self) -> pd.DataFrame:
         """One row per observation, with the columns of observations.csv."""
-        names = [name for name in Observation.__dataclass_fields__ if name != "row"]
+        without = {"row"} if any(o.assay for o in self) else {"row", "assay"}
+        names = [name for name in Observation.__dataclass_fields__ if name not in without]
         import pandas as pd  # slow to load, and rarely needed
 
         return pd.DataFrame([asdict(o) for o in self], columns=names)
@@ -160,6 +173,57 @@ class Patient:
             f"Patient({self.id!r}: {len(doses)} doses of {len(doses.drugs)} drugs, "
             f"{len(self.observations)} observations)"
         )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A record of the data set as a sample of a run.
+
+    ``time`` is the text in the file; ``looked_at`` the day, or just after it, at which the run is
+    sampled for the record; ``observable`` is "" if nothing was measured.
+    """
+
+    id: str
+    row: int
+    time: str
+    day: float
+    event: int
+    looked_at: float
+    observable: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set converted to patients, to simulate or to fit.
+
+    Parameters
+    ----------
+    path, columns : str, the file, and its column map ("" if none)
+    patients : tuple of Patient, in the order of the file
+    samples : tuple of Sample, one per record
+    notes : tuple of str, assumptions made and data not used
+    unfit : mapping of subject to what cannot be fitted: observations without a logarithm
+    """
+
+    path: str
+    patients: tuple[Patient, ...]
+    samples: tuple[Sample, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    columns: str = ""
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def check_fitted(self, *ids: str) -> None:
+        """Raise an error if an observation of these subjects (none: of all) cannot be fitted."""
+        mistakes = Mistakes()
+        for id in ids or self.unfit:
+            mistakes.found.extend(FileError(text) for text in self.unfit.get(id, ()))
+        mistakes.report()
+
+    def __iter__(self) -> Iterator[Patient]:
+        return iter(self.patients)
+
+    def __len__(self) -> int:
+        return len(self.patients)
 
 
 def load_patient(name: str | Path) -> Patient:
@@ -313,20 +377,16 @@ def _observation(
     if math.isnan(days["until"]):
         days["until"] = days["day"]
     return Observation(
-        record.id,
-        record.observable,
-        record.kind,
-        **days,
-        value=record.value,
-        unit=record.unit,
-        sd=math.nan if record.sd is None else record.sd,
-        note=record.note,
-        row=row,
-    )
+        record.id, record.observable, record.kind, **days, value=record.value, unit=record.unit,
+        sd=math.nan if record.sd is None else record.sd, note=record.note, row=row,
+        assay=record.assay,
+    )  # fmt: skip
 
 
 def model_for_patient(patient: Patient) -> Model:
     """The model named by a patient: a path relative to the patient's folder, or a shipped name."""
     home = Path(patient.path)
     path = (home.parent if is_workbook(home) else home) / patient.model
-    return load_model(path if patient.path and path.exists() else patient.model)
+    there = path.exists() and (not is_plain(patient.model) or bool(path.suffix))
+    near = patient.path and (there or (path / "model.ant").is_file())
+    return load_model(path if near else patient.model)

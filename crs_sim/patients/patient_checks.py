@@ -1,11 +1,15 @@
 """A patient checked against a model: names understood, units converted, what is unusual asked.
 
+Also the templates of a new patient, and whether any of their rows is left.
+
 A question (`crs_sim.errors.Question`) changes nothing: the bounds are those of the model's
 ``usual.toml``, each with its source.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +17,34 @@ from pathlib import Path
 import numpy as np
 
 from ..dosing import Dose, Scenario, Schedule, ask_about_dose
-from ..errors import FileError, UnitError, ask, note, unknown_name, with_location
+from ..errors import (
+    FileError,
+    InputError,
+    StorageError,
+    UnitError,
+    ask,
+    command,
+    note,
+    unknown_name,
+    with_location,
+)
 from ..model import Model, convert, pretty, readable_unit
 from ..simulation import Simulation, simulate
-from ..store import has_sheet, is_workbook, place, read_table
-from .patient import Observation, Observations, Patient
+from ..store import (
+    Record,
+    column_comments,
+    has_sheet,
+    is_plain,
+    is_workbook,
+    place,
+    read_table,
+    root,
+    workbook_bytes,
+    write_atomic,
+)
+from .patient import Observation, Observations, Patient, load_patient
 from .patient_files import (
-    EXAMPLE,
+    FILES,
     RATIOS,
     DoseRow,
     KeyRow,
@@ -27,6 +52,28 @@ from .patient_files import (
     file_path,
     read_patient_file,
 )
+
+
+def patient_at(name: str | Path) -> Patient | None:
+    """The patient in a folder without a problem.toml, or in a workbook; None for anything else.
+
+    Raises
+    ------
+    FileError, UnknownNameError
+        For an error in the patient's files.
+    """
+    path = Path(name)
+    if path.is_dir() and not (path / "problem.toml").exists():
+        if not (path / FILES["patient"]).exists():
+            if is_plain(name) and (root() / "fits" / name / "problem.toml").is_file():
+                return None  # a shipped problem, whatever folder has its name here
+            raise InputError(
+                f"{path}  has neither problem.toml nor patient.toml; is it the folder you mean? "
+                f"({command('new', path)} makes one for a patient)"
+            )
+        return load_patient(path)
+    by_file = path.name == FILES["patient"] or is_workbook(path)
+    return load_patient(path) if by_file else None
 
 
 def check_against(patient: Patient, model: Model) -> Patient:
@@ -235,6 +282,85 @@ def _ask(model: Model, of: tuple[str, str], value: float, where: str) -> None:
     )
 
 
+EXAMPLE = "EXAMPLE"
+"""The start of the note of an example row."""
+
+SEPARATE = "Separate columns by commas"
+SAVE = "Save as CSV UTF-8."
+
+
+def new_patient(place: str | Path) -> Path:
+    """Create a folder with three template files; or an Excel workbook, if it ends in .xlsx.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = new_patient(Path(mkdtemp()) / "patient7")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['doses.csv', 'observations.csv', 'patient.toml']
+
+    Raises
+    ------
+    StorageError
+        If one of the files exists or cannot be written; then no file is written.
+    """
+    place = Path(place)
+    if is_workbook(place):
+        files = {place.name: workbook_bytes(new_sheets(place.stem))}
+        _write(place.parent, files)
+    else:
+        texts = new_files(place.resolve().name or "patient")
+        _write(place, {name: text.encode() for name, text in texts.items()})
+    return place
+
+
+def new_sheets(id: str) -> dict[str, list[list[str]]]:
+    """Name and rows of the sheets of a new patient's workbook."""
+    files = new_files(id)
+    texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
+    quoted = '"' + id.replace('"', '""') + '"'
+    texts["patient"] = _template("patient.csv", KeyRow, quoted)
+    return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
+
+
+def _in_a_workbook(text: str) -> str:
+    """The text of a template, without the advice that applies to CSV files only."""
+    lines = (line for line in text.splitlines() if not line.startswith(f"# {SEPARATE}"))
+    text = "\n".join(lines).replace(f"# {SAVE} ", "# ").replace("patient.toml", "sheet patient")
+    return text.replace("delete this file", "delete this sheet")
+
+
+def _cells(line: str) -> list[str]:
+    comment = line.startswith("#")
+    return [line] if comment else next(csv.reader([line], skipinitialspace=True))
+
+
+def new_files(id: str) -> dict[str, str]:
+    """Name and text of the three files of a new patient.
+
+    >>> sorted(new_files("p1"))
+    ['doses.csv', 'observations.csv', 'patient.toml']
+    """
+    return {
+        "patient.toml": _template("patient.toml", KeyRow, json.dumps(id, ensure_ascii=False)),
+        "doses.csv": _template("doses.csv", DoseRow),
+        "observations.csv": _template("observations.csv", ObservationRow),
+    }
+
+
+def _template(name: str, record: type[Record], id: str = "") -> str:
+    text = Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
+    return text.format(id=id, columns=column_comments(record))
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    present = [name for name in files if (folder / name).exists()]
+    if present:
+        what = f"{folder}  already has a {present[0]}"
+        raise StorageError(f"{what}; nothing was written; choose a new name")
+    write_atomic({folder / name: content for name, content in files.items()})
+
+
 def template_rows(home: Path) -> tuple[str, ...]:
     """Locations of template rows left in a patient's files, which would count as real data.
 
@@ -245,7 +371,6 @@ def template_rows(home: Path) -> tuple[str, ...]:
     Examples
     --------
     >>> from tempfile import mkdtemp
-    >>> from crs_sim.patients import new_patient
     >>> template_rows(new_patient(Path(mkdtemp()) / "patient7"))[0]
     'patient7/doses.csv, rows 17, 18, 19'
     """

@@ -1,4 +1,4 @@
-"""The three files of a patient: their columns, and templates for a new patient.
+"""The three files of a patient: their columns, and how each row is validated.
 
 They are in a folder, or are the sheets of an Excel workbook. The column descriptions here are also
 written into the files of a new patient.
@@ -6,14 +6,12 @@ written into the files of a new patient.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from ..errors import FileError, StorageError, UnitError, command
+from ..errors import FileError, UnitError, command
 from ..model import GRADE, convert, named_unit, read_unit, show
 from ..store import (
     CellError,
@@ -24,10 +22,10 @@ from ..store import (
     Real,
     Record,
     Whole,
+    beyond,
     check_sheets,
     checked,
     column,
-    column_comments,
     has_sheet,
     is_workbook,
     number,
@@ -35,8 +33,6 @@ from ..store import (
     read_table,
     read_toml,
     time_zone,
-    workbook_bytes,
-    write_atomic,
 )
 
 Kind = Literal[
@@ -46,6 +42,8 @@ KINDS: tuple[str, ...] = get_args(Kind)
 WINDOWS = ("peak", "sometime")
 RATIOS = ("ratio", "ratio_below", "ratio_above")
 MAX_DOSES = 10_000
+NAME = "[A-Za-z][A-Za-z0-9_]*"
+"""What an id or the name of an assay may be, as a regular expression."""
 FILES = {"patient": "patient.toml", "doses": "doses.csv", "observations": "observations.csv"}
 SHEETS = (*FILES, "changes", "conversions")
 """Sheets of a workbook; the last two are optional, like ``[[changes]]`` in patient.toml."""
@@ -204,7 +202,7 @@ class ObservationRow(Record):
     """One row of observations.csv."""
 
     id: str = column(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        pattern=f"^{NAME}$",
         description="a unique name: letters, digits, _",
     )
     observable: str = column(
@@ -221,7 +219,10 @@ class ObservationRow(Record):
     )
     until: Moment | None = column(None, description="last day of a peak or sometime")
     reference: Moment | None = column(None, description="earlier day of a ratio")
-    value: Number = column(description="the number reported; above 0 unless it is a grade")
+    value: Number = column(
+        description="the number reported; above 0 unless it is a grade; >2900 or <4.2 where the "
+        "level is beyond a limit of the assay, of which the kind is then above or below"
+    )
     unit: str = column(
         "", description="its unit: pg/mL, ng/mL, mg/L, ...; 1 for none; empty for ratio and grade"
     )
@@ -229,7 +230,24 @@ class ObservationRow(Record):
         None,
         description="standard deviation on the log scale (0.2: about 20 %); empty: the problem's",
     )
+    assay: Annotated[str, column(pattern=rf"^({NAME})?$")] = column(
+        "", description="the assay, if the noise states its own error: [noise.NAME]; empty, or "
+        "no such column: that of the observable"
+    )  # fmt: skip
     note: str = column("", description="the source of the number, and how it was read")
+
+    @classmethod
+    def plain(cls, cells: dict[str, Any]) -> dict[str, Any]:
+        """A limit such as ``>2900`` as its number and its kind."""
+        side, limit = beyond(cells.get("value", ""))
+        if not side:
+            return cells
+        kind = cells.get("kind", "value")
+        meant = f"ratio_{side}" if kind.startswith("ratio") else side
+        if kind not in (meant, "value", "ratio"):
+            words = f"is {kind}, but the value is {side} a limit, {cells['value']}; write {meant}"
+            raise CellError("kind", f"{words}, or the value without its sign")
+        return {**cells, "kind": meant, "value": limit}
 
     def check(self) -> None:
         """Validate several columns together."""
@@ -264,8 +282,10 @@ def _check_grade(row: ObservationRow) -> None:
         raise CellError("value", f"{row.value:g} is not a grade; write 0, 1, 2, 3 or 4")
     if row.unit not in ("", "1"):
         raise CellError("unit", f"a grade has no unit; delete {row.unit!r}")
-    if row.sd is not None:
-        raise CellError("sd", "a grade has no sd; the problem file sets the scale of the grades")
+    for name in ("sd", "assay"):
+        if getattr(row, name):
+            words = f"a grade has no {name}; the problem file sets the scale of the grades"
+            raise CellError(name, words)
 
 
 def read_patient_file(home: Path) -> PatientFile:
@@ -303,82 +323,3 @@ def read_patient_file(home: Path) -> PatientFile:
     conversions = [record.model_dump() for _, record in table]
     lists = {"values": values, "changes": changes, "conversions": conversions}
     return checked(PatientFile, {**content, **lists}, path, zone=zone)
-
-
-EXAMPLE = "EXAMPLE"
-"""The start of the note of an example row."""
-
-SEPARATE = "Separate columns by commas"
-SAVE = "Save as CSV UTF-8."
-
-
-def new_patient(place: str | Path) -> Path:
-    """Create a folder with three template files; or an Excel workbook, if it ends in .xlsx.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> folder = new_patient(Path(mkdtemp()) / "patient7")
-    >>> sorted(path.name for path in folder.iterdir())
-    ['doses.csv', 'observations.csv', 'patient.toml']
-
-    Raises
-    ------
-    StorageError
-        If one of the files exists or cannot be written; then no file is written.
-    """
-    place = Path(place)
-    if is_workbook(place):
-        files = {place.name: workbook_bytes(new_sheets(place.stem))}
-        _write(place.parent, files)
-    else:
-        texts = new_files(place.resolve().name or "patient")
-        _write(place, {name: text.encode() for name, text in texts.items()})
-    return place
-
-
-def new_sheets(id: str) -> dict[str, list[list[str]]]:
-    """Name and rows of the sheets of a new patient's workbook."""
-    files = new_files(id)
-    texts = {name: _in_a_workbook(files[file]) for name, file in FILES.items()}
-    quoted = '"' + id.replace('"', '""') + '"'
-    texts["patient"] = _template("patient.csv", KeyRow, quoted)
-    return {name: [_cells(line) for line in text.splitlines()] for name, text in texts.items()}
-
-
-def _in_a_workbook(text: str) -> str:
-    """The text of a template, without the advice that applies to CSV files only."""
-    lines = (line for line in text.splitlines() if not line.startswith(f"# {SEPARATE}"))
-    text = "\n".join(lines).replace(f"# {SAVE} ", "# ").replace("patient.toml", "sheet patient")
-    return text.replace("delete this file", "delete this sheet")
-
-
-def _cells(line: str) -> list[str]:
-    comment = line.startswith("#")
-    return [line] if comment else next(csv.reader([line], skipinitialspace=True))
-
-
-def new_files(id: str) -> dict[str, str]:
-    """Name and text of the three files of a new patient.
-
-    >>> sorted(new_files("p1"))
-    ['doses.csv', 'observations.csv', 'patient.toml']
-    """
-    return {
-        "patient.toml": _template("patient.toml", KeyRow, json.dumps(id, ensure_ascii=False)),
-        "doses.csv": _template("doses.csv", DoseRow),
-        "observations.csv": _template("observations.csv", ObservationRow),
-    }
-
-
-def _template(name: str, record: type[Record], id: str = "") -> str:
-    text = Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
-    return text.format(id=id, columns=column_comments(record))
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    present = [name for name in files if (folder / name).exists()]
-    if present:
-        what = f"{folder}  already has a {present[0]}"
-        raise StorageError(f"{what}; nothing was written; choose a new name")
-    write_atomic({folder / name: content for name, content in files.items()})

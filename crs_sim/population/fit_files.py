@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from ..errors import RESEARCH_ONLY, StorageError
-from ..fitting import SURE, Population
+from ..fitting import SURE, Population, from_scale
 from ..model import pretty
 from ..store import check_resume, csv_file, json_file, markdown, versions, write_atomic
 from .patient_steps import Job, PatientFailure, PatientFit, Roles
@@ -82,23 +82,27 @@ class PopulationFit:
     def table(self) -> pd.DataFrame:
         """One row per parameter: role, median, spread, standard errors, shrinkage.
 
-        ``median_error`` and ``sd_error`` are standard errors of ln median and ln sd; empty if not
-        estimated. ``two_stage_median`` and ``two_stage_sd`` are those of the two-stage method.
+        ``sd`` is on the parameter's ``scale``; ``median_error``, ``sd_error`` are standard errors
+        of the median on that scale and of ln sd, empty if not estimated. ``two_stage_median`` and
+        ``two_stage_sd`` are those of the two-stage method.
         """
         found, first = self.found, self.two_stage
+        scales = [free.scale for free in self.assumed.free]
+        medians, before = (from_scale(each.centre, scales) for each in (found, first))
         return pd.DataFrame([
             {
                 "parameter": free.name,
                 "role": (role := self.role(free.name)),
                 "unit": pretty(self.assumed.model[free.name].unit),
-                "median": float(np.exp(found.centre[k])),
+                "scale": free.scale,
+                "median": medians[k],
                 "median_error": found.centre_error[k],
                 "sd": found.spread[k],
                 "sd_error": found.spread_error[k],
                 "shrinkage": found.shrinkage[k] if role != "shared" else np.nan,
                 "assumed_median": free.median,
                 "assumed_sd": free.sd,
-                "two_stage_median": float(np.exp(first.centre[k])),
+                "two_stage_median": before[k],
                 "two_stage_sd": first.spread[k],
             }
             for k, free in enumerate(self.assumed.free)
@@ -115,12 +119,12 @@ class PopulationFit:
         )  # fmt: skip
 
     def estimates(self) -> pd.DataFrame:
-        """One row for each patient and parameter: estimate, and standard error on the log scale."""
+        """One row for each patient and parameter: estimate, and standard error on its scale."""
         rows = [
             {
                 "patient": one.patient,
                 "parameter": free.name,
-                "estimate": float(np.exp(self.found.patients[i, k])),
+                "estimate": float(from_scale(self.found.patients[i, k], free.scale)),
                 "standard_error": self.found.errors[i, k],
             }
             for i, one in enumerate(self.fits)
@@ -200,7 +204,7 @@ def question_of(job: Job) -> str:
         patient.scenario.changes,
         sorted(patient.scenario.values.items()),
         patient.observations,
-        [(f.name, f.median, f.sd, f.lower, f.upper) for f in problem.free],
+        [(f.name, f.median, f.sd, f.lower, f.upper, *f.scale_told) for f in problem.free],
         problem.noise,
         problem.seed,
         problem.starts,
@@ -302,10 +306,11 @@ def how_estimated(result: PopulationFit) -> str:
 
 
 TABLE_NOTES = (
-    "sd is the between-patient standard deviation on the log scale; errors are standard errors of "
-    "the logarithms. Shrinkage is 1 - sd(deviations)/sd: near 0 the patients' own data decide, "
-    "near 1 they carry no information and each estimate is the median. A shared parameter has one "
-    "value for all patients; an own one is estimated for each patient, with the assumed prior."
+    "sd is the between-patient standard deviation of the logarithm, or of a share's logit; errors "
+    "are standard errors of the median on that scale, and of ln sd. Shrinkage is 1 - "
+    "sd(deviations)/sd: near 0 the patients' own data decide, near 1 they carry no information and "
+    "each estimate is the median. A shared parameter has one value for all patients; an own one is "
+    "estimated for each patient, with the assumed prior."
 )
 
 

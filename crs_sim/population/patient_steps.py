@@ -21,13 +21,26 @@ from scipy.special import gammaln, ndtri
 from scipy.stats import chi2, qmc
 
 from ..errors import CrsSimError, InputError, IntegrationError, unknown_name
-from ..fitting import EXACT_KINDS, FitProblem, Free, Objective, Population, Start, fit, logs, polish
+from ..fitting import (
+    EXACT_KINDS,
+    FitProblem,
+    Free,
+    Objective,
+    Population,
+    Start,
+    fit,
+    from_scale,
+    point_of,
+    polish,
+)
 from ..model import Array
 from .two_stage import QuadraticLikelihood
 
 DEGREES = 8.0
 """Degrees of freedom of the t distribution: tails heavier than those of any likely posterior."""
 ADAPTATIONS = 4
+INSIDE = 1e-4
+"""Least distance of a start from its bounds, on the parameter's scale."""
 EFFECTIVE = 0.4
 """Share of effective draws at which a proposal is good enough not to be adapted again."""
 
@@ -173,7 +186,9 @@ def _fitted(job: Job) -> PatientFit:
 
 
 def _clipped(value: float, free: Free) -> float:
-    return min(max(value, free.lower * 1.0001), free.upper / 1.0001)
+    """A start a little inside the bounds, on the parameter's scale."""
+    low, high = free.to_scale(free.lower) + INSIDE, free.to_scale(free.upper) - INSIDE
+    return float(from_scale(np.clip(free.to_scale(value), low, high), free.scale))
 
 
 def _evidence(
@@ -184,7 +199,7 @@ def _evidence(
     Of the readings alone: how many, and their sum, without the terms of an estimated error.
     """
     objective = Objective(job.whole)
-    x = logs(job.whole, values)
+    x = point_of(job.whole, values)
     observed = objective.attempt(x)
     jacobian = objective.jacobian(x)
     slopes = np.vstack([jacobian[: observed.size], objective.information(x, jacobian)])
@@ -236,7 +251,7 @@ def _integrated(job: Job) -> PatientFit:
     return replace(
         job.first,
         values={f.name: f.median for f in job.whole.free}
-        | dict(zip(names, np.exp(found.mean).tolist(), strict=True)),
+        | dict(zip(names, from_scale(found.mean, problem.scales).tolist(), strict=True)),
         deviance=float(readings @ readings),
         evidence=_embedded(job, names, own),
         runs=job.first.runs + objective.runs,

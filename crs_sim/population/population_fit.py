@@ -10,6 +10,7 @@ marginal likelihood itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CrsSimError, InputError, Mistakes, unknown_name
-from ..fitting import FitProblem, Free, Population, check_reachable
+from ..fitting import FitProblem, Free, Population, check_reachable, from_scale, to_scale
 from ..model import Array, Model
 from ..simulation import Processes, Workers, kept_workers, parallel_map
 from .fit_files import PopulationFit
@@ -265,7 +266,7 @@ def _with_residual_error(population: Population, problems: Sequence[FitProblem])
 def _assumed(population: Population, roles: Roles) -> PopulationPrior:
     names = list(population.medians)
     return PopulationPrior(
-        np.log(list(population.medians.values())),
+        to_scale(list(population.medians.values()), [f.scale for f in population.free]),
         np.array(list(population.sds.values())),
         population.patients,
         np.array([name not in roles.own for name in names]),
@@ -280,22 +281,18 @@ def _job(
 ) -> Job:  # fmt: skip
     """The patient's problem, given the current population."""
     names = tuple(population.medians)
-    current = {
-        n: (float(np.exp(c)), float(s)) for n, c, s in zip(names, centre, spread, strict=True)
-    }
+    medians = from_scale(centre, [f.scale for f in population.free]).tolist()
+    current = {n: (c, float(s)) for n, c, s in zip(names, medians, spread, strict=True)}
     shared = {name: current[name][0] for name in roles.shared if name in problem.model.values}
     model = problem.model.with_values(**shared)
     first = before if isinstance(before, PatientFit) else None
-    most = {name: bounds[1] for name, bounds in model.bounds.items()}
     for f in problem.free:
         if f.name not in current:
             raise unknown_name("parameter of the population", f.name, names)
-    free = [_with_prior(f, *current[f.name], most[f.name])
+    free = [_with_prior(f, *current[f.name], model)
             for f in problem.free if f.name not in roles.shared]  # fmt: skip
-    whole = [
-        _with_prior(f, current[f.name][0], current[f.name][1] or f.sd, most[f.name])
-        for f in problem.free
-    ]
+    whole = [_with_prior(f, current[f.name][0], current[f.name][1] or f.sd, model)
+             for f in problem.free]  # fmt: skip
     model = _at_medians(model, free)
     return Job(
         replace(problem, model=model, free=tuple(free), accept={}),
@@ -306,13 +303,17 @@ def _job(
     )
 
 
-def _with_prior(free: Free, median: float, sd: float, most: float) -> Free:
+def _with_prior(free: Free, median: float, sd: float, model: Model) -> Free:
     """The prior of this iteration; the bounds are widened if the population has reached them.
 
-    Never above ``most``, the model's own bound: 1 for a share.
+    By a factor of two on either side, of the odds of a share; never above the model's own bound.
     """
-    lower, upper = min(free.lower, 0.5 * median), min(max(free.upper, 2.0 * median), most)
-    return replace(free, lower=lower, upper=upper, median=median, sd=sd)
+    centre, twice = free.to_scale(median), math.log(2.0)
+    low, high = from_scale([centre - twice, centre + twice], free.scale).tolist()
+    upper = max(free.upper, high)
+    if free.scale == "log":
+        upper = min(upper, model.bounds[free.name][1])
+    return replace(free, lower=min(free.lower, low), upper=upper, median=median, sd=sd)
 
 
 def _at_medians(model: Model, free: Sequence[Free]) -> Model:
@@ -357,14 +358,14 @@ def _estimated(
     population: Population, whole: Population, roles: Roles, found: PopulationEstimate, n: int
 ) -> Population:
     """The population with its estimates, as prior of the next patient."""
-    medians = np.exp(found.centre).tolist()
+    medians = from_scale(found.centre, [f.scale for f in whole.free]).tolist()
     source = f"fit of {n} patients with the prior {population.name}"
     free = []
     for k, f in enumerate(population.free):
         shared, own = f.name in roles.shared, f.name in roles.own
         sd = float(found.centre_error[k] if shared else found.spread[k])
         words = f"{source}: one value for all, sd is its standard error" if shared else source
-        now = _with_prior(f, medians[k], sd, population.model.bounds[f.name][1])
+        now = _with_prior(f, medians[k], sd, population.model)
         free.append(replace(now, source=f.source if own else words))
     noise = population.noise.at(dict(zip(whole.medians, medians, strict=True)))
     sources = {

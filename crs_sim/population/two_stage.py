@@ -1,12 +1,12 @@
 """The population estimated from what several patients' data say of their parameters.
 
-Near its optimum a patient's -2 log-likelihood is approximated as quadratic in the log parameters:
-a `QuadraticLikelihood`. The population maximises the marginal likelihood of several, each patient
-weighted by their information: the global two-stage method (Steimer 1984, Drug Metab Rev 15:265).
-Repeated at the new estimates until convergence, it is the linearisation of Lindstrom and Bates
-(doi:10.2307/2532087). With quadratics that have the mean and covariance of each patient's exact
-posterior instead (`crs_sim.population.importance_sampling`) its fixed point is that of the EM
-algorithm: the maximum of the exact marginal likelihood.
+Near its optimum a patient's -2 log-likelihood is approximated as quadratic in the parameters on
+their scales (logarithms, or logits of shares): a `QuadraticLikelihood`. The population maximises
+the marginal likelihood of several, each patient weighted by their information: the global two-stage
+method (Steimer 1984, Drug Metab Rev 15:265). Repeated at the new estimates until convergence, it is
+the linearisation of Lindstrom and Bates (doi:10.2307/2532087). With quadratics that have the mean
+and covariance of each patient's exact posterior instead (`crs_sim.population.patient_steps`) its
+fixed point is that of the EM algorithm: the maximum of the exact marginal likelihood.
 
 `crs_sim.population.population_fit` computes the fit.
 """
@@ -46,7 +46,7 @@ class QuadraticLikelihood:
 
     Parameters
     ----------
-    x : (n,) log parameters at which it is expanded
+    x : (n,) parameters at which it is expanded
     slope : (n,) J'r of the residuals of the observations
     information : (n, n) J'J; zero for parameters the data carry no information on
     """
@@ -79,7 +79,7 @@ class PopulationPrior:
 
     Parameters
     ----------
-    centre, spread : (n,) mean and standard deviation of the log parameters
+    centre, spread : (n,) mean and standard deviation of the parameters
     patients : float, the weight of this prior, in patients
     estimated : (n,) bool, whether the centre is estimated; otherwise it is fixed
     shared : (n,) bool, whether all patients have the same value
@@ -122,7 +122,7 @@ class PopulationEstimate:
     centre_error, spread_error : (n,) standard errors, of the centre and of ln spread; nan if not
         estimated
     correlation_error : (n, n) standard errors of correlations; nan if not estimated
-    patients : (n_patients, n) empirical Bayes estimates of each patient's log parameters, shrunk
+    patients : (n_patients, n) empirical Bayes estimates of each patient's parameters, shrunk
         towards the centre
     errors : (n_patients, n) their standard errors
     covariances : (n_patients, n, n) their covariances
@@ -149,7 +149,7 @@ class PopulationEstimate:
 
     @property
     def errors(self) -> Array:
-        """(n_patients, n) standard errors of each patient's log parameters."""
+        """(n_patients, n) standard errors of each patient's parameters."""
         return np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
 
     @property
@@ -312,7 +312,7 @@ class _Marginal:
         return centre, precision
 
     def patients(self, centre: Array, covariance: Array) -> tuple[Array, Array]:
-        """Mean (n_patients, n) and covariance of each patient's log parameters.
+        """Mean (n_patients, n) and covariance of each patient's parameters.
 
         (H + V^-1)^-1 = V (I + H V)^-1, which holds also where V is 0.
         """

@@ -320,14 +320,15 @@ def _change(change: Change) -> dict[str, Any]:
 def _trigger(trigger: Trigger) -> dict[str, Any]:
     interval = {} if trigger.every_hours is None else {"every_hours": trigger.every_hours}
     return {
-        "name": trigger.name, "when": _when(trigger.when), "give": _given(trigger.dose),
+        "name": trigger.name, "when": _when(trigger.when),
+        "give": _given(trigger.dose) | dict(zip(("doses", "every"), trigger.course, strict=False)),
         "at_most": trigger.at_most, "hours_apart": trigger.hours_apart, **interval,
         **_finite({"first": trigger.first, "last": trigger.last}),
     }  # fmt: skip
 
 
 def _when(condition: Condition) -> str:
-    return f"{condition.quantity} {condition.side} {condition.level!r}"
+    return " and ".join(f"{c.quantity} {c.side} {c.level!r}" for c in condition.parts)
 
 
 def _finite(days: Mapping[str, float]) -> dict[str, float]:

@@ -172,7 +172,7 @@ class HoldTable(Record):
 
 
 class TriggerTable(Record):
-    """A dose given when a condition is true."""
+    """A dose given when a condition is true; a course, if it has ``every`` and ``doses``."""
 
     name: Words
     when: Words
@@ -184,12 +184,9 @@ class TriggerTable(Record):
     last: Real | None = None
 
     def check(self) -> None:
-        """Check that there is a minimum interval, and one dose at a time."""
+        """Check that there is a minimum interval."""
         if self.hours_apart is None:
-            words = "a trigger without hours from one dose to the next would fire for ever"
-            raise CellError("hours_apart", f"is missing; {words}")
-        if self.give.every is not None:
-            raise CellError("give.every", "a trigger gives one dose each time; use at_most")
+            raise CellError("hours_apart", "is missing; without it a trigger would fire for ever")
 
 
 class ScenarioTable(Record):
@@ -268,14 +265,13 @@ def load_scenarios(path: str | Path, base: Scenario, model: Model) -> Questions:
     """
     file = Path(path) / SCENARIOS if Path(path).is_dir() else Path(path)
     content = read_toml(file, ScenarioFile)
-    until = content.until
-    scenarios = tuple(_scenario(table, base, model, file, until) for table in content.scenario)
+    scenarios = tuple(_scenario(t, base, model, file, content.until) for t in content.scenario)
     with error_location(place(file, key="endpoints")):
-        endpoints = tuple(endpoint(model, name, until) for name in content.endpoints)
+        endpoints = tuple(endpoint(model, name, content.until) for name in content.endpoints)
     for name in content.courses:
         with error_location(place(file, key="courses")):
             check_course(name, model)
-    return Questions(scenarios, endpoints, tuple(content.courses), until)
+    return Questions(scenarios, endpoints, tuple(content.courses), content.until)
 
 
 def scenario_of(
@@ -363,17 +359,21 @@ def _hold(entry: HoldTable, number: int, table: ScenarioTable, model: Model, fil
 
 def _trigger(entry: TriggerTable, table: ScenarioTable, model: Model, file: Path) -> Trigger:
     with _at(file, table, f"trigger {entry.name!r}"):
-        model.drug(entry.give.drug)
+        give = entry.give
+        model.drug(give.drug)
         return Trigger(
-            entry.name, _condition(entry.when, model), entry.give.given(0.0).doses[0],
+            entry.name, _condition(entry.when, model), give.given(0.0).doses[0],
             at_most=entry.at_most, hours_apart=entry.hours_apart or 0.0,
             every_hours=entry.every_hours, first=entry.first,
             last=math.inf if entry.last is None else entry.last,
+            course=() if give.every is None or give.doses is None else (give.doses, give.every),
         )  # fmt: skip
 
 
 def _condition(text: str, model: Model) -> Condition:
-    check_course((condition := Condition.read(text)).quantity, model)
+    condition = Condition.read_all(text)
+    for part in condition.parts:
+        check_course(part.quantity, model)
     return condition
 
 

@@ -1,7 +1,7 @@
 """The question of a search: variables and their bounds, and search.toml.
 
 Each ``[[vary]]`` selects doses as scenarios.toml does, and gives the bounds of their day, factor or
-amount, or of the level of a trigger that gives the drug.
+amount, or of the level of a trigger that gives the drug: of its first condition, if it has several.
 """
 
 from __future__ import annotations

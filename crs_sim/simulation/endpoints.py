@@ -264,6 +264,8 @@ def days_above(run: Run, name: str, level: float) -> Value:
     >>> days_above(tent, "x", 1.0)
     1.0
     """
+    if math.isnan(level):
+        raise InputError(f"days above a level of {name}: the level is nan; give a number")
     course = course_of(run, name)
     return _result(course, course.time_above(level))
 

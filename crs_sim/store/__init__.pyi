@@ -4,6 +4,7 @@ from .files import (
     check_folder as check_folder,
     csv_file as csv_file,
     fingerprint as fingerprint,
+    is_plain as is_plain,
     json_file as json_file,
     level_text as level_text,
     load_generated as load_generated,
@@ -14,6 +15,7 @@ from .files import (
     results_folder as results_folder,
     root as root,
     source_fingerprint as source_fingerprint,
+    text_of as text_of,
     versions as versions,
     write_atomic as write_atomic,
 )
@@ -40,6 +42,7 @@ from .tables import (
     Record as Record,
     Table as Table,
     Whole as Whole,
+    beyond as beyond,
     check_duplicates as check_duplicates,
     checked as checked,
     column as column,

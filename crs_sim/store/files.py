@@ -23,6 +23,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from ..errors import InputError, StorageError, unknown_name
+from ..errors import InputError, StorageError, note, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,8 +151,16 @@ def results_folder(path: Path) -> Path:
     return resolved.relative_to(wheel) if resolved.is_relative_to(wheel) else path
 
 
+def is_plain(name: str | Path) -> bool:
+    """Whether a name may be a shipped one: it has no separator, as ``./crs`` has."""
+    return Path(name).name == str(name)
+
+
 def locate(name: str | Path, folder: str, marker: str) -> Path:
     """Resolve a path (to a folder or its marker file) or a shipped name to the folder.
+
+    A shipped name is that of the shipped one also where a file or a folder without the marker has
+    the same name here; a note says so. With a separator, ``./crs``, it is a path.
 
     Parameters
     ----------
@@ -164,14 +173,17 @@ def locate(name: str | Path, folder: str, marker: str) -> Path:
     InputError, UnknownNameError
         If the folder exists without its marker, or nothing of that name exists.
     """
-    path = Path(name)
-    if path.is_file():
-        return path.parent if path.name == marker else path
+    path, shipped = Path(name), root() / folder
     if (path / marker).is_file():
         return path
-    shipped = root() / folder
-    if (shipped / path / marker).is_file() and len(path.parts) == 1:
+    if is_plain(name) and (shipped / path / marker).is_file():
+        if path.exists():
+            what = "folder" if path.is_dir() else "file"
+            note(f"{name} is the shipped {KINDS[folder]} of that name, not the {what} {name} here, "
+                 f"which would be ./{name}")  # fmt: skip
         return shipped / path
+    if path.is_file():
+        return path.parent if path.name == marker else path
     if path.is_dir():
         raise InputError(f"{path}  has no {marker}; is it the right folder?")
     known = [p.parent.name for p in shipped.glob(f"*/{marker}")]
@@ -208,6 +220,18 @@ def fingerprint(*parts: str) -> str:
 
 
 @lru_cache(maxsize=8)
+def text_of(record: Any, *later: str) -> str:
+    """The repr of a dataclass, without the ``later`` fields that have their default.
+
+    Hashes on disk are of such texts: they hold when a field is added that few have.
+    """
+    usual = {f.name: f.default for f in fields(record) if f.name in later}
+    shown = (f for f in fields(record)
+             if f.repr and usual.get(f.name, ...) != getattr(record, f.name))  # fmt: skip
+    words = ", ".join(f"{f.name}={getattr(record, f.name)!r}" for f in shown)
+    return f"{type(record).__name__}({words})"
+
+
 def source_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...]) -> str:
     """Twelve hex digits that change with these modules' source or the libraries' versions.
 

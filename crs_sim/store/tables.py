@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from ..errors import CrsSimError, FileError, Mistakes, note, unknown_name, with_location
-from .workbook import cells_by_column, file_text, header_and_rows, place
+from .workbook import BEYOND, cells_by_column, file_text, header_and_rows, place
 
 column = Field
 """What a record says of a column: its range, and its description in a template."""
@@ -59,8 +59,18 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @classmethod
+    def plain(cls, cells: dict[str, Any]) -> dict[str, Any]:
+        """The cells before they are validated; raises CellError. By default as they are."""
+        return cells
+
     def check(self) -> None:
         """Validate several columns together; raises CellError."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, cells: Any) -> Any:
+        return cls.plain(cells) if isinstance(cells, dict) else cells
 
     @model_validator(mode="after")
     def _checked(self) -> Any:
@@ -97,11 +107,24 @@ def number_or_text(text: str) -> float | str:
         return text
 
 
+def beyond(text: str) -> tuple[str, str]:
+    """The limit in a reading such as ``<4.2``, and on which side of it the level is.
+
+    >>> beyond("> 2900"), beyond("2900"), beyond("<LOD")
+    (('above', '2900'), ('', '2900'), ('', '<LOD'))
+    """
+    found = re.fullmatch(f"({BEYOND})({NUMBER.pattern})", text, re.ASCII)
+    if found is None:
+        return "", text
+    return "below" if found[1][0] in "<≤" else "above", found[2]
+
+
 def _hint(text: str) -> str:
     """Advice on what to write instead of a common non-numeric entry."""
-    if text.startswith(("<", ">", "≤", "≥")):
-        word, cens = ("below", 1) if text[0] in "<≤" else ("above", -1)
-        return f"; write the limit alone, and {word} as its kind (in a data set: CENS = {cens})"
+    if re.fullmatch(BEYOND + NUMBER.pattern, text):
+        return "; write the number alone: < and > are for levels"
+    if text.startswith(("<", ">", "≤", "≥")) and "," not in text:
+        return "; write the limit as a number: <4.2"
     if text.endswith("%"):
         return "; write the number without %: a fraction as 0.2, a level and its unit in two cells"
     if "," in text:

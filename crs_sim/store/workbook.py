@@ -202,6 +202,8 @@ def _place(path: Path) -> str:
 
 
 COMMENT_LINE = re.compile(r'\s*"?\s*#')
+BEYOND = r"(?:[<>]=?|[≤≥])\s*"
+"""A sign before the limit that a level is below or above, as a regular expression."""
 HASHED_HEADER = re.compile(r'\s*"?#\s*"?ID"?\s*[,;\t]', re.IGNORECASE)
 
 
@@ -272,9 +274,10 @@ def _decimal_points(
 
     Refused if numbers have commas and points, or if all might be thousands: 21.033, 3,000.
     """
+    number = rf"(?:{BEYOND})?[+-]?\d*[{{}}]\d+([eE][+-]?\d+)?"
     signs: dict[str, list[tuple[int, str]]] = {
         sign: [(row, cell) for row, cells in rows for cell in cells
-               if re.fullmatch(rf"[+-]?\d*[{sign}]\d+([eE][+-]?\d+)?", cell)] for sign in ",."
+               if re.fullmatch(number.format(sign), cell)] for sign in ",."
     }  # fmt: skip
     if signs[","] and signs["."]:
         (row, comma), (other, point) = signs[","][0], signs["."][0]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dosing import Dose
 from ..errors import FileError, InputError, StorageError, command, unknown_name, with_location
 from ..fitting import FitProblem, Free, address_of, from_scale, noise_record
 from ..model import Array, pretty
@@ -372,9 +371,10 @@ def run_header(problem: FitProblem, plan: SamplePlan) -> dict[str, Any]:
     }
 
 
-def _told(dose: Dose) -> dict[str, Any]:
-    """A dose, without what only some have: a posterior on disk keeps the hash it was made with."""
-    return {k: v for k, v in asdict(dose).items() if k != "early" or v}
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what few doses, readings or triggers have, so that hashes on disk hold."""
+    return {k: _told(v) if isinstance(v, dict) else v for k, v in fields.items()
+            if v or k not in ("early", "assay", "course", "also")}  # fmt: skip
 
 
 def problem_hash(problem: FitProblem) -> str:
@@ -385,14 +385,14 @@ def problem_hash(problem: FitProblem) -> str:
         "fixed": {k: v for k, v in problem.model.values.items() if k not in problem.names},
         "free": [(f.name, f.lower, f.upper, f.median, f.sd, *f.scale_told) for f in problem.free],
         "noise": noise_record(problem.noise),
-        "observations": [{**asdict(o), "row": 0, "note": ""} for o in patient.observations],
-        "doses": [_told(dose) for dose in patient.scenario.doses],
+        "observations": [_told({**asdict(o), "row": 0, "note": ""}) for o in patient.observations],
+        "doses": [_told(asdict(dose)) for dose in patient.scenario.doses],
         "changes": [asdict(change) for change in patient.scenario.changes],
         "resets": list(patient.scenario.resets),
         "values": dict(patient.scenario.values),
     }
     if not patient.scenario.decided:
-        content |= {"triggers": [asdict(trigger) for trigger in patient.scenario.triggers],
-                  "holds": [asdict(hold) for hold in patient.scenario.holds]}  # fmt: skip
+        content |= {"triggers": [_told(asdict(t)) for t in patient.scenario.triggers],
+                  "holds": [_told(asdict(hold)) for hold in patient.scenario.holds]}  # fmt: skip
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -74,8 +74,15 @@ class Predictions:
         """
         return _band(self.ensemble.course(name, scenario), level)
 
+    def noise_entries(self, name: str) -> tuple[str, ...]:
+        """The noise entries of an observable: its own, and those of assays that measure it."""
+        spreads = self.noise.spreads.items()
+        return tuple(entry for entry, s in spreads if (s.observable or entry) == name)
+
     def reading(self, name: str, level: float = 0.95, *, scenario: str = "") -> Band:
-        """The band of a new reading: parameter uncertainty and residual variability.
+        """The band of a new reading of an observable, or by an assay that has its own error.
+
+        It includes parameter uncertainty and residual variability.
 
         Raises
         ------
@@ -84,7 +91,7 @@ class Predictions:
         """
         if name not in self.noise.spreads:
             raise unknown_name("noise entry", name, self.noise.spreads)
-        courses = self.ensemble.course(name, scenario)
+        courses = self.ensemble.course(self.noise.spreads[name].observable or name, scenario)
         ran = self.draws.loc[list(self.ensemble.members)]
         own = {str(n): column.to_numpy()[:, None] for n, column in ran.items()}
         spread = self.noise.spreads[name].at(name, own)
@@ -114,27 +121,31 @@ class Predictions:
 
         Columns: scenario, observable, unit, day, median, then ``curve_low_95``, ``curve_high_95``,
         ``reading_low_95``, ... for each level; no reading for an observable without noise entry.
+        Where assays have their own errors, a column assay, and rows for each of them.
         """
-        parts = []
+        parts, assays = [], any(spread.observable for spread in self.noise.spreads.values())
         for scenario in self.scenarios:
-            for name in self.ensemble.outputs:
-                columns: dict[str, object] = {
-                    "scenario": scenario, "observable": name,
+            rows = [(name, entry) for name in self.ensemble.outputs
+                    for entry in self.noise_entries(name) or ("",)]  # fmt: skip
+            for name, entry in rows:
+                columns: dict[str, object] = {"scenario": scenario, "observable": name}
+                columns |= {"assay": "" if entry == name else entry} if assays else {}
+                columns |= {
                     "unit": pretty(self.ensemble.units[name]), "day": self.days,
                     "median": self.curve(name, 0.5, scenario=scenario).middle,
                 }  # fmt: skip
                 for level in levels:
-                    columns |= self._ends(name, level, scenario)
+                    columns |= self._ends(name, entry, level, scenario)
                 parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)
 
-    def _ends(self, name: str, level: float, scenario: str) -> dict[str, object]:
+    def _ends(self, name: str, entry: str, level: float, scenario: str) -> dict[str, object]:
         curve = self.curve(name, level, scenario=scenario)
         percent = f"{100 * level:g}"
         ends: dict[str, object] = {f"curve_low_{percent}": curve.low,
                                    f"curve_high_{percent}": curve.high}  # fmt: skip
-        if name in self.noise.spreads:
-            reading = self.reading(name, level, scenario=scenario)
+        if entry:
+            reading = self.reading(entry, level, scenario=scenario)
             ends |= {f"reading_low_{percent}": reading.low, f"reading_high_{percent}": reading.high}
         return ends
 
@@ -272,7 +283,8 @@ def observables(model: Model, noise: Noise, patient: Patient) -> tuple[str, ...]
     scale = noise.grade
     graded = () if scale is None else (scale.latent, *scale.cuts)
     observed = (o.observable for o in patient.observations)
-    names = dict.fromkeys((*noise.spreads, *observed, *graded))
+    measured = (spread.observable or name for name, spread in noise.spreads.items())
+    names = dict.fromkeys((*measured, *observed, *graded))
     return tuple(n for n in names if n in model.course_ids)
 
 

@@ -146,7 +146,7 @@ def _levels(
     deviations: Deviations,
 ) -> tuple[Array, Array]:  # fmt: skip
     one, chance = deviations(observation, courses, noise, rng)
-    spread = noise.spread(observation).at(observation.observable, courses.values)
+    spread = noise.spread(observation).at(observation.noise_entry, courses.values)
     level = level_at(spread, observation.value, one[:, None])
     readings = spread.reading(level, rng.standard_normal(one.shape)[:, None])[:, 0]
     return readings, 1.0 - chance if observation.kind.endswith("above") else chance

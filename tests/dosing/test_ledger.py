@@ -48,7 +48,7 @@ RESCUED = small(
 
 
 def when(text):
-    return Condition.read(text)
+    return Condition.read_all(text)
 
 
 def trigger(text, dose=None, name="low", **options):
@@ -157,6 +157,102 @@ def test_a_dose_days_after_the_decision():
     ledger = simulate(TURNOVER, scenario, until=1.4).ledger
     assert days(ledger) == pytest.approx([first + 0.5])  # the second is due on day 1.43
     assert len(resolve_triggers(TURNOVER, scenario, until=1.4)[0].doses) == 2
+
+
+# --- conditions of several parts, and courses of doses --------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_conditions_joined_by_and_fire_when_the_last_of_them_is_met(method):
+    both = falling(trigger("A <= 5 and double <= 7 and Seen < 1"))
+    ledger = simulate(TURNOVER, both, until=4, method=method).ledger
+    assert days(ledger) == [minute_after(math.log2(8 / 3.5))]
+    marked = falling(trigger("A <= 5 and Seen >= 0.5", Dose(0, "pill", 1)),
+                     doses=[Dose(1, "mark", 1)])  # fmt: skip
+    ledger = simulate(TURNOVER, marked, until=4, method=method).ledger
+    assert days(ledger, "pill") == [1 + MINUTE]  # on day 1 itself, before that dose, Seen is 0
+    never = falling(trigger("A <= 5 and A > 5"))
+    assert days(simulate(TURNOVER, never, until=4, method=method).ledger) == []
+
+
+def test_conditions_joined_by_and_leave_a_dose_out():
+    held = Hold("mark", when("A <= 5 and A > 3"))  # from day 0.68 to day 1.42
+    doses = [Dose(day, "mark", 1) for day in (0.5, 1.0, 1.4, 1.5)]
+    ledger = simulate(TURNOVER, falling(holds=[held], doses=doses), until=2).ledger
+    assert days(ledger) == [0.5, 1.5]
+    assert [e.why for e in ledger.held] == ["held: no mark while A <= 5 and A > 3"] * 2
+
+
+def test_or_is_refused_with_what_to_write():
+    with pytest.raises(InputError, match=r"joined by 'and' only; for 'or' write one more trigger"):
+        when("A > 1 or double > 3")
+    with pytest.raises(InputError, match="'' is not a condition"):
+        when("A > 1 and")
+
+
+FIRST = minute_after(math.log2(8 / 5))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_course_goes_on_whatever_the_condition_is_later(method):
+    course = trigger("A <= 5", Dose(0, "pill", 4), course=(4, 12.0))
+    ledger = simulate(TURNOVER, falling(course), until=4, method=method).ledger
+    assert days(ledger, "pill") == pytest.approx([FIRST + 0.5 * k for k in range(4)], abs=1e-12)
+    assert {entry.why for entry in ledger} == {"trigger low"}
+    # each dose follows on a level above 5: 9 after the first, 9 * 2^-0.5 = 6.4 before the second
+    short = simulate(TURNOVER, falling(course), until=1.5, method=method).ledger
+    assert days(short, "pill") == pytest.approx([FIRST, FIRST + 0.5])
+
+
+def test_the_next_course_is_hours_apart_from_the_last_dose_of_the_one_before():
+    twice = trigger("A <= 5", at_most=2, hours_apart=24, course=(4, 12.0))
+    ledger = simulate(TURNOVER, falling(twice), until=9).ledger
+    again = FIRST + (3 * 12 + 24) / 24
+    assert days(ledger) == pytest.approx(
+        [start + 0.5 * k for start in (FIRST, again) for k in range(4)]
+    )
+    rounds = replace(twice, every_hours=12.0, first=0.25)
+    ledger = simulate(TURNOVER, falling(rounds), until=9).ledger  # rounds at day 0.25, 0.75, ...
+    assert days(ledger) == [start + 0.5 * k for start in (0.75, 3.25) for k in range(4)]
+
+
+def test_a_hold_leaves_single_doses_of_a_course_out():
+    course = trigger("A <= 5", course=(4, 12.0))
+    ledger = simulate(TURNOVER, falling(course, holds=[Hold("mark", when("Seen > 1.5"))]),
+                      until=4).ledger  # fmt: skip
+    # Seen falls by a twentieth in half a day: 0, 0.951, then 1.951 * 0.951 and less
+    assert [entry.given for entry in ledger] == [True, True, False, False]
+    assert ledger.held[0].why == "trigger low, held: no mark while Seen > 1.5"
+
+
+def test_every_path_gives_the_same_courses():
+    course = trigger("A < 3 and double > 4", Dose(0.1, "drip", 3), at_most=3, hours_apart=5,
+                     course=(5, 7.0))  # fmt: skip
+    rules = falling(course, ALWAYS, holds=[HELD], doses=[Dose(1.5, "pill", 2)])
+    found = by_every_path(TURNOVER, rules, 9)
+    assert len([entry for entry in found["Rosenbrock"] if entry.drug == "drip"]) > 8
+    for path, ledger in found.items():
+        assert ledger == found["Rosenbrock"], path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"course": (0, 12.0)}, "trigger 'low': mark: doses must be at least 1"),
+        ({"course": (3, 0.0)}, "trigger 'low': mark: every must be a positive number of hours"),
+        ({"course": (30, 1.0), "at_most": 4}, "at_most is 4 courses of 30; give 1 to 100 doses"),
+    ],
+)
+def test_a_course_without_sense_is_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        trigger("A < 3", **options)
+
+
+def test_triggers_of_one_dose_are_told_as_before_there_were_courses():
+    plain = trigger("A < 3")
+    assert "course" not in repr(plain) and "also" not in repr(plain)
+    assert "course=(2, 12.0)" in repr(replace(plain, course=(2, 12.0)))
+    assert "also=(Condition(quantity='A', side='>', level=1.0),)" in repr(when("A < 3 and A > 1"))
 
 
 # --- two rules at one instant ---------------------------------------------------------------------
@@ -399,7 +495,13 @@ BORDERS = falling(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("scenario", [MIXED, BORDERS])
+COURSES = replace(BORDERS, triggers=(
+    *BORDERS.triggers, trigger("A < 4 and Seen < 3", Dose(0.2, "long", 1), "course", at_most=3,
+                               hours_apart=9, course=(6, 8.0)),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", [MIXED, BORDERS, COURSES])
 def test_windows_give_the_ledgers_of_runs_from_day_0(scenario, monkeypatch):
     scenario = scenario.with_changes(Change("k", 1.5, 4.0, factor=0.8), Change("k", 6, 7, value=1))
     values = {"a0": np.linspace(4, 12, 24), "base": np.linspace(0, 3, 24)[::-1]}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from tiny_case import write_case
-from visible import texts
+from visible import outside, overlapping, texts
 
 import crs_sim
 from crs_sim.errors import InputError, UnknownNameError
@@ -46,20 +44,6 @@ def case_figure(case) -> Figure:
 def fitted(tmp_path_factory) -> Fit:
     folder = write_case(tmp_path_factory.mktemp("tiny"))
     return fit(load_problem(folder / "fit"), workers=1)
-
-
-def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    # Text's own extent: an annotation's has its arrow in it
-    boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts(figure)]
-    return [(a, b) for (a, one), (b, two) in combinations(boxes, 2)
-            if one.shrunk(0.95, 0.8).overlaps(two.shrunk(0.95, 0.8))]  # fmt: skip
-
-
-def outside(figure: Figure) -> list[str]:
-    page = figure.bbox
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure)]
-    return [text for text, box in boxes
-            if min(box.x0, box.y0) < 0 or box.x1 > page.x1 or box.y1 > page.y1]  # fmt: skip
 
 
 def drawn(figure: Figure) -> set[str]:

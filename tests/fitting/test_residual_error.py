@@ -89,6 +89,28 @@ def test_the_sum_of_squares_is_the_likelihood_up_to_one_constant(error, estimate
 
 
 @EVERY
+@pytest.mark.parametrize("estimate", [False, True])
+@pytest.mark.parametrize("kind", ["below", "above"])
+def test_a_limit_has_the_probability_beyond_it_under_the_error_of_its_observable(
+    error, estimate, kind
+):
+    spread, rest = replace(SPREADS[error], estimate=estimate), readings(SPREADS[error])
+    problem = question(spread, (seen("limit", "A", 1.0, 5.0, kind), *rest))
+    objective = Objective(problem)
+    for a0, k, factor in ((9.0, 0.4, 1.0), (12.0, 0.55, 3.0), (6.0, 0.3, 0.5)):
+        now = with_parts(spread, factor if estimate else 1.0)
+        values = {"a0": a0, "k": k, **{f"{part}_A": x for part, x in now.parts.items()}}
+        level, limit = float(truth(1.0, a0, k)), 5.0
+        sd = {"proportional": now.sd * level, "additive": now.sd,
+              "combined": np.hypot(now.sd * level, now.additive)}.get(error)  # fmt: skip
+        z = np.log(limit / level) / now.sd if sd is None else (limit - level) / sd
+        chance = norm.logcdf(z) if kind == "below" else norm.logsf(z)
+        assert objective.residuals(point_of(problem, values))[0] ** 2 == pytest.approx(
+            -2 * chance, rel=1e-3
+        )
+
+
+@EVERY
 def test_estimates_are_those_of_scipy_and_their_errors_those_of_theory(error):
     spread = replace(SPREADS[error], estimate=True)
     start = with_parts(spread, 0.3)  # stated far from the truth

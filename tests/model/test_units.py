@@ -278,6 +278,9 @@ def test_products_of_bare_numbers_are_refused(
         ("cells/kg x 10^6", "what is below the / has two readings"),
         ("mg/kg*day", "use brackets: mg/(kg day)"),
         ("mg/kg day", "use brackets: mg/(kg day)"),
+        ("mg/24.h", "use brackets: mg/(kg day)"),  # in UCUM mg h/24, to others mg in 24 h
+        ("mg/1.5.h", "use brackets: mg/(kg day)"),
+        ("mg/24*h", "use brackets: mg/(kg day)"),
         ("mg/1000", "write one, in front"),
         ("60/5 s", "write one, in front"),
         ("60^2 s", "60 has a power"),

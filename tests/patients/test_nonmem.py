@@ -321,6 +321,11 @@ amount_unit = "g"
         ("BLQ,LLOQ", ".,1,0.3", "below", 0.3),
         ("BLQ,LLOQ", "2,0,0.3", "value", 2.0),
         ("SKIP,LLOQ", "0.1,0,0.3", "below", 0.3),
+        ("SKIP,LLOQ", "<0.5,0,.", "below", 0.5),
+        ("CENS,LIMIT", "> 9,.,.", "above", 9.0),
+        ("CENS,LIMIT", ">=9,-1,.", "above", 9.0),
+        ("BLQ,LLOQ", "<0.5,1,.", "below", 0.5),
+        ("BLQ,LLOQ", ">9,0,0.3", "above", 9.0),
     ],
 )
 def test_censoring(study, head, row, kind, value):
@@ -439,9 +444,14 @@ BAD = {
     "no time": ("ID,AMT,CMT,DV\n1,5,2,.", "row 1: there is no column TIME; the columns are ID"),
     "blanks": ("ID TIME AMT\n1 0 5", "row 1: columns are separated by blanks; save the file with"),
     "below in DV": (
-        "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,<0.5",
-        "column DV: '<0.5' is not a number; write the limit alone, and below as its kind (in a "
-        "data set: CENS = 1)"),
+        "ID,TIME,AMT,CMT,DV,CENS\n1,0,5,2,.,.\n1,1,.,2,<0.5,0",
+        "column CENS: is 0, but DV is below a limit, <0.5; write 1, or the number alone in DV"),
+    "above in DV": (
+        "ID,TIME,AMT,CMT,DV,BLQ\n1,0,5,2,.,.\n1,1,.,2,>9,1",
+        "column BLQ: is 1, but DV is above a limit, >9; write 0, or the number alone in DV"),
+    "a word below in DV": (
+        "ID,TIME,AMT,CMT,DV\n1,0,5,2,.\n1,1,.,2,<LOQ",
+        "column DV: '<LOQ' is not a number; write the limit as a number: <4.2"),
     "commas and points": (
         "ID;TIME;AMT;CMT;DV\n1;0;5,5;2;.\n1;1.5;.;2;3",
         "row 2: '5,5' has a comma, and '1.5' in row 3 a point"),

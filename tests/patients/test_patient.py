@@ -15,8 +15,8 @@ from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import CrsSimError, FileError, InputError, StorageError, UnknownNameError
 from crs_sim.model.model import Drug, Model, Parameter, Quantity, State
 from crs_sim.patients.patient import Observations, Patient, load_patient
-from crs_sim.patients.patient_checks import check_against
-from crs_sim.patients.patient_files import KINDS, new_patient
+from crs_sim.patients.patient_checks import check_against, new_patient
+from crs_sim.patients.patient_files import KINDS
 from crs_sim.store.files import root
 
 DOSES = "day,drug,amount,unit,hours,every,doses,note\n"
@@ -112,6 +112,23 @@ def test_every_kind_of_observation_is_read(tmp_path: Path) -> None:
     assert math.isnan(found["o_value"].reference) and math.isnan(found["o_value"].sd)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        ("value", ">2900", ("above", 2900.0)), ("above", "> 2900", ("above", 2900.0)),
+        ("value", ">=2900", ("above", 2900.0)), ("value", "\u22652900", ("above", 2900.0)),
+        ("", "<4.2", ("below", 4.2)), ("below", "<= 4.2e0", ("below", 4.2)),
+        ("ratio", "<0.1", ("ratio_below", 0.1)), ("ratio_above", ">2", ("ratio_above", 2.0)),
+    ],
+)  # fmt: skip
+def test_a_sign_before_the_value_is_a_limit_of_the_assay(tmp_path, kind, value, read) -> None:
+    ratio = read[0].startswith("ratio")
+    rest = f"1,{value},,," if ratio else f",{value},pg/mL,,"
+    patient = load_patient(folder(tmp_path, observations=f"a,ifng,{kind},2,,{rest}\n"))
+    (found,) = check_against(patient, MODEL).observations
+    assert (found.kind, found.value) == read
+
+
 @pytest.mark.parametrize("infusion", ['"2024-03-30T22:00+01:00"', "2024-03-30T21:00:00Z"])
 def test_dates_become_days_exactly(tmp_path: Path, infusion: str) -> None:
     doses = "2024-03-30T22:00+01:00,cart,1,cells/kg,,,,\n"
@@ -192,10 +209,19 @@ def test_bad_doses(tmp_path: Path, words: str, row: str) -> None:
         ("column value: is empty or missing", "a,ifng,value,2,,,,pg/mL,,"),
         ("column value: is empty or missing; fill it in, or delete the row",
          "a,ifng,value,2,,,,pg/mL,,"),
-        ("column value: '<4.2' is not a number; write the limit alone, and below as its kind",
-         "a,ifng,value,2,,,<4.2,pg/mL,,"),
-        ("column value: '> 4000' is not a number; write the limit alone, and above as its kind",
-         "a,ifng,value,2,,,> 4000,pg/mL,,"),
+        ("column value: '<LOD' is not a number; write the limit as a number: <4.2",
+         "a,ifng,value,2,,,<LOD,pg/mL,,"),
+        ("column kind: is below, but the value is above a limit, > 4000; write above, or the value",
+         "a,ifng,below,2,,,> 4000,pg/mL,,"),
+        ("column kind: is above, but the value is below a limit, <4.2; write below, or the value",
+         "a,ifng,above,2,,,<4.2,pg/mL,,"),
+        ("column kind: is peak, but the value is above a limit, >9", "a,ifng,peak,2,3,,>9,pg/mL,,"),
+        ("column kind: is ratio_above, but the value is below a limit, <0.2; write ratio_below",
+         "a,ifng,ratio_above,2,,1,<0.2,,,"),
+        ("column kind: is grade, but", "a,crs_grade,grade,2,,,>2,,,"),
+        ("column value: -2 has no logarithm", "a,ifng,value,2,,,<-2,pg/mL,,"),
+        ("column sd: '<0.2' is not a number; write the number alone: < and > are for levels",
+         "a,ifng,value,2,,,5,pg/mL,<0.2,"),
         ("column value: 'n.d.' is not a number; leave out what was not measured",
          "a,ifng,value,2,,,n.d.,pg/mL,,"),
         ("column sd: '20%' is not a number; write the number without %: a fraction as 0.2",

@@ -106,9 +106,7 @@ def test_it_converges_to_the_maximum_that_quadrature_finds():
 def test_correlated_effects_are_found_and_shrink_each_other():
     problems = drawn(40, correlation=CORRELATION)
     truth, lowest = best(problems, {5: math.log(0.3)})
-    result = fit_all(
-        problems, population(), Roles(correlated=(("k", "a0"),)), draws=256, workers=1
-    )
+    result = fit_all(problems, population(), Roles(correlated=(("k", "a0"),)), draws=256, workers=1)
     found = result.found
     row = result.correlations().iloc[0]
     assert (row["parameter"], row["with"]) == ("k", "a0")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from tiny_case import write_case
+from visible import outside, overlapping, texts
 
 from crs_sim.cli.command_line import cli
 from crs_sim.dosing.doses import Dose, DoseSelection
@@ -142,6 +143,45 @@ def test_the_figure_has_a_row_for_each_scenario_and_a_unit_on_every_axis(found):
     assert labels == {"day after infusion", "mg", "(no unit)"}
     with pytest.raises(UnknownNameError):
         plot_comparison(found, courses=["amuont"])
+
+
+NOTE = (
+    "400 draws of the posterior, sampled with emcee (32 walkers, 2000 steps, every tenth), "
+    "worth 213 independent ones; of another problem, whose doses differ from those of this one"
+)
+LONG = "half the pill on day 0, none from day 3 on, slower elimination from day 18 to 25, planned"
+
+
+@pytest.mark.parametrize(("count", "n_ends", "name"), [
+    (1, 1, "half"), (1, 1, LONG), (2, 1, LONG), (2, 6, "half"), (10, 3, LONG),
+])  # fmt: skip
+def test_nothing_lies_over_anything_in_the_figure(best, count, n_ends, name):
+    given = best.problem.patient.scenario
+    rest = given.with_doses(scaled(given.doses, DoseSelection("pill", day=0), 0.5), name)
+    several = [replace(rest, name=f"{name} {k}") for k in range(count)]
+    endpoints = [ends.endpoint(best.model, end) for end in NAMES[:n_ends]]
+    made = compare(best, several, endpoints, draws=8, sampling=Sampling(until=12), workers=1)
+    made = replace(made, predictions=replace(made.predictions, source=NOTE))
+    figure = plot_comparison(made, courses=["amount"], title=LONG)
+    assert overlapping(figure) == [] and outside(figure) == []
+    said = " ".join(t.get_text() for t in texts(figure))
+    assert "Research use only" in said and "213 independent" in said.replace("\n", " ")
+
+
+def test_drugs_that_no_scenario_changes_are_drawn_once(best, found):
+    titles = {ax.get_title(): ax for ax in plot_comparison(found).axes}
+    assert "drugs that differ (see legend)" in titles and "drugs as given in all" not in titles
+    given = best.problem.patient.scenario
+    slower = given.with_changes(Change("k", 2, 5, factor=0.5), name="slower")
+    made = compare(best, [slower], found.endpoints, draws=8, sampling=Sampling(until=12), workers=1)
+    figure = plot_comparison(made)
+    titles = {ax.get_title(): ax for ax in figure.axes}
+    assert "no drug differs" in titles
+    same = titles["drugs as given in all"]
+    assert [label.get_text() for label in same.get_yticklabels()] == ["pill"]
+    (doses,) = same.collections
+    assert len(doses.get_segments()) == len(given.doses)
+    assert overlapping(figure) == [] and outside(figure) == []
 
 
 def test_the_command_prints_and_writes(best, folder, tmp_path):

@@ -11,6 +11,7 @@ from tiny_case import write_case
 
 from crs_sim.errors import CrsSimError
 from crs_sim.fitting.problem import load_problem
+from crs_sim.scenarios.comparison import scenarios_text
 from crs_sim.scenarios.scenario_file import load_scenarios
 
 HEAD = 'until = 12\nendpoints = ["peak_amount", "worst_grade"]\n'
@@ -73,6 +74,27 @@ every_hours = 12
     assert not scenario.decided
 
 
+def test_a_trigger_of_several_conditions_and_a_course(problem, tmp_path):
+    text = """[[scenario]]
+name = "course"
+hold = [{ drug = "pill", when = "amount > 3000 and shock > 2" }]
+[[scenario.trigger]]
+name = "more"
+when = "crs_grade >= 2 and amount > 500"
+give = { drug = "pill", amount = 8, unit = "mg", every = 12, doses = 4 }
+at_most = 2
+hours_apart = 24
+"""
+    (scenario,) = read(problem, tmp_path, text).scenarios
+    (trigger,) = scenario.triggers
+    assert str(trigger.when) == "crs_grade >= 2 and amount > 500" and trigger.course == (4, 12.0)
+    assert [dose.day for dose in trigger.doses] == [0.0, 0.5, 1.0, 1.5]
+    given = problem.patient.scenario
+    written = scenarios_text([scenario], given, endpoints=["worst_grade"], until=12)
+    (again,) = read(problem, tmp_path, written, head="").scenarios
+    assert (again.triggers, again.holds) == (scenario.triggers, scenario.holds)
+
+
 ONE = '[[scenario]]\nname = "one"\n'
 TRIGGER = (
     ONE
@@ -107,6 +129,9 @@ def trigger(when="amount >= 2", most=4, apart="hours_apart = 8", window=""):
      ("the window ends (day 2) before it begins (day 4)",)),
     (trigger(when="amuont >= 2"), ("trigger 'more'", "did you mean 'amount'")),
     (trigger(when="amount is 2"), ("trigger 'more'", "is not a condition", "crs_grade >= 2")),
+    (trigger(when="amount > 2 and amuont < 9"), ("trigger 'more'", "did you mean 'amount'")),
+    (trigger(when="amount > 2 or amount < 1"), ("trigger 'more'", "joined by 'and' only")),
+    (trigger().replace('"mg"', '"mg", every = 6'), ("'every' (hours) and 'doses' belong",)),
     (trigger(apart=""), ("hours_apart", "would fire for ever")),
     (trigger(apart="hours_apart = 0"), ("trigger 'more'", "would fire for ever")),
     (trigger(most=0), ("at_most is 0",)),

@@ -175,3 +175,10 @@ def test_a_window_beyond_the_run_is_refused(window):
             of(run, "c_central", *window)
     with pytest.raises(InputError, match="run covers day 0 to 4"):
         level_on(run, "c_central", 4.5)
+
+
+def test_days_above_no_number_is_refused():
+    run = simulate(load_model("one_compartment"), until=1)
+    with pytest.raises(InputError, match="days above a level of c_central: the level is nan"):
+        days_above(run, "c_central", float("nan"))
+    assert days_above(run, "c_central", float("inf")) == 0.0

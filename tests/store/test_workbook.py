@@ -15,8 +15,7 @@ from openpyxl.chart import BarChart
 from crs_sim.errors import CrsSimError, FileError, StorageError
 from crs_sim.model.model_file import load_model
 from crs_sim.patients.patient import load_patient
-from crs_sim.patients.patient_checks import check_against, template_rows
-from crs_sim.patients.patient_files import new_patient
+from crs_sim.patients.patient_checks import check_against, new_patient, template_rows
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_rows_that_nobody_replaced_are_named(book, tmp_path):
     folder = new_patient(tmp_path / "p7")
     assert template_rows(folder) == (
         "p7/doses.csv, rows 17, 18, 19",
-        "p7/observations.csv, rows 20, 21, 22, 23",
+        "p7/observations.csv, rows 23, 24, 25, 26",
     )
     assert [where.split(", row")[0] for where in template_rows(book)] == [
         "p7.xlsx, sheet patient",

@@ -1,12 +1,14 @@
 """Prediction bands against closed forms, draws and their worth, and the figure."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from small_fits import GRADED, LEVELS, asked, free, seen
+from visible import outside, overlapping, texts
 
 from crs_sim.dosing.scenario import Change, Scenario
 from crs_sim.errors import InputError, UnknownNameError
@@ -193,6 +195,16 @@ def test_the_figure_says_which_band_is_which_and_shows_every_observation(linear,
     assert {f"observed-{o.id}" for o in linear.problem.patient.observations} <= drawn
     with pytest.raises(UnknownNameError, match="scenario"):
         plot_predictions(bands, predict_other(linear))
+
+
+def test_a_long_note_lies_over_nothing_in_the_figure(linear):
+    bands = predict(linear, draws=8, workers=1)
+    note = "400 draws of the posterior, sampled with emcee (32 walkers, 2000 steps, every tenth)"
+    bands = replace(bands, source=f"{note}; {note}; {note}; of another problem")
+    figure = plot_predictions(bands, linear.simulation(bands.days), observations=LEVELS)
+    assert overlapping(figure) == [] and outside(figure) == []
+    said = " ".join(t.get_text() for t in texts(figure)).replace("\n", " ")
+    assert "Research use only" in said and "of another problem." in said
 
 
 def predict_other(result):
