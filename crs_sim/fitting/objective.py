@@ -166,7 +166,9 @@ class Objective:
         self.first_failure = ""
         self.best, self.best_cost = self.centre, math.inf
         self.terms = len(noise.with_term(observed))
+        self.errors = {f"{part}_{name}" for name, s in noise.spreads.items() for part in s.parts}
         self._last: tuple[bytes | None, Array | None, Array] = (None, None, np.empty(0))
+        self._many: tuple[object, Runs] | None = None
 
     def residuals(self, x: Array) -> Array:
         """The residual vector; a failed run gives `FAILED` for each observation."""
@@ -186,7 +188,8 @@ class Objective:
         """
         runs = self._run_points(points, RANKING_RTOL)
         self.failed += int(np.sum(runs.status != 0))
-        both = np.hstack([self._residuals(runs, points), (points - self.centre) / self.sds])
+        observed = self._residuals(runs, self._values(points))
+        both = np.hstack([observed, (points - self.centre) / self.sds])
         return np.asarray(np.sum(np.minimum(both**2, CAP**2), axis=1))
 
     def log_posteriors(self, points: Array) -> Array:
@@ -200,7 +203,7 @@ class Objective:
         if len(chosen):
             runs = self._run_points(chosen, self.rtol)
             both = np.hstack([
-                self._residuals(runs, chosen, otherwise=math.inf),
+                self._residuals(runs, self._values(chosen), otherwise=math.inf),
                 (chosen - self.centre) / self.sds,
             ])  # fmt: skip
             logs[inside] = -0.5 * np.sum(both**2, axis=1)
@@ -215,12 +218,19 @@ class Objective:
         runs = self._run_points(points, self.rtol)
         return self._courses(runs, self._values(points), runs.status == 0)
 
-    def observed(self, points: Array) -> Array:
+    def observed(self, points: Array, fixed: Mapping[str, float] | None = None) -> Array:
         """The observations' residuals at scaled parameters (n, n_free): (n, n_residuals).
 
-        At the tolerance `MANY_RTOL`; a failed run gives `FAILED` for each observation.
+        At the tolerance `MANY_RTOL`; a failed run gives `FAILED` for each observation. ``fixed``
+        are values of parameters that are not free; runs do not depend on residual errors, so that
+        those of the same points serve again.
         """
-        return self._residuals(self._run_points(points, MANY_RTOL), points)
+        values = self._values(points, fixed)
+        moves = {name: x for name, x in (fixed or {}).items() if name not in self.errors}
+        key = points.tobytes(), tuple(moves.items())
+        if self._many is None or self._many[0] != key:
+            self._many = key, self._run_values(values, MANY_RTOL)
+        return self._residuals(self._many[1], values)
 
     def jacobian(self, x: Array) -> Array:
         """Derivatives (n, n_free) of `residuals`.
@@ -274,7 +284,8 @@ class Objective:
         line = self.line.at(values)
         log_steps = step * np.where(self.logit, 1.0 - values[self.free], 1.0)
         runs = side_by_side(self.kernel, line, values, self.free, steps, log_steps, self.watched)
-        perturbed = self._residuals(runs, x + step * np.eye(x.size), otherwise=np.nan)
+        moved = self._values(x + step * np.eye(x.size))
+        perturbed = self._residuals(runs, moved, otherwise=np.nan)
         self.failed += int(np.sum(runs.status != 0))
         return np.asarray((perturbed - here).T / step)
 
@@ -286,7 +297,7 @@ class Objective:
 
     def _run(self, x: Array) -> tuple[Array | None, Array]:
         runs = self._run_points(x[None], self.rtol)
-        observed = self._residuals(runs, x[None], otherwise=np.nan)[0]
+        observed = self._residuals(runs, self._values(x[None]), otherwise=np.nan)[0]
         if np.isfinite(observed).all():
             return observed, runs.steps
         self.failed += 1
@@ -294,20 +305,22 @@ class Objective:
         return None, runs.steps
 
     def _run_points(self, points: Array, rtol: float) -> Runs:
-        """Run and count the scaled parameters (n, n_free); the only runs with step-size control."""
+        return self._run_values(self._values(points), rtol)
+
+    def _run_values(self, values: Array, rtol: float) -> Runs:
+        """Run and count parameter vectors (n, n_parameters), the only ones with step control."""
         raise_if_stopped()
-        self.runs += len(points)
-        values = self._values(points)
+        self.runs += len(values)
         return self.kernel.run(self.line, values, rtol=rtol, watched=self.watched)
 
-    def _residuals(self, runs: Runs, points: Array, otherwise: float = FAILED) -> Array:
+    def _residuals(self, runs: Runs, values: Array, otherwise: float = FAILED) -> Array:
         """Residuals of each run (n_runs, n_observed); ``otherwise`` for failed runs."""
         ended = runs.status == 0
-        table = np.full((len(points), self._size), otherwise)
+        table = np.full((len(values), self._size), otherwise)
         if ended.any():
             table[ended] = residual_vector(
-                self.problem.patient.observations,
-                self._courses(runs, self._values(points), ended), self.problem.noise,
+                self.problem.patient.observations, self._courses(runs, values, ended),
+                self.problem.noise,
             )  # fmt: skip
         return np.where(np.isfinite(table), table, otherwise)
 
@@ -334,11 +347,13 @@ class Objective:
         ]
         return lambda name: Course.joined([one.dense(name) for one in each])
 
-    def _values(self, points: Array) -> Array:
+    def _values(self, points: Array, fixed: Mapping[str, float] | None = None) -> Array:
         """The parameter vectors (n, n_parameters) of scaled parameters (n, n_free)."""
         nominal = np.array([p.value for p in self.model.parameters])
         values = np.tile(nominal, (len(points), 1))
         values[:, self.free] = from_scale(points, self.scales)
+        for name, value in (fixed or {}).items():
+            values[:, self.model.parameter_ids.index(name)] = value
         return values
 
     def _reason(self, x: Array) -> str:

@@ -3,6 +3,7 @@
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 
 ======================  =========================================================================
+importance_sampling.py  a patient's likelihood integrated over the population, and its slopes
 two_stage.py            the population behind several patients, from what their data say
 patient_steps.py        one patient given the population: fitted, or integrated
 fit_files.py            the result, and such a fit on disk as it runs and when it is done

@@ -22,8 +22,9 @@ from ..errors import RESEARCH_ONLY, StorageError
 from ..fitting import SURE, Population, from_scale
 from ..model import pretty
 from ..store import check_resume, csv_file, json_file, markdown, versions, write_atomic
+from .importance_sampling import QuadraticLikelihood
 from .patient_steps import Job, PatientFailure, PatientFit, Roles
-from .two_stage import PopulationEstimate, QuadraticLikelihood
+from .two_stage import PopulationEstimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +137,9 @@ class PopulationFit:
 
 ITERATIONS = "rounds"
 RESULT = "population.json"
-FEW = 0.1
-"""Share of effective draws below which an integral is called rough."""
+SLOPES = ("score", "information")
+FEW = 100
+"""Effective draws below which an integral is called rough."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ class IterationFiles:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             arrays = {name: np.array(value) for name, value in stored["evidence"].items()}
-            kept = PatientFit(**{**stored["fit"], "evidence": QuadraticLikelihood(**arrays)})
+            slopes = {name: np.array(stored["fit"][name]) for name in SLOPES}
+            evidence = QuadraticLikelihood(**arrays)
+            kept = PatientFit(**{**stored["fit"], **slopes, "evidence": evidence})
             stored_hash = stored["question"]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
@@ -184,6 +188,7 @@ class IterationFiles:
         """Store a fit, atomically."""
         numbers = {name: getattr(outcome, name) for name in PatientFit.__dataclass_fields__}
         evidence = numbers.pop("evidence")
+        numbers |= {name: numbers[name].tolist() for name in SLOPES}
         text = json.dumps({
             "question": question_of(job),
             "fit": numbers,
@@ -196,7 +201,8 @@ def question_of(job: Job) -> str:
     """A hash of everything the results depend on."""
     problem, patient = job.problem, job.problem.patient
     integral: tuple[Any, ...] = () if job.covariance is None else (
-        job.centre.tolist(), job.covariance.tolist(), job.draws)  # fmt: skip
+        job.centre.tolist(), job.covariance.tolist(), job.draws, job.shared,
+        job.iteration)  # fmt: skip
     parts = (
         problem.model.hash,
         sorted(problem.model.values.items()),
@@ -297,7 +303,7 @@ def how_estimated(result: PopulationFit) -> str:
     far = f"; the two-stage medians differ from these by up to {np.nanmax(np.abs(moved)):.2g} " \
           "standard errors" if np.isfinite(moved).any() else ""  # fmt: skip
     return (
-        f"Maximum likelihood, integrated by importance sampling ({result.draws} draws a patient, "
+        f"Maximum likelihood, integrated by importance sampling ({result.draws} draws a proposal, "
         f"{result.rounds[1]} iterations after {result.rounds[0]} of the two-stage method{far}). "
         f"-2 ln likelihood of the log readings {result.minus_2_ln_l:.2f}, Monte-Carlo error "
         f"{result.minus_2_ln_l_error:.2f}; {result.estimated} numbers estimated, so AIC "
@@ -329,10 +335,10 @@ def population_fit_warnings(result: PopulationFit) -> list[str]:
         lines.append("**Failed: " + "; ".join(_failure(f) for f in result.failures) + "**")
     if not result.still:
         lines.append(f"**Not converged after {sum(result.rounds)} iterations.**")
-    few = [f"{fit.patient} ({100 * fit.effective:.0f} %)" for fit in result.fits
+    few = [f"{fit.patient} ({fit.effective:.0f})" for fit in result.fits
            if fit.effective < FEW]  # fmt: skip
     if few:
-        lines.append(f"**Few of the draws count, so that the integral is rough: {', '.join(few)}; "
+        lines.append(f"**Few effective draws, so that the integral is rough: {', '.join(few)}; "
                      "draw more (--draws).**")  # fmt: skip
     modes = [fit.patient for fit in result.fits if fit.wide]
     if modes:
@@ -355,8 +361,8 @@ def _failure(failure: PatientFailure) -> str:
 
 def _patient_line(fit: PatientFit) -> str:
     integrated = "" if math.isnan(fit.integrated) else (
-        f"-2 ln integrated likelihood {fit.integrated:.4g} ({100 * fit.effective:.0f} % of the "
-        "draws count); ")  # fmt: skip
+        f"-2 ln integrated likelihood {fit.integrated:.4g} ({fit.effective:.0f} effective "
+        "draws); ")  # fmt: skip
     return (f"- {fit.patient}: squared residuals {fit.deviance:.4g} of {fit.readings} readings, "
             f"cost {fit.cost:.4g}; {integrated}{fit.runs} runs, {fit.failed} failed")  # fmt: skip
 

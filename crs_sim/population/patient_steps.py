@@ -1,28 +1,19 @@
-"""One patient in one iteration of a population's fit: fitted, or integrated.
-
-Integrated means the mean, covariance and likelihood of a patient's parameters under the population,
-by importance sampling. Draws from a multivariate t distribution near the posterior are weighted by
-likelihood times prior; the proposal is adapted to the weighted draws. The draws are scrambled Sobol
-points, for each patient the same at each call, so that iterations converge and do not depend on
-processes. It is the
-expectation step of Monte-Carlo importance sampling EM (NONMEM's METHOD=IMP; Wang 2007, J
-Pharmacokinet Pharmacodyn 34:575, doi:10.1007/s10928-007-9060-6).
-"""
+"""One patient in one iteration of a population's fit: fitted, or integrated over the population."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
-from scipy.special import gammaln, ndtri
-from scipy.stats import chi2, qmc
 
 from ..errors import CrsSimError, InputError, IntegrationError, unknown_name
 from ..fitting import (
     EXACT_KINDS,
+    FAILED,
     FitProblem,
     Free,
     Objective,
@@ -32,17 +23,16 @@ from ..fitting import (
     from_scale,
     point_of,
     polish,
+    to_scale,
 )
-from ..model import Array
-from .two_stage import QuadraticLikelihood
+from ..model import Array, Model
+from .importance_sampling import Moments, QuadraticLikelihood, Shared, moments
+from .two_stage import PopulationPrior
 
-DEGREES = 8.0
-"""Degrees of freedom of the t distribution: tails heavier than those of any likely posterior."""
-ADAPTATIONS = 4
 INSIDE = 1e-4
 """Least distance of a start from its bounds, on the parameter's scale."""
-EFFECTIVE = 0.4
-"""Share of effective draws at which a proposal is good enough not to be adapted again."""
+H = 0.05
+"""Step of the differences in a shared parameter, on its scale; their error is h^2/6."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +95,10 @@ class PatientFit:
     readings : int, residuals that the deviance is the sum of squares of
     integrated, error : float, -2 ln likelihood (density of the log readings) integrated over the
         population, and its Monte-Carlo standard error; nan before that
-    effective : float, share of the draws that count
+    effective : float, effective number of draws
     wide : bool, whether the posterior is wider than the population in some direction
+    score, information : (m,) and (m, m), of ln integrated likelihood in the population's centre and
+        the elements of its covariance: the first derivatives, and minus the second
     """
 
     patient: str
@@ -122,6 +114,8 @@ class PatientFit:
     error: float = math.nan
     effective: float = math.nan
     wide: bool = False
+    score: Array = field(default_factory=lambda: np.zeros(0), repr=False)
+    information: Array = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
 
 Outcome = PatientFit | PatientFailure
@@ -139,6 +133,9 @@ class Job:
     centre : (n,) log parameters, for parameters that are not in the patient's problem
     first : PatientFit of the previous iteration, the start; None in the first iteration
     covariance : (n, n) of the prior over which the likelihood is integrated; None to fit
+    changes : (k, n, n) its derivatives in its k numbers
+    shared : names of the shared parameters
+    iteration : int, from which the draws are seeded
     draws : int, for the integral
     """
 
@@ -148,12 +145,85 @@ class Job:
     centre: Array
     first: PatientFit | None
     covariance: Array | None = None
+    changes: Array = field(default_factory=lambda: np.zeros((0, 0, 0)), repr=False)
     draws: int = 0
+    shared: tuple[str, ...] = ()
+    iteration: int = 0
 
     @property
     def patient(self) -> str:
         """The patient's id."""
         return self.problem.patient.id
+
+
+class ResultStore(Protocol):
+    """Storage of intermediate results, see `crs_sim.population.IterationFiles`."""
+
+    def load(self, number: int, job: Job) -> PatientFit | None:
+        """Load a patient's stored fit of an iteration; None if there is none."""
+
+    def keep(self, number: int, job: Job, outcome: PatientFit) -> None:
+        """Store a patient's fit of an iteration."""
+
+
+def assumed_of(population: Population, roles: Roles) -> PopulationPrior:
+    """The population as assumed, in the terms of `two_stage`."""
+    names = list(population.medians)
+    return PopulationPrior(
+        to_scale(list(population.medians.values()), [f.scale for f in population.free]),
+        np.array(list(population.sds.values())),
+        population.patients,
+        np.array([name not in roles.own for name in names]),
+        np.array([name in roles.shared for name in names]),
+        tuple(tuple(names.index(name) for name in several) for several in roles.correlated),
+    )
+
+
+def job_of(
+    problem: FitProblem, population: Population, roles: Roles, centre: Array, spread: Array,
+    before: Outcome | None,
+) -> Job:  # fmt: skip
+    """The patient's problem, given the current population."""
+    names = tuple(population.medians)
+    medians = from_scale(centre, [f.scale for f in population.free]).tolist()
+    current = {n: (c, float(s)) for n, c, s in zip(names, medians, spread, strict=True)}
+    shared = {name: current[name][0] for name in roles.shared if name in problem.model.values}
+    model = problem.model.with_values(**shared)
+    first = before if isinstance(before, PatientFit) else None
+    for f in problem.free:
+        if f.name not in current:
+            raise unknown_name("parameter of the population", f.name, names)
+    free = [with_prior(f, *current[f.name], model)
+            for f in problem.free if f.name not in roles.shared]  # fmt: skip
+    whole = [with_prior(f, current[f.name][0], current[f.name][1] or f.sd, model)
+             for f in problem.free]  # fmt: skip
+    model = _at_medians(model, free)
+    return Job(
+        replace(problem, model=model, free=tuple(free), accept={}),
+        replace(problem, model=model, free=tuple(whole), accept={}),
+        names,
+        centre,
+        first,
+        shared=roles.shared,
+    )
+
+
+def with_prior(free: Free, median: float, sd: float, model: Model) -> Free:
+    """The prior of this iteration; the bounds are widened if the population has reached them.
+
+    By a factor of two on either side, of the odds of a share; never above the model's own bound.
+    """
+    centre, twice = free.to_scale(median), math.log(2.0)
+    low, high = from_scale([centre - twice, centre + twice], free.scale).tolist()
+    upper = max(free.upper, high)
+    if free.scale == "log":
+        upper = min(upper, model.bounds[free.name][1])
+    return replace(free, lower=min(free.lower, low), upper=upper, median=median, sd=sd)
+
+
+def _at_medians(model: Model, free: Sequence[Free]) -> Model:
+    """The model with every free parameter at its median, which is inside the bounds."""
+    return model.with_values(**{f.name: f.median for f in free})
 
 
 def fit_one(job: Job) -> Outcome:
@@ -224,8 +294,6 @@ def _integrated(job: Job) -> PatientFit:
     assert job.first is not None and job.covariance is not None
     indices = [k for k, name in enumerate(job.names)
                if name in job.whole.names and job.covariance[k, k] > 0.0]  # fmt: skip
-    if not indices:
-        return job.first
     names = tuple(job.names[k] for k in indices)
     free = {f.name: f for f in job.whole.free}
     problem = replace(job.whole, free=tuple(free[name] for name in names))
@@ -234,18 +302,19 @@ def _integrated(job: Job) -> PatientFit:
 
     def log_likelihood(points: Array) -> Array:
         inside = ((points <= objective.upper) & (points >= objective.lower)).all(axis=1)
-        logs = np.full(len(points), -np.inf)
-        if inside.any():
-            logs[inside] = -0.5 * np.sum(objective.observed(points[inside]) ** 2, axis=1)
-        return logs
+        return np.where(inside, -0.5 * np.sum(objective.observed(points) ** 2, axis=1), -np.inf)
 
     try:
-        seed = int(hashlib.sha256(job.patient.encode()).hexdigest()[:8], 16)
+        text = f"{job.patient} {job.iteration}".encode()
+        seed = int(hashlib.sha256(text).hexdigest()[:8], 16)
         found = moments(log_likelihood, prior, _proposal(job, indices, prior), job.draws, seed)
     except FloatingPointError as error:
         raise IntegrationError(f"integrating the likelihood: {error}") from None
-    own, wide = QuadraticLikelihood.of_posterior(found.mean, found.covariance, *prior)
-    constant = likelihood_constant(problem)
+    together = [f for f in job.whole.free if f.name in job.shared]
+    shared = _in_shared(objective, found.points, together)
+    at = job.centre[[job.names.index(f.name) for f in together]]
+    evidence, wide = QuadraticLikelihood.of_posterior(found, prior, shared, at)
+    score, information = _slopes(job, indices, found, (together, shared))
     at_mean = objective.observed(found.mean[None])[0]
     readings = at_mean[: at_mean.size - objective.terms]
     return replace(
@@ -253,14 +322,49 @@ def _integrated(job: Job) -> PatientFit:
         values={f.name: f.median for f in job.whole.free}
         | dict(zip(names, from_scale(found.mean, problem.scales).tolist(), strict=True)),
         deviance=float(readings @ readings),
-        evidence=_embedded(job, names, own),
+        evidence=_embedded(job, (*names, *(f.name for f in together)), evidence),
         runs=job.first.runs + objective.runs,
         failed=job.first.failed + objective.failed,
-        integrated=constant - 2.0 * found.log_likelihood,
+        integrated=likelihood_constant(problem) - 2.0 * found.log_likelihood,
         error=2.0 * found.error,
-        effective=found.effective / job.draws,
+        effective=found.effective,
         wide=wide,
+        score=score,
+        information=information,
     )
+
+
+def _in_shared(objective: Objective, points: Array, together: Sequence[Free]) -> Shared:
+    """Derivatives at each draw in the shared parameters, on their scales, by differences."""
+    if not together:
+        return Shared(np.zeros((len(points), 0)), np.zeros((len(points), 0)),
+                      np.zeros((0, len(points), 0)))  # fmt: skip
+    here = objective.observed(points)
+    scores, seconds = np.zeros((2, len(points), len(together)))
+    slopes = np.zeros((len(together), *here.shape))
+    for k, f in enumerate(together):
+        values = from_scale(f.to_scale(f.median) + np.array([H, -H]), f.scale).tolist()
+        up, down = (objective.observed(points, {f.name: value}) for value in values)
+        rise, fall, middle = (-0.5 * np.sum(r**2, axis=1) for r in (up, down, here))
+        whole = np.minimum(np.minimum(rise, fall), middle) > -0.25 * FAILED**2  # no run failed
+        scores[:, k] = np.where(whole, (rise - fall) / (2.0 * H), 0.0)
+        seconds[:, k] = np.where(whole, (rise - 2.0 * middle + fall) / H**2, 0.0)
+        slopes[k] = np.where(whole[:, None], (up - down) / (2.0 * H), 0.0)
+    return Shared(scores, seconds, slopes)
+
+
+def _slopes(
+    job: Job, indices: list[int], found: Moments, more: tuple[Sequence[Free], Shared]
+) -> tuple[Array, Array]:
+    """Score and information of the patient's own parameters among those of the population."""
+    assert job.covariance is not None
+    prior = job.centre[indices], job.covariance[np.ix_(indices, indices)]
+    own = found.slopes(prior, job.changes[:, indices][:, :, indices], more[1])
+    n, m = job.centre.size, job.centre.size + len(job.changes)
+    places = [*indices, *range(n, m), *(job.names.index(f.name) for f in more[0])]
+    score, information = np.zeros(m), np.zeros((m, m))
+    score[places], information[np.ix_(places, places)] = own
+    return score, information
 
 
 def _proposal(job: Job, indices: list[int], prior: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -286,115 +390,3 @@ def likelihood_constant(problem: FitProblem) -> float:
         constant += math.log(2.0 * math.pi * scale**2)
         constant -= 0.0 if spread.error == "log-normal" else 2.0 * math.log(o.value)
     return constant
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """What importance sampling finds of one patient's posterior.
-
-    Parameters
-    ----------
-    mean : (n,) of the log parameters
-    covariance : (n, n)
-    log_likelihood : float, ln of the likelihood integrated over the prior
-    error : float, Monte-Carlo standard error of ``log_likelihood``, as of independent draws
-    effective : float, effective number of draws
-    """
-
-    mean: Array
-    covariance: Array
-    log_likelihood: float
-    error: float
-    effective: float
-
-
-def moments(
-    log_likelihood: Callable[[Array], Array],
-    prior: tuple[Array, Array],
-    proposal: tuple[Array, Array],
-    draws: int,
-    seed: int = 1,
-) -> Moments:
-    """Integrate a likelihood over a normal prior.
-
-    Parameters
-    ----------
-    log_likelihood : of points (n_points, n): (n_points,); minus infinity where it is 0
-    prior, proposal : mean (n,) and covariance (n, n); the proposal is only where to look
-    draws : int, a power of two
-    seed : int, which scrambles them
-
-    Raises
-    ------
-    FloatingPointError
-        If the likelihood is 0 at every draw.
-
-    Examples
-    --------
-    A normal prior and a normal likelihood, known in closed form:
-
-    >>> at_one = lambda points: -0.5 * ((points[:, 0] - 1.0) / 0.5) ** 2
-    >>> found = moments(at_one, (np.zeros(1), np.eye(1)), (np.zeros(1), np.eye(1)), 4096)
-    >>> print(f"{found.mean[0]:.2f}, {found.covariance[0, 0]:.2f}")
-    0.80, 0.20
-    >>> print(f"{found.log_likelihood:.2f}, {math.log(0.5 / math.sqrt(1.25)) - 0.4:.2f}")
-    -1.20, -1.20
-    """
-    normal, shrinking = _points(prior[0].size, draws, seed)
-    for _ in range(ADAPTATIONS):
-        found = _weighted(log_likelihood, prior, proposal, normal / shrinking[:, None])
-        if found.effective >= EFFECTIVE * draws:
-            break
-        # a covariance of few draws is too small: mixed with the one they came from
-        trust = found.effective / (found.effective + prior[0].size)
-        proposal = found.mean, trust * found.covariance + (1.0 - trust) * proposal[1]
-    return found
-
-
-def _points(n: int, draws: int, seed: int) -> tuple[Array, Array]:
-    """Standard normal points (draws, n), and what makes them t-distributed, (draws,)."""
-    uniform = qmc.Sobol(n + 1, rng=np.random.default_rng(seed)).random(draws)
-    uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
-    normal = np.asarray(ndtri(uniform[:, :n]))
-    return normal, np.sqrt(chi2.ppf(uniform[:, n], DEGREES) / DEGREES)
-
-
-def _weighted(
-    log_likelihood: Callable[[Array], Array],
-    prior: tuple[Array, Array],
-    proposal: tuple[Array, Array],
-    steps: Array,
-) -> Moments:
-    """The moments of draws from one proposal."""
-    mean, factor = proposal[0], np.asarray(np.linalg.cholesky(proposal[1]), dtype=np.float64)
-    points = mean + steps @ factor.T
-    logs = log_likelihood(points) + _log_normal(points, *prior) - _log_t(steps, factor)
-    top = logs.max()
-    if not math.isfinite(top):
-        raise FloatingPointError("the likelihood is 0 at every draw")
-    weights = np.exp(logs - top)
-    average, n = float(weights.mean()), len(weights)
-    effective = float(weights.sum() ** 2 / np.sum(weights**2))
-    error = float(weights.std() / average / math.sqrt(n))
-    weights /= weights.sum()
-    centre = weights @ points
-    off = points - centre
-    return Moments(
-        centre, (off * weights[:, None]).T @ off, float(top) + math.log(average), error, effective
-    )
-
-
-def _log_normal(points: Array, mean: Array, covariance: Array) -> Array:
-    """Log densities (n_points,) of a normal distribution."""
-    factor = np.linalg.cholesky(covariance)
-    scaled = np.linalg.solve(factor, (points - mean).T)
-    size = np.log(np.diag(factor)).sum() + 0.5 * mean.size * math.log(2.0 * math.pi)
-    return np.asarray(-0.5 * np.sum(scaled**2, axis=0) - size)
-
-
-def _log_t(steps: Array, factor: Array) -> Array:
-    """Log densities (n_points,) of the t distribution at scaled steps (n_points, n)."""
-    n = steps.shape[1]
-    size = gammaln(0.5 * (DEGREES + n)) - gammaln(0.5 * DEGREES)
-    size -= 0.5 * n * math.log(DEGREES * math.pi) + np.log(np.diag(factor)).sum()
-    return np.asarray(size - 0.5 * (DEGREES + n) * np.log1p(np.sum(steps**2, axis=1) / DEGREES))

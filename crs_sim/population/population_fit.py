@@ -10,46 +10,54 @@ marginal likelihood itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CrsSimError, InputError, Mistakes, unknown_name
-from ..fitting import FitProblem, Free, Population, check_reachable, from_scale, to_scale
-from ..model import Array, Model
+from ..errors import CrsSimError, InputError, Mistakes
+from ..fitting import FitProblem, Population, check_reachable, from_scale
+from ..model import Array
 from ..simulation import Processes, Workers, kept_workers, parallel_map
 from .fit_files import PopulationFit
-from .patient_steps import Job, Outcome, PatientFailure, PatientFit, Roles, fit_one
-from .two_stage import STEP, PopulationEstimate, PopulationPrior, two_stage
+from .patient_steps import (
+    Job,
+    Outcome,
+    PatientFailure,
+    PatientFit,
+    ResultStore,
+    Roles,
+    assumed_of,
+    fit_one,
+    job_of,
+    with_prior,
+)
+from .two_stage import (
+    STEP,
+    PopulationEstimate,
+    PopulationPrior,
+    covariance_errors,
+    prior_slopes,
+    two_stage,
+)
 
 MAX_ITERATIONS = 40
 """Of each of the two methods."""
 TOLERANCE = 0.05
 """Converged when no median, spread or correlation changes by more than this share of its error."""
 DRAWS = 512
-"""Draws of each patient's parameters in an iteration; at the end, `LAST` times as many."""
+"""Draws of each patient's parameters from a proposal; for the final likelihood `LAST` times."""
 LAST = 4
+NOISE, FEWEST = 0.1, 4
+"""Most Monte-Carlo error of an estimate, in its standard error; fewest iterations to average."""
 SMEAR = 0.25
 """Least standard deviation of a prior that is integrated over, in those of what one patient knows.
 
-Of a spread far below that, or of none (a shared parameter), draws would show no slope but noise.
+Of a spread far below that, draws would show no slope but noise.
 """
-
-
-class ResultStore(Protocol):
-    """Storage of intermediate results, see `crs_sim.population.IterationFiles`."""
-
-    def load(self, number: int, job: Job) -> PatientFit | None:
-        """Load a patient's stored fit of an iteration; None if there is none."""
-
-    def keep(self, number: int, job: Job, outcome: PatientFit) -> None:
-        """Store a patient's fit of an iteration."""
-
-
+FAR = 2.0
+"""Standard errors beyond which a Newton step is not taken."""
 Report = Callable[[str, int, int, Outcome], None]
 
 
@@ -133,7 +141,7 @@ class _Iterations:
     ) -> None:  # fmt: skip
         self.problems, self.population, self.roles = problems, population, roles
         self.workers, self.kept, self.progress = workers, kept, progress
-        self.assumed = _assumed(population, roles)
+        self.assumed = assumed_of(population, roles)
         self.last: dict[str, Outcome] = {}
         self.number = 0
 
@@ -163,25 +171,34 @@ class _Iterations:
     def integrate(self, found: PopulationEstimate, draws: int) -> tuple[PopulationEstimate, bool]:
         """The estimate by integrated likelihoods, from a first one, and whether it has converged.
 
-        The last iteration integrates with all shared parameters where they are.
+        It is the mean over the iterations in which nothing but the noise of the draws moved it.
         """
-        converged, last = False, False
+        course: list[PopulationEstimate] = []
         for _ in range(MAX_ITERATIONS):
-            self.sample(found, _smeared(found, self.assumed), draws * (LAST if last else 1))
-            before = found
-            found = two_stage([one.evidence for one in self.fits], self.assumed, found.covariance)
-            found = _within_reach(found, before)
-            converged = _largest_change(found, before, self.assumed) < TOLERANCE
-            if converged and last:
+            smeared = _smeared(found, self.assumed)
+            self.sample(found, smeared, draws)
+            before, evidence = found, [one.evidence for one in self.fits]
+            step = newton_step(found, smeared, self.fits, self.assumed)
+            found = step or _within_reach(
+                two_stage(evidence, self.assumed, found.covariance), before
+            )
+            course.append(found)
+            settled = _settled(course, self.assumed)
+            if settled is not None:
                 break
-            last = last or converged
+        found = settled or found
         self.sample(found, found.covariance, draws * LAST)
-        return found, converged
+        return found, settled is not None
 
     def sample(self, found: PopulationEstimate, covariance: Array, draws: int) -> None:
         """Integrate every patient's likelihood over a normal prior."""
         jobs = [self.job(problem, found.centre, found.spread) for problem in self.going]
-        self.run([replace(job, covariance=covariance, draws=draws) for job in jobs])
+        self.run(
+            [
+                replace(job, covariance=covariance, changes=self.assumed.changes, draws=draws)
+                for job in jobs
+            ]
+        )
 
     @property
     def going(self) -> list[FitProblem]:
@@ -192,13 +209,13 @@ class _Iterations:
     def job(self, problem: FitProblem, centre: Array, spread: Array) -> Job:
         """A patient's job in the next iteration."""
         before = self.last.get(problem.patient.id)
-        return _job(problem, self.population, self.roles, centre, spread, before)
+        return job_of(problem, self.population, self.roles, centre, spread, before)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run every job, except those whose result is stored, and keep the outcomes."""
         finished = 0
         outcomes: dict[str, Outcome] = {}
-        job_of = {job.patient: job for job in jobs}
+        jobs_by_patient = {job.patient: job for job in jobs}
 
         def report(outcome: Outcome) -> None:
             nonlocal finished
@@ -209,7 +226,7 @@ class _Iterations:
 
         def done(outcome: Outcome) -> None:
             if self.kept is not None and isinstance(outcome, PatientFit):
-                self.kept.keep(self.number, job_of[outcome.patient], outcome)
+                self.kept.keep(self.number, jobs_by_patient[outcome.patient], outcome)
             report(outcome)
 
         pending = []
@@ -263,73 +280,49 @@ def _with_residual_error(population: Population, problems: Sequence[FitProblem])
     return replace(population, model=model, free=free)
 
 
-def _assumed(population: Population, roles: Roles) -> PopulationPrior:
-    names = list(population.medians)
-    return PopulationPrior(
-        to_scale(list(population.medians.values()), [f.scale for f in population.free]),
-        np.array(list(population.sds.values())),
-        population.patients,
-        np.array([name not in roles.own for name in names]),
-        np.array([name in roles.shared for name in names]),
-        tuple(tuple(names.index(name) for name in several) for several in roles.correlated),
-    )
-
-
-def _job(
-    problem: FitProblem, population: Population, roles: Roles, centre: Array, spread: Array,
-    before: Outcome | None,
-) -> Job:  # fmt: skip
-    """The patient's problem, given the current population."""
-    names = tuple(population.medians)
-    medians = from_scale(centre, [f.scale for f in population.free]).tolist()
-    current = {n: (c, float(s)) for n, c, s in zip(names, medians, spread, strict=True)}
-    shared = {name: current[name][0] for name in roles.shared if name in problem.model.values}
-    model = problem.model.with_values(**shared)
-    first = before if isinstance(before, PatientFit) else None
-    for f in problem.free:
-        if f.name not in current:
-            raise unknown_name("parameter of the population", f.name, names)
-    free = [_with_prior(f, *current[f.name], model)
-            for f in problem.free if f.name not in roles.shared]  # fmt: skip
-    whole = [_with_prior(f, current[f.name][0], current[f.name][1] or f.sd, model)
-             for f in problem.free]  # fmt: skip
-    model = _at_medians(model, free)
-    return Job(
-        replace(problem, model=model, free=tuple(free), accept={}),
-        replace(problem, model=model, free=tuple(whole), accept={}),
-        names,
-        centre,
-        first,
-    )
-
-
-def _with_prior(free: Free, median: float, sd: float, model: Model) -> Free:
-    """The prior of this iteration; the bounds are widened if the population has reached them.
-
-    By a factor of two on either side, of the odds of a share; never above the model's own bound.
-    """
-    centre, twice = free.to_scale(median), math.log(2.0)
-    low, high = from_scale([centre - twice, centre + twice], free.scale).tolist()
-    upper = max(free.upper, high)
-    if free.scale == "log":
-        upper = min(upper, model.bounds[free.name][1])
-    return replace(free, lower=min(free.lower, low), upper=upper, median=median, sd=sd)
-
-
-def _at_medians(model: Model, free: Sequence[Free]) -> Model:
-    """The model with every free parameter at its median, which is inside the bounds."""
-    return model.with_values(**{f.name: f.median for f in free})
-
-
 def _smeared(found: PopulationEstimate, assumed: PopulationPrior) -> Array:
     """The covariance (n, n) to integrate over: that of the population, or a least one."""
-    errors = np.where(
-        np.isnan(found.centre_error), 1.0, found.centre_error**2 * len(found.patients)
-    )
+    errors = np.nan_to_num(found.centre_error) ** 2 * len(found.patients)
     least = np.minimum(SMEAR**2 * errors, 4.0 * assumed.spread**2)
-    least = np.where(assumed.estimated, least, 0.0)
     variances = np.diag(found.covariance)
-    return np.asarray(found.covariance + np.diag(np.maximum(least - variances, 0.0)))
+    more = np.where(assumed.tied, np.maximum(least - variances, 0.0), 0.0)
+    return np.asarray(found.covariance + np.diag(more))
+
+
+def newton_step(
+    found: PopulationEstimate, smeared: Array, fits: Sequence[PatientFit], assumed: PopulationPrior
+) -> PopulationEstimate | None:
+    """The estimate after a Newton step, with the standard errors of the observed information.
+
+    None where the quadratics of `two_stage` lead on more safely: far from the maximum, or if some
+    spread is too small for draws to show its slope.
+    """
+    if (np.diag(smeared - found.covariance)[assumed.tied] > 0.0).any():
+        return None
+    score = np.sum([fit.score for fit in fits], axis=0)
+    information = np.sum([fit.information for fit in fits], axis=0)
+    n, weight = found.centre.size, assumed.patients
+    score[:n] -= weight * (found.centre - assumed.centre) / assumed.spread**2
+    information[:n, :n] += weight * np.diag(1.0 / assumed.spread**2)
+    more = prior_slopes(assumed, found.covariance)
+    score[n:] += more[0]
+    information[n:, n:] += more[1]
+    free = np.concatenate([assumed.estimated, np.ones(score.size - n, dtype=bool)])
+    inverse = np.linalg.inv(information[np.ix_(free, free)])
+    steps, variances = np.zeros(score.size), np.full(score.size, np.nan)
+    steps[free], variances[free] = inverse @ score[free], np.diag(inverse)
+    if not (variances[free] > 0.0).all() or (steps[free] ** 2 > FAR**2 * variances[free]).any():
+        return None
+    moved = found.covariance + np.einsum("k,kij->ij", steps[n:], assumed.changes)
+    ratio = np.diag(moved)[assumed.tied] / np.diag(found.covariance)[assumed.tied]
+    block = moved[np.ix_(assumed.tied, assumed.tied)]
+    if (ratio < STEP**-2).any() or (block.size and np.linalg.eigvalsh(block)[0] <= 0.0):
+        return None
+    cover = inverse[-len(assumed.elements) :, -len(assumed.elements) :]
+    errors = covariance_errors(assumed, moved, cover)
+    return replace(found, centre=found.centre + steps[:n], covariance=moved,
+                   centre_error=np.sqrt(variances[:n]), spread_error=errors[0],
+                   correlation_error=errors[1])  # fmt: skip
 
 
 def _within_reach(found: PopulationEstimate, before: PopulationEstimate) -> PopulationEstimate:
@@ -340,18 +333,43 @@ def _within_reach(found: PopulationEstimate, before: PopulationEstimate) -> Popu
     )
 
 
+def _settled(
+    course: Sequence[PopulationEstimate], assumed: PopulationPrior
+) -> PopulationEstimate | None:
+    """The mean of the last half of the iterations, if it is certain enough and they do not drift.
+
+    That is to `NOISE` of the standard errors of medians and spreads, and of correlations.
+    """
+    last = course[-max(FEWEST, len(course) // 2) :]
+    if len(course) < FEWEST + 1:
+        return None
+    now = last[-1]
+    scaled = np.array([_scaled(found, now, assumed) for found in last])
+    half = len(last) // 2
+    error = scaled.std(axis=0, ddof=1) / np.sqrt(len(last))
+    drift = scaled[half:].mean(axis=0) - scaled[:half].mean(axis=0)
+    if not (np.all(error < NOISE) and np.all(np.abs(drift) < 3.0 * NOISE)):
+        return None
+    return replace(now, centre=np.mean([found.centre for found in last], axis=0),
+                   covariance=np.mean([found.covariance for found in last], axis=0))  # fmt: skip
+
+
+def _scaled(found: PopulationEstimate, now: PopulationEstimate, assumed: PopulationPrior) -> Array:
+    """Estimated medians, ln spreads and correlations in units of their standard errors."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = (np.log(found.spread) / now.spread_error)[assumed.tied]
+    together = np.isfinite(now.correlation_error)
+    correlations = found.correlation[together] / now.correlation_error[together]
+    centre = (found.centre / now.centre_error)[assumed.estimated]
+    return np.concatenate([centre, logs, correlations])
+
+
 def _largest_change(
     found: PopulationEstimate, before: PopulationEstimate, assumed: PopulationPrior
 ) -> float:
     """The largest change of a median, spread or correlation, in standard errors."""
-    pooled, tied = assumed.estimated, assumed.tied
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centres = (found.centre - before.centre) / found.centre_error
-        logs = np.log(found.spread / before.spread) / found.spread_error
-        moved = (found.correlation - before.correlation) / found.correlation_error
-    changes = [centres[pooled], logs[tied]]
-    changes.append(moved[np.isfinite(found.correlation_error)])
-    return float(max((np.abs(m).max() for m in changes if m.size), default=0.0))
+    moved = _scaled(found, found, assumed) - _scaled(before, found, assumed)
+    return float(np.abs(moved).max(initial=0.0))
 
 
 def _estimated(
@@ -365,7 +383,7 @@ def _estimated(
         shared, own = f.name in roles.shared, f.name in roles.own
         sd = float(found.centre_error[k] if shared else found.spread[k])
         words = f"{source}: one value for all, sd is its standard error" if shared else source
-        now = _with_prior(f, medians[k], sd, population.model)
+        now = with_prior(f, medians[k], sd, population.model)
         free.append(replace(now, source=f.source if own else words))
     noise = population.noise.at(dict(zip(whole.medians, medians, strict=True)))
     sources = {

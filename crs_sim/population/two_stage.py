@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ..model import Array
+from .importance_sampling import QuadraticLikelihood
 
 NARROWEST, WIDEST = 1e-3, 1e2
 """Bounds of an estimated spread; at the lower one patients are alike to a thousandth."""
@@ -29,48 +31,11 @@ RIDGE = 1e-12
 NOWHERE = 1e300
 """The cost where a covariance of some patient is not positive definite."""
 
-WIDER = 1.25
-"""Most of a posterior's variance over the prior's: then a factor `STEP` of the spread is safe."""
 STEP = 2.0
 """Largest factor of a spread in one step from a given estimate."""
 
 Block = tuple[tuple[int, ...], ...]
 """Parameters whose effects have one covariance matrix; several such sets share the matrix."""
-
-
-@dataclass(frozen=True, eq=False)
-class QuadraticLikelihood:
-    """Quadratic approximation of one patient's likelihood.
-
-    -2 ln L(z) = const + 2 slope'(z - x) + (z - x)' information (z - x).
-
-    Parameters
-    ----------
-    x : (n,) parameters at which it is expanded
-    slope : (n,) J'r of the residuals of the observations
-    information : (n, n) J'J; zero for parameters the data carry no information on
-    """
-
-    x: Array
-    slope: Array
-    information: Array
-
-    @classmethod
-    def of_posterior(
-        cls, mean: Array, covariance: Array, centre: Array, prior: Array
-    ) -> tuple[QuadraticLikelihood, bool]:
-        """The one that, with the normal prior (centre, prior), has this mean and covariance.
-
-        And whether the covariance had to be made smaller, for being wider than the prior's by more
-        than `WIDER`: of a likelihood with several modes.
-        """
-        root = np.linalg.cholesky(prior)
-        scaled = np.linalg.solve(root, np.linalg.solve(root, covariance).T)
-        sizes, directions = np.linalg.eigh(0.5 * (scaled + scaled.T))
-        kept = directions * np.maximum(1.0 / sizes - 1.0, 1.0 / WIDER - 1.0) @ directions.T
-        back = np.linalg.inv(root)
-        slope = -back.T @ back @ (mean - centre)
-        return cls(mean, slope, back.T @ kept @ back), bool(sizes[-1] > WIDER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +69,20 @@ class PopulationPrior:
         together = {k for block in self.correlated for k in block}
         alone = [((int(k),),) for k in np.flatnonzero(self.tied) if k not in together]
         return [*((block,) for block in self.correlated), *alone]
+
+    @cached_property
+    def elements(self) -> list[tuple[Block, int, int]]:
+        """The elements of the covariance that are estimated: block, row, column."""
+        return [(block, row, column) for block in self.blocks for row, column in _triangle(block)]
+
+    @cached_property
+    def changes(self) -> Array:
+        """(k, n, n) derivatives of the covariance in its k elements."""
+        changes = np.zeros((len(self.elements), self.centre.size, self.centre.size))
+        for change, (block, row, column) in zip(changes, self.elements, strict=True):
+            for each in block:
+                change[each[row], each[column]] = change[each[column], each[row]] = 1.0
+        return changes
 
     @property
     def covariance(self) -> Array:
@@ -224,7 +203,7 @@ class _Marginal:
 
     def limits(self, k: int, theta: Array, *, near: bool) -> tuple[float, float]:
         """The bounds of a number."""
-        row, column = [at for block in self.blocks for at in _triangle(block)][k]
+        _, row, column = self.assumed.elements[k]
         if row > column:
             return -WIDEST, WIDEST
         low, high = np.log([NARROWEST, WIDEST])
@@ -340,41 +319,59 @@ class _Marginal:
 
         The information of a patient on the elements a, b of V is tr(W dV/da W dV/db)/2.
         """
-        n = covariance.shape[0]
-        spread_error, correlation_error = np.full(n, np.nan), np.full((n, n), np.nan)
-        places = [(block, row, column) for block in self.blocks for row, column in _triangle(block)]
-        if not places:
-            return spread_error, correlation_error
-        changes = np.zeros((len(places), n, n))
-        for change, (block, row, column) in zip(changes, places, strict=True):
-            for each in block:
-                change[each[row], each[column]] = change[each[column], each[row]] = 1.0
+        changes = self.assumed.changes
         moved = np.einsum("kij,ajl->kail", self.weights(covariance), changes)
         fisher = 0.5 * np.einsum("kail,kbli->ab", moved, moved)
-        before = np.linalg.inv(covariance + np.diag(np.where(np.diag(covariance) > 0, 0.0, 1.0)))
-        assumed = np.einsum("ij,ajl->ail", before, changes)
-        repeats = np.array([len(block) for block, _, _ in places])  # the prior counts a block once
-        share = 0.5 * self.assumed.patients / np.sqrt(np.outer(repeats, repeats))
-        fisher += share * np.einsum("ail,bli->ab", assumed, assumed)
-        cover = np.linalg.inv(fisher + RIDGE * np.eye(len(places)))
-        index = {(b[0][r], b[0][c]): a for a, (b, r, c) in enumerate(places)}
-        for block, row, column in places:
-            i, j = block[0][row], block[0][column]
-            if i == j:
-                error = np.sqrt(cover[index[i, i], index[i, i]]) / (2.0 * covariance[i, i])
-                for each in block:
-                    spread_error[each[row]] = error
-                continue
+        fisher += prior_slopes(self.assumed, covariance)[1]
+        cover = np.linalg.inv(fisher + RIDGE * np.eye(len(changes)))
+        return covariance_errors(self.assumed, covariance, cover)
+
+
+def prior_slopes(assumed: PopulationPrior, covariance: Array) -> tuple[Array, Array]:
+    """Score (k,) and information (k, k) of the prior on the elements of a covariance.
+
+    Of ln density -n/2 (ln det V + tr A/V) with the prior's A and weight n, once for each block.
+    """
+    score, information = np.zeros(len(assumed.elements)), np.zeros((len(assumed.elements),) * 2)
+    for block in assumed.blocks:
+        places = [k for k, (each, _, _) in enumerate(assumed.elements) if each == block]
+        inside = np.ix_(block[0], block[0])
+        precision = np.linalg.inv(covariance[inside])
+        scale = precision @ np.diag(assumed.spread[list(block[0])] ** 2) @ precision
+        changes = assumed.changes[places][:, block[0]][:, :, block[0]]
+        score[places] = 0.5 * np.einsum("ij,kji->k", scale - precision, changes)
+        twice = np.einsum("ij,kjl,lo,moi->km", 2.0 * scale - precision, changes, precision, changes)
+        information[np.ix_(places, places)] = 0.5 * twice
+    return assumed.patients * score, assumed.patients * information
+
+
+def covariance_errors(
+    assumed: PopulationPrior, covariance: Array, cover: Array
+) -> tuple[Array, Array]:
+    """Standard errors of ln spread, (n,), and of correlations, (n, n).
+
+    ``cover`` (k, k) is the covariance of the estimated elements of the covariance (n, n).
+    """
+    n = covariance.shape[0]
+    spread_error, correlation_error = np.full(n, np.nan), np.full((n, n), np.nan)
+    index = {(b[0][r], b[0][c]): a for a, (b, r, c) in enumerate(assumed.elements)}
+    for block, row, column in assumed.elements:
+        i, j = block[0][row], block[0][column]
+        size = np.sqrt(covariance[i, i] * covariance[j, j])
+        if i == j:
+            error = np.sqrt(cover[index[i, i], index[i, i]]) / (2.0 * size)
+        else:
             chosen = [index[i, j], index[i, i], index[j, j]]
-            correlation = covariance[i, j] / np.sqrt(covariance[i, i] * covariance[j, j])
-            slope = np.array([1.0 / np.sqrt(covariance[i, i] * covariance[j, j]),
-                              -0.5 * correlation / covariance[i, i],
-                              -0.5 * correlation / covariance[j, j]])  # fmt: skip
+            half = -0.5 * covariance[i, j] / size
+            slope = np.array([1.0 / size, half / covariance[i, i], half / covariance[j, j]])
             error = np.sqrt(slope @ cover[np.ix_(chosen, chosen)] @ slope)
-            for each in block:
+        for each in block:
+            if i == j:
+                spread_error[each[row]] = error
+            else:
                 correlation_error[each[row], each[column]] = error
                 correlation_error[each[column], each[row]] = error
-        return spread_error, correlation_error
+    return spread_error, correlation_error
 
 
 def _triangle(block: Block) -> list[tuple[int, int]]:

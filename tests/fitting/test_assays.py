@@ -20,7 +20,7 @@ from crs_sim.figures.prediction_plots import plot_predictions
 from crs_sim.fitting.diagnostics import verdict
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
-from crs_sim.fitting.objective import Objective, logs, noise_record
+from crs_sim.fitting.objective import Objective, noise_record
 from crs_sim.fitting.priors import Population, load_population
 from crs_sim.fitting.problem import estimated_noise, load_problem
 from crs_sim.model.model_file import load_model
@@ -60,7 +60,7 @@ def estimated(*names):
 
 def test_each_reading_has_the_error_of_its_assay():
     problem, values = question(), {"a0": 9.0, "k": 0.45}
-    squares = Objective(problem).residuals(logs(problem, values)) ** 2
+    squares = Objective(problem).residuals(point_of(problem, values)) ** 2
     for o, square in zip(problem.patient.observations, squares, strict=False):
         sd = {"": 0.2, "elisa": 0.1, "beads": 0.4}[o.assay]
         z = (math.log(o.value) - math.log(9.0) + 0.45 * o.day) / sd

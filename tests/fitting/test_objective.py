@@ -45,7 +45,7 @@ def richardson(problem, x):
         runs = tight.kernel.run(
             tight.line, tight._values(points), rtol=1e-10, watched=tight.watched
         )
-        up, down = np.split(tight._residuals(runs, points), 2)
+        up, down = np.split(tight._residuals(runs, tight._values(points)), 2)
         return (up - down).T / (2 * step)
 
     wide, half, quarter = (central(STEP / f) for f in (1, 2, 4))
@@ -86,7 +86,7 @@ def test_many_runs_side_by_side_give_the_residuals_of_each(every_kind):
     runs = objective.kernel.run(
         objective.line, objective._values(points), rtol=RTOL, watched=objective.watched
     )
-    together = objective._residuals(runs, points)
+    together = objective._residuals(runs, objective._values(points))
     for row, x in zip(together, points, strict=True):
         run = curves(every_kind, values_by_name(every_kind, x), objective.days)
         alone = residual_vector(every_kind.patient.observations, run, every_kind.noise)

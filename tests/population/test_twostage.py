@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from crs_sim.population.two_stage import PopulationPrior, QuadraticLikelihood, two_stage
+from crs_sim.population.importance_sampling import QuadraticLikelihood
+from crs_sim.population.two_stage import PopulationPrior, two_stage
 
 YES, NO = np.array([True, True]), np.array([False, False])
 
