@@ -20,7 +20,7 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path.stem not in ("__init__", "__main__")]
 """All but the doors, which only name what is elsewhere."""
-MOST_FILES, MOST_LINES, MOST_BODY, MOST_ARGUMENTS = 90, 400, 40, 7
+MOST_FILES, MOST_LINES, MOST_BODY, MOST_ARGUMENTS = 91, 400, 40, 7
 SHORT_BODY, SHORT_SHARE = 25, 0.9
 
 
