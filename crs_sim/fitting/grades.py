@@ -32,12 +32,14 @@ from ..store import CellError, Record, column
 FLOOR = 1e-9
 """Below this fraction of the observed level a curve is solver noise: its logarithm flattens."""
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-REACH = 8.0
-"""Largest state on the nodes, in its standard deviations; one beyond has a chance of 1e-15."""
+REACHES = {4.0: 8.0, 12.0: 16.0, math.inf: 24.0}
+"""Largest state on the nodes, by the state that the farthest grade asks for, in sd of the state."""
 SPACING, MOST_NODES = 1.2, 1001
 """Spacing of the nodes, in widths of the sharpest factor (error: 1e-6), and the most of them."""
-NARROW, LEAST, TINY = 1e-3, 1e-60, 1e-300
-"""Narrowest interval and least probability of a plain difference; what keeps a logarithm finite."""
+NARROW, LEAST = 1e-3, 1e-60
+"""Narrowest interval and least probability for which the plain difference is taken."""
+TINY, SMALLEST = 1e-200, 1e-120
+"""Keeps logarithms finite; cut-off of factors: products below 1e-308 take fifty times as long."""
 SAME_INSTANT = 1.0 / 2000.0
 """Grades closer than this, in memories, have the same state."""
 
@@ -132,7 +134,9 @@ def grade_residuals(low: Array, high: Array, days: Sequence[float], scale: Grade
     if not scale.persistence or len(days) < 2:
         return np.asarray(np.sqrt(-2.0 * log_chance_between(low, high)))
     order = np.argsort(days, kind="stable")
-    nodes, weights, steps = _chain(scale.persistence, scale.memory, tuple(np.sort(days).tolist()))
+    farthest = float(np.maximum(low, -high).max()) / math.sqrt(scale.persistence)
+    reach = next(reach for most, reach in REACHES.items() if not farthest > most)
+    nodes, weights, steps = _chain(scale, tuple(np.sort(days).tolist()), reach)
     narrow = math.sqrt(1.0 - scale.persistence)
     ends = [np.reshape(side, (-1, len(days)))[:, order, None] / narrow for side in (low, high)]
     found: Array = np.empty(ends[0].shape[:2])
@@ -140,6 +144,7 @@ def grade_residuals(low: Array, high: Array, days: Sequence[float], scale: Grade
     return found.reshape(np.shape(low))
 
 
+@np.errstate(all="ignore")  # levels that are not finite give residuals that are not
 def _filtered(low: Array, high: Array, weights: Array, steps: tuple[Array, ...]) -> Array:
     """ln P(grade | those before), (n_runs, n_grades), from the limits given the state, (..., n).
 
@@ -167,28 +172,33 @@ def _chances(low: Array, high: Array) -> tuple[Array, Array, Array]:
     left = low + high <= 0.0
     near, far = np.where(left, high, -low), np.where(left, low, -high)  # both in the left tail
     below = ndtr(far)
-    chances = ndtr(near) - below
+    chances, others = ndtr(near) - below, below + ndtr(-near)
     tops = np.zeros(low.shape[:2])
-    if (near[..., 0] - far[..., 0] > NARROW).all() and (chances.max(axis=-1) > LEAST).all():
-        return tops, chances, below + ndtr(-near)
-    logs = log_chance_between(low, high)
-    tops = logs.max(axis=-1)
-    return tops, np.exp(logs - tops[..., None]), -np.expm1(logs)
+    hard = (near[..., 0] - far[..., 0] < NARROW) | (chances.max(axis=-1) < LEAST)
+    if hard.any():
+        logs = log_chance_between(low[hard], high[hard])
+        tops[hard] = logs.max(axis=-1)
+        chances[hard], others[hard] = np.exp(logs - tops[hard][:, None]), -np.expm1(logs)
+    return tops, np.maximum(chances, SMALLEST), others
 
 
 @lru_cache(maxsize=64)
 def _chain(
-    persistence: float, memory: float, days: tuple[float, ...], spacing: float = SPACING
+    scale: GradeScale, days: tuple[float, ...], reach: float, spacing: float = SPACING
 ) -> tuple[Array, Array, tuple[Array, ...]]:
     """The state as a Markov chain: its nodes, (n,), in sd of the white noise; their chances at
-    first; and from each day to the next the chances (n, n) of each node after each."""
-    gaps = np.diff(days) / memory
-    apart = gaps[gaps > SAME_INSTANT]
-    step = math.sqrt(-math.expm1(-2.0 * float(apart.min()))) if apart.size else 1.0
-    ratio = math.sqrt(persistence / (1.0 - persistence))
-    half = math.ceil(REACH / spacing * math.hypot(1.0 / step, ratio))
-    half = min(half, MOST_NODES // 2)
-    states: Array = np.linspace(-REACH, REACH, 2 * half + 1)
+    first; and from each day to the next the chances (n, n) of each node after each.
+
+    Nodes of a larger reach include those of a smaller one, so that results do not jump.
+    """
+    gaps = np.diff(days) / scale.memory
+    least = float(np.min(gaps, initial=math.inf, where=gaps > SAME_INSTANT))
+    step = math.sqrt(-math.expm1(-2.0 * least))
+    ratio = math.sqrt(scale.persistence / (1.0 - scale.persistence))
+    half = MOST_NODES // 2
+    apart = max(spacing / math.hypot(1.0 / step, ratio), REACHES[4.0] / half)
+    half = min(math.ceil(reach / apart), half)
+    states: Array = np.arange(-half, half + 1.0) * apart
     made = {gap: _moves(states, gap) for gap in set(gaps.tolist())}
     weights = np.exp(-0.5 * states**2)
     return states * ratio, weights / weights.sum(), tuple(made[gap] for gap in gaps.tolist())
@@ -200,6 +210,7 @@ def _moves(states: Array, gap: float) -> Array:
         return np.eye(len(states))
     off = states - math.exp(-gap) * states[:, None]
     density = np.exp(0.5 * off**2 / math.expm1(-2.0 * gap))
+    density[density < SMALLEST] = 0.0
     return np.asarray(density / density.sum(axis=1, keepdims=True))
 
 

@@ -259,7 +259,7 @@ def synthetic_patient(
     ----------
     model : Model, with the true values of this patient
     design : Design
-    noise : Noise, of each observable in the design
+    noise : Noise, of each observable in the design; errors of grades persist as it says
     rng : Generator, for the measurement errors
     id : str, prefixed with "synthetic_"
 

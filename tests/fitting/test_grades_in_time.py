@@ -86,12 +86,12 @@ def test_each_residual_is_of_a_grade_given_the_days_before_it():
 
 def test_the_number_of_nodes_is_enough(monkeypatch):
     rng = np.random.default_rng(5)
-    low = rng.normal(-0.5, 1.5, (20, 27))
+    low = rng.normal(-0.5, 1.0, (20, 27))
     high, days = low + 1.0, [float(day) for day in range(27)]
     for persistence, memory in ((0.5, 3.0), (0.8, 3.0), (0.95, 3.0), (0.7, 30.0)):
         scale = replace(LASTING, persistence=persistence, memory=memory)
         usual = np.sum(grade_residuals(low, high, days, scale) ** 2, axis=1)
-        nodes = len(grades._chain(persistence, memory, tuple(days))[0])
+        nodes = len(grades._chain(scale, tuple(days), 8.0)[0])
         assert 21 <= nodes <= 101
         chain = grades._chain
         with monkeypatch.context() as patched:
@@ -150,6 +150,17 @@ def test_hopeless_levels_keep_a_slope_that_leads_back():
         found = np.sum(grade_residuals(levels, levels + 1.0, days, LASTING) ** 2, axis=1)
         assert np.isfinite(found).all() and (np.diff(found) > 0.1).all()
     assert np.isfinite(grade_residuals(np.ones(3), np.zeros(3), days, LASTING)).all()
+
+
+@pytest.mark.parametrize("off", [3.0, 3.57, 3.59, 8.0, 15.0])
+def test_a_state_far_off_explains_grades_that_are_all_far_off(off):
+    """As a normal density at the nearer limits, far in the tail of independent errors."""
+    days = np.arange(6.0)
+    low = np.full((1, 6), off)
+    found = float(np.sum(grade_residuals(low, low + 1e-3, days.tolist(), LASTING) ** 2))
+    density = stats.multivariate_normal(cov=covariance(days, LASTING)).logpdf(low[0] + 5e-4)
+    assert found == pytest.approx(-2.0 * (density + 6.0 * math.log(1e-3)), rel=1e-5)
+    assert found < 0.8 * np.sum(grade_residuals(low, low + 1e-3, days.tolist(), GRADED.grade) ** 2)
 
 
 def test_a_probability_near_one_is_not_rounded():
