@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration nmtests methods sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration grades nmtests methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -43,6 +43,10 @@ recovery: $(VENV)/.installed
 # Is the posterior right? 200 synthetic patients, truths ranked among the draws; some minutes.
 calibration: $(VENV)/.installed
 	$(BIN)/python -m studies.calibration
+
+# Grades whose errors persist, fitted as independent and as what they are; a minute or two.
+grades: $(VENV)/.installed
+	$(BIN)/python -m studies.grades
 
 # NONMEM's own answers to public dosing scenarios; the suites are read from a folder, see
 # studies/nmtests/design.py: make nmtests NMTESTS=folder

@@ -91,8 +91,8 @@ def export_petab(
     Raises
     ------
     InputError, UnknownNameError
-        If no observation can be exported, a prior is on the logit scale, or a name is a reserved
-        word of PEtab.
+        If no observation can be exported, a prior is on the logit scale, the errors of grades
+        persist, or a name is a reserved word of PEtab.
     StorageError
         If the folder contains other files with these names, or cannot be written; then nothing is
         written.
@@ -129,6 +129,10 @@ def petab_files(problem: FitProblem, values: Mapping[str, float] | None = None) 
             raise InputError(f"{problem.where(f'free.{free.name}.scale')}: PEtab has no prior that "
                              f"is normal on the logit scale; to export, state scale = \"log\" for "
                              f"{free.name}, and fit again, as that is another prior")  # fmt: skip
+    if (scale := problem.noise.grade) and scale.persistence:
+        raise InputError(f"{problem.where('grade.persistence')}: PEtab has no error that persists "
+                         "from one reading to the next; to export, delete persistence and memory, "
+                         "and fit again, as that is another likelihood")  # fmt: skip
     nominal = _nominal(problem, values or {})
     stated, left_out = split_observations(problem)
     if not stated:

@@ -3,7 +3,8 @@
 In reading order, which is import order; other rooms import what ``__init__.pyi`` names.
 
 =====================  ==========================================================================
-noise.py               what a measurement says of a course: residuals, censoring, grades
+grades.py              the grade: an ordinal reading whose error may persist from day to day
+noise.py               what a measurement says of a course: residuals, censoring
 priors.py              prior.toml and problem.toml: free parameters, their scales, the Population
 problem.py             FitProblem, load_problem
 objective.py           the residuals that a fit minimises, and their slopes

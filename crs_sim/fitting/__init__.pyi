@@ -35,6 +35,7 @@ from .fitting import (
     estimates_table as estimates_table,
     fit as fit,
 )
+from .grades import GradeScale as GradeScale
 from .local_optimisation import (
     MAX_STEPS as MAX_STEPS,
     ROUGH_TOLERANCE as ROUGH_TOLERANCE,
@@ -49,10 +50,10 @@ from .local_optimisation import (
 from .noise import (
     EXACT_KINDS as EXACT_KINDS,
     NORMAL_95 as NORMAL_95,
-    GradeScale as GradeScale,
     Noise as Noise,
     Spread as Spread,
     days_needed as days_needed,
+    grades_given_others as grades_given_others,
     predicted as predicted,
     residual_vector as residual_vector,
     residuals as residuals,

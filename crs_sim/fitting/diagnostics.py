@@ -57,7 +57,11 @@ def judge(result: Fit) -> tuple[Judged, ...]:
     """
     run = result.simulation()
     problem = replace(result.problem, noise=result.noise)
-    rows = tuple(_judged(o, run, problem) for o in result.problem.patient.observations)
+    rows = tuple(_judged(o, run, problem) for o in problem.patient.observations)
+    if problem.noise.grade and problem.noise.grade.persistence:  # each given those before it
+        found = [result.residuals[part] for part in residual_slices(result)]
+        rows = tuple(replace(row, residual=signed_norm(own)) if row.kind == "grade" else row
+                     for row, own in zip(rows, found, strict=True))  # fmt: skip
     grades = [row for row in rows if row.kind == "grade"]
     return (*rows, _together(grades)) if grades else rows
 
@@ -126,18 +130,9 @@ def _together(grades: list[Judged]) -> Judged:
     worst = max(abs(row.fitted - row.observed) for row in grades)
     good = share >= EXACT_SHARE and worst <= 1
     return Judged(
-        GRADE_RULE,
-        grades[0].observable,
-        "share exact",
-        f"{len(grades)} days",
-        1.0,
-        "1",
-        share,
-        math.nan,
-        EXACT_SHARE,
-        1.0,
-        "pass" if good else "miss",
-    )
+        GRADE_RULE, grades[0].observable, "share exact", f"{len(grades)} days", 1.0, "1", share,
+        math.nan, EXACT_SHARE, 1.0, "pass" if good else "miss",
+    )  # fmt: skip
 
 
 SAME_OPTIMUM, NEAR = 0.1, 1.0

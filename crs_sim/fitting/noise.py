@@ -12,13 +12,13 @@ so optimiser, profiles and sampler need no other form.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr
+from scipy.special import log_ndtr
 
 from ..dosing import SAME_TIME
 from ..errors import InputError, unknown_name
@@ -26,13 +26,11 @@ from ..model import Array
 from ..patients import Observation
 from ..simulation import peak
 from ..store import text_of
+from .grades import FLOOR, GradeScale, grade_residuals
 
 SAMPLES_PER_DAY = 20
-FLOOR = 1e-9
-"""Below this fraction of the observed level a curve is solver noise: its logarithm flattens."""
 NORMAL_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
-HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 SPAN, FLAT = 100.0, 30.0
 """Factor from a stated sd to the bounds of its estimate; sd of a prior that is flat within them."""
 SMALL = 1e-3
@@ -115,20 +113,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class GradeScale:
-    """Ordinal probit model of the grade: cut-points on a latent quantity with normal error.
-
-    ``cuts`` are ids of four parameters, or quantities of parameters alone, ascending: grade g is a
-    reading of ``latent`` from cut g up to cut g+1, with standard deviation ``sd`` in its unit.
-    """
-
-    latent: str
-    cuts: tuple[str, ...]
-    sd: float
-    source: str = ""
-
-
-@dataclass(frozen=True)
 class Noise:
     """The spread of every observable or assay, and the grade scale if there are grades."""
 
@@ -201,7 +185,10 @@ def predicted(observation: Observation, sim: Curves) -> float:
 
 
 def residual_vector(observations: Iterable[Observation], sim: Curves, noise: Noise) -> Array:
-    """All residuals of the observations, in order, then `_log_terms`: (n,), or (n_runs, n)."""
+    """All residuals of the observations, in order, then `_log_terms`: (n,), or (n_runs, n).
+
+    Those of grades are as `grade_residuals`: each given the grades before it.
+    """
     several = tuple(observations)
     grades = [o for o in several if o.kind == "grade"]
     each_grade = iter(np.moveaxis(_grade_residuals(grades, sim, noise), -1, 0) if grades else ())
@@ -223,7 +210,8 @@ def residuals(observation: Observation, sim: Curves, noise: Noise) -> tuple[Arra
                                         is not log-normal
     below, above, ratio_below, _above   sqrt(-2 ln P), P: probability beyond the limit
     sometime                            see `sometime_residuals`
-    grade                               sqrt(-2 ln P), P: probability of that grade
+    grade                               sqrt(-2 ln P), P: probability of that grade, whatever
+                                        other grades are (`residual_vector`: given those before)
     ==================================  ====================================================
     """
     if observation.kind == "grade":
@@ -351,13 +339,34 @@ def _bound_residual(deviation: Array, *, below: bool) -> Array:
 
 
 def _grade_residuals(grades: Sequence[Observation], sim: Curves, noise: Noise) -> Array:
-    """Residuals of several grades, (..., n_grades), vectorised: a patient has one every day."""
+    """Residuals of all grades of a patient, (..., n_grades), each given those before it."""
     scale = noise.grade
     if scale is None:
         raise InputError(f"{grades[0].id} is a grade, but the noise has no grade scale; add one")
     limits = [_limits(grade, sim, scale) for grade in grades]
     low, high = (np.stack(side, axis=-1) for side in zip(*limits, strict=True))
-    return np.asarray(np.sqrt(-2.0 * log_chance_between(low, high)))
+    return grade_residuals(low, high, [0.5 * (g.day + g.until) for g in grades], scale)
+
+
+def grades_given_others(
+    observations: Iterable[Observation], ids: Collection[str], sim: Curves, noise: Noise
+) -> dict[str, Array]:
+    """The residual of each of these grades given all others, of earlier and later days.
+
+    The others are the grades that are none of these: sqrt(-2 ln (P(others and it) / P(others))).
+    """
+    grades = [o for o in observations if o.kind == "grade"]
+    others = [o for o in grades if o.id not in ids]
+
+    def square(*several: Observation) -> Array:
+        found = _grade_residuals(several, sim, noise) if several else np.zeros(1)
+        return np.asarray(np.sum(found**2, axis=-1))
+
+    without = square(*others)
+    return {
+        o.id: np.sqrt(np.maximum(square(*others, o) - without, 0.0))
+        for o in grades if o.id in ids
+    }  # fmt: skip
 
 
 def _limits(grade: Observation, sim: Curves, scale: GradeScale) -> tuple[Array, Array]:
@@ -373,28 +382,3 @@ def _cut(observation: Observation, sim: Curves, name: str) -> Array:
     if name in sim.values:
         return np.asarray(sim.values[name])
     return _curve_on_days(sim, name, observation.day)[..., 0]
-
-
-def log_chance_between(low: float | Array, high: float | Array) -> Array:
-    """ln P(low < Z < high) for a standard normal Z; exact in both tails and for narrow intervals.
-
-    If a fit reverses the limits, the width becomes a small positive number (as in `log_level`), so
-    that the gradient still leads back.
-
-    >>> round(math.exp(log_chance_between(-1.0, 1.0)), 6)
-    0.682689
-    """
-    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
-    with np.errstate(all="ignore"):  # every case is computed everywhere and selected where valid
-        middle = 0.5 * (low + high)
-        width = FLOOR * np.exp(np.arcsinh((high - low) / (2.0 * FLOOR)))
-        narrow = -0.5 * middle**2 - HALF_LOG_2PI + np.log(width)
-        outside = ndtr(low) + ndtr(-high)
-        right = low + high > 0
-        near, far = np.where(right, -high, low), np.where(right, -low, high)
-        less, more = log_ndtr(near), log_ndtr(far)
-        wide = more + np.log(-np.expm1(less - more))
-        both = np.where(outside < 0.5, np.log1p(-outside), wide)
-        both = np.where(width * np.maximum(1.0, np.abs(middle)) < 1e-4, narrow, both)
-    one_sided = np.where(np.isinf(low), log_ndtr(high), log_ndtr(-low))
-    return np.where(np.isinf(low) | np.isinf(high), one_sided, both)

@@ -109,7 +109,7 @@ def noise_record(noise: Noise) -> dict[str, Any]:
         name: {k: v for k, v in spread.items() if k in ("sd", "source") or v != usual[k]}
         for name, spread in content["spreads"].items()
     }
-    return {"spreads": spreads, "grade": content["grade"]}
+    return {"spreads": spreads, "grade": None if noise.grade is None else noise.grade.record}
 
 
 def level_at(spread: Spread, reading: float, z: float | Array) -> Array:

@@ -23,7 +23,8 @@ from scipy.special import ndtr, ndtri
 from ..errors import FileError, InputError, unknown_name, with_location
 from ..model import Array, Model, pretty
 from ..store import CellError, Record, column, locate, place, read_toml, root
-from .noise import FLAT, NORMAL_95, GradeScale, Noise, Spread
+from .grades import GradeTable
+from .noise import FLAT, NORMAL_95, Noise, Spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,15 +73,6 @@ class NoiseTable(Record):
         """As `Spread`."""
         return Spread(self.sd, self.source, self.error, self.additive or 0.0, self.estimate,
                       self.prior_sd or FLAT, self.observable)  # fmt: skip
-
-
-class GradeTable(Record):
-    """``[grade]``."""
-
-    latent: str
-    cuts: list[str]
-    sd: Above0
-    source: Words
 
 
 class PriorFile(Record):
@@ -177,9 +169,7 @@ def noise_of(file: ProblemFile | PriorFile, prior: Prior | None = None) -> Noise
         others = {n: table for n, table in prior.content.noise.items() if n not in noise}
         noise, grade = {**noise, **others}, grade or prior.content.grade
     spreads = {name: table.spread for name, table in noise.items()}
-    if grade is None:
-        return Noise(spreads)
-    return Noise(spreads, GradeScale(grade.latent, tuple(grade.cuts), grade.sd, grade.source))
+    return Noise(spreads, None if grade is None else grade.scale)
 
 
 BOUND_SDS = 4.0  # prior standard deviations from the prior median to the default bounds
@@ -372,7 +362,7 @@ class Population:
             own = {k: v for k, v in asdict(spread).items() if k == "source" or (
                 v != usual[k] and (k != "prior_sd" or spread.estimate))}  # fmt: skip
             lines += ["", f"[noise.{name}]", *_lines(own)]
-        lines += ["", "[grade]", *_lines(asdict(grade))] if grade else []
+        lines += ["", "[grade]", *_lines(grade.record)] if grade else []
         return "\n".join(lines).lstrip("\n") + "\n"
 
 

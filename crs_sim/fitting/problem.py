@@ -375,8 +375,9 @@ def _check_grades(problem: FitProblem) -> None:
             f"{problem.where('grade.cuts')}: needs four ascending cut-points, not "
             f"{', '.join(f'{level:g}' for level in levels)}"
         )
-    if not 0 < scale.sd < math.inf:
-        raise InputError(f"{problem.where('grade.sd')}: sd must be above 0")
+    key, text = scale.wrong()
+    if text:
+        raise InputError(f"{problem.where(f'grade.{key}')}: {text}")
 
 
 def _constants(problem: FitProblem) -> dict[str, float]:

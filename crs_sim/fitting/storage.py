@@ -294,7 +294,8 @@ def load_fit(name: str | Path, problem: str | Path | None = None) -> Fit:
 def _patient_problem(run: Run, patient: Patient) -> FitProblem:
     """The problem of a patient without a problem.toml, with the priors and noise of the run."""
     from ..patients import check_against, model_for_patient
-    from .noise import GradeScale, Noise, Spread
+    from .grades import GradeScale
+    from .noise import Noise, Spread
     from .priors import Free
 
     model, noise = model_for_patient(patient), run.result["noise"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -259,7 +259,7 @@ def synthetic_patient(
     ----------
     model : Model, with the true values of this patient
     design : Design
-    noise : Noise, of each observable in the design
+    noise : Noise, of each observable in the design; errors of grades persist as it says
     rng : Generator, for the measurement errors
     id : str, prefixed with "synthetic_"
 
@@ -281,36 +281,46 @@ def synthetic_patient(
     scenario, _ = resolve_triggers(model, design.scenario, until=float(design.days[-1]))
     run = simulate(model, scenario, days=design.days, rtol=1e-7)
     readings = [
-        _reading(run, name, day, design, noise, rng)
-        for name, days in design.samples.items()
-        for day in days
+        reading
+        for name in design.samples
+        for reading in (_grades if name == GRADE else _levels)(run, name, design, noise, rng)
     ]
     name = f"{SYNTHETIC}_{id}"
     return Patient(name, model.name, replace(scenario, name=name), Observations(tuple(readings)))
 
 
-def _reading(
-    run: Simulation, name: str, day: float, design: Design, noise: Noise, rng: Generator
-) -> Observation:
-    at = run.at(day)
-    id = f"{name}_d{day:g}".replace(".", "_")
-    if name == GRADE:
-        grade = _grade(at, noise, rng)
-        return Observation(id, GRADE, "grade", day, day, math.nan, grade, "", note=SYNTHETIC)
+def _id(name: str, day: float) -> str:
+    return f"{name}_d{day:g}".replace(".", "_")
+
+
+def _levels(
+    run: Simulation, name: str, design: Design, noise: Noise, rng: Generator
+) -> Iterator[Observation]:
     if name not in noise.spreads:
         raise InputError(f"{name} is sampled, but has no noise entry; add it to `noise`")
-    drawn = noise.spreads[name].reading(float(at[name][0]), rng.standard_normal())
-    value = max(float(drawn), sys.float_info.min)  # an additive error may go below 0
     low, high = design.limits.get(name, (0.0, math.inf))
-    kind = "below" if value < low else "above" if value > high else "value"
-    level = min(max(value, low), high)
-    return Observation(id, name, kind, day, day, math.nan, level, run.units[name], note=SYNTHETIC)
+    for day in design.samples[name]:
+        level = float(run.at(day)[name][0])
+        drawn = float(noise.spreads[name].reading(level, rng.standard_normal()))
+        value = max(drawn, sys.float_info.min)  # an additive error may go below 0
+        kind = "below" if value < low else "above" if value > high else "value"
+        yield Observation(_id(name, day), name, kind, day, day, math.nan,
+                          min(max(value, low), high), run.units[name], note=SYNTHETIC)  # fmt: skip
 
 
-def _grade(at: Simulation, noise: Noise, rng: Generator) -> float:
-    scale = noise.grade
+def _grades(
+    run: Simulation, name: str, design: Design, noise: Noise, rng: Generator
+) -> Iterator[Observation]:
+    """The grades of a patient: their errors share a state where they persist."""
+    scale, days = noise.grade, design.samples[name]
     if scale is None:
         raise InputError("grades are sampled, but the noise has no grade scale; add one")
-    level = float(at[scale.latent][0]) + scale.sd * rng.standard_normal()
-    cuts = [float(at.values[c]) if c in at.values else float(at[c][0]) for c in scale.cuts]
-    return float(sum(level >= cut for cut in cuts))
+    ascending = np.unique(days)
+    states = dict(zip(ascending.tolist(), scale.states(ascending, rng).tolist(), strict=True))
+    for day in days:
+        at = run.at(day)
+        level = float(at[scale.latent][0]) + states[day] + scale.white * rng.standard_normal()
+        cuts = [float(at.values[c]) if c in at.values else float(at[c][0]) for c in scale.cuts]
+        grade = float(sum(level >= cut for cut in cuts))
+        yield Observation(_id(name, day), GRADE, "grade", day, day, math.nan, grade, "",
+                          note=SYNTHETIC)  # fmt: skip

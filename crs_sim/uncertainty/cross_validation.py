@@ -36,6 +36,7 @@ from ..fitting import (
     assemble_fit,
     curves,
     days_needed,
+    grades_given_others,
     minimize,
     optimise,
     point_of,
@@ -74,7 +75,7 @@ class HeldOut:
     off_by : float, in sd of the prediction: noise and parameter uncertainty; nan for a limit or
         a grade
     chance : float, probability of a reading at least as far off; for a limit or grade, of the
-        reported one, averaged over draws of the parameters
+        reported one, averaged over draws of the parameters; for a grade given those of other days
     deviance : float, -2 ln of the predictive density (log scale) or probability, to compare models
     """
 
@@ -216,12 +217,16 @@ def _predictions(result: Fit, refit: Fit, ids: tuple[str, ...]) -> tuple[HeldOut
         for o, rows in zip(problem.patient.observations, residual_slices(result), strict=True)
         if o.id in ids
     ]
-    drawn = residuals[None]
+    drawn, found = residuals[None], dict[str, tuple[Array, Array]]()
     if any(o.kind not in EXACT_KINDS for o, _ in left_out):
-        values = weighted_draws(refit, AVERAGED, workers=1).values
-        drawn = objective.observed(to_scale(values.to_numpy(), problem.scales))
+        points = to_scale(weighted_draws(refit, AVERAGED, workers=1).values, problem.scales)
+        drawn = objective.observed(points)
+        if problem.noise.grade and problem.noise.grade.persistence:
+            given = [grades_given_others(problem.patient.observations, ids, objective.courses(p),
+                                         problem.noise) for p in (x[None], points)]  # fmt: skip
+            found = {id: (given[0][id], given[1][id][:, None]) for id in given[0]}
     return tuple(
-        _one(o, predicted(o, run), (residuals[rows], drawn[:, rows]),
+        _one(o, predicted(o, run), found.get(o.id, (residuals[rows], drawn[:, rows])),
              math.sqrt(1.0 + float(slopes[rows][0] @ refit.covariance @ slopes[rows][0])),
              problem.noise.at(refit.values))
         for o, rows in left_out

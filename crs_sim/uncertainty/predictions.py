@@ -101,6 +101,8 @@ class Predictions:
     def grade_chances(self, scenario: str = "") -> Array:
         """The probability that each grade is observed on each day, (n_days, 5).
 
+        Of a day by itself, whatever the grades of other days are: with the whole sd of the error.
+
         Raises
         ------
         InputError

@@ -3,7 +3,8 @@
 A reading that the model cannot reproduce, even with parameters fitted to it, stands out here.
 
 To first order, leaving an observation out moves the estimates by one Gauss-Newton step. For the
-exact change, refit without it (`crs_sim.uncertainty.cross_validation`).
+exact change, refit without it (`crs_sim.uncertainty.cross_validation`). Where the errors of grades
+persist, a grade counts here with what it adds to those before it.
 
 Source: Cook 1977, https://doi.org/10.1080/00401706.1977.10489493
 """
@@ -56,7 +57,8 @@ class Predicted:
     observed : float, the reading; for a limit, the limit
     low, median, high : float, 2.5, 50 and 97.5 % quantiles of the predicted readings, with noise
     chance : float, probability of a reading below the observed one (its percentile); for a limit,
-        of a reading beyond it, as observed; for a grade, of exactly that grade
+        of a reading beyond it, as observed; for a grade, of exactly that grade, whatever the
+        grades of other days are
     surprising : bool, whether the reading is outside the 95 % interval; for a limit or grade,
         whether its probability is below 5 %
     """

@@ -20,7 +20,7 @@ from crs_sim.figures.prediction_plots import plot_predictions
 from crs_sim.fitting.diagnostics import verdict
 from crs_sim.fitting.fitting import fit
 from crs_sim.fitting.noise import Noise, Spread
-from crs_sim.fitting.objective import Objective, noise_record
+from crs_sim.fitting.objective import Objective, noise_record, point_of
 from crs_sim.fitting.priors import Population, load_population
 from crs_sim.fitting.problem import estimated_noise, load_problem
 from crs_sim.model.model_file import load_model

@@ -8,12 +8,12 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from crs_sim.errors import InputError, UnknownNameError
+from crs_sim.fitting.grades import log_chance_between
 from crs_sim.fitting.noise import (
     GradeScale,
     Noise,
     Spread,
     days_needed,
-    log_chance_between,
     log_level,
     predicted,
     residual_vector,
