@@ -73,19 +73,10 @@ def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> J
     verdict = "pass" if low <= fitted <= high else "miss"
     if verdict == "miss" and observation.kind == "grade" and _off_by(fitted, observation) <= 1:
         verdict = "near"
-    return Judged(
-        observation.id,
-        observation.observable,
-        observation.kind,
-        when(observation),
-        observation.value,
-        observation.value_unit,
-        fitted,
-        residual(observation, run, problem.noise),
-        low,
-        high,
-        verdict,
-    )
+    off = residual(observation, run, problem.noise)
+    return Judged(observation.id, observation.observable, observation.kind, when(observation),
+                  observation.value, observation.value_unit, fitted, off, low, high,
+                  verdict)  # fmt: skip
 
 
 def accepted(observation: Observation, problem: FitProblem) -> tuple[float, float]:
@@ -125,19 +116,8 @@ def _together(grades: list[Judged]) -> Judged:
     share = sum(row.fitted == row.observed for row in grades) / len(grades)
     worst = max(abs(row.fitted - row.observed) for row in grades)
     good = share >= EXACT_SHARE and worst <= 1
-    return Judged(
-        GRADE_RULE,
-        grades[0].observable,
-        "share exact",
-        f"{len(grades)} days",
-        1.0,
-        "1",
-        share,
-        math.nan,
-        EXACT_SHARE,
-        1.0,
-        "pass" if good else "miss",
-    )
+    return Judged(GRADE_RULE, grades[0].observable, "share exact", f"{len(grades)} days", 1.0, "1",
+                  share, math.nan, EXACT_SHARE, 1.0, "pass" if good else "miss")  # fmt: skip
 
 
 SAME_OPTIMUM, NEAR = 0.1, 1.0
@@ -167,7 +147,7 @@ class Verdict:
 
 @lru_cache(maxsize=4)  # each needs several runs, and the report, the tables and the screen one
 def verdict(result: Fit) -> Verdict:
-    """The verdict on a fit: on the readings, on the noise, on the course, on the optimisation.
+    """The verdict on a fit: on its data, the noise, the course, and the optimisation.
 
     Examples
     --------
@@ -175,7 +155,7 @@ def verdict(result: Fit) -> Verdict:
     """
     warnings: list[str] = []
     statements: list[str] = []
-    for judgement in (_misses, _scatter, _course):
+    for judgement in (_few, _misses, _scatter, _course):
         for text, serious in judgement(result):
             (warnings if serious else statements).append(text)
     checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
@@ -200,6 +180,23 @@ ANY_COURSE = 1.0
 """An estimated sd, of the logarithm or as a share, above which it hides what the model misses."""
 
 
+def _few(result: Fit) -> Iterator[tuple[str, bool]]:
+    """A warning if there are fewer observations than free parameters: the prior decides then."""
+    free, observed = len(result.estimates), len(result.problem.patient.observations)
+    if observed >= free:
+        return
+    names = [e.parameter for e in result.estimates if e.carried_by_prior]
+    some, they = ("s", "they determine") if observed > 1 else ("", "it determines")
+    text = f"{observed} observation{some} for {free} free parameters, of which {they} "
+    text += f"{result.effective_parameters:.1f}: the rest is the prior"
+    yield f"{text} (above all {_some(names)})" if names else text, True
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:MOST_NAMED] + ["..."] * (len(names) > MOST_NAMED))
+
+
 def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
     """How many readings and grades are missed; a warning if they are more than by chance."""
     rows = [row for row in judge(result) if row.id != GRADE_RULE]
@@ -209,9 +206,7 @@ def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
     for kind, some in several.items():
         missed = [row for row in some if row.verdict != "pass"]
         if some:
-            names = [row.id for row in missed[:MOST_NAMED]]
-            more = ["..."] if len(missed) > MOST_NAMED else []
-            named = f" ({', '.join(names + more)})" if missed else ""
+            named = f" ({_some([row.id for row in missed])})" if missed else ""
             counts.append(f"{len(missed)} of {len(some)} {kind}{named}")
         if kind == "grades":
             serious |= bool(some) and _together(some).verdict == "miss"
