@@ -10,9 +10,10 @@ against the fit, then readings missed, chi-squared, and the course of the grade.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
 from .fitting import Fit, asked_share, covariance_of
 from .noise import BOUNDS, RATIOS, predicted
-from .objective import Objective, levels_within, point_of, residual
+from .objective import Objective, curves, levels_within, point_of, residual
 from .priors import PROBLEM
 from .problem import FitProblem
 
@@ -155,9 +156,9 @@ def verdict(result: Fit) -> Verdict:
     """
     warnings: list[str] = []
     statements: list[str] = []
-    for judgement in (_few, _misses, _scatter, _course):
-        for text, serious in judgement(result):
-            (warnings if serious else statements).append(text)
+    course = judge_course(result.problem, result.values)
+    for text, serious in chain(_few(result), _misses(result), _scatter(result), course):
+        (warnings if serious else statements).append(text)
     checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
     warnings += [text for check in checks if (text := check(result))]
     statements.append(f"{agreement_text(result)}; {condition_text(result)}")
@@ -280,16 +281,19 @@ SEVERE, NEAR_DAYS = 3, 3.0
 """A grade from `SEVERE` on is extreme; it is observed if an observation is within `NEAR_DAYS`."""
 
 
-def _course(result: Fit) -> Iterator[tuple[str, bool]]:
-    """The course of the grade, whether it resolves, and where it is severe but not observed."""
-    if GRADE not in result.problem.model.course_ids:
+def judge_course(
+    problem: FitProblem, values: Mapping[str, float]
+) -> Iterator[tuple[str, bool]]:  # fmt: skip
+    """The course of the grade, whether it resolves, and where it is severe but not observed.
+
+    Texts, each with whether it is a reason to warn; none if the model has no grade.
+    """
+    if GRADE not in problem.model.course_ids:
         return
-    windows = [
-        (o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in result.problem.patient.observations
-    ]
+    windows = [(o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in problem.patient.observations]
     until = max([UNTIL, *(last for _, last in windows)])
     try:
-        run = result.simulation(sample_days(until, 1.0))
+        run = curves(problem, values, sample_days(until, 1.0))
     except IntegrationError as error:
         yield f"the fitted course cannot be simulated to day {until:g}: {error}", True
         return
