@@ -337,6 +337,7 @@ def fit_patients(
         population_fit_warnings,
         save_population,
     )
+    from ..reports import course_warnings
     from ..store import check_folder
 
     check_folder(out)
@@ -353,8 +354,9 @@ def fit_patients(
                 for who in people]  # fmt: skip
     result = run(problems, population, roles, draws=draws, workers=options["workers"],
                  kept=IterationFiles(out), progress=print_progress)  # fmt: skip
-    written = save_population(result, out)
-    for line in population_fit_warnings(result):
+    first = course_warnings(problems, {fit.patient: fit.values for fit in result.fits})
+    written = save_population(result, out, first)
+    for line in (*first, *population_fit_warnings(result)):
         click.echo(line.replace("**", ""))
     click.echo(f"{how_estimated(result)}\n")
     print_population(result)

@@ -19,6 +19,7 @@ from .diagnostics import (
     condition_text as condition_text,
     fit_warnings as fit_warnings,
     judge as judge,
+    judge_course as judge_course,
     judged_table as judged_table,
     residual_slices as residual_slices,
     signed_norm as signed_norm,

@@ -10,9 +10,10 @@ against the fit, then readings missed, chi-squared, and the course of the grade.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from ..patients import Observation
 from ..simulation import Simulation, sample_days, vasopressor_days, worst_grade
 from .fitting import Fit, asked_share, covariance_of
 from .noise import BOUNDS, RATIOS, predicted
-from .objective import Objective, levels_within, point_of, residual
+from .objective import Objective, curves, levels_within, point_of, residual
 from .priors import PROBLEM
 from .problem import FitProblem
 
@@ -77,19 +78,10 @@ def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> J
     verdict = "pass" if low <= fitted <= high else "miss"
     if verdict == "miss" and observation.kind == "grade" and _off_by(fitted, observation) <= 1:
         verdict = "near"
-    return Judged(
-        observation.id,
-        observation.observable,
-        observation.kind,
-        when(observation),
-        observation.value,
-        observation.value_unit,
-        fitted,
-        residual(observation, run, problem.noise),
-        low,
-        high,
-        verdict,
-    )
+    off = residual(observation, run, problem.noise)
+    return Judged(observation.id, observation.observable, observation.kind, when(observation),
+                  observation.value, observation.value_unit, fitted, off, low, high,
+                  verdict)  # fmt: skip
 
 
 def accepted(observation: Observation, problem: FitProblem) -> tuple[float, float]:
@@ -129,10 +121,8 @@ def _together(grades: list[Judged]) -> Judged:
     share = sum(row.fitted == row.observed for row in grades) / len(grades)
     worst = max(abs(row.fitted - row.observed) for row in grades)
     good = share >= EXACT_SHARE and worst <= 1
-    return Judged(
-        GRADE_RULE, grades[0].observable, "share exact", f"{len(grades)} days", 1.0, "1", share,
-        math.nan, EXACT_SHARE, 1.0, "pass" if good else "miss",
-    )  # fmt: skip
+    return Judged(GRADE_RULE, grades[0].observable, "share exact", f"{len(grades)} days", 1.0, "1",
+                  share, math.nan, EXACT_SHARE, 1.0, "pass" if good else "miss")  # fmt: skip
 
 
 SAME_OPTIMUM, NEAR = 0.1, 1.0
@@ -162,7 +152,7 @@ class Verdict:
 
 @lru_cache(maxsize=4)  # each needs several runs, and the report, the tables and the screen one
 def verdict(result: Fit) -> Verdict:
-    """The verdict on a fit: on the readings, on the noise, on the course, on the optimisation.
+    """The verdict on a fit: on its data, the noise, the course, and the optimisation.
 
     Examples
     --------
@@ -170,9 +160,9 @@ def verdict(result: Fit) -> Verdict:
     """
     warnings: list[str] = []
     statements: list[str] = []
-    for judgement in (_misses, _scatter, _course):
-        for text, serious in judgement(result):
-            (warnings if serious else statements).append(text)
+    course = judge_course(result.problem, result.values)
+    for text, serious in chain(_few(result), _misses(result), _scatter(result), course):
+        (warnings if serious else statements).append(text)
     checks = (_few_agreeing_starts, _not_converged, _not_identified, _at_bounds)
     warnings += [text for check in checks if (text := check(result))]
     statements.append(f"{agreement_text(result)}; {condition_text(result)}")
@@ -195,6 +185,23 @@ ANY_COURSE = 1.0
 """An estimated sd, of the logarithm or as a share, above which it hides what the model misses."""
 
 
+def _few(result: Fit) -> Iterator[tuple[str, bool]]:
+    """A warning if there are fewer observations than free parameters: the prior decides then."""
+    free, observed = len(result.estimates), len(result.problem.patient.observations)
+    if observed >= free:
+        return
+    names = [e.parameter for e in result.estimates if e.carried_by_prior]
+    some, they = ("s", "they determine") if observed > 1 else ("", "it determines")
+    text = f"{observed} observation{some} for {free} free parameters, of which {they} "
+    text += f"{result.effective_parameters:.1f}: the rest is the prior"
+    yield f"{text} (above all {_some(names)})" if names else text, True
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:MOST_NAMED] + ["..."] * (len(names) > MOST_NAMED))
+
+
 def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
     """How many readings and grades are missed; a warning if they are more than by chance."""
     rows = [row for row in judge(result) if row.id != GRADE_RULE]
@@ -204,9 +211,7 @@ def _misses(result: Fit) -> Iterator[tuple[str, bool]]:
     for kind, some in several.items():
         missed = [row for row in some if row.verdict != "pass"]
         if some:
-            names = [row.id for row in missed[:MOST_NAMED]]
-            more = ["..."] if len(missed) > MOST_NAMED else []
-            named = f" ({', '.join(names + more)})" if missed else ""
+            named = f" ({_some([row.id for row in missed])})" if missed else ""
             counts.append(f"{len(missed)} of {len(some)} {kind}{named}")
         if kind == "grades":
             serious |= bool(some) and _together(some).verdict == "miss"
@@ -280,16 +285,19 @@ SEVERE, NEAR_DAYS = 3, 3.0
 """A grade from `SEVERE` on is extreme; it is observed if an observation is within `NEAR_DAYS`."""
 
 
-def _course(result: Fit) -> Iterator[tuple[str, bool]]:
-    """The course of the grade, whether it resolves, and where it is severe but not observed."""
-    if GRADE not in result.problem.model.course_ids:
+def judge_course(
+    problem: FitProblem, values: Mapping[str, float]
+) -> Iterator[tuple[str, bool]]:  # fmt: skip
+    """The course of the grade, whether it resolves, and where it is severe but not observed.
+
+    Texts, each with whether it is a reason to warn; none if the model has no grade.
+    """
+    if GRADE not in problem.model.course_ids:
         return
-    windows = [
-        (o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in result.problem.patient.observations
-    ]
+    windows = [(o.day - NEAR_DAYS, o.until + NEAR_DAYS) for o in problem.patient.observations]
     until = max([UNTIL, *(last for _, last in windows)])
     try:
-        run = result.simulation(sample_days(until, 1.0))
+        run = curves(problem, values, sample_days(until, 1.0))
     except IntegrationError as error:
         yield f"the fitted course cannot be simulated to day {until:g}: {error}", True
         return

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,12 @@ def check_new(folder: Path, *, resume: bool) -> None:
     check_resume(folder, "a fit of several patients", there=there, resume=resume)
 
 
-def save_population(result: PopulationFit, folder: Path) -> list[Path]:
+def save_population(
+    result: PopulationFit, folder: Path, first: Sequence[str] = ()
+) -> list[Path]:  # fmt: skip
     """Write the result: tables, a prior.toml for the next patient's fit, and a report.
+
+    ``first`` are paragraphs that the report leads with.
 
     Returns
     -------
@@ -268,18 +273,19 @@ def save_population(result: PopulationFit, folder: Path) -> list[Path]:
         "population.csv": csv_file(result.table()),
         "estimates.csv": csv_file(result.estimates()),
         "prior.toml": result.population.toml(note).encode(),
-        "report.md": report_text(result).encode(),
+        "report.md": report_text(result, first).encode(),
         RESULT: json_file(stored),
     }
     write_atomic({folder / name: content for name, content in files.items()})
     return [folder / name for name in files]
 
 
-def report_text(result: PopulationFit) -> str:
+def report_text(result: PopulationFit, first: Sequence[str] = ()) -> str:
     """The report in markdown: warnings first, then the population, then the patients."""
     lines = [
         f"# Fit of {len(result.fits)} patients",
         RESEARCH_ONLY,
+        *first,
         *population_fit_warnings(result),
         "## The population",
         how_estimated(result),

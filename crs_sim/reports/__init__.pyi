@@ -2,6 +2,7 @@ from .fit_report import (
     acceptance_criteria as acceptance_criteria,
     add_profiles as add_profiles,
     better_optima as better_optima,
+    course_warnings as course_warnings,
     estimate_words as estimate_words,
     fitted_words as fitted_words,
     grades_by_day as grades_by_day,

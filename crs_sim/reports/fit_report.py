@@ -28,9 +28,11 @@ from ..fitting import (
     Dropped,
     Estimate,
     Fit,
+    FitProblem,
     Judged,
     estimates_table,
     judge,
+    judge_course,
     judged_table,
     verdict,
 )
@@ -275,6 +277,30 @@ def _failures(result: Fit, dropped: Sequence[Dropped]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
+
+
+def course_warnings(
+    problems: Sequence[FitProblem], values: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """What the courses of patients fitted together ask to be warned of; one paragraph, or none.
+
+    Parameters
+    ----------
+    problems : of all patients
+    values : by patient, the values of parameters; those the problem does not have are left out
+    """
+    lines = []
+    for problem in (each for each in problems if each.patient.id in values):
+        own = problem.model.values.keys() & values[problem.patient.id].keys()
+        found = judge_course(problem, {name: values[problem.patient.id][name] for name in own})
+        serious = [text for text, to_warn in found if to_warn]
+        if serious:
+            lines.append(f"- {problem.patient.id}: {'; '.join(serious)}")
+    if not lines:
+        return []
+    count = f"{len(lines)} of {len(values)} patients"
+    head = f"**The fitted course does not resolve, or is severe unobserved, in {count}:**"
+    return ["\n".join([head, "", *lines])]
 
 
 # --- profiles -------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 If sampler and likelihood are right, the true value is another draw of its posterior, so its rank
 among the draws is uniform (Talts et al. 2018, arXiv:1804.06788). The model is small, so that
-hundreds of posteriors take minutes; the data contain every kind of reading.
+hundreds of posteriors take minutes; the data contain every kind of reading. The residual errors are
+known, or are two more parameters, with priors of their own and more readings to tell them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from crs_sim.dosing.scenario import Scenario
-from crs_sim.fitting.noise import GradeScale, Noise, Spread
+from crs_sim.fitting.noise import SPAN, GradeScale, Noise, Spread
 from crs_sim.fitting.priors import Free
-from crs_sim.fitting.problem import FitProblem
+from crs_sim.fitting.problem import FitProblem, estimated_noise
 from crs_sim.model.model import Model, Parameter, Quantity, State
 from crs_sim.patients.patient import Observation, Observations, Patient
 from crs_sim.simulation.workers import process_map
@@ -48,6 +49,17 @@ PRIORS = (
     Free("gain", 0.03, 300.0, 3.0, 0.6, MADE_UP),
 )
 LEVEL_SD, SIGNAL_SD, GRADE_SD = 0.25, 0.15, 0.5
+ERROR_SD = 0.5
+"""The residual errors' own log-normal prior, if they are estimated."""
+ERRORS = tuple(
+    Free(f"sd_{name}", sd / SPAN, sd * SPAN, sd, ERROR_SD, MADE_UP)
+    for name, sd in (("A", LEVEL_SD), ("signal", SIGNAL_SD))
+)
+NOISES = {"stated": PRIORS, "estimated": (*PRIORS, *ERRORS)}
+"""The free parameters, by what is told of the residual error."""
+DAYS = {"stated": ((0.0, 3.0, 6.0), (1.0,)),
+        "estimated": ((0.0, 1.0, 2.0, 3.0, 4.0, 6.0), (1.0, 2.0, 3.0, 5.0))}  # fmt: skip
+"""The days of the levels and of the signals."""
 LIMIT = 1.5
 """Lower limit of quantification of levels."""
 TOP = 40.0
@@ -60,6 +72,8 @@ RANKS = 64
 """Number of possible ranks, 0 to 63: one draw from each of 63 walkers."""
 PLAN = SamplePlan(draws=10, thin=20, groups=2, walkers=32)
 """The autocorrelation time is some 15 moves here, so 200 are ample to forget the start."""
+LONGER = SamplePlan(draws=10, thin=30, groups=2, walkers=32)
+"""With the residual errors as parameters."""
 
 
 @dataclass(frozen=True)
@@ -72,57 +86,78 @@ class Ranked:
 
 
 def run(
-    count: int, plan: SamplePlan = PLAN, *, sd_factor: float = 1.0, workers: int | None = None
+    count: int,
+    plan: SamplePlan | None = None,
+    *,
+    sd_factor: float = 1.0,
+    noise: str = "stated",
+    workers: int | None = None,
 ) -> list[Ranked]:
     """Rank the true values of ``count`` synthetic patients.
 
     Parameters
     ----------
     count : int
-    plan : SamplePlan, with the seed of the patients
+    plan : SamplePlan, with the seed of the patients  [default: `PLAN`, or `LONGER`]
     sd_factor : float, error factor of the noise given to the sampler; 1 is right
+    noise : str, of `NOISES`: whether the residual errors are known
     workers : int, processes
     """
-    return process_map(partial(_one, plan, sd_factor), range(count), workers=workers)
+    if plan is None:
+        plan = PLAN if noise == "stated" else LONGER
+    return process_map(partial(_one, plan, sd_factor, noise), range(count), workers=workers)
 
 
-def _one(plan: SamplePlan, sd_factor: float, number: int) -> Ranked:
+def _one(plan: SamplePlan, sd_factor: float, noise: str, number: int) -> Ranked:
+    priors = NOISES[noise]
     rng = np.random.default_rng([plan.seed, number])
-    truth = np.array([math.log(f.median) + f.sd * rng.standard_normal() for f in PRIORS])
+    truth = np.array([math.log(f.median) + f.sd * rng.standard_normal() for f in priors])
     problem = asked(np.exp(truth), rng, sd_factor)
+    assert problem.names == tuple(f.name for f in priors)
     # started from the prior, not from the true values
-    centre = np.log([[f.median for f in PRIORS]])
-    around = PosteriorMode(problem, centre, np.diag([f.sd**2 for f in PRIORS]))
+    centre = np.log([[f.median for f in priors]])
+    around = PosteriorMode(problem, centre, np.diag([f.sd**2 for f in priors]))
     sized = SamplePlan(plan.draws, plan.thin, plan.groups, plan.walkers, number)
     found = sample(around, sized, workers=1)
-    draws = found.chain[-1].reshape(-1, len(PRIORS))[: RANKS - 1]
+    draws = found.chain[-1].reshape(-1, len(priors))[: RANKS - 1]
     ranks = tuple((draws < truth).sum(axis=0).tolist())
     return Ranked(number, tuple(np.exp(truth).tolist()), ranks)
 
 
 def asked(values: Array, rng: np.random.Generator, sd_factor: float = 1.0) -> FitProblem:
-    """Simulate a patient with these values of k, a0 and gain; the problem of its data."""
-    k, a0, gain = values.tolist()
-    levels = {day: a0 * math.exp(-k * day) for day in (0.0, 1.0, 2.0, 3.0, 6.0)}
-    observations = [_level("a", day, levels[day], rng) for day in (0.0, 3.0, 6.0)]
-    observations.append(_signal(1.0, gain * levels[1.0], rng))
+    """Simulate a patient with these values of k, a0 and gain; the problem of its data.
+
+    Two more values are the residual errors, which are then estimated.
+    """
+    k, a0, gain, *errors = values.tolist()
+    noise = "estimated" if errors else "stated"
+    sds = errors or [LEVEL_SD, SIGNAL_SD]
+    levels = {day: a0 * math.exp(-k * day) for day in range(7)}
+    of_levels, of_signals = DAYS[noise]
+    observations = [_level(day, levels[day], sds[0], rng) for day in of_levels]
+    observations += [_signal(day, gain * levels[day], sds[1], rng) for day in of_signals]
     observations.append(_grade(2.0, levels[2.0], rng))
-    spreads = {name: Spread(s.sd * sd_factor, s.source) for name, s in NOISE.spreads.items()}
-    readings = Observations(tuple(observations))
-    patient = Patient("synthetic", MODEL.name, Scenario("untreated"), readings)
-    return FitProblem("calibration", MODEL, patient, PRIORS, Noise(spreads, NOISE.grade))
+    patient = Patient("synthetic", MODEL.name, Scenario("untreated"),
+                      Observations(tuple(observations)))  # fmt: skip
+    spreads = {
+        name: Spread(s.sd * sd_factor, s.source, estimate=bool(errors), prior_sd=ERROR_SD)
+        for name, s in NOISE.spreads.items()
+    }
+    told = Noise(spreads, NOISE.grade)
+    model, more = estimated_noise(MODEL, told, patient, fewest=0)
+    return FitProblem("calibration", model, patient, (*PRIORS, *more), told)
 
 
-def _level(name: str, day: float, level: float, rng: np.random.Generator) -> Observation:
-    reading = level * math.exp(LEVEL_SD * rng.standard_normal())
+def _level(day: float, level: float, sd: float, rng: np.random.Generator) -> Observation:
+    reading = level * math.exp(sd * rng.standard_normal())
     kind, value = ("below", LIMIT) if reading < LIMIT else ("value", reading)
-    return Observation(f"{name}{day:g}", "A", kind, day, day, math.nan, value, "mg")
+    return Observation(f"a{day:g}", "A", kind, day, day, math.nan, value, "mg")
 
 
-def _signal(day: float, level: float, rng: np.random.Generator) -> Observation:
-    reading = level * math.exp(SIGNAL_SD * rng.standard_normal())
+def _signal(day: float, level: float, sd: float, rng: np.random.Generator) -> Observation:
+    reading = level * math.exp(sd * rng.standard_normal())
     kind, value = ("above", TOP) if reading > TOP else ("value", reading)
-    return Observation("signal", "signal", kind, day, day, math.nan, value, "mg")
+    return Observation(f"signal{day:g}", "signal", kind, day, day, math.nan, value, "mg")
 
 
 def _grade(day: float, level: float, rng: np.random.Generator) -> Observation:

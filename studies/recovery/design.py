@@ -14,6 +14,8 @@ STARTS = 2
 HIGH_LIMIT = 20.0
 """pg/mL: a higher lower limit of the IFN-g assay, to study censoring."""
 LEVELS = (0.5, 0.8, 0.95)
+NOISES = ("stated", "estimated")
+"""Residual error: as the patients were made, or estimated with the parameters, starting there."""
 
 DOSES = Schedule((
     Dose(0, "cart", 5e6, "cells/kg"),
@@ -29,6 +31,9 @@ SAMPLES = {
     "ferritin": (0.0, 3.0, 7.0, 14.0, 18.0),
 }
 LIMITS = {"vcn": (50.0, 1e6), "ifng": (4.2, 1e5), "crp": (3.0, 1e4), "ferritin": (10.0, 1e6)}
+
+SDS = tuple(f"sd_{name}" for name in SAMPLES)
+"""The residual errors of the observables, as parameters."""
 
 
 def design(lowest_ifng: float = LIMITS["ifng"][0]) -> Design:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -16,6 +17,8 @@ from crs_sim.uncertainty.profiling import profile as profiles
 
 PLAN = SamplePlan(draws=120, thin=3, groups=2, walkers=16)
 """Short, for 200 patients: some 150 effective draws, so that limits are off by 1/6 sd."""
+MORE_WALKERS = 24
+"""With the residual errors as parameters; emcee needs two for each."""
 
 Intervals = dict[str, list[tuple[float, float]]]
 """By parameter, one (low, high) per level."""
@@ -45,7 +48,8 @@ def profile(best: Fit, levels: Sequence[float]) -> Intervals:
 
 def posterior(best: Fit, levels: Sequence[float]) -> Intervals:
     """Equal-tailed intervals of posterior draws."""
-    draws = sample(best, PLAN, workers=1).values()
+    walkers = PLAN.walkers if len(best.problem.free) < PLAN.walkers // 2 else MORE_WALKERS
+    draws = sample(best, replace(PLAN, walkers=walkers), workers=1).values()
     tails = [(0.5 - level / 2, 0.5 + level / 2) for level in levels]
     return {
         name: [(float(draws[name].quantile(low)), float(draws[name].quantile(high)))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from crs_sim import CrsSimError, FitProblem, Observations, Patient, Population, fit
+from crs_sim import CrsSimError, Fit, FitProblem, Observations, Patient, Population, fit
+from crs_sim.fitting import verdict
+from crs_sim.fitting.noise import Noise
+from crs_sim.fitting.problem import estimated_noise
 from crs_sim.population.virtual_patients import synthetic_patient
 
-from .design import HIGH_LIMIT, LEVELS, SEED, STARTS, design, population
+from .design import HIGH_LIMIT, LEVELS, SDS, SEED, STARTS, design, population
 from .intervals import METHODS
 
 ANALYSES = ("modelled", "dropped", "imputed")
@@ -37,8 +41,7 @@ def jobs(count: int, methods: Sequence[str]) -> list[Job]:
 def recover(job: Job) -> dict[str, Any]:
     """The true values of a patient and the results of each analysis."""
     people = population()
-    rng, high = (np.random.default_rng(seed) for seed in job.seed.spawn(2))
-    truth = {name: float(value[0]) for name, value in people.sample(1, rng).items()}
+    truth, rng, high = _drawn(people, job)
     record: dict[str, Any] = {"number": job.number, "truth": truth}
     try:
         problem = _problem(people, truth, design(), rng, job.number)
@@ -54,6 +57,50 @@ def recover(job: Job) -> dict[str, Any]:
     except CrsSimError as error:
         record["error"] = str(error)
     return record
+
+
+def recover_estimated(job: Job) -> dict[str, Any]:
+    """The same patient with the same readings, whose residual errors are estimated as well."""
+    people = population()
+    truth, rng, _ = _drawn(people, job)
+    sds = {name: people.noise.spreads[name.removeprefix("sd_")].sd for name in SDS}
+    record: dict[str, Any] = {"number": job.number, "truth": truth | sds}
+    try:
+        best = fit(with_estimated_error(_problem(people, truth, design(), rng, job.number)),
+                   workers=1)  # fmt: skip
+        record["fit"] = _result(best) | {
+            "intervals": {m: METHODS[m](best, LEVELS) for m in job.methods},
+            "corrected": corrected(best),
+        }
+    except CrsSimError as error:
+        record["error"] = str(error)
+    return record
+
+
+def with_estimated_error(problem: FitProblem) -> FitProblem:
+    """The problem with the residual error of each observable free, as by ``estimate = true``."""
+    spreads = {name: replace(spread, estimate=f"sd_{name}" in SDS)
+               for name, spread in problem.noise.spreads.items()}  # fmt: skip
+    noise = Noise(spreads, problem.noise.grade)
+    model, more = estimated_noise(problem.model, noise, problem.patient)
+    return replace(problem, model=model, free=(*problem.free, *more), noise=noise)
+
+
+CORRECTED = re.compile(r"residual error of (\w+), .*? or (\S+) and intervals")
+
+
+def corrected(best: Fit) -> dict[str, float]:
+    """The sds corrected for the parameters fitted, as the verdict prints them."""
+    found = CORRECTED.findall(verdict(best).text)
+    return {f"sd_{name}": float(number) for name, number in found}
+
+
+def _drawn(
+    people: Population, job: Job
+) -> tuple[dict[str, float], np.random.Generator, np.random.Generator]:
+    """The true values, and the streams of the readings and of those with the higher limit."""
+    rng, high = (np.random.default_rng(seed) for seed in job.seed.spawn(2))
+    return {name: float(value[0]) for name, value in people.sample(1, rng).items()}, rng, high
 
 
 def _problem(

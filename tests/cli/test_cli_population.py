@@ -172,6 +172,25 @@ def test_fit_all_writes_a_prior_for_the_next_patient(study):
     assert before == {p: p.read_bytes() for p in out.rglob("*.csv")}
 
 
+def test_fit_all_leads_with_those_whose_fitted_course_is_severe_unseen(study):
+    """p2 has a tablet more on day 30, when nothing was measured; p3 one that lasts to the end."""
+    for name, day in (("p2", 30), ("p3", 39.5)):
+        with (study / name / "doses.csv").open("a") as file:
+            file.write(f"{day},pill,10,mg,,,,\n")
+    out = study.parent / "out"
+    result = run("fit-all", study, "--out", out, "--starts", 1, "--workers", 1, "--draws", 0)
+    assert result.exit_code == 0, result.stderr
+    report = (out / "report.md").read_text()
+    head = "The fitted course does not resolve, or is severe unobserved, in 2 of 3 patients:"
+    for text in (report, result.stdout):
+        words = (head, "- p2: the fitted course is grade 3 or more on days 30 to 3", "- p3: fitted "
+                 "course to day 40: worst grade 4, ", "Two-stage method")  # fmt: skip
+        assert -1 not in (places := [text.find(each) for each in words])
+        assert places == sorted(places)
+        assert "- p1: fitted course" not in text and "- p1: the fitted" not in text
+    assert report.splitlines()[4] == f"**{head}**"
+
+
 def test_fit_all_names_every_bad_file_before_it_begins(study):
     (study / "p1" / "doses.csv").write_text("day,drug\n")
     (study / "p3" / "observations.csv").write_text("id\n")

@@ -118,6 +118,23 @@ def test_scatter_beyond_the_stated_noise_is_said_with_its_factor(times):
         assert report_text(result).splitlines()[2].startswith("- **Warning: the fit misses")
 
 
+def test_fewer_observations_than_free_parameters_are_said_first():
+    """One reading, which says much of a0 and nothing of k."""
+    one = (seen("only", "A", 0.0, 12.0),)
+    result = fit(asked(free("a0", 10.0, 1.0), free("k", 0.5, 1.0), observations=one),
+                 starts=2, workers=1)  # fmt: skip
+    first = "1 observation for 2 free parameters, of which it determines 1.0: the rest is the prior"
+    assert verdict(result).warnings[0] == f"{first} (above all k)"
+    assert report_text(result).splitlines()[2] == f"- **Warning: {first} (above all k).**"
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_as_many_observations_as_free_parameters_are_no_reason_to_warn(count):
+    frees = (free("a0", 10.0, 1.0), free("k", 0.5, 1.0))
+    result = fit(asked(*frees, observations=scattered(1.0, count=count)), starts=2, workers=1)
+    assert "free parameters" not in verdict(result).text
+
+
 def test_a_single_reading_that_is_off_is_named():
     good = scattered(0.5)
     off = (*good[:5], seen("odd", "A", good[5].day, good[5].value * 5), *good[6:])
