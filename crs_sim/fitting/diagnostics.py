@@ -76,7 +76,7 @@ def _judged(observation: Observation, run: Simulation, problem: FitProblem) -> J
     fitted = predicted(observation, run)
     low, high = accepted(observation, problem)
     verdict = "pass" if low <= fitted <= high else "miss"
-    if verdict == "miss" and observation.kind == "grade" and _off_by(fitted, observation) <= 1:
+    if verdict == "miss" and observation.kind == "grade" and abs(fitted - observation.value) <= 1:
         verdict = "near"
     off = residual(observation, run, problem.noise)
     return Judged(observation.id, observation.observable, observation.kind, when(observation),
@@ -113,14 +113,9 @@ def when(observation: Observation) -> str:
     return f"day {first}"
 
 
-def _off_by(fitted: float, observation: Observation) -> float:
-    return abs(fitted - observation.value)
-
-
 def _together(grades: list[Judged]) -> Judged:
     share = sum(row.fitted == row.observed for row in grades) / len(grades)
-    worst = max(abs(row.fitted - row.observed) for row in grades)
-    good = share >= EXACT_SHARE and worst <= 1
+    good = share >= EXACT_SHARE and max(abs(row.fitted - row.observed) for row in grades) <= 1
     return Judged(GRADE_RULE, grades[0].observable, "share exact", f"{len(grades)} days", 1.0, "1",
                   share, math.nan, EXACT_SHARE, 1.0, "pass" if good else "miss")  # fmt: skip
 
