@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration grades nmtests methods sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration grades nmtests published methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -56,6 +56,11 @@ grades: $(VENV)/.installed
 NMTESTS ?= ../shared/data/nmtests
 nmtests: $(VENV)/.installed
 	$(BIN)/python -m studies.nmtests $(NMTESTS)
+
+# Populations with published estimates, estimated again; the data are read from a folder, see
+# studies/published/design.py: make published DATA=folder. Some eight minutes on two cores.
+published: $(VENV)/.installed
+	$(BIN)/python -m studies.published $(DATA)
 
 # How far each method of `simulate` is from a much stricter reference; a quarter of an hour.
 methods: $(VENV)/.installed

@@ -384,8 +384,9 @@ def print_population(result: PopulationFit) -> None:
     lines: list[Sequence[str]] = [("parameter", "role", "median", "sd", "shrinkage")]
     for row in result.table().itertuples():
         shrinkage = "" if row.shrinkage != row.shrinkage else f"{100 * row.shrinkage:.0f} %"
+        spread = f"{row.sd:.2f}{_error(row.sd_error)}" if row.sd else ""
         lines.append((row.parameter, row.role, f"{row.median:.3g}{_error(row.median_error)}",
-                      f"{row.sd:.2f}{_error(row.sd_error)}", shrinkage))  # fmt: skip
+                      spread, shrinkage))  # fmt: skip
     print_columns(lines)
     for row in result.correlations().itertuples():
         click.echo(f"correlation of {row[1]} and {row[2]}: {row[3]:.2f} (± {row[4]:.2f})")

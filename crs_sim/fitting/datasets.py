@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import RESEARCH_ONLY, IntegrationError, StorageError, command, unknown_name
+from ..errors import RESEARCH_ONLY, FileError, IntegrationError, StorageError, command, unknown_name
 from ..model import Model, pretty
 from ..patients import Patient, Study, ask_about_treatment, read_nonmem
 from ..simulation import Simulation, simulate
@@ -183,8 +183,9 @@ def subjects_with_observations(study: Study, id: str = "") -> tuple[Patient, ...
     UnknownNameError
         If no subject has that id.
     FileError
-        If one of their observations has no logarithm.
+        If one of their observations has no logarithm, or there are occasions.
     """
+    _refuse_occasions(study)
     study.check_fitted(*(id,) * bool(id))
     if not id:
         return tuple(patient for patient in study if len(patient.observations))
@@ -192,6 +193,22 @@ def subjects_with_observations(study: Study, id: str = "") -> tuple[Patient, ...
     if id not in subjects:
         raise unknown_name("subject", id, subjects)
     return (subjects[id],)
+
+
+OCCASIONS = ("OCC", "OCCASION", "IOV")
+
+
+def _refuse_occasions(study: Study) -> None:
+    """Refuse a column of occasions that would be passed over."""
+    for name in OCCASIONS:
+        for note in study.notes:
+            if note.lower() == f"column {name} is not used".lower():
+                column = note.split()[1]
+                raise FileError(
+                    f"{study.path}, column {column}: inter-occasion variability is not estimated; "
+                    "each parameter has one value for each patient. To fit it so, write "
+                    f'ignore = ["{column}"] in the column map'
+                )
 
 
 def subject_problem(

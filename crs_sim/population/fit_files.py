@@ -356,7 +356,9 @@ def population_fit_warnings(result: PopulationFit) -> list[str]:
         lines.append("Shrinkage above 70 %, so that individual estimates carry little information: "
                      f"{', '.join(shrunk)}.")  # fmt: skip
     single = [fit.patient for fit in result.fits if fit.agreeing < 2]
-    if single:
+    if len(single) == len(result.fits):
+        lines.append("Of every patient one start alone reached the best cost; try more (--starts).")
+    elif single:
         lines.append(f"Only one start reached the best cost: {', '.join(single)}.")
     return lines
 
@@ -378,8 +380,8 @@ def _table(result: PopulationFit) -> str:
                "assumed median", "assumed sd")  # fmt: skip
     rows = [
         (r.parameter, r.role, f"{r.median:.3g} {pretty(r.unit)}".removesuffix(" 1"),
-         _number(r.median_error), _number(r.sd), _number(r.sd_error), _number(r.shrinkage),
-         f"{r.assumed_median:.3g}", f"{r.assumed_sd:.3g}")
+         _number(r.median_error), _number(r.sd or math.nan), _number(r.sd_error),
+         _number(r.shrinkage), f"{r.assumed_median:.3g}", f"{r.assumed_sd:.3g}")
         for r in result.table().itertuples()
     ]  # fmt: skip
     return markdown(columns, rows)

@@ -70,8 +70,10 @@ class QuadraticLikelihood:
         moved, around = found.points - found.mean, shared.scores - found.weights @ shared.scores
         weighted = moved * found.weights[:, None]
         mixed = -back.T @ (directions * (kept + 1.0) @ directions.T) @ back @ (weighted.T @ around)
-        square = shared.bends(found.weights) - (around * found.weights[:, None]).T @ around
-        square = square - mixed.T @ (weighted.T @ around)
+        marginal = shared.bends(found.weights) - (around * found.weights[:, None]).T @ around
+        bends, axes = np.linalg.eigh(marginal)
+        # where the likelihood is convex, a step the other way would lead away from its maximum
+        square = axes * np.abs(bends) @ axes.T - mixed.T @ (weighted.T @ around)
         slope = -back.T @ back @ (found.mean - prior[0])
         return cls(
             np.concatenate([found.mean, at]),

@@ -308,7 +308,8 @@ class _Marginal:
         centre_error = np.full(centre.size, np.nan)
         # without information the standard error is huge, instead of an exception
         regular = precision[estimated] + RIDGE * np.eye(int(self.assumed.estimated.sum()))
-        centre_error[self.assumed.estimated] = np.sqrt(np.diag(np.linalg.inv(regular)))
+        squares = np.diag(np.linalg.inv(regular))
+        centre_error[self.assumed.estimated] = np.sqrt(np.where(squares > 0.0, squares, np.nan))
         spread_error, correlation_error = self._errors(covariance)
         return PopulationEstimate(
             centre, covariance, centre_error, spread_error, correlation_error, means, covariances
@@ -359,12 +360,14 @@ def covariance_errors(
         i, j = block[0][row], block[0][column]
         size = np.sqrt(covariance[i, i] * covariance[j, j])
         if i == j:
-            error = np.sqrt(cover[index[i, i], index[i, i]]) / (2.0 * size)
+            square = cover[index[i, i], index[i, i]]
+            error = np.sqrt(square if square > 0.0 else np.nan) / (2.0 * size)
         else:
             chosen = [index[i, j], index[i, i], index[j, j]]
             half = -0.5 * covariance[i, j] / size
             slope = np.array([1.0 / size, half / covariance[i, i], half / covariance[j, j]])
-            error = np.sqrt(slope @ cover[np.ix_(chosen, chosen)] @ slope)
+            square = slope @ cover[np.ix_(chosen, chosen)] @ slope
+            error = np.sqrt(square if square > 0.0 else np.nan)
         for each in block:
             if i == j:
                 spread_error[each[row]] = error

@@ -261,6 +261,26 @@ def test_fit_all_takes_a_data_set_and_roles(tmp_path, study):
 
 # --- what is refused ------------------------------------------------------------------------------
 
+
+def test_occasions_are_refused_and_named_until_they_are_ignored(tmp_path, study):
+    table = pd.read_csv(study, dtype=str)
+    table["OCC"] = "1"
+    table.to_csv(tmp_path / "occ.csv", index=False)
+    words = ["fit-all", "--data", tmp_path / "occ.csv", "--model", "one_compartment", "--starts", 1,
+             "--draws", 0, "--workers", 1]  # fmt: skip
+    refused = CliRunner().invoke(cli, [*map(str, words), "--out", str(tmp_path / "out")])
+    assert refused.exit_code == 1 and not (tmp_path / "out").exists()
+    assert "column OCC: inter-occasion variability is not estimated" in refused.stderr
+    (tmp_path / "map.toml").write_text('ignore = ["OCC"]\n')
+    fitted = CliRunner().invoke(
+        cli, [*map(str, words), "--columns", str(tmp_path / "map.toml"), "--out",
+              str(tmp_path / "out")]
+    )  # fmt: skip
+    assert fitted.exit_code == 0, fitted.stderr
+    simulated = CliRunner().invoke(cli, ["simulate", *map(str, words[1:5])])
+    assert simulated.exit_code == 0 and "column OCC is not used" in simulated.stderr
+
+
 BAD = {
     (): "fit  takes a PATIENT, or --data STUDY.csv with --model MODEL",
     ("--data", "study.csv"): "fit  takes a PATIENT, or --data",

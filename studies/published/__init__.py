@@ -1,0 +1,1 @@
+"""Populations whose estimates are known, estimated again: see ``README.md``."""
