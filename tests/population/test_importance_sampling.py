@@ -22,7 +22,7 @@ def log_likelihood(points: np.ndarray, shared: float) -> np.ndarray:
 def integrate(theta: np.ndarray):
     prior = theta[:2], np.array([[theta[2], theta[3]], [theta[3], theta[4]]])
     proposal = np.array([0.5, 1.0]), 0.3 * np.eye(2)
-    found = moments(lambda x: log_likelihood(x, theta[5]), prior, proposal, 2**14)
+    found = moments(lambda x: log_likelihood(x, theta[5]), prior, proposal, 2**12)
     return found, prior
 
 
@@ -39,14 +39,14 @@ def test_score_and_information_are_the_derivatives_of_the_integral():
         / (2 * h)
         for e in steps
     ]
-    assert score == pytest.approx(slopes, abs=2e-3)
+    assert score == pytest.approx(slopes, abs=5e-3)
 
     def value(*signs: np.ndarray) -> float:
         return integrate(START + h * sum(signs))[0].log_likelihood
 
     bends = np.array([[-(value(a, b) - value(a, -b) - value(-a, b) + value(-a, -b)) / (4 * h * h)
                        for a in steps] for b in steps])  # fmt: skip
-    assert information == pytest.approx(bends, abs=2e-2)
+    assert information == pytest.approx(bends, abs=5e-2)
 
 
 def test_a_posterior_with_two_modes_is_found_by_the_mixture_of_proposals():

@@ -89,18 +89,18 @@ def population(noise: Noise = NOISE) -> Population:
 
 
 def test_it_converges_to_the_maximum_that_quadrature_finds():
-    problems = drawn(40, correlation=0.0)
+    problems = drawn(30, correlation=0.0)
     truth, lowest = best(problems, {4: 0.0, 5: math.log(0.3)})
-    result = fit_all(problems, population(), draws=256, workers=1)
+    result = fit_all(problems, population(), draws=128, workers=1)
     found = result.found
-    assert result.still and not [fit for fit in result.fits if fit.effective < 500]
+    assert result.still and not [fit for fit in result.fits if fit.effective < 250]
     assert np.abs(found.centre - truth[:2]).max() < 0.15 * found.centre_error.min()
     assert np.abs(np.log(found.spread) - truth[2:4]).max() < 0.15 * found.spread_error.min()
     assert result.minus_2_ln_l == pytest.approx(lowest, abs=0.3)
     assert result.estimated == 4
     # the two-stage method does not, with two readings a patient
     assert np.abs(result.two_stage.centre - truth[:2]).max() > 0.3 * found.centre_error.min()
-    assert "integrated by importance sampling (256 draws" in how_estimated(result)
+    assert "integrated by importance sampling (128 draws" in how_estimated(result)
 
 
 def test_correlated_effects_are_found_and_shrink_each_other():
@@ -121,9 +121,9 @@ def test_correlated_effects_are_found_and_shrink_each_other():
 
 def test_an_estimated_residual_error_is_shared_and_is_that_of_quadrature():
     noise = Noise({"A": Spread(0.2, "a test", estimate=True)})
-    problems = drawn(40, correlation=0.0, noise=noise, times=np.array([0.5, 1.0, 2.0, 4.0]))
+    problems = drawn(30, correlation=0.0, noise=noise, times=np.array([0.5, 1.0, 2.0, 4.0]))
     truth, lowest = best(problems, {4: 0.0})
-    result = fit_all(problems, population(noise), draws=256, workers=1)
+    result = fit_all(problems, population(noise), draws=128, workers=1)
     table = result.table().set_index("parameter")
     row = table.loc["sd_A"]
     assert row["role"] == "shared" and row["unit"] in ("", "1", "dimensionless")
