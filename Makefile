@@ -58,7 +58,7 @@ nmtests: $(VENV)/.installed
 	$(BIN)/python -m studies.nmtests $(NMTESTS)
 
 # Populations with published estimates, estimated again; the data are read from a folder, see
-# studies/published/design.py: make published DATA=folder. Some eight minutes on two cores.
+# studies/published/design.py: make published DATA=folder. Some five minutes on two cores.
 published: $(VENV)/.installed
 	$(BIN)/python -m studies.published $(DATA)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import chi2
 
-from crs_sim import PopulationFit, Roles, fit_all
+from crs_sim import FitProblem, Population, PopulationFit, Roles, fit_all
 from crs_sim.population import how_estimated, population_fit_warnings
 from crs_sim.store import markdown
 
@@ -34,6 +36,8 @@ def main() -> None:
         taken = time.perf_counter() - start
         tables.append(table(study, result))
         pages.append(page(study, result, tables[-1], taken))
+        if study.drawn:
+            pages[-1] += f"\n\n{at_the_truth(problems, population, result, options.workers)}"
         print(pages[-1])
     options.out.mkdir(parents=True, exist_ok=True)
     whole = pd.concat(tables, ignore_index=True)
@@ -80,6 +84,23 @@ def page(study: Study, result: PopulationFit, found: pd.DataFrame, taken: float)
     sources = sorted({k.source for k in study.known.values()})
     lines.append(f"Known: {'; '.join(sources)}.")
     return "\n\n".join([*lines, *population_fit_warnings(result)])
+
+
+FIXED = 1e9
+"""Weight of a prior, in patients, that leaves nothing to estimate."""
+
+
+def at_the_truth(
+    problems: list[FitProblem], population: Population, found: PopulationFit, workers: int | None
+) -> str:
+    """How far the population they were drawn from is below the maximum of the likelihood."""
+    truth = fit_all(problems, replace(population, patients=FIXED), workers=workers)
+    rise = truth.minus_2_ln_l - found.minus_2_ln_l
+    return (
+        f"-2 ln likelihood at the population they were drawn from: {truth.minus_2_ln_l:.2f} "
+        f"(Monte-Carlo error {truth.minus_2_ln_l_error:.2f}), {rise:.1f} above the maximum, for "
+        f"{found.estimated} numbers: chance of more {chi2.sf(rise, found.estimated):.2f}."
+    )
 
 
 def number(value: float) -> str:

@@ -49,12 +49,14 @@ class Study:
     known : mapping of parameter to Known
     problems : function of the folder of data: the patients' problems, and the population
     correlated : sets of parameters whose random effects are correlated
+    drawn : bool, whether the patients are drawn from what is known, and it is the prior
     """
 
     name: str
     known: Mapping[str, Known]
     problems: Callable[[Path], tuple[list[FitProblem], Population]]
     correlated: tuple[tuple[str, ...], ...] = ()
+    drawn: bool = False
 
 
 def studies() -> list[Study]:
@@ -67,7 +69,7 @@ def studies() -> list[Study]:
         Study("phenobarbital, correlated", stated, phenobarbital, (("cl", "v"),)),
         Study("phenobarbital, per kg", weighed, per_kg),
         Study("warfarin", warfarin, warfarin_problems),
-        Study("synthetic, twelve of crs", synthetic_truth(), synthetic),
+        Study("synthetic, twelve of crs", synthetic_truth(), synthetic, drawn=True),
     ]
 
 
