@@ -346,7 +346,8 @@ def fit_patients(
     if empty:
         raise InputError(f"no observation, so nothing to fit: {', '.join(empty)}; leave them out")
     population = load_population(model, prior)
-    together = [tuple(map(str.strip, text.split(","))) for text in options.get("correlated", ())]
+    together = [tuple(filter(None, map(str.strip, text.split(","))))
+                for text in options.get("correlated", ())]  # fmt: skip
     roles = Roles(options.get("shared", ()), options.get("own", ()), tuple(together))
     draws = DRAWS if options.get("draws") is None else options["draws"]
     chosen = {name: options[name] for name in ("starts", "seed") if options[name] is not None}
@@ -371,10 +372,9 @@ def print_progress(stage: str, finished: int, total: int, outcome: Outcome) -> N
 
     if isinstance(outcome, PatientFailure):
         words = f"failed: {outcome.reason}"
-    elif outcome.integrated == outcome.integrated:
-        words = f"-2 ln likelihood {outcome.integrated:.4g}"
     else:
-        words = f"cost {outcome.cost:.4g}"
+        words = f"cost {outcome.cost:.4g}" if outcome.integrated != outcome.integrated else (
+            f"-2 ln likelihood {outcome.integrated:.4g}")  # fmt: skip
     click.echo(f"{stage}: {finished} of {total}, {outcome.patient} {words}", err=True)
 
 
@@ -389,9 +389,12 @@ def print_population(result: PopulationFit) -> None:
                       spread, shrinkage))  # fmt: skip
     print_columns(lines)
     for row in result.correlations().itertuples():
-        click.echo(f"correlation of {row[1]} and {row[2]}: {row[3]:.2f} (± {row[4]:.2f})")
+        click.echo(
+            f"correlation of {row[1]} and {row[2]}: {row[3]:.2f}"
+            + (f" (± {row[4]:.2f})" if row[4] == row[4] else ", at its limit")
+        )
     click.echo()
 
 
 def _error(value: float) -> str:
-    return "" if value != value else f" (± {100 * value:.0f} %)"
+    return "" if value != value else " (± unknown)" if value > 10 else f" (± {100 * value:.0f} %)"

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,14 @@ class PopulationFit:
     @property
     def estimated(self) -> int:
         """Numbers estimated: medians, spreads and correlations."""
-        found = self.found
-        correlations = np.isfinite(found.correlation_error).sum() // 2
-        return int(np.isfinite(found.centre_error).sum() + np.isfinite(found.spread_error).sum()
-                   + correlations)  # fmt: skip
+        own, shared = self.roles.own, self.roles.shared
+        centres = [free for free in self.assumed.free if free.name not in own]
+        spreads = [free for free in centres if free.name not in shared]
+        return len(centres) + len(spreads) + len(self._pairs)
+
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [pair for several in self.roles.correlated for pair in combinations(several, 2)]
 
     def role(self, name: str) -> str:
         """Of a parameter: shared, own or tied."""
@@ -100,7 +105,7 @@ class PopulationFit:
                 "median": medians[k],
                 "median_error": found.centre_error[k],
                 "sd": found.spread[k],
-                "sd_error": found.spread_error[k],
+                "sd_error": math.nan if found.alike[k] else found.spread_error[k],
                 "shrinkage": found.shrinkage[k] if role != "shared" else np.nan,
                 "assumed_median": free.median,
                 "assumed_sd": free.sd,
@@ -111,12 +116,12 @@ class PopulationFit:
         ])  # fmt: skip
 
     def correlations(self) -> pd.DataFrame:
-        """One row for each pair of parameters whose correlation is estimated, with its error."""
+        """One row for each pair of parameters whose correlation is estimated; no error at 1."""
         names, found = [free.name for free in self.assumed.free], self.found
+        places = [(names.index(one), names.index(other)) for one, other in self._pairs]
         return pd.DataFrame(
             [(names[i], names[j], found.correlation[i, j], found.correlation_error[i, j])
-             for i, j in np.argwhere(np.isfinite(np.triu(found.correlation_error, 1)))
-             if j > i],
+             for i, j in places],
             columns=["parameter", "with", "correlation", "error"],
         )  # fmt: skip
 
@@ -181,7 +186,7 @@ class IterationFiles:
         if stored_hash != question_of(job):
             raise StorageError(
                 f"{path}  was computed with other inputs: the data, the model, the prior, the "
-                "starts or the seed have changed since; give a new folder with --out"
+                "roles, draws, starts or seed have changed since; give a new folder with --out"
             )
         return kept
 
@@ -320,9 +325,8 @@ def how_estimated(result: PopulationFit) -> str:
 TABLE_NOTES = (
     "sd is the between-patient standard deviation of the logarithm, or of a share's logit; errors "
     "are standard errors of the median on that scale, and of ln sd. Shrinkage is 1 - "
-    "sd(deviations)/sd: near 0 the patients' own data decide, near 1 they carry no information and "
-    "each estimate is the median. A shared parameter has one value for all patients; an own one is "
-    "estimated for each patient, with the assumed prior."
+    "sd(deviations)/sd: near 0 the patients' own data decide, near 1 each estimate is the median. "
+    "A shared parameter has one value for all patients, an own one the assumed prior for each."
 )
 
 
@@ -351,11 +355,16 @@ def population_fit_warnings(result: PopulationFit) -> list[str]:
         lines.append(f"Less certain than the population itself, as with several modes: "
                      f"{', '.join(modes)}.")  # fmt: skip
     table = result.table()
+    alike = table[(table["role"] == "tied") & result.found.alike]["parameter"]
+    if len(alike):
+        lines.append(f"By these data patients do not differ in {', '.join(alike)}: share them.")
     shrunk = table[(table["shrinkage"] > 0.7)]["parameter"]
     if len(shrunk):
         lines.append("Shrinkage above 70 %, so that individual estimates carry little information: "
                      f"{', '.join(shrunk)}.")  # fmt: skip
     single = [fit.patient for fit in result.fits if fit.agreeing < 2]
+    if not set(table["role"]) - {"shared"}:
+        return lines
     if len(single) == len(result.fits):
         lines.append("Of every patient one start alone reached the best cost; try more (--starts).")
     elif single:

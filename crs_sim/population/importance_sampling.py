@@ -16,15 +16,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp, ndtri
 from scipy.stats import chi2, qmc
 
+from ..fitting import EXACT_KINDS, FitProblem
 from ..model import Array
 
 DEGREES = 8.0
 """Degrees of freedom of the t distribution: tails heavier than those of any likely posterior."""
 ADAPTATIONS = 5
 """Most proposals of one integral."""
+ROUNDING = 1e-10
+"""Added to a proposal's variances, in their own size, so that it stays positive definite."""
 EFFECTIVE = 0.5
 """Effective draws at which no further proposal is drawn from, as share of those of one."""
 
@@ -64,6 +68,7 @@ class QuadraticLikelihood:
         root = np.linalg.cholesky(prior[1])
         scaled = np.linalg.solve(root, np.linalg.solve(root, found.covariance).T)
         sizes, directions = np.linalg.eigh(0.5 * (scaled + scaled.T))
+        sizes = np.maximum(sizes, ROUNDING)
         kept = np.maximum(1.0 / sizes - 1.0, 1.0 / WIDER - 1.0)
         back = np.linalg.inv(root)
         own = back.T @ (directions * kept @ directions.T) @ back
@@ -204,7 +209,8 @@ def moments(
     batches: list[_Batch] = []
     for k in range(ADAPTATIONS):
         steps = _steps(prior[0].size, draws, seed + k)
-        factor = np.asarray(np.linalg.cholesky(proposal[1]), dtype=np.float64)
+        safe = proposal[1] + ROUNDING * np.diag(np.diag(proposal[1]))
+        factor = np.asarray(np.linalg.cholesky(safe), dtype=np.float64)
         points = proposal[0] + steps @ factor.T
         target = log_likelihood(points) + _log_normal(points, *prior)
         batches.append(_Batch(proposal[0], factor, points, target))
@@ -247,7 +253,7 @@ def _weighted(batches: list[_Batch]) -> Moments:
     logs = logs + math.log(len(batches))
     top = logs.max()
     if not math.isfinite(top):
-        raise FloatingPointError("the likelihood is 0 at every draw")
+        raise FloatingPointError("it is 0 at every draw")
     weights = np.exp(logs - top)
     average, n = float(weights.mean()), len(weights)
     effective = float(weights.sum() ** 2 / np.sum(weights**2))
@@ -274,3 +280,33 @@ def _log_t(steps: Array, factor: Array) -> Array:
     size = gammaln(0.5 * (DEGREES + n)) - gammaln(0.5 * DEGREES)
     size -= 0.5 * n * math.log(DEGREES * math.pi) + np.log(np.diag(factor)).sum()
     return np.asarray(size - 0.5 * (DEGREES + n) * np.log1p(np.sum(steps**2, axis=1) / DEGREES))
+
+
+def likelihood_constant(problem: FitProblem) -> float:
+    """What makes the sum of squared residuals -2 ln density of the log readings."""
+    noise, observed, constant = problem.noise, problem.patient.observations, 0.0
+    estimated = {o.id for o in noise.with_term(observed)}
+    for o in (o for o in observed if o.kind in EXACT_KINDS):
+        spread = noise.spread(o)
+        scale = spread.least(o.value) if o.id in estimated else spread.sd
+        constant += math.log(2.0 * math.pi * scale**2)
+        constant -= 0.0 if spread.error == "log-normal" else 2.0 * math.log(o.value)
+    return constant
+
+
+SMEAR = 0.25
+"""Least standard deviation of a prior that is integrated over, in those of what one patient knows.
+
+Of a spread far below that, draws would show no slope but noise.
+"""
+
+
+def wide_enough(covariance: Array, errors: Array, spread: Array, tied: NDArray[np.bool_]) -> Array:
+    """The covariance (n, n) to integrate over: that of the population, or a least one.
+
+    From what one patient knows, as standard errors (n,), and the spread (n,) assumed; only where
+    spreads are estimated, ``tied`` (n,).
+    """
+    least = np.minimum((SMEAR * np.nan_to_num(errors)) ** 2, 4.0 * spread**2)
+    more = np.where(tied, np.maximum(least - np.diag(covariance), 0.0), 0.0)
+    return np.asarray(covariance + np.diag(more))

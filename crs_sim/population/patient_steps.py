@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import CrsSimError, InputError, IntegrationError, unknown_name
 from ..fitting import (
-    EXACT_KINDS,
     FAILED,
     FitProblem,
     Free,
@@ -26,11 +25,13 @@ from ..fitting import (
     to_scale,
 )
 from ..model import Array, Model
-from .importance_sampling import Moments, QuadraticLikelihood, Shared, moments
+from .importance_sampling import Moments, QuadraticLikelihood, Shared, likelihood_constant, moments
 from .two_stage import PopulationPrior
 
 INSIDE = 1e-4
 """Least distance of a start from its bounds, on the parameter's scale."""
+LEAST = 0.1
+"""Least precision of a proposal in that of the prior, where the evidence is negative."""
 H = 0.05
 """Step of the differences in a shared parameter, on its scale; their error is h^2/6."""
 
@@ -64,7 +65,7 @@ class Roles:
                     f"{name} is correlated, but also shared or own, so that it has no random effect"
                 )
             if together.count(name) > 1:
-                raise InputError(f"{name} is in two sets of correlated parameters; make them one")
+                raise InputError(f"{name} is named twice among those correlated; name it once")
         for several in self.correlated:
             if len(several) < 2:
                 raise InputError(f"{several[0]} is correlated with nothing; name two or more")
@@ -197,7 +198,7 @@ def job_of(
             for f in problem.free if f.name not in roles.shared]  # fmt: skip
     whole = [with_prior(f, current[f.name][0], current[f.name][1] or f.sd, model)
              for f in problem.free]  # fmt: skip
-    model = _at_medians(model, free)
+    model = model.with_values(**{f.name: f.median for f in free})  # which is inside the bounds
     return Job(
         replace(problem, model=model, free=tuple(free), accept={}),
         replace(problem, model=model, free=tuple(whole), accept={}),
@@ -219,11 +220,6 @@ def with_prior(free: Free, median: float, sd: float, model: Model) -> Free:
     if free.scale == "log":
         upper = min(upper, model.bounds[free.name][1])
     return replace(free, lower=min(free.lower, low), upper=upper, median=median, sd=sd)
-
-
-def _at_medians(model: Model, free: Sequence[Free]) -> Model:
-    """The model with every free parameter at its median, which is inside the bounds."""
-    return model.with_values(**{f.name: f.median for f in free})
 
 
 def fit_one(job: Job) -> Outcome:
@@ -299,17 +295,7 @@ def _integrated(job: Job) -> PatientFit:
     problem = replace(job.whole, free=tuple(free[name] for name in names))
     prior = job.centre[indices], job.covariance[np.ix_(indices, indices)]
     objective = Objective(problem)
-
-    def log_likelihood(points: Array) -> Array:
-        inside = ((points <= objective.upper) & (points >= objective.lower)).all(axis=1)
-        return np.where(inside, -0.5 * np.sum(objective.observed(points) ** 2, axis=1), -np.inf)
-
-    try:
-        text = f"{job.patient} {job.iteration}".encode()
-        seed = int(hashlib.sha256(text).hexdigest()[:8], 16)
-        found = moments(log_likelihood, prior, _proposal(job, indices, prior), job.draws, seed)
-    except FloatingPointError as error:
-        raise IntegrationError(f"integrating the likelihood: {error}") from None
+    found = _sampled(job, objective, indices, prior)
     together = [f for f in job.whole.free if f.name in job.shared]
     shared = _in_shared(objective, found.points, together)
     at = job.centre[[job.names.index(f.name) for f in together]]
@@ -332,6 +318,26 @@ def _integrated(job: Job) -> PatientFit:
         score=score,
         information=information,
     )
+
+
+def _sampled(
+    job: Job, objective: Objective, indices: list[int], prior: tuple[Array, Array]
+) -> Moments:
+    """The draws and their moments; raises IntegrationError if none has a likelihood above 0."""
+
+    def log_likelihood(points: Array) -> Array:
+        inside = ((points <= objective.upper) & (points >= objective.lower)).all(axis=1)
+        return np.where(inside, -0.5 * np.sum(objective.observed(points) ** 2, axis=1), -np.inf)
+
+    try:
+        text = f"{job.patient} {job.iteration}".encode()
+        seed = int(hashlib.sha256(text).hexdigest()[:8], 16)
+        proposal = _proposal(job, indices, prior, (objective.lower, objective.upper))
+        return moments(log_likelihood, prior, proposal, job.draws, seed)
+    except FloatingPointError as error:
+        raise IntegrationError(
+            f"integrating the likelihood: {error}; draw more, or look at the patient's readings"
+        ) from None
 
 
 def _in_shared(objective: Objective, points: Array, together: Sequence[Free]) -> Shared:
@@ -367,26 +373,25 @@ def _slopes(
     return score, information
 
 
-def _proposal(job: Job, indices: list[int], prior: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Where the posterior is by the last iteration's evidence, given this iteration's prior."""
+def _proposal(
+    job: Job, indices: list[int], prior: tuple[Array, Array], bounds: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Where the posterior is by the last iteration's evidence, given this iteration's prior.
+
+    (H + V^-1)^-1 = L (I + L'H L)^-1 L' with V = L L', which holds for any small V. Before the
+    first integral the evidence is a tangent, good at its own point only, the mode.
+    """
     assert job.first is not None
-    evidence = job.first.evidence
+    evidence, root = job.first.evidence, np.linalg.cholesky(prior[1])
     information = evidence.information[np.ix_(indices, indices)]
     rest = [k for k in range(job.centre.size) if k not in indices]
     weighted_x = (evidence.information @ evidence.x - evidence.slope)[indices]
     weighted_x = weighted_x - evidence.information[np.ix_(indices, rest)] @ job.centre[rest]
-    inverse = np.linalg.inv(prior[1])
-    covariance = np.linalg.inv(information + inverse)
-    return covariance @ (weighted_x + inverse @ prior[0]), covariance
-
-
-def likelihood_constant(problem: FitProblem) -> float:
-    """What makes the sum of squared residuals -2 ln density of the log readings."""
-    noise, observed, constant = problem.noise, problem.patient.observations, 0.0
-    estimated = {o.id for o in noise.with_term(observed)}
-    for o in (o for o in observed if o.kind in EXACT_KINDS):
-        spread = noise.spread(o)
-        scale = spread.least(o.value) if o.id in estimated else spread.sd
-        constant += math.log(2.0 * math.pi * scale**2)
-        constant -= 0.0 if spread.error == "log-normal" else 2.0 * math.log(o.value)
-    return constant
+    scaled = root.T @ information @ root
+    sizes, axes = np.linalg.eigh(0.5 * (scaled + scaled.T))
+    wide = root @ axes / np.sqrt(np.maximum(1.0 + sizes, LEAST))
+    covariance = wide @ wide.T
+    mean = prior[0] + covariance @ (weighted_x - information @ prior[0])
+    if math.isnan(job.first.integrated):
+        mean = evidence.x[indices]
+    return np.clip(mean, *bounds), covariance

@@ -21,6 +21,7 @@ from ..fitting import FitProblem, Population, check_reachable, from_scale
 from ..model import Array
 from ..simulation import Processes, Workers, kept_workers, parallel_map
 from .fit_files import PopulationFit
+from .importance_sampling import wide_enough
 from .patient_steps import (
     Job,
     Outcome,
@@ -34,6 +35,7 @@ from .patient_steps import (
     with_prior,
 )
 from .two_stage import (
+    NARROWEST,
     STEP,
     PopulationEstimate,
     PopulationPrior,
@@ -48,14 +50,9 @@ TOLERANCE = 0.05
 """Converged when no median, spread or correlation changes by more than this share of its error."""
 DRAWS = 512
 """Draws of each patient's parameters from a proposal; for the final likelihood `LAST` times."""
-LAST = 4
+LEAST_DRAWS, LAST = 32, 4
 NOISE, FEWEST = 0.1, 4
 """Most Monte-Carlo error of an estimate, in its standard error; fewest iterations to average."""
-SMEAR = 0.25
-"""Least standard deviation of a prior that is integrated over, in those of what one patient knows.
-
-Of a spread far below that, draws would show no slope but noise.
-"""
 FAR = 2.0
 """Standard errors beyond which a Newton step is not taken."""
 Report = Callable[[str, int, int, Outcome], None]
@@ -101,8 +98,8 @@ def fit_all(
     Traceback (most recent call last):
     crs_sim.errors.InputError: there is no patient to fit; give one or more
     """
-    if draws and draws & (draws - 1):
-        raise InputError(f"draws is {draws}; give a power of two, such as 512, or 0 for none")
+    if draws and (draws & (draws - 1) or draws < LEAST_DRAWS):
+        raise InputError(f"draws is {draws}; give a power of two from {LEAST_DRAWS}, or 0 for none")
     _check(problems, population)
     whole = _with_residual_error(population, problems)
     errors = [free.name for free in whole.free[len(population.free) :]]
@@ -117,7 +114,13 @@ def fit_all(
         found, converged = work.two_stage(stated)
         rounds, first = work.number, found
         if draws:
-            found, converged = work.integrate(found, draws)
+            try:
+                found, converged = work.integrate(found, draws)
+            except np.linalg.LinAlgError as error:
+                raise CrsSimError(
+                    f"the integrated likelihood has no maximum that was found ({error}): share "
+                    "what does not differ, state the residual error, draw more, or give 0 draws"
+                ) from None
     return PopulationFit(
         _estimated(population, whole, roles, found, len(work.fits)),
         whole,
@@ -175,20 +178,27 @@ class _Iterations:
         """
         course: list[PopulationEstimate] = []
         for _ in range(MAX_ITERATIONS):
-            smeared = _smeared(found, self.assumed)
+            smeared = wide_enough(found.covariance, found.centre_error * np.sqrt(len(self.fits)),
+                                  self.assumed.spread, self.assumed.tied)  # fmt: skip
             self.sample(found, smeared, draws)
             before, evidence = found, [one.evidence for one in self.fits]
             step = newton_step(found, smeared, self.fits, self.assumed)
             found = step or _within_reach(
                 two_stage(evidence, self.assumed, found.covariance), before
             )
-            course.append(found)
+            course.append(found := replace(found, centre=self.bounded(found.centre)))
             settled = _settled(course, self.assumed)
             if settled is not None:
                 break
         found = settled or found
         self.sample(found, found.covariance, draws * LAST)
         return found, settled is not None
+
+    def bounded(self, centre: Array) -> Array:
+        """The centre with shared parameters, so also residual errors, inside their bounds."""
+        low, high = np.transpose([[f.to_scale(f.lower), f.to_scale(f.upper)]
+                                  for f in self.population.free])  # fmt: skip
+        return np.where(self.assumed.shared, np.clip(centre, low, high), centre)
 
     def sample(self, found: PopulationEstimate, covariance: Array, draws: int) -> None:
         """Integrate every patient's likelihood over a normal prior."""
@@ -229,13 +239,10 @@ class _Iterations:
                 self.kept.keep(self.number, jobs_by_patient[outcome.patient], outcome)
             report(outcome)
 
-        pending = []
-        for job in jobs:
-            stored = None if self.kept is None else self.kept.load(self.number, job)
-            if stored is None:
-                pending.append(job)
-            else:
-                report(stored)
+        stored = {job.patient: self.kept.load(self.number, job) for job in jobs if self.kept}
+        for outcome in filter(None, stored.values()):
+            report(outcome)
+        pending = [job for job in jobs if stored.get(job.patient) is None]
         parallel_map(fit_one, pending, workers=self.workers, finished=done)
         self.last |= {job.patient: outcomes[job.patient] for job in jobs}
         self.number += 1
@@ -244,12 +251,10 @@ class _Iterations:
 def _check(problems: Sequence[FitProblem], population: Population) -> None:
     if not problems:
         raise InputError("there is no patient to fit; give one or more")
-    seen: set[str] = set()
-    for problem in problems:
-        id = problem.patient.id
-        if id in seen:
+    ids = [problem.patient.id for problem in problems]
+    for id, problem in zip(ids, problems, strict=True):
+        if ids.count(id) > 1:
             raise InputError(f"two patients have the id {id!r}; rename one in its patient file")
-        seen.add(id)
         if problem.model.hash != population.model.hash:
             raise InputError(
                 f"{id}: model {problem.model.name} has other equations than the population's "
@@ -280,15 +285,6 @@ def _with_residual_error(population: Population, problems: Sequence[FitProblem])
     return replace(population, model=model, free=free)
 
 
-def _smeared(found: PopulationEstimate, assumed: PopulationPrior) -> Array:
-    """The covariance (n, n) to integrate over: that of the population, or a least one."""
-    errors = np.nan_to_num(found.centre_error) ** 2 * len(found.patients)
-    least = np.minimum(SMEAR**2 * errors, 4.0 * assumed.spread**2)
-    variances = np.diag(found.covariance)
-    more = np.where(assumed.tied, np.maximum(least - variances, 0.0), 0.0)
-    return np.asarray(found.covariance + np.diag(more))
-
-
 def newton_step(
     found: PopulationEstimate, smeared: Array, fits: Sequence[PatientFit], assumed: PopulationPrior
 ) -> PopulationEstimate | None:
@@ -316,7 +312,12 @@ def newton_step(
     moved = found.covariance + np.einsum("k,kij->ij", steps[n:], assumed.changes)
     ratio = np.diag(moved)[assumed.tied] / np.diag(found.covariance)[assumed.tied]
     block = moved[np.ix_(assumed.tied, assumed.tied)]
-    if (ratio < STEP**-2).any() or (block.size and np.linalg.eigvalsh(block)[0] <= 0.0):
+    small = np.diag(moved)[assumed.tied] < NARROWEST**2
+    if (
+        (ratio < STEP**-2).any()
+        or small.any()
+        or (block.size and np.linalg.eigvalsh(block)[0] <= 0.0)
+    ):
         return None
     cover = inverse[-len(assumed.elements) :, -len(assumed.elements) :]
     errors = covariance_errors(assumed, moved, cover)
@@ -328,9 +329,8 @@ def newton_step(
 def _within_reach(found: PopulationEstimate, before: PopulationEstimate) -> PopulationEstimate:
     """The estimate with medians moved by no more than a factor `STEP` and two spreads."""
     reach = np.log(STEP) + 2.0 * before.spread
-    return replace(
-        found, centre=np.clip(found.centre, before.centre - reach, before.centre + reach)
-    )
+    moved = np.clip(found.centre - before.centre, -reach, reach)
+    return replace(found, centre=before.centre + moved)
 
 
 def _settled(

@@ -133,10 +133,18 @@ class PopulationEstimate:
 
     @property
     def shrinkage(self) -> Array:
-        """1 - sd(deviations)/spread: 0 if the patients' own data decide, 1 without information."""
-        deviations = self.patients - self.centre
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(1.0 - np.sqrt(np.mean(deviations**2, axis=0)) / self.spread)
+        """1 - sd(deviations)/spread: 0 if the patients' own data decide, 1 without information.
+
+        nan if they are ``alike``.
+        """
+        deviations = np.sqrt(np.mean((self.patients - self.centre) ** 2, axis=0))
+        spread = np.where(self.alike, np.nan, self.spread)
+        return np.asarray(1.0 - deviations / spread)
+
+    @property
+    def alike(self) -> NDArray[np.bool_]:
+        """(n,) bool, whether the spread is no more than its least: patients do not differ."""
+        return self.spread < 2.0 * NARROWEST
 
 
 def two_stage(

@@ -79,7 +79,7 @@ def page(study: Study, result: PopulationFit, found: pd.DataFrame, taken: float)
                "known median", "known sd", "off")  # fmt: skip
     lines = [f"## {study.name}", f"{len(result.fits)} patients, {taken:.0f} s. "
              f"{how_estimated(result)}", markdown(columns, rows)]  # fmt: skip
-    lines += [f"Correlation of {r[1]} and {r[2]}: {r[3]:.2f} (± {r[4]:.2f})."
+    lines += [f"Correlation of {r[1]} and {r[2]}: {r[3]:.2f} (± {number(r[4]) or 'unknown'})."
               for r in result.correlations().itertuples()]  # fmt: skip
     sources = sorted({k.source for k in study.known.values()})
     lines.append(f"Known: {'; '.join(sources)}.")

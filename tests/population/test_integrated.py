@@ -19,6 +19,7 @@ from crs_sim.errors import InputError
 from crs_sim.fitting.noise import Noise, Spread
 from crs_sim.fitting.priors import Population
 from crs_sim.fitting.problem import FitProblem, estimated_noise
+from crs_sim.patients.patient import Observations
 from crs_sim.population.fit_files import how_estimated, population_fit_warnings
 from crs_sim.population.patient_steps import Roles
 from crs_sim.population.population_fit import fit_all
@@ -139,7 +140,7 @@ def test_an_estimated_residual_error_is_shared_and_is_that_of_quadrature():
     ("roles", "message"),
     [
         (Roles(correlated=(("k",),)), "correlated with nothing"),
-        (Roles(correlated=(("k", "a0"), ("a0", "k"))), "in two sets"),
+        (Roles(correlated=(("k", "a0"), ("a0", "k"))), "named twice"),
         (Roles(shared=("k",), correlated=(("k", "a0"),)), "no random effect"),
         (Roles(correlated=(("k", "ao"),)), "ao"),
     ],
@@ -151,9 +152,25 @@ def test_what_cannot_be_correlated_is_refused(roles, message):
 
 def test_draws_are_a_power_of_two_or_none():
     problems = drawn(3, correlation=0.0)
-    with pytest.raises(InputError, match="power of two"):
-        fit_all(problems, population(), draws=100)
+    for draws in (100, 16):
+        with pytest.raises(InputError, match="power of two from 32"):
+            fit_all(problems, population(), draws=draws)
     result = fit_all(problems, population(), draws=0, workers=1)
     assert math.isnan(result.minus_2_ln_l) and "no likelihood was integrated" in how_estimated(
         result
     )
+
+
+def test_patients_who_are_alike_and_one_below_every_limit_are_no_error():
+    same = drawn(1, correlation=0.0, times=np.array([0.5, 1.0, 2.0, 4.0]))[0]
+    alike = [replace(same, patient=replace(same.patient, id=f"synthetic_{i}")) for i in range(4)]
+    result = fit_all(alike, population(), draws=32, workers=1)
+    assert (result.found.spread < 0.01).all() and np.isnan(result.found.shrinkage).all()
+    assert any(
+        "do not differ in k, a0: share them" in line for line in population_fit_warnings(result)
+    )
+    low = tuple(seen(f"d{t}", "A", t, 0.02, "below") for t in (0.5, 1.0, 4.0))
+    lowest = replace(same, patient=replace(same.patient, id="low", observations=Observations(low)))
+    found = fit_all([*drawn(8, correlation=0.0), lowest], population(), draws=64, workers=1)
+    values = found.fits[-1].values
+    assert not found.failures and values["a0"] * math.exp(-0.5 * values["k"]) < 0.05
