@@ -29,6 +29,7 @@ from ..store import text_of
 from .grades import FLOOR, GradeScale, grade_residuals
 
 SAMPLES_PER_DAY = 20
+LOG_2PI = math.log(2.0 * math.pi)
 NORMAL_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 SPAN, FLAT = 100.0, 30.0
@@ -105,6 +106,11 @@ class Spread:
         small = {"log-normal": 1.0, "additive": 1.0}.get(self.error, SMALL * reading)
         return max(self.sd * small, self.additive) / SPAN * math.exp(-0.5)
 
+    def density_constant(self, scale: float, reading: float) -> float:
+        """What turns a squared residual of this scale into -2 ln density of the log reading."""
+        share = scale if self.error == "log-normal" else scale / reading
+        return 2.0 * math.log(share) + LOG_2PI
+
     def reading(self, level: float | Array, z: float | Array) -> Array:
         """Readings at a level for errors z of a standard normal distribution."""
         if self.error == "log-normal":
@@ -133,6 +139,12 @@ class Noise:
             raise unknown_name("noise entry", observation.noise_entry, self.spreads)
         spread = self.spreads[observation.noise_entry]
         return replace(spread, error="log-normal") if observation.kind in RATIOS else spread
+
+    @property
+    def estimated(self) -> frozenset[str]:
+        """Names of the parameters that estimated standard deviations become."""
+        each = self.spreads.items()
+        return frozenset(f"{part}_{name}" for name, s in each if s.estimate for part in s.parts)
 
     def at(self, values: Mapping[str, float]) -> Noise:
         """The noise with the estimates of its standard deviations."""

@@ -166,7 +166,6 @@ class Objective:
         self.first_failure = ""
         self.best, self.best_cost = self.centre, math.inf
         self.terms = len(noise.with_term(observed))
-        self.errors = {f"{part}_{name}" for name, s in noise.spreads.items() for part in s.parts}
         self._last: tuple[bytes | None, Array | None, Array] = (None, None, np.empty(0))
         self._many: tuple[object, Runs] | None = None
 
@@ -226,7 +225,9 @@ class Objective:
         those of the same points serve again.
         """
         values = self._values(points, fixed)
-        moves = {name: x for name, x in (fixed or {}).items() if name not in self.errors}
+        moves = {
+            name: x for name, x in (fixed or {}).items() if name not in self.problem.noise.estimated
+        }
         key = points.tobytes(), tuple(moves.items())
         if self._many is None or self._many[0] != key:
             self._many = key, self._run_values(values, MANY_RTOL)

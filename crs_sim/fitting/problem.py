@@ -86,9 +86,7 @@ class FitProblem:
     @property
     def of_model(self) -> tuple[str, ...]:
         """The free parameters without those of an estimated residual error."""
-        noise = {f"{p}_{name}" for name, s in self.noise.spreads.items() if s.estimate
-                 for p in s.parts}  # fmt: skip
-        return tuple(name for name in self.names if name not in noise)
+        return tuple(name for name in self.names if name not in self.noise.estimated)
 
     def where(self, key: str) -> str:
         """Prefix of an error message: file (or name of the problem) and key."""

@@ -207,8 +207,7 @@ def question_of(job: Job) -> str:
     """A hash of everything the results depend on."""
     problem, patient = job.problem, job.problem.patient
     integral: tuple[Any, ...] = () if job.covariance is None else (
-        job.centre.tolist(), job.covariance.tolist(), job.draws, job.shared,
-        job.iteration)  # fmt: skip
+        job.centre.tolist(), job.covariance.tolist(), job.draws, job.shared)  # fmt: skip
     parts = (
         problem.model.hash,
         sorted(problem.model.values.items()),

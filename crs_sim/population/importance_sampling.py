@@ -3,7 +3,7 @@
 Draws from a multivariate t distribution near the posterior are weighted by likelihood times prior;
 the proposal is adapted to the weighted draws, and all draws count, weighted by the mixture of the
 proposals (AMIS; Cornuet et al. 2012, doi:10.1111/j.1467-9469.2011.00756.x). The draws are scrambled
-Sobol points, whose seed is the patient's and the iteration's, so that nothing depends on processes.
+Sobol points, for each patient the same in every iteration, so that nothing depends on processes.
 It is the expectation step of Monte-Carlo importance sampling EM (NONMEM's METHOD=IMP; Wang 2007, J
 Pharmacokinet Pharmacodyn 34:575, doi:10.1007/s10928-007-9060-6).
 """
@@ -115,7 +115,7 @@ class Moments:
 
     Parameters
     ----------
-    mean : (n,) of the log parameters
+    mean : (n,) of the parameters on their scales
     covariance : (n, n)
     log_likelihood : float, ln of the likelihood integrated over the prior
     error : float, Monte-Carlo standard error of ``log_likelihood``, as of independent draws
@@ -289,8 +289,7 @@ def likelihood_constant(problem: FitProblem) -> float:
     for o in (o for o in observed if o.kind in EXACT_KINDS):
         spread = noise.spread(o)
         scale = spread.least(o.value) if o.id in estimated else spread.sd
-        constant += math.log(2.0 * math.pi * scale**2)
-        constant -= 0.0 if spread.error == "log-normal" else 2.0 * math.log(o.value)
+        constant += spread.density_constant(scale, o.value)
     return constant
 
 

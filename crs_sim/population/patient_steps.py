@@ -131,12 +131,11 @@ class Job:
     problem : FitProblem, with the current population as prior and shared parameters fixed
     whole : FitProblem, the same with every parameter free, for the evidence
     names : of the population's parameters, in their order
-    centre : (n,) log parameters, for parameters that are not in the patient's problem
+    centre : (n,) parameters on their scales, for those that are not in the patient's problem
     first : PatientFit of the previous iteration, the start; None in the first iteration
     covariance : (n, n) of the prior over which the likelihood is integrated; None to fit
     changes : (k, n, n) its derivatives in its k numbers
     shared : names of the shared parameters
-    iteration : int, from which the draws are seeded
     draws : int, for the integral
     """
 
@@ -149,7 +148,6 @@ class Job:
     changes: Array = field(default_factory=lambda: np.zeros((0, 0, 0)), repr=False)
     draws: int = 0
     shared: tuple[str, ...] = ()
-    iteration: int = 0
 
     @property
     def patient(self) -> str:
@@ -271,13 +269,13 @@ def _evidence(
     slopes = np.vstack([jacobian[: observed.size], objective.information(x, jacobian)])
     slope = slopes[: observed.size].T @ observed
     readings = observed[: observed.size - objective.terms]
-    evidence = _embedded(job, job.whole.names, QuadraticLikelihood(x, slope, slopes.T @ slopes))
+    indices = [job.names.index(name) for name in job.whole.names]
+    evidence = _embedded(job, indices, QuadraticLikelihood(x, slope, slopes.T @ slopes))
     return evidence, (readings.size, float(readings @ readings))
 
 
-def _embedded(job: Job, names: Sequence[str], own: QuadraticLikelihood) -> QuadraticLikelihood:
+def _embedded(job: Job, indices: list[int], own: QuadraticLikelihood) -> QuadraticLikelihood:
     """A likelihood of some parameters as one of all the population's."""
-    indices = [job.names.index(name) for name in names]
     centre, slope = job.centre.copy(), np.zeros(len(job.names))
     information = np.zeros((len(job.names), len(job.names)))
     centre[indices], slope[indices] = own.x, own.slope
@@ -298,9 +296,10 @@ def _integrated(job: Job) -> PatientFit:
     found = _sampled(job, objective, indices, prior)
     together = [f for f in job.whole.free if f.name in job.shared]
     shared = _in_shared(objective, found.points, together)
-    at = job.centre[[job.names.index(f.name) for f in together]]
-    evidence, wide = QuadraticLikelihood.of_posterior(found, prior, shared, at)
-    score, information = _slopes(job, indices, found, (together, shared))
+    beside = [job.names.index(f.name) for f in together]
+    evidence, wide = QuadraticLikelihood.of_posterior(found, prior, shared, job.centre[beside])
+    own = found.slopes(prior, job.changes[:, indices][:, :, indices], shared)
+    score, information = _among_all(job, indices, beside, own)
     at_mean = objective.observed(found.mean[None])[0]
     readings = at_mean[: at_mean.size - objective.terms]
     return replace(
@@ -308,7 +307,7 @@ def _integrated(job: Job) -> PatientFit:
         values={f.name: f.median for f in job.whole.free}
         | dict(zip(names, from_scale(found.mean, problem.scales).tolist(), strict=True)),
         deviance=float(readings @ readings),
-        evidence=_embedded(job, (*names, *(f.name for f in together)), evidence),
+        evidence=_embedded(job, [*indices, *beside], evidence),
         runs=job.first.runs + objective.runs,
         failed=job.first.failed + objective.failed,
         integrated=likelihood_constant(problem) - 2.0 * found.log_likelihood,
@@ -330,7 +329,7 @@ def _sampled(
         return np.where(inside, -0.5 * np.sum(objective.observed(points) ** 2, axis=1), -np.inf)
 
     try:
-        text = f"{job.patient} {job.iteration}".encode()
+        text = f"{job.patient} 0".encode()  # as of the results of the studies
         seed = int(hashlib.sha256(text).hexdigest()[:8], 16)
         proposal = _proposal(job, indices, prior, (objective.lower, objective.upper))
         return moments(log_likelihood, prior, proposal, job.draws, seed)
@@ -359,15 +358,12 @@ def _in_shared(objective: Objective, points: Array, together: Sequence[Free]) ->
     return Shared(scores, seconds, slopes)
 
 
-def _slopes(
-    job: Job, indices: list[int], found: Moments, more: tuple[Sequence[Free], Shared]
+def _among_all(
+    job: Job, indices: list[int], beside: list[int], own: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Score and information of the patient's own parameters among those of the population."""
-    assert job.covariance is not None
-    prior = job.centre[indices], job.covariance[np.ix_(indices, indices)]
-    own = found.slopes(prior, job.changes[:, indices][:, :, indices], more[1])
     n, m = job.centre.size, job.centre.size + len(job.changes)
-    places = [*indices, *range(n, m), *(job.names.index(f.name) for f in more[0])]
+    places = [*indices, *range(n, m), *beside]
     score, information = np.zeros(m), np.zeros((m, m))
     score[places], information[np.ix_(places, places)] = own
     return score, information

@@ -52,7 +52,10 @@ DRAWS = 512
 """Draws of each patient's parameters from a proposal; for the final likelihood `LAST` times."""
 LEAST_DRAWS, LAST = 32, 4
 NOISE, FEWEST = 0.1, 4
-"""Most Monte-Carlo error of an estimate, in its standard error; fewest iterations to average."""
+"""Most error of the mean over iterations, in standard errors; fewest iterations to average.
+
+The draws are common to all iterations: it is of what the proposals change, not all their noise.
+"""
 FAR = 2.0
 """Standard errors beyond which a Newton step is not taken."""
 Report = Callable[[str, int, int, Outcome], None]
@@ -174,7 +177,7 @@ class _Iterations:
     def integrate(self, found: PopulationEstimate, draws: int) -> tuple[PopulationEstimate, bool]:
         """The estimate by integrated likelihoods, from a first one, and whether it has converged.
 
-        It is the mean over the iterations in which nothing but the noise of the draws moved it.
+        It is the mean over the iterations in which nothing but other proposals moved it.
         """
         course: list[PopulationEstimate] = []
         for _ in range(MAX_ITERATIONS):
@@ -269,14 +272,7 @@ def _check(problems: Sequence[FitProblem], population: Population) -> None:
 
 def _with_residual_error(population: Population, problems: Sequence[FitProblem]) -> Population:
     """The population with the residual errors that its patients' problems estimate."""
-    names = {
-        f"{part}_{name}"
-        for problem in problems
-        for name, spread in problem.noise.spreads.items()
-        if spread.estimate
-        for part in spread.parts
-    }
-    made = {f.name: (f, p.model) for p in problems for f in p.free if f.name in names}
+    made = {f.name: (f, p.model) for p in problems for f in p.free if f.name not in p.of_model}
     more = [p for _, model in made.values() for p in model.parameters if p.id in made]
     parameters = {p.id: p for p in (*population.model.parameters, *more)}
     model = replace(population.model, parameters=tuple(parameters.values()))

@@ -59,7 +59,6 @@ WIDER = 2.0
 """Spread of the alternative start, in multiples of the fit's own uncertainty."""
 AVERAGED, LEAST_CHANCE = 200, 1e-300
 """Draws over which the probability of a limit or a grade is averaged; the least reported."""
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -270,7 +269,7 @@ def density_constant(observation: Observation, level: float, noise: Noise) -> fl
         return 0.0
     spread, value = noise.spread(observation), observation.value
     scale = float(spread.scale(value if observation.kind == "sometime" else level, value))
-    return 2.0 * math.log(scale if spread.error == "log-normal" else scale / value) + LOG_2PI
+    return spread.density_constant(scale, value)
 
 
 def leave_out_table(result: Fit, omissions: Sequence[Omission]) -> pd.DataFrame:
