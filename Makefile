@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration grades nmtests published methods sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration grades nmtests published ancestors methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -61,6 +61,11 @@ nmtests: $(VENV)/.installed
 # studies/published/design.py: make published DATA=folder. Some five minutes on two cores.
 published: $(VENV)/.installed
 	$(BIN)/python -m studies.published $(DATA)
+
+# A published model beside ours, on the same patients, who are read from a folder, see
+# studies/ancestors/design.py: make ancestors DATA=folder. A minute on two cores.
+ancestors: $(VENV)/.installed
+	$(BIN)/python -m studies.ancestors $(DATA)
 
 # How far each method of `simulate` is from a much stricter reference; a quarter of an hour.
 methods: $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""Patients fitted with a published model and with ours, side by side."""
