@@ -39,6 +39,17 @@ def test_without_a_dose_nothing_happens(name):
         assert np.ptp(run[observable]) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_what_the_crs_model_has_too_has_the_same_ids_units_and_names(name):
+    model, ours = MODELS[name], load_model("crs")
+    shared = {"vcn", "ifng", "il6"} & set(model.quantity_ids)
+    assert shared
+    for id in shared:
+        assert model[id].unit == ours[id].unit
+        known = ours.usual.of("level", id)
+        assert known and all(model.usual.meant("level", word) == id for word in known.names)
+
+
 # --- Hardiansyah and Ng 2019 ----------------------------------------------------------------------
 
 PATIENTS = ("hardiansyah2019_upn1", "hardiansyah2019_upn3")
