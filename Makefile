@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration grades nmtests published methods sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration grades nmtests published qualification methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -61,6 +61,11 @@ nmtests: $(VENV)/.installed
 # studies/published/design.py: make published DATA=folder. Some five minutes on two cores.
 published: $(VENV)/.installed
 	$(BIN)/python -m studies.published $(DATA)
+
+# The model beside published cohorts and real patients, row by row; the patients' data are read from a
+# folder, see studies/qualification/cohort.py: make qualification DATA=folder
+qualification: $(VENV)/.installed
+	$(BIN)/python -m studies.qualification $(DATA)
 
 # How far each method of `simulate` is from a much stricter reference; a quarter of an hour.
 methods: $(VENV)/.installed
