@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def main() -> None:
 def all_rows(cohort: Cohort, patients: int) -> pd.DataFrame:
     """The rows of the published table, then the checks."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def virtual(product: str, arm: str) -> Virtual:
         return simulate_cohort(PRODUCTS[product], arm, patients)
 

@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from crs_sim import Condition, Dose, Population, Scenario, Schedule, Trigger
-from crs_sim import load_model, load_patient, load_population
+from crs_sim import (
+    Condition,
+    Dose,
+    Population,
+    Scenario,
+    Schedule,
+    Trigger,
+    load_model,
+    load_patient,
+    load_population,
+)
 
 MODEL = "crs"
 CASE = "ruemmele2025"

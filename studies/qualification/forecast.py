@@ -5,7 +5,9 @@ to come, on the days on which the patient was read. Given the parameters, the re
 independent around the course, so the chance that the highest is below y is the product of the
 chances of all: the density and the interval of ln peak are those of this mixture over draws of the
 patient's posterior, residual error included. At the assay's ceiling the peak is censored: it is
-then scored by the probability of more, and covered if the interval reaches the ceiling.
+then scored by the probability of more, and covered if the interval reaches the ceiling. Where the
+patient's highest reading is among those known, it is still the highest to come that is foreseen
+("already past" counts them).
 """
 
 from __future__ import annotations
@@ -225,6 +227,7 @@ def _summed(who: str, analyte: str, part: pd.DataFrame, asked: int) -> dict[str,
     return {
         "patients": who, "analyte": analyte, "n": len(part), "without forecast": asked - len(part),
         "censored": int(part["censored"].sum()),
+        "already past": int((part["so_far"] > part["peak"]).sum()),
         "covered": 100.0 * float(part["covered"].astype(float).mean()),
         "line covered": 100.0 * float(part["line_covered"].astype(float).mean()),
         "log score": float(part["log_score"].mean()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -131,7 +131,7 @@ class Real:
         about = self.cohort.patients
         own = {"worst": about["grade"], "hlh": about["hlh"], "onset": about["onset"]}
         if name in own:
-            return own[name].to_numpy(dtype=float)
+            return np.asarray(own[name], dtype=float)
         if on_day := re.fullmatch(r"(\w+)_d(\d+)", name):
             return self._each(lambda days, x: _near(days, x, float(on_day[2])), on_day[1])
         what, _, observable = name.partition("_")
@@ -143,8 +143,7 @@ class Real:
             return self._each(fall, observable)
         raise NotInModelError(name)
 
-    def _each(self, of: object, observable: str) -> Array:
-        assert callable(of)
+    def _each(self, of: Callable[[Array, Array], float], observable: str) -> Array:
         found = []
         for id in self.cohort.patients.index:
             readings = self.cohort.of(str(id), observable)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crs_sim import Ensemble, Model, Noise, Population, Sampling, endpoint
 from crs_sim.errors import UnitError
-from crs_sim.model import GRADE, conversion_factor
+from crs_sim.model import GRADE, conversion_factor, readable_unit
 from crs_sim.simulation import Endpoint, days_above, simulate_many
 
 from . import measures
@@ -114,7 +114,7 @@ class Virtual:
         if what == "peak":
             return np.asarray(readings.max(axis=1))
         if what == "tmax":
-            return days[np.argmax(readings, axis=1)]
+            return np.asarray(days[np.argmax(readings, axis=1)])
         if what == "fall":
             return measures.falls(days, readings)
         if what == "fold":
@@ -125,11 +125,12 @@ class Virtual:
     def _hlh(self, name: str) -> Array:
         if HLH in self.run.outputs:
             course = self.run.course(HLH)
-            return measures.onset(self.run.days, course) if name == "hlh_onset" else (
-                course.max(axis=1) >= 1)  # fmt: skip
+            if name == "hlh_onset":
+                return measures.onset(self.run.days, course)
+            return np.asarray(course.max(axis=1) >= 1, dtype=float)
         if name == "hlh_onset":
             raise NotInModelError(f"no quantity {HLH} in the model, so no day of its onset")
-        return self.column("peak_ifng") >= HLH_IFNG
+        return np.asarray(self.column("peak_ifng") >= HLH_IFNG, dtype=float)
 
     def _first_dose(self) -> Array:
         ledgers = self.run.ledgers[self.arm]
@@ -156,7 +157,8 @@ class Virtual:
         if name not in UNITS:
             return 1.0
         try:
-            return conversion_factor(self.model[name].unit, UNITS[name])[0]
+            unit = readable_unit(self.model, self.model[name].unit)
+            return conversion_factor(unit, UNITS[name])[0]
         except UnitError as error:
             raise NotInModelError(f"{name}: {error}") from None
 
