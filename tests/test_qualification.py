@@ -220,7 +220,7 @@ def test_figure_and_report_of_rows():
     ])  # fmt: skip
     figure = plot_rows(made)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Peak IFN-γ", "Highest temperature"]
-    text = page(made, (), (), "make qualification")
+    text = page(made, pd.DataFrame(), pd.DataFrame(), "make qualification", design.PRODUCTS)
     assert "1 of 2 rows pass; 1 are not in the model" in text and "| **fail** | y |" in text
 
 
@@ -334,7 +334,8 @@ def test_forecasts_beside_the_line():
     table = pd.DataFrame({
         "id": [f"s{k}" for k in range(n)], "analyte": "ifng", "untreated": [True] * 8 + [False] * 4,
         "so_far": so_far, "peak": 2.0 * so_far * np.exp(0.3 * rng.standard_normal(n)),
-        "censored": False, "covered": True, "log_score": -0.5, "effective_draws": 100.0,
+        "past": False, "censored": False, "covered": True, "log_score": -0.5,
+        "effective_draws": 100.0,
     })  # fmt: skip
     (own, every) = summary(with_regression(table))
     assert (own["n"], every["n"]) == (8, 12) and own["covered"] == 100.0

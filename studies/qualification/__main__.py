@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,15 +14,16 @@ from crs_sim import CrsSimError
 from . import forecast, refit, rows
 from .checks import all_checks
 from .cohort import Cohort, read_cohort
-from .design import PATIENTS, PRODUCTS
-from .figure import save_figure
+from .courses import plot_patients
+from .design import MODEL, PATIENTS, Product, products
+from .figure import plot_rows
 from .published import targets
 from .report import page
 from .virtual import Virtual, simulate_cohort
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1].parent / "shared" / "data" / "cd22"
-PARTS = ("rows", "refit", "forecast")
+DPI = 150
 
 
 def main() -> None:
@@ -34,37 +33,54 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=PATIENTS, help="virtual, of each cohort")
     parser.add_argument("--only", choices=PARTS, action="append", help="some of the parts")
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--prior", action="append", default=[], metavar="PRODUCT=PRIOR")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
-    cohort, parts = read_cohort(options.folder), options.only or PARTS
+    cohort, chosen = read_cohort(options.folder), products(options.prior, options.model)
     options.out.mkdir(parents=True, exist_ok=True)
-    found, fitted, foreseen = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
-    if "rows" in parts:
-        found = timed("rows", lambda: all_rows(cohort, options.patients))
-        write(options.out / "rows.csv", found)
-        save_figure(found, options.out / "rows.png")
-    if "refit" in parts:
-        fitted = timed("refit", lambda: refit.refits(cohort, PRODUCTS["cd22"], options.workers))
-        write(options.out / "patients.csv", fitted)
-    if "forecast" in parts:
-        foreseen = timed("forecast", lambda: forecast.forecasts(cohort, PRODUCTS["cd22"],
-                                                                options.workers))  # fmt: skip
-        write(options.out / "forecast.csv", foreseen)
-    whole = [read(options.out / f"{name}.csv") for name in ("rows", "patients", "forecast")]
-    text = page(whole[0], refit.summary(whole[1]) if len(whole[1]) else (),
-                forecast.summary(whole[2]) if len(whole[2]) else (),
-                f"make qualification` (`python -m studies.qualification FOLDER --patients "
-                f"{options.patients}")  # fmt: skip
+    for part in options.only or PARTS:
+        start = time.perf_counter()
+        PARTS[part](cohort, chosen, options)
+        print(f"{part}: {time.perf_counter() - start:.0f} s", flush=True)
+    found, fitted, foreseen = (
+        read(options.out / f"{name}.csv") for name in ("rows", "patients", "forecast")
+    )
+    command = "make qualification` (`python -m studies.qualification FOLDER --patients {{}}"
+    text = page(found, fitted, foreseen, command.format(options.patients), chosen)
     (options.out / "report.md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def all_rows(cohort: Cohort, patients: int) -> pd.DataFrame:
+def run_rows(cohort: Cohort, chosen: dict[str, Product], options: argparse.Namespace) -> None:
+    """Virtual cohorts beside published figures: table and figure."""
+    found = all_rows(cohort, chosen, options.patients)
+    write(options.out / "rows.csv", found)
+    plot_rows(found).savefig(options.out / "rows.png", dpi=DPI)
+
+
+def run_refits(cohort: Cohort, chosen: dict[str, Product], options: argparse.Namespace) -> None:
+    """Real patients refitted: table and figure."""
+    found = refit.refits(cohort, chosen["cd22"], options.workers)
+    write(options.out / "patients.csv", found.drop(columns=["fit", "course"], errors="ignore"))
+    plot_patients(found).savefig(options.out / "patients.png", dpi=DPI)
+
+
+def run_forecasts(cohort: Cohort, chosen: dict[str, Product], options: argparse.Namespace) -> None:
+    """Peaks foreseen: table, without the readings themselves."""
+    found = forecast.forecasts(cohort, chosen["cd22"], options.workers)
+    write(options.out / "forecast.csv", found.drop(columns=[*forecast.MEASURED]))
+
+
+PARTS = {"rows": run_rows, "refit": run_refits, "forecast": run_forecasts}
+
+
+def all_rows(cohort: Cohort, chosen: dict[str, Product], patients: int) -> pd.DataFrame:
     """The rows of the published table, then the checks."""
 
     @cache
     def virtual(product: str, arm: str) -> Virtual:
-        return simulate_cohort(PRODUCTS[product], arm, patients)
+        return simulate_cohort(chosen[product], arm, patients)
 
     found = []
     for target in targets():
@@ -74,15 +90,7 @@ def all_rows(cohort: Cohort, patients: int) -> pd.DataFrame:
         except CrsSimError as error:
             why = f"cannot be simulated: {str(error).splitlines()[0]}"
         found.append(rows.row_of(target, made, cohort, why))
-    return rows.table([*found, *all_checks(virtual, patients)])
-
-
-def timed(what: str, work: Callable[[], Any]) -> Any:
-    """The result of some work; says how long it took."""
-    start = time.perf_counter()
-    result = work()
-    print(f"{what}: {time.perf_counter() - start:.0f} s", flush=True)
-    return result
+    return rows.table([*found, *all_checks(chosen, virtual, patients)])
 
 
 def write(path: Path, table: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ T3  parameters of the model, fitted or not, whose change by 5 % either way flips
     worst grade, or moves its days on a vasopressor by a third (at least a quarter of a day)
 T4  draws of the prior that do not return to rest when no CAR-T cell is there, whatever the state
     they start from
+T6  virtual patients whose run failed
 Q4  the whole mix of grades (chi-squared over 0, 1, 2, 3 or more)
 Q20 cell dose against burden, each threefold
 """
@@ -12,7 +13,7 @@ Q20 cell dose against burden, each threefold
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,6 @@ from .design import (
     CASE,
     CELL_STATES,
     NO_DRUG,
-    PRODUCTS,
     SEED,
     TREATED,
     Product,
@@ -252,10 +252,27 @@ def _moved(changed: Virtual, base: Virtual) -> float:
     return float(changed.column("worst").mean() - base.column("worst").mean())
 
 
-def all_checks(cohorts: Callable[[str, str], Virtual], patients: int) -> list[Row]:
+def failures(name: str, cohort: Virtual) -> Row:
+    """T6 of a product: virtual patients whose run failed; they are left out of all rows."""
+    quantity = f"runs that failed ({name}, {cohort.arm})"
+
+    def count() -> tuple[float, str]:
+        first = f": {cohort.run.failures[0].reason}" if cohort.run.failures else ""
+        return float(
+            len(cohort.run.failures)
+        ), f"of {len(cohort) + len(cohort.run.failures)}{first}"
+
+    return check(f"T6.{name}", "counts", quantity, (0.0, 0.0), "count", name, count)
+
+
+def all_checks(
+    products: Mapping[str, Product], cohorts: Callable[[str, str], Virtual], patients: int
+) -> list[Row]:
     """All rows of this file; ``cohorts`` gives the cohort of a product and arm."""
-    rows = [median_days(name, product) for name, product in PRODUCTS.items()]
+    rows = [median_days(name, product) for name, product in products.items()]
     rows += [robustness()]
-    rows += [rest(name, product, cohorts(name, NO_DRUG)) for name, product in PRODUCTS.items()]
+    rows += [rest(name, product, cohorts(name, NO_DRUG)) for name, product in products.items()]
+    rows += [failures(name, cohorts(name, AS_CASE if product.case else TREATED))
+             for name, product in products.items()]  # fmt: skip
     rows += [grade_mix(cohorts("cd22", TREATED))]
-    return rows + dose_and_burden("cd19", PRODUCTS["cd19"], patients)
+    return rows + dose_and_burden("cd19", products["cd19"], patients)

@@ -17,7 +17,7 @@ import pandas as pd
 from crs_sim import Dose, Model, Observation, Observations, Patient, Scenario, Schedule
 from crs_sim.model import GRADE
 
-from .design import AFTER_ONSET, CAR_T, LAST_FITTED, LOWER, MODEL, UNITS, WEIGHT, Product, Variant
+from .design import AFTER_ONSET, CAR_T, LAST_FITTED, LOWER, UNITS, WEIGHT, Product, Variant
 
 CENSORED = "above?"
 BASELINE = 3.0
@@ -112,4 +112,6 @@ def real_patient(cohort: Cohort, id: str, product: Product, seen: Observations) 
     """A patient with the cells of their dose level, and no other drug."""
     level = int(cohort.patients.loc[id, "level"])
     cells = Dose(0, CAR_T, product.levels.get(level, product.dose), "cells/kg")
-    return Patient(id, MODEL, Scenario(id, Schedule((cells,)), values={"weight": WEIGHT}), seen)
+    return Patient(
+        id, product.model, Scenario(id, Schedule((cells,)), values={"weight": WEIGHT}), seen
+    )

@@ -7,8 +7,9 @@ names that the data and the published figures use. An observable that the model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from crs_sim import (
     Condition,
@@ -21,6 +22,7 @@ from crs_sim import (
     load_patient,
     load_population,
 )
+from crs_sim.errors import InputError
 
 MODEL = "crs"
 CASE = "ruemmele2025"
@@ -68,7 +70,8 @@ class Product:
     levels : dose of each dose level of its trial, cells/kg
     days : on which virtual patients are sampled for readings
     ceilings : highest reading of an assay, by observable
-    case : bool, whether virtual patients have the case's schedule; else the cells alone
+    case : bool, whether it is the case's product, so that its virtual patients get its schedule
+    model : name or path of the model
     """
 
     prior: str
@@ -77,6 +80,7 @@ class Product:
     days: tuple[float, ...] = DAILY
     ceilings: Mapping[str, float] = field(default_factory=dict)
     case: bool = False
+    model: str = MODEL
 
 
 PRODUCTS = {
@@ -123,9 +127,31 @@ CELL_STATES = ("CAR", "TISSUE")
 """States that hold CAR-T cells, besides those whose names begin with CAR_."""
 
 
+def products(priors: Sequence[str] = (), model: str = MODEL) -> dict[str, Product]:
+    """`PRODUCTS`, with other priors ("cd22=folder") or another model.
+
+    Raises
+    ------
+    InputError
+        For a text that is no product and prior.
+    """
+    chosen = {name: replace(product, model=model) for name, product in PRODUCTS.items()}
+    for text in priors:
+        name, _, prior = text.partition("=")
+        if name not in chosen or not prior:
+            raise InputError(f"{text!r}: write one of {', '.join(chosen)}, =, and a prior")
+        chosen[name] = replace(chosen[name], prior=prior)
+    return chosen
+
+
 def population(product: Product) -> Population:
     """The population of a product."""
-    return load_population(load_model(MODEL), product.prior)
+    return _population(product.model, product.prior)
+
+
+@cache
+def _population(model: str, prior: str) -> Population:
+    return load_population(load_model(model), prior)
 
 
 def scenario(product: Product, arm: str, dose: float | None = None) -> Scenario:

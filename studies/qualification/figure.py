@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,12 +31,6 @@ DECADES = 4.0
 SMALL, TITLE = 7.5, 9.0
 NAMES = 46
 """Longest name of a row."""
-
-
-def save_figure(rows: pd.DataFrame, path: Path) -> None:
-    """Draw all rows and write them to a file."""
-    figure = plot_rows(rows)
-    figure.savefig(path, dpi=150)
 
 
 def plot_rows(rows: pd.DataFrame) -> Figure:

@@ -35,6 +35,8 @@ from .regression import FEWEST, leave_one_out
 Array = NDArray[np.float64]
 LEVEL = 0.9
 ANALYTES = ("ifng", "il6")
+MEASURED = ("so_far", "peak")
+"""Columns that are readings of a patient, which are not written."""
 TINY = 1e-9
 """pg/mL added to levels, so that their logarithm exists."""
 
@@ -159,7 +161,7 @@ def _row(job: Job, analyte: str) -> dict[str, Any]:
     _, highest, censored = job.coming[analyte]
     return {"id": job.problem.name, "analyte": analyte, "untreated": job.untreated,
             "so_far": job.so_far.get(analyte, math.nan), "peak": highest,
-            "censored": censored}  # fmt: skip
+            "past": job.so_far.get(analyte, 0.0) > highest, "censored": censored}  # fmt: skip
 
 
 def _judged(seen: Any, job: Job, analyte: str) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def _summed(who: str, analyte: str, part: pd.DataFrame, asked: int) -> dict[str,
     return {
         "patients": who, "analyte": analyte, "n": len(part), "without forecast": asked - len(part),
         "censored": int(part["censored"].sum()),
-        "already past": int((part["so_far"] > part["peak"]).sum()),
+        "already past": int(part["past"].sum()),
         "covered": 100.0 * float(part["covered"].astype(float).mean()),
         "line covered": 100.0 * float(part["line_covered"].astype(float).mean()),
         "log score": float(part["log_score"].mean()),

@@ -25,7 +25,6 @@ from .design import (
     COUNTED,
     GRADE_EXACT,
     GRADE_NEAR,
-    LAST_FITTED,
     RMS_MEDIAN,
     RMS_WORST,
     UNTIL,
@@ -46,7 +45,6 @@ class Job:
     problem: FitProblem
     variant: str
     grade: float
-    treated: bool
 
 
 def jobs(cohort: Cohort, product: Product, variants: Sequence[Variant] = VARIANTS) -> list[Job]:
@@ -58,7 +56,7 @@ def jobs(cohort: Cohort, product: Product, variants: Sequence[Variant] = VARIANT
             if any(o.kind != "grade" for o in seen):
                 problem = problem_of(cohort, id, product, seen)
                 grade = float(cohort.patients.loc[id, "grade"])
-                found.append(Job(problem, variant.name, grade, False))
+                found.append(Job(problem, variant.name, grade))
     return found
 
 
@@ -71,7 +69,10 @@ def problem_of(cohort: Cohort, id: str, product: Product, seen: Any) -> FitProbl
 
 
 def refit(job: Job) -> dict[str, Any]:
-    """A row of ``patients.csv``: the errors of the fitted course, and its worst grade."""
+    """A row of ``patients.csv``: the errors of the fitted course, and its worst grade.
+
+    Also ``fit`` and ``course``, for the figure: the fit, and its run every six hours.
+    """
     row: dict[str, Any] = {"id": job.problem.name, "variant": job.variant, "grade": job.grade}
     try:
         best = fit(job.problem, workers=1)
@@ -80,7 +81,7 @@ def refit(job: Job) -> dict[str, Any]:
     course = best.simulation(np.arange(0.0, UNTIL + 0.25, 0.25))
     row |= {"fitted_grade": float(worst_grade(course)),
             "crs_days": float(days_above(course, GRADE, COUNTED))}  # fmt: skip
-    return row | errors(best) | {"cost": best.cost, "failed": ""}
+    return row | errors(best) | {"cost": best.cost, "failed": "", "fit": best, "course": course}
 
 
 def errors(best: Fit) -> dict[str, float]:
@@ -110,7 +111,7 @@ def _rms(values: Sequence[float]) -> float:
 def refits(
     cohort: Cohort, product: Product, workers: int | None, variants: Sequence[Variant] = VARIANTS
 ) -> pd.DataFrame:
-    """All refits: a row per patient and variant."""
+    """All refits: a row per patient and variant, with their ``fit`` and ``course``."""
     return pd.DataFrame(parallel_map(refit, jobs(cohort, product, variants), workers=workers))
 
 
@@ -148,6 +149,3 @@ def _share(variant: Any, what: str, hit: pd.Series, limit: float) -> dict[str, A
     value = 100.0 * float(hit.mean())
     return {"variant": variant, "quantity": what, "value": value, "limit": limit, "unit": "%",
             "n": len(hit), "passed": value >= limit}  # fmt: skip
-
-
-assert LAST_FITTED <= UNTIL

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from crs_sim.store import markdown
 
-from . import published
-from .design import COUNTED, PRODUCTS
+from . import forecast, published, refit
+from .design import COUNTED, MAIN, Product
 
 HEAD = """# What the model says, beside what was published
 
@@ -35,6 +36,8 @@ REFIT = """Untreated patients, each fitted alone under the population prior (max
 The error is of ln readings; of those at the assay's ceiling only where the course is below it. The
 course's worst grade is compared with the published one."""
 
+PICTURE = "![Each untreated patient: readings, and the course fitted to them](patients.png)"
+
 FORECAST = """From the readings up to the day after the onset of CRS: the highest reading to come,
 residual error included (`forecast.py`), beside a straight line from the highest level so far in
 logarithms, leaving each patient out (`regression.py`). *covered*: 90 % intervals that hold what
@@ -44,26 +47,29 @@ forecasts of treated patients are of what would have come without."""
 
 
 def page(
-    rows: pd.DataFrame, refits: Sequence[Mapping[str, Any]], forecasts: Sequence[Mapping[str, Any]],
-    command: str,
+    rows: pd.DataFrame, patients: pd.DataFrame, forecasts: pd.DataFrame, command: str,
+    products: Mapping[str, Product],
 ) -> str:  # fmt: skip
-    """The whole report."""
+    """The whole report; tables that are empty are left out."""
+    refits = refit.summary(patients) if len(patients) else []
     absent = int(rows["reason"].str.startswith("not in the model").sum())
     head = HEAD.format(command=command, passed=int(rows["passed"].sum()), rows=len(rows),
                        absent=absent, limits=len(refits),
                        met=sum(bool(r["passed"]) for r in refits))  # fmt: skip
-    parts = [head, _products(), "## Rows", RULES, row_table(rows)]
+    parts = [head, _products(products), "## Rows", RULES, row_table(rows)]
     if refits:
-        parts += ["## Patients refitted", REFIT, refit_table(refits)]
-    if forecasts:
-        parts += ["## Peaks foreseen", FORECAST, forecast_table(forecasts)]
+        parts += ["## Patients refitted", REFIT, refit_table(refits), PICTURE,
+                  patient_table(patients)]  # fmt: skip
+    if len(forecasts) and (foreseen := forecast.summary(forecasts)):
+        parts += ["## Peaks foreseen", FORECAST, forecast_table(foreseen)]
     parts += ["## Rules", rules()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _products() -> str:
-    lines = [f"{name}: prior `{p.prior}`, " + ("the case's schedule" if p.case else
-             f"{p.dose:g} cells/kg") for name, p in PRODUCTS.items()]  # fmt: skip
+def _products(products: Mapping[str, Product]) -> str:
+    lines = [f"{name}: prior `{Path(p.prior).name}`, {p.dose:g} cells/kg"
+             f"{' or the schedule of the case' if p.case else ''}"
+             for name, p in products.items()]  # fmt: skip
     return f"Products: {'; '.join(lines)}. CRS is grade {COUNTED:g} or more."
 
 
@@ -88,6 +94,28 @@ def refit_table(rows: Sequence[Mapping[str, Any]]) -> str:
               number(r["value"]), ("at most " if r["unit"] == "ln" else "at least ")
               + number(r["limit"]), r["unit"], str(r["n"])) for r in rows]  # fmt: skip
     return markdown(("", "fitted", "quantity", "value", "limit", "unit", "patients"), lines)
+
+
+def patient_table(patients: pd.DataFrame) -> str:
+    """One line per patient of the main variant."""
+    part = patients[patients["variant"] == MAIN.name]
+    names = [
+        "id",
+        "grade",
+        "fitted_grade",
+        "crs_days",
+        "readings",
+        "censored",
+        "wrong_side",
+        "rms",
+        *(name for name in part if str(name).startswith("rms_") and part[name].notna().any()),
+    ]
+    there = [name for name in names if name in part]
+    lines = [[str(row["id"])] + [number(float(row[n])) for n in there[1:]]
+             for _, row in part.iterrows()]  # fmt: skip
+    failed = part[part["failed"] != ""]
+    notes = [f"{row.id}: {row.failed}" for row in failed.itertuples()]
+    return "\n\n".join([f"{MAIN.name}, by patient:", markdown(there, lines), *notes])
 
 
 def forecast_table(rows: Sequence[Mapping[str, Any]]) -> str:
