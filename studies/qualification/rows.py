@@ -129,7 +129,8 @@ class Real:
     def column(self, name: str) -> Array:
         """A column; nan where a patient was not read."""
         about = self.cohort.patients
-        own = {"worst": about["grade"], "hlh": about["hlh"], "onset": about["onset"]}
+        own = {"worst": about["grade"], "hlh": about["hlh"], "own_hlh": about["hlh"],
+               "onset": about["onset"]}  # fmt: skip
         if name in own:
             return np.asarray(own[name], dtype=float)
         if on_day := re.fullmatch(r"(\w+)_d(\d+)", name):

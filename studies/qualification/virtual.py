@@ -2,7 +2,8 @@
 
 A reading is the level on a day of the trial with the prior's residual error, at most the assay's
 ceiling. Columns are made when they are asked for: ``worst``, ``onset``, ``duration``, ``crs_days``,
-``calm_21``, ``cleared``, ``given``, ``hlh``, ``hlh_onset``, and of an observable X ``peak_X``,
+``calm_21``, ``cleared``, ``given``, ``hlh`` (``own_hlh``: by the model's own quantity),
+``hlh_onset``, and of an observable X ``peak_X``,
 ``tmax_X``, ``fall_X``, ``fold_X``, ``contraction_X``, ``persistence_X``, ``X_d14``.
 """
 
@@ -105,7 +106,7 @@ class Virtual:
             first = self._first_dose()
             done = measures.at_rest_after(days, self.grades, first, WAIT_CLEARED)
             return done if name == "cleared" else 1.0 * ~np.isnan(first)
-        if name in ("hlh", "hlh_onset"):
+        if name in ("hlh", "own_hlh", "hlh_onset"):
             return self._hlh(name)
         raise NotInModelError(name)
 
@@ -128,8 +129,8 @@ class Virtual:
             if name == "hlh_onset":
                 return measures.onset(self.run.days, course)
             return np.asarray(course.max(axis=1) >= 1, dtype=float)
-        if name == "hlh_onset":
-            raise NotInModelError(f"no quantity {HLH} in the model, so no day of its onset")
+        if name != "hlh":
+            raise NotInModelError(f"no quantity {HLH}, but for the rule by IFN-γ")
         return np.asarray(self.column("peak_ifng") >= HLH_IFNG, dtype=float)
 
     def _first_dose(self) -> Array:
