@@ -17,7 +17,7 @@ BLUE, VERMILION, INK, GREY = "#0072B2", "#D55E00", "#222222", "#999999"
 COLOURS = {"ifng": BLUE, "il6": VERMILION}
 LABELS = {"ifng": "IFN-γ", "il6": "IL-6"}
 COLUMNS, SIDE, SMALL = 5, 2.35, 7.5
-LOWEST, HIGHEST = 0.5, 2e4
+LOWEST, HIGHEST = 0.1, 2e4
 """pg/mL: the axis of every panel."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from crs_sim.store import markdown
+from crs_sim.store import level_text, markdown
 
 from . import forecast, published, refit
 from .design import COUNTED, MAIN, Product
@@ -132,7 +132,9 @@ def rules() -> str:
 
 def number(value: float) -> str:
     """Three digits; nothing for nan."""
-    return "" if math.isnan(value) else f"{value:.3g}"
+    if math.isnan(value):
+        return ""
+    return level_text(value) if math.isfinite(value) else "infinite"
 
 
 def between(low: float, high: float) -> str:
