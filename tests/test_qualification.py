@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,14 @@ from normal_posterior import exact, linear
 from scipy.integrate import quad
 from scipy.stats import norm
 from small_fits import asked, free, seen
+from small_models import small
 
+from crs_sim import Dose, Noise, Population, Scenario, Schedule
 from crs_sim.fitting import fit
 from studies.qualification import design, measures, refit, rows
-from studies.qualification.checks import with_starts
+from studies.qualification.checks import changeable, moved_by, restless, with_starts
 from studies.qualification.cohort import Cohort, observed, read_cohort, real_patient
-from studies.qualification.draws import posterior
+from studies.qualification.draws import posterior, tempered
 from studies.qualification.figure import plot_rows
 from studies.qualification.forecast import Foreseen, judged, summary, with_regression
 from studies.qualification.published import (
@@ -242,6 +245,28 @@ def test_a_model_with_free_starts_has_no_cells():
     assert initial["CAR"] == "0" and initial["IFNG"] == "start_of_IFNG"
 
 
+def test_five_per_cent_that_flips_the_case_is_found():
+    readings = (seen("first", "A", 0.0, 8.2),)  # grade 4 from 8 on
+    best = fit(asked(free("a0", 8.2, 1e-3), observations=readings), starts=1, workers=1)
+    assert "gain" in changeable(best)
+    assert moved_by(best) == ["a0", "grade_4"]
+
+
+@pytest.mark.parametrize(("loop", "lost"), [(0.0, 0), (8.0, 20)])
+def test_a_loop_without_an_exit_does_not_return_to_rest(loop, lost):
+    model = small(
+        "loop",
+        {"IFNG": ("1", "1 + loop*IFNG^2/(9 + IFNG^2) - IFNG"), "CAR": ("5", "-CAR")},
+        {"loop": loop, "grade_1": 100.0},
+        {"ifng": "IFNG", "il6": "IFNG", "crs_grade": "reached(IFNG, grade_1)"},
+    )
+    people = Population("small", model, (free("grade_1", 100.0, 0.1),), Noise())
+    reached = SimpleNamespace(run=SimpleNamespace(scenarios=[
+        Scenario("high", Schedule((Dose(0.0, "IFNG", 1e4),)))]))  # fmt: skip
+    found, failed = restless(people, reached, 40)
+    assert failed == 0 and found >= lost and (lost or found == 0)
+
+
 # --- refits ---------------------------------------------------------------------------------------
 
 
@@ -283,6 +308,14 @@ def test_draws_have_the_mean_and_covariance_of_a_normal_posterior():
     assert found == pytest.approx(mean, abs=0.02)
     spread = (logs - found).T @ ((logs - found) * drawn.weights[:, None])
     assert spread == pytest.approx(covariance, rel=0.15, abs=5e-4)
+
+
+def test_weights_are_moderated_until_enough_count():
+    ratio = np.array([0.0, -50.0, -60.0, -np.inf])
+    weights = tempered(ratio, 2.0)
+    assert weights.sum() == pytest.approx(1.0) and weights[3] == 0.0
+    assert 1.0 / np.sum(weights**2) == pytest.approx(2.0, rel=1e-3)
+    assert tempered(np.zeros(5), 5.0).tolist() == [0.2] * 5
 
 
 def highest() -> Foreseen:
@@ -339,4 +372,5 @@ def test_forecasts_beside_the_line():
     })  # fmt: skip
     (own, every) = summary(with_regression(table))
     assert (own["n"], every["n"]) == (8, 12) and own["covered"] == 100.0
+    assert own["beats the line"] == ("yes" if own["gain"] > 0 else "no")
     assert own["gain"] == pytest.approx(own["log score"] - own["line log score"])

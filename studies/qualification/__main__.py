@@ -103,7 +103,10 @@ def read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
-    return table.fillna({name: "" for name in ("reason", "failed") if name in table})
+    for name in ("reason", "failed"):
+        if name in table:
+            table[name] = table[name].astype(object).where(table[name].notna(), "")
+    return table
 
 
 if __name__ == "__main__":

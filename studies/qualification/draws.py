@@ -1,10 +1,11 @@
 """Draws of a patient's posterior by adaptive importance sampling, started at the fit.
 
 Rounds of Student t proposals, each with the mean and covariance of the draws so far, beside a
-share of draws from the prior, so that no weight is unbounded. The draws of the last rounds are
-weighted together by posterior over the mixture of proposals (as adaptive multiple importance
-sampling, Cornuet 2012, https://doi.org/10.1111/j.1467-9469.2011.00756.x). The effective number is
-reported: where it is small, the forecast is uncertain by the sampling too.
+share of draws from the prior, so that no weight is unbounded. All draws are weighted together by
+posterior over the mixture of proposals (as adaptive multiple importance sampling, Cornuet 2012,
+https://doi.org/10.1111/j.1467-9469.2011.00756.x). While too few count, moments are taken with the
+weights to a power below 1, so that a proposal does not collapse on one draw. The effective number
+is reported: where it is small, the forecast is uncertain by the sampling too.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from crs_sim import Fit
 from crs_sim.fitting import ROUGH_RTOL, Objective, from_scale, point_of
 
 Array = NDArray[np.float64]
-DRAWS, ROUNDS, BATCH = 800, 4, 256
+DRAWS, ROUNDS, BATCH = 2000, 8, 256
 FREEDOM, PRIOR_SHARE = 5.0, 0.2
+ENOUGH = 4.0
+"""Effective draws for each parameter that the moments of the next proposal are taken from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +84,43 @@ def posterior(best: Fit, seed: int, draws: int = DRAWS, rounds: int = ROUNDS) ->
         logs.append(np.concatenate([objective.log_posteriors(points[-1][k : k + BATCH])
                                     for k in range(0, draws, BATCH)]))  # fmt: skip
         together = np.vstack(points)
-        weights = _weights(np.concatenate(logs), proposals, together, objective)
-        mean = weights @ together
-        covariance = (together - mean).T @ ((together - mean) * weights[:, None])
-        share = min(1.0, 1.0 / (np.sum(weights**2) * 5.0 * len(mean)))
-        covariance = share * covariance + (1.0 - share) * best.covariance
+        ratio = _ratio(np.concatenate(logs), proposals, together, objective)
+        moderate = tempered(ratio, ENOUGH * len(mean))
+        mean = moderate @ together
+        covariance = (together - mean).T @ ((together - mean) * moderate[:, None])
+    weights = np.exp(np.minimum(ratio, 0.5 * np.log(len(ratio))))
+    weights /= weights.sum()
     values = pd.DataFrame(from_scale(together, objective.scales), columns=list(best.values))
     return Weighted(values, weights, float(1.0 / np.sum(weights**2)))
 
 
-def _weights(logs: Array, proposals: list[Proposal], points: Array, objective: Objective) -> Array:
-    """Weights that sum to 1; those above the mean times the root of their number are cut."""
+def _ratio(logs: Array, proposals: list[Proposal], points: Array, objective: Objective) -> Array:
+    """Log of posterior over the mixture of the proposals, with a mean ratio of 1."""
     each = [proposal.log_density(points, objective) for proposal in proposals]
     ratio = logs - (logsumexp(each, axis=0) - np.log(len(each)))
-    ratio -= logsumexp(ratio) - np.log(len(ratio))
-    weights = np.exp(np.minimum(ratio, 0.5 * np.log(len(ratio))))
-    return np.asarray(weights / weights.sum())
+    return np.asarray(ratio - logsumexp(ratio) + np.log(len(ratio)))
+
+
+def tempered(ratio: Array, enough: float) -> Array:
+    """Weights exp(power ratio) that sum to 1, with the largest power to 1 that leaves enough.
+
+    >>> tempered(np.array([0.0, 0.0]), 2.0).tolist()
+    [0.5, 0.5]
+    """
+
+    def at(power: float) -> Array:
+        scaled = power * np.where(np.isfinite(ratio), ratio, -1e300)
+        weights = np.exp(scaled - scaled.max())
+        return np.asarray(weights / weights.sum())
+
+    low, high = 0.0, 1.0
+    if 1.0 / np.sum(at(1.0) ** 2) >= enough:
+        return at(1.0)
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        few = 1.0 / np.sum(at(middle) ** 2) < enough
+        low, high = (low, middle) if few else (middle, high)
+    return at(low) if low > 0.0 else at(high)
 
 
 def _root(covariance: Array, sds: Array) -> Array:

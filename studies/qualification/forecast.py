@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp
+from scipy.stats import binom
 
 from crs_sim import CrsSimError, FitProblem, Sampling, fit
 from crs_sim.simulation import parallel_map, simulate_many
@@ -226,6 +227,7 @@ def _there(part: pd.DataFrame, names: Sequence[str]) -> list[str]:
 def _summed(who: str, analyte: str, part: pd.DataFrame, asked: int) -> dict[str, Any]:
     gain = (part["log_score"] - part["line_log_score"]).astype(float)
     error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else math.nan
+    held, (few, many) = int(part["covered"].sum()), binom.interval(0.95, len(part), LEVEL)
     return {
         "patients": who, "analyte": analyte, "n": len(part), "without forecast": asked - len(part),
         "censored": int(part["censored"].sum()),
@@ -236,4 +238,6 @@ def _summed(who: str, analyte: str, part: pd.DataFrame, asked: int) -> dict[str,
         "line log score": float(part["line_log_score"].mean()),
         "gain": float(gain.mean()), "gain error": error,
         "median effective draws": float(part["effective_draws"].median()),
+        "coverage passes": "yes" if few <= held <= many else "no",
+        "beats the line": "yes" if float(gain.mean()) > 0.0 else "no",
     }  # fmt: skip

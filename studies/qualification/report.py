@@ -34,7 +34,8 @@ trial, with the prior's residual error and the assay's ceiling."""
 
 REFIT = """Untreated patients, each fitted alone under the population prior (maximum a posteriori).
 The error is of ln readings; of those at the assay's ceiling only where the course is below it. The
-course's worst grade is compared with the published one."""
+course's worst grade, to day 60, is compared with the published one; where that is fitted too, its
+agreement is no prediction."""
 
 PICTURE = "![Each untreated patient: readings, and the course fitted to them](patients.png)"
 
@@ -42,8 +43,10 @@ FORECAST = """From the readings up to the day after the onset of CRS: the highes
 residual error included (`forecast.py`), beside a straight line from the highest level so far in
 logarithms, leaving each patient out (`regression.py`). *covered*: 90 % intervals that hold what
 came, or reach the ceiling where the assay did. *log score*: mean log predictive density of ln peak,
-or log chance of more at the ceiling; higher is better. The model knows of no drug, so that the
-forecasts of treated patients are of what would have come without."""
+or log chance of more at the ceiling; higher is better. The coverage passes if the number of
+patients covered is within the middle 95 % of a binomial of 90 %. The
+model knows of no drug, so that the forecasts of treated patients are of what would have come
+without."""
 
 
 def page(
