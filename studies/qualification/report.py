@@ -70,10 +70,16 @@ def page(
 
 
 def _products(products: Mapping[str, Product]) -> str:
-    lines = [f"{name}: prior `{Path(p.prior).name}`, {p.dose:g} cells/kg"
+    lines = [f"{name}: prior `{_prior(p)}`, {p.dose:g} cells/kg"
              f"{' or the schedule of the case' if p.case else ''}"
              for name, p in products.items()]  # fmt: skip
     return f"Products: {'; '.join(lines)}. CRS is grade {COUNTED:g} or more."
+
+
+def _prior(product: Product) -> str:
+    """The name of a prior, or of its folder."""
+    path = Path(product.prior)
+    return path.parent.name if path.suffix else path.name
 
 
 def row_table(rows: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crs_sim import Ensemble, Model, Noise, Population, Sampling, endpoint
 from crs_sim.errors import UnitError
-from crs_sim.model import GRADE, conversion_factor, readable_unit
+from crs_sim.model import GRADE, conversion_factor
 from crs_sim.simulation import Endpoint, days_above, simulate_many
 
 from . import measures
@@ -158,7 +158,8 @@ class Virtual:
         if name not in UNITS:
             return 1.0
         try:
-            unit = readable_unit(self.model, self.model[name].unit)
+            unit = self.model[name].unit
+            unit = dict(self.model.units).get(unit, unit)  # its definition: a name may mislead
             return conversion_factor(unit, UNITS[name])[0]
         except UnitError as error:
             raise NotInModelError(f"{name}: {error}") from None
