@@ -44,7 +44,7 @@ COMMISSION = "this project: the commission of the model"
 STEP, THIRD, LEAST_MOVE = 0.05, 1.0 / 3.0, 0.25
 REST_DRAWS, REST_UNTIL, REST_FACTOR = 1000, 180.0, 1.5
 """Draws, last day, and how near its own rest IFN-g and IL-6 must be then, as a factor."""
-FACTOR = 3.0
+FACTOR, LONGEST = 3.0, 160
 LEAST_BURDEN, MOST_DOSE = 0.3, 0.5
 """A threefold burden must move the mean worst grade by so much; dose by at most so much of that."""
 
@@ -58,7 +58,7 @@ def check(
     try:
         value, more = found()
     except CrsSimError as error:
-        more = str(error).splitlines()[0]
+        more = str(error).splitlines()[0][:LONGEST]
     passed = low <= value <= high
     source = COMMISSION if id.startswith("T") else "as the rows of the same number"
     return Row(id, product, panel, quantity, unit, high if low == high else math.nan, low, high,
