@@ -19,7 +19,7 @@ from crs_sim.fitting import fit
 from studies.qualification import design, measures, refit, rows
 from studies.qualification.checks import changeable, moved_by, restless, with_starts
 from studies.qualification.cohort import Cohort, observed, read_cohort, real_patient
-from studies.qualification.draws import posterior, tempered
+from studies.qualification.draws import posterior, searched, tempered
 from studies.qualification.figure import plot_rows
 from studies.qualification.forecast import Foreseen, judged, summary, with_regression
 from studies.qualification.published import (
@@ -308,6 +308,11 @@ def test_draws_have_the_mean_and_covariance_of_a_normal_posterior():
     assert found == pytest.approx(mean, abs=0.02)
     spread = (logs - found).T @ ((logs - found) * drawn.weights[:, None])
     assert spread == pytest.approx(covariance, rel=0.15, abs=5e-4)
+
+
+def test_a_search_beyond_an_optimum_that_is_the_only_one_keeps_it():
+    problem = linear(starts=1)
+    assert searched(problem).cost == pytest.approx(fit(problem, workers=1).cost, abs=1e-3)
 
 
 def test_weights_are_moderated_until_enough_count():

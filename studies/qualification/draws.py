@@ -17,23 +17,34 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
-from crs_sim import Fit
-from crs_sim.fitting import ROUGH_RTOL, Objective, from_scale, point_of
+from crs_sim import Fit, FitProblem, fit
+from crs_sim.fitting import (
+    ROUGH_RTOL,
+    Objective,
+    assemble_fit,
+    from_scale,
+    optimise,
+    point_of,
+    polish,
+)
 
 Array = NDArray[np.float64]
 DRAWS, ROUNDS, BATCH = 2000, 8, 256
 FREEDOM, PRIOR_SHARE = 5.0, 0.2
+SEARCHES, SEARCH_DRAWS, SEARCH_ROUNDS, FALL = 4, 1000, 4, 0.1
+"""Searches for a better optimum, each with so many draws and rounds; a fall that counts."""
 ENOUGH = 4.0
 """Effective draws for each parameter that the moments of the next proposal are taken from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Draws with weights that sum to 1, and the effective number of them."""
+    """Draws with weights that sum to 1, their effective number, and the likeliest (scaled)."""
 
     values: pd.DataFrame
     weights: Array
     effective: float
+    likeliest: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +102,24 @@ def posterior(best: Fit, seed: int, draws: int = DRAWS, rounds: int = ROUNDS) ->
     weights = np.exp(np.minimum(ratio, 0.5 * np.log(len(ratio))))
     weights /= weights.sum()
     values = pd.DataFrame(from_scale(together, objective.scales), columns=list(best.values))
-    return Weighted(values, weights, float(1.0 / np.sum(weights**2)))
+    top = together[int(np.argmax(np.concatenate(logs)))]
+    return Weighted(values, weights, float(1.0 / np.sum(weights**2)), top)
+
+
+def searched(problem: FitProblem, seed: int = 1) -> Fit:
+    """The best fit of a problem: from several starts, then from the likeliest of some draws.
+
+    Draws around a local optimum, a fifth of them of the prior, find their way to others; again
+    until they do not.
+    """
+    best = fit(problem, workers=1)
+    for k in range(SEARCHES):
+        top = posterior(best, seed + k, SEARCH_DRAWS, SEARCH_ROUNDS).likeliest
+        start = optimise(problem, (len(best.starts), top[None]))
+        if start.cost > best.polish.cost - FALL:
+            break
+        best = assemble_fit(problem, (*best.starts, start), polish(problem, start), best.seed)
+    return best
 
 
 def _ratio(logs: Array, proposals: list[Proposal], points: Array, objective: Objective) -> Array:

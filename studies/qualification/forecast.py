@@ -24,12 +24,12 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp
 from scipy.stats import binom
 
-from crs_sim import CrsSimError, FitProblem, Sampling, fit
+from crs_sim import CrsSimError, FitProblem, Sampling
 from crs_sim.simulation import parallel_map, simulate_many
 
 from .cohort import Cohort, observed
 from .design import MAIN, Product, population
-from .draws import posterior
+from .draws import posterior, searched
 from .refit import problem_of
 from .regression import FEWEST, leave_one_out
 
@@ -126,7 +126,7 @@ def foresee(job: Job) -> list[dict[str, Any]]:
     """Rows of a patient, one for each analyte; the model's part only."""
     rows, name = [], job.problem.name
     try:
-        best = fit(job.problem, workers=1)
+        best = searched(job.problem)
         drawn = posterior(best, seed=sum(name.encode()))
         kept = drawn.weights > 1e-4 / len(drawn.weights)
         values, weights = drawn.values[kept], drawn.weights[kept]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crs_sim import CrsSimError, Fit, FitProblem, fit, patient_problem, worst_grade
+from crs_sim import CrsSimError, Fit, FitProblem, patient_problem, worst_grade
 from crs_sim.fitting import predicted
 from crs_sim.model import GRADE
 from crs_sim.simulation import days_above, parallel_map
@@ -33,6 +33,7 @@ from .design import (
     Variant,
     population,
 )
+from .draws import searched
 
 STARTS = 3
 """Local optimisations of each patient."""
@@ -75,7 +76,7 @@ def refit(job: Job) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"id": job.problem.name, "variant": job.variant, "grade": job.grade}
     try:
-        best = fit(job.problem, workers=1)
+        best = searched(job.problem)
     except CrsSimError as error:
         return row | {"failed": str(error)}
     course = best.simulation(np.arange(0.0, UNTIL + 0.25, 0.25))
