@@ -16,7 +16,7 @@ from .design import COUNTED, MAIN, Product
 
 HEAD = """# What the model says, beside what was published
 
-Research use only. Command: `{command}`. The patients' data are read from the folder and are not
+Research use only. Command: {command}. The patients' data are read from the folder and are not
 part of this repository; what is computed from them is. What fails stays in, with its reason.
 
 {passed} of {rows} rows pass; {absent} are not in the model. Of the {limits} limits of the refits,
