@@ -46,7 +46,7 @@ def main() -> None:
     found, fitted, foreseen = (
         read(options.out / f"{name}.csv") for name in ("rows", "patients", "forecast")
     )
-    command = "make qualification` (`python -m studies.qualification FOLDER --patients {{}}"
+    command = "`make qualification` (`python -m studies.qualification FOLDER --patients {}`)"
     text = page(found, fitted, foreseen, command.format(options.patients), chosen)
     (options.out / "report.md").write_text(text, encoding="utf-8")
     print(text)
