@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: case test slow lint lock bench recovery calibration grades nmtests published ancestors methods sensitivity population clean
+.PHONY: case test slow lint lock bench recovery calibration grades nmtests published ancestors qualification methods sensitivity population clean
 
 case: $(VENV)/.installed
 	mkdir -p build/case
@@ -66,6 +66,11 @@ published: $(VENV)/.installed
 # studies/ancestors/design.py: make ancestors DATA=folder. A minute on two cores.
 ancestors: $(VENV)/.installed
 	$(BIN)/python -m studies.ancestors $(DATA)
+
+# The model beside published cohorts and real patients, row by row; the patients' data are read from a
+# folder, see studies/qualification/cohort.py: make qualification DATA=folder
+qualification: $(VENV)/.installed
+	$(BIN)/python -m studies.qualification $(DATA)
 
 # How far each method of `simulate` is from a much stricter reference; a quarter of an hour.
 methods: $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""What the model says of virtual cohorts and real patients, beside what was published."""
