@@ -15,7 +15,7 @@ from crs_sim import FitProblem, Population, PopulationFit, Roles, fit_all
 from crs_sim.population import how_estimated, population_fit_warnings
 from crs_sim.store import markdown
 
-from .design import Study, studies
+from .design import FILES, Study, studies
 
 HERE = Path(__file__).parent
 
@@ -23,10 +23,13 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Run the studies; write the table and the report."""
     parser = argparse.ArgumentParser(prog="python -m studies.published", description=__doc__)
-    parser.add_argument("folder", type=Path, help="holds Phenobarb.csv and warfarin_data.csv")
+    parser.add_argument("folder", type=Path, help=f"holds {' and '.join(FILES)}")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
+    for name in FILES:
+        if not (options.folder / name).is_file():
+            parser.error(f"{options.folder}: no {name} in it")
     tables, pages = [], [HEAD]
     for study in studies():
         problems, population = study.problems(options.folder)

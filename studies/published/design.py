@@ -25,6 +25,7 @@ from crs_sim.population.virtual_patients import synthetic_patient
 from studies.recovery.design import FREE, design
 
 HERE = Path(__file__).parent
+FILES = ("Phenobarb.csv", "warfarin_data.csv")
 STATED = "as stated in this study's commission; the publication was not found"
 GRASELA = "Grasela and Donn 1985, Dev Pharmacol Ther 8:374, abstract (doi:10.1159/000457062)"
 HOURS = 24.0
@@ -86,7 +87,7 @@ def per_kg(folder: Path) -> tuple[list[FitProblem], Population]:
 
 
 def _phenobarbital(folder: Path) -> pd.DataFrame:
-    raw = pd.read_csv(folder / "Phenobarb.csv")
+    raw = pd.read_csv(folder / FILES[0])
     return pd.DataFrame({
         "ID": raw["Subject"], "TIME": raw["time"], "AMT": raw["dose"], "DV": raw["conc"],
         "EVID": raw["dose"].notna().astype(int), "WT": raw["Wt"],
@@ -95,7 +96,7 @@ def _phenobarbital(folder: Path) -> pd.DataFrame:
 
 def warfarin_problems(folder: Path) -> tuple[list[FitProblem], Population]:
     """Concentrations after one oral dose; prothrombin activity (dvid 2) is not used."""
-    raw = pd.read_csv(folder / "warfarin_data.csv", na_values=".")
+    raw = pd.read_csv(folder / FILES[1], na_values=".")
     raw = raw[raw["amt"].notna() | ((raw["dvid"] == 1) & (raw["dv"] > 0))]
     table = pd.DataFrame({
         "ID": raw["id"], "TIME": raw["time"], "AMT": raw["amt"],

@@ -37,7 +37,10 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
-    cohort, chosen = read_cohort(options.folder), products(options.prior, options.model)
+    try:
+        cohort, chosen = read_cohort(options.folder), products(options.prior, options.model)
+    except CrsSimError as error:
+        parser.error(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
     for part in options.only or PARTS:
         start = time.perf_counter()

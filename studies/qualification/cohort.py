@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from crs_sim import Dose, Model, Observation, Observations, Patient, Scenario, Schedule
+from crs_sim.errors import InputError
 from crs_sim.model import GRADE
 
 from .design import AFTER_ONSET, CAR_T, LAST_FITTED, LOWER, UNITS, WEIGHT, Product, Variant
 
+FILES = ("patients.csv", "cytokines.csv", "markers.csv")
 CENSORED = "above?"
 BASELINE = 3.0
 """Readings of this many days before the infusion are taken to day 0; earlier ones are left out."""
@@ -57,7 +59,16 @@ class Cohort:
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Read the three files of a folder."""
+    """Read the three files of a folder.
+
+    Raises
+    ------
+    InputError
+        Naming the first that is not there.
+    """
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no {name} in it; give the folder of the CD22 patients")
     about = pd.read_csv(folder / "patients.csv").set_index("id")
     patients = pd.DataFrame({
         "grade": about["max_grade_asbmt"].astype(float), "hlh": about["hlh"] == 1,
