@@ -30,8 +30,11 @@ def folder(tmp_path_factory):
     ]  # fmt: skip
     head = ["id", "day", "observable", "value", "censored"]
     pd.DataFrame(rows, columns=head).to_csv(made / "cytokines.csv", index=False)
-    (made / "patients.csv").write_text("id,max_grade_asbmt,treated\none,2,no\ntreated,3,yes\n"
-                                       "high,2,no\nfew,1,no\n")  # fmt: skip
+    (made / "patients.csv").write_text(
+        "id,max_grade_asbmt,treated,hlh,crs_onset_day,dose_level\none,2,no,0,8,1\n"
+        "treated,3,yes,0,8,1\nhigh,2,no,0,8,1\nfew,1,no,0,8,1\n"
+    )
+    (made / "markers.csv").write_text("id,day,observable,value,unit\n")
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crs_sim import Fit, compare_fits, fit
+from crs_sim import CrsSimError, Fit, compare_fits, fit
 from crs_sim.store import markdown
 
 from .design import FEWEST, MODELS, OBSERVABLES, Subject, problem, subjects
@@ -20,12 +20,16 @@ COLUMNS = ["patient", "grade", "model", "observations", "free", "minus_2_ln_l", 
 def main() -> None:
     """Fit every patient with both models; write the table and the page."""
     parser = argparse.ArgumentParser(prog="python -m studies.ancestors", description=__doc__)
-    parser.add_argument("folder", type=Path, help="holds patients.csv and cytokines.csv")
+    parser.add_argument("folder", type=Path, help="patients.csv, cytokines.csv, markers.csv")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--out", type=Path, default=HERE / "found")
     options = parser.parse_args()
+    try:
+        patients = list(subjects(options.folder))
+    except CrsSimError as error:
+        parser.error(str(error))
     tables = []
-    for subject in subjects(options.folder):
+    for subject in patients:
         fits = {name: fit(problem(subject, name), workers=options.workers) for name in MODELS}
         tables.append(table(subject, fits))
         print(tables[-1].to_string(index=False))

@@ -179,8 +179,7 @@ def with_starts(model: Model) -> tuple[Model, dict[str, str]]:
 
     Also the parameter of each such state.
     """
-    chosen = {s.id: f"start_of_{s.id}" for s in model.states
-              if not is_cell(s.id)}  # fmt: skip
+    chosen = {s.id: f"start_of_{s.id}" for s in model.states if not is_cell(s.id)}
     more = tuple(Parameter(chosen[s.id], 0.0, s.unit, f"Start of {s.id}", COMMISSION)
                  for s in model.states if s.id in chosen)  # fmt: skip
     states = tuple(replace(s, initial=chosen.get(s.id, "0")) for s in model.states)
@@ -210,9 +209,9 @@ def grade_mix(cohort: Virtual, counts: tuple[int, ...] = (7, 21, 19, 10, 2)) -> 
                  "cd22", chance)  # fmt: skip
 
 
-def dose_and_burden(name: str, product: Product, patients: int) -> list[Row]:
+def dose_and_burden(name: str, base: Virtual, patients: int) -> list[Row]:
     """Q20: a threefold burden moves CRS, a threefold dose of cells hardly does."""
-    base = simulate_cohort(product, TREATED, patients)
+    product = base.product
     burden = next((b for b in BURDEN if b in base.model.values), None)
     changed = {}
     if burden is not None:
@@ -251,9 +250,8 @@ def failures(name: str, cohort: Virtual) -> Row:
 
     def count() -> tuple[float, str]:
         first = f": {cohort.run.failures[0].reason}" if cohort.run.failures else ""
-        return float(
-            len(cohort.run.failures)
-        ), f"of {len(cohort) + len(cohort.run.failures)}{first}"
+        failed = len(cohort.run.failures)
+        return float(failed), f"of {len(cohort) + failed}{first}"
 
     return check(f"T6.{name}", "counts", quantity, (0.0, 0.0), "count", name, count)
 
@@ -269,4 +267,4 @@ def all_checks(
         made = cohorts(name, AS_CASE if product.case else TREATED)
         rows += [failures(name, made)] if made.run.failures else []
     rows += [grade_mix(cohorts("cd22", TREATED))]
-    return rows + dose_and_burden("cd19", products["cd19"], patients)
+    return rows + dose_and_burden("cd19", cohorts("cd19", TREATED), patients)

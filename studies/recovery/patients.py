@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from crs_sim.fitting.noise import Noise
 from crs_sim.fitting.problem import estimated_noise
 from crs_sim.population.virtual_patients import synthetic_patient
 
-from .design import HIGH_LIMIT, LEVELS, SDS, SEED, STARTS, design, population
+from .design import HIGH_LIMIT, LEVELS, SAMPLES, SDS, SEED, STARTS, design, population
 from .intervals import METHODS
 
 ANALYSES = ("modelled", "dropped", "imputed")
@@ -66,8 +66,8 @@ def recover_estimated(job: Job) -> dict[str, Any]:
     sds = {name: people.noise.spreads[name.removeprefix("sd_")].sd for name in SDS}
     record: dict[str, Any] = {"number": job.number, "truth": truth | sds}
     try:
-        best = fit(with_estimated_error(_problem(people, truth, design(), rng, job.number)),
-                   workers=1)  # fmt: skip
+        made = _problem(people, truth, design(), rng, job.number)
+        best = fit(with_estimated_error(made, SAMPLES), workers=1)
         record["fit"] = _result(best) | {
             "intervals": {m: METHODS[m](best, LEVELS) for m in job.methods},
             "corrected": corrected(best),
@@ -77,9 +77,9 @@ def recover_estimated(job: Job) -> dict[str, Any]:
     return record
 
 
-def with_estimated_error(problem: FitProblem) -> FitProblem:
-    """The problem with the residual error of each observable free, as by ``estimate = true``."""
-    spreads = {name: replace(spread, estimate=f"sd_{name}" in SDS)
+def with_estimated_error(problem: FitProblem, observables: Container[str]) -> FitProblem:
+    """The problem with the residual errors of these free, as by ``estimate = true``."""
+    spreads = {name: replace(spread, estimate=name in observables)
                for name, spread in problem.noise.spreads.items()}  # fmt: skip
     noise = Noise(spreads, problem.noise.grade)
     model, more = estimated_noise(problem.model, noise, problem.patient)
